@@ -1,0 +1,45 @@
+# Needs python3 (3.10 or newer), pip and make. Everything is installed into .venv, at the versions of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+OFFLINE := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+
+.DEFAULT_GOAL := help
+.PHONY: help install quickstart test check format clean
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+# torch comes first and alone, so that no dependency can draw another version of it.
+.venv/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(INSTALL) torch
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(INSTALL) --editable .[dev]
+	touch $@
+
+install: .venv/.installed-dev ## Install the package and the tools of its developers into .venv
+
+quickstart: .venv/.installed ## Train, verify and report the embedded example
+	$(BIN)/iit-toolkit run quickstart
+
+test: .venv/.installed-dev ## Run the whole test suite
+	$(OFFLINE) $(BIN)/python -m pytest -n 2
+
+check: .venv/.installed-dev ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: .venv/.installed-dev ## Format the code and repair what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## Remove everything that was built, .venv included
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

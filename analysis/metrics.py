@@ -1,0 +1,170 @@
+"""What was measured of each student: interchange intervention accuracy in all its splits, and behaviour."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pandas as pd
+from pydantic import ConfigDict, TypeAdapter
+
+from iit_toolkit.analysis.quantities import resample_behaviour, resample_variable, students, variables
+from iit_toolkit.analysis.statistics import Estimate, Resampled
+
+
+@dataclass(frozen=True)
+class Split:
+    """An estimate over all cases, and over those whose position is (inside) or is not (outside) swapped."""
+
+    all: Estimate
+    inside: Estimate
+    outside: Estimate
+
+
+@dataclass(frozen=True)
+class VariableSummary:
+    """One student under interventions on one variable.
+
+    Attributes:
+        iia: Share of cases in which student and teacher, both intervened, give the same answer.
+        effective_iia: The same, where the intervention changes the teacher's own answer.
+        changed: Share of cases in which it does.
+        base_agreement: Share of cases with the same answer without intervention.
+        floor: No-intervention floor: share with student's base answer = teacher's counterfactual answer.
+        effective_floor: The same, where the intervention changes the teacher's own answer.
+        margin: Effective IIA less its floor, outside, paired.
+        effect_correlation: Correlation of teacher's and student's changes of log-probability.
+    """
+
+    iia: Split
+    effective_iia: Split
+    changed: Split
+    base_agreement: Estimate
+    floor: Split
+    effective_floor: Split
+    margin: Estimate
+    effect_correlation: Split
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One student without interventions (and its divergence with them).
+
+    Attributes:
+        top1_agreement: Share of cases in which student and teacher give the same answer.
+        kl: Mean KL(teacher || student), nats.
+        kl_counterfactual: The same between counterfactual runs, over all variables.
+        student_perplexity: exp of the mean negative log-likelihood of the gold tokens.
+        teacher_perplexity: The teacher's, on the same tokens.
+    """
+
+    top1_agreement: Estimate
+    kl: Estimate
+    kl_counterfactual: Estimate
+    student_perplexity: Estimate
+    teacher_perplexity: Estimate
+
+
+@dataclass(frozen=True)
+class StudentSummary:
+    """All that was measured of one student."""
+
+    variables: dict[str, VariableSummary]
+    behaviour: Behaviour
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that was measured, with the settings of its intervals."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    students: dict[str, StudentSummary]
+    resamples: int
+    seed: int
+    level: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain JSON data; undefined values are None."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Summary:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            pydantic.ValidationError: Where the data is something else.
+        """
+        return TypeAdapter(Summary).validate_python(data)
+
+
+def summarise(
+    outcomes: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> Summary:
+    """Summarises an outcomes table.
+
+    Args:
+        outcomes: The table of `iit_toolkit.analysis.outcomes`.
+        resamples: Bootstrap resamples of the base examples behind each interval.
+        seed: Of the resampling.
+        level: Coverage of the intervals.
+
+    Returns:
+        Estimates per student and variable, students and variables in order of appearance.
+    """
+    behaviour = resample_behaviour(outcomes, resamples=resamples, seed=seed, level=level)
+    per_variable = {
+        name: resample_variable(outcomes, name, resamples=resamples, seed=seed, level=level)
+        for name in variables(outcomes)
+    }
+    return Summary(
+        students={
+            student: StudentSummary(
+                variables={
+                    name: _variable_summary(per_variable[name], student)
+                    for name in variables(outcomes, student)
+                },
+                behaviour=_behaviour(behaviour, student),
+            )
+            for student in students(outcomes)
+        },
+        resamples=resamples,
+        seed=seed,
+        level=level,
+    )
+
+
+def _variable_summary(resampled: Resampled, student: str) -> VariableSummary:
+    def split(hits: str, cases: str) -> Split:
+        def share(region: str) -> Estimate:
+            return resampled.share(f"{student}/{hits}/{region}", f"{student}/{cases}/{region}")
+
+        return Split(share("all"), share("inside"), share("outside"))
+
+    def correlation(region: str) -> Estimate:
+        return resampled.correlation(f"{student}/effect/{region}/", f"{student}/effect_cases/{region}")
+
+    return VariableSummary(
+        iia=split("hits", "cases"),
+        effective_iia=split("effective", "changed"),
+        changed=split("changed", "cases"),
+        base_agreement=resampled.share(f"{student}/agree/all", f"{student}/cases/all"),
+        floor=split("floor", "cases"),
+        effective_floor=split("effective_floor", "changed"),
+        margin=resampled.ratio(f"{student}/above_floor/outside", f"{student}/changed/outside"),
+        effect_correlation=Split(correlation("all"), correlation("inside"), correlation("outside")),
+    )
+
+
+def _behaviour(resampled: Resampled, student: str) -> Behaviour:
+    def perplexity(nll: str) -> Estimate:
+        return resampled.ratio(f"{student}/{nll}", f"{student}/gold").mapped(math.exp)
+
+    return Behaviour(
+        top1_agreement=resampled.share(f"{student}/agree", f"{student}/cases"),
+        kl=resampled.ratio(f"{student}/kl", f"{student}/cases"),
+        kl_counterfactual=resampled.ratio(f"{student}/kl_cf", f"{student}/cf_cases"),
+        student_perplexity=perplexity("student_nll"),
+        teacher_perplexity=perplexity("teacher_nll"),
+    )

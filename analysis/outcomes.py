@@ -1,0 +1,124 @@
+"""The outcomes table: one row per student, variable and evaluated token; all numbers start from it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from iit_toolkit.errors import UserError
+
+SCHEMA_NAME = "iit_toolkit/outcomes/1"
+NO_POSITION = -1
+"""Value of `position` where the answer belongs to the whole input (classification)."""
+NO_GOLD = -100
+"""Value of `gold` where there is no right answer."""
+
+KEY = ("student", "variable", "base", "source", "position")
+_METADATA_KEY = b"iit_toolkit.schema"
+_INTEGERS = ("gold", "teacher_base", "teacher_cf", "student_base", "student_cf")
+_EFFECT = ("effect_n", "effect_x", "effect_y", "effect_xx", "effect_yy", "effect_xy")
+_BEHAVIOUR = ("kl", "kl_cf", "teacher_nll", "student_nll")
+
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in KEY[:2]]
+    + [(name, pa.int64()) for name in KEY[2:]]
+    + [("inside", pa.bool_())]
+    + [(name, pa.int64()) for name in _INTEGERS]
+    + [(name, pa.float64()) for name in _EFFECT + _BEHAVIOUR],
+    metadata={_METADATA_KEY: SCHEMA_NAME.encode()},
+)
+"""Columns, in order.
+
+`base` and `source` are ids of examples, `inside` says whether the position is swapped, `*_base` and `*_cf`
+are the answers without and with the intervention, `effect_*` the number, sums, sums of squares and sum of
+products of the changes of log-probability (x of the teacher, y of the student), `kl` and `kl_cf`
+KL(teacher || student) in nats in the base and in the counterfactual run, `*_nll` nats of the gold token in the
+base run (NaN without gold).
+"""
+
+
+def write_outcomes(frame: pd.DataFrame, path: Path) -> None:
+    """Writes the table as parquet, whole or not at all.
+
+    Args:
+        frame: The columns of `SCHEMA`, in any order.
+        path: The file; one that exists is replaced.
+
+    Raises:
+        UserError: Where columns are missing or unknown, a value does not fit its column, or a case stands
+            twice.
+    """
+    _check_columns(list(frame.columns), "the outcomes")
+    try:
+        table = pa.Table.from_pandas(frame[SCHEMA.names], schema=SCHEMA, preserve_index=False)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(f"the outcomes hold a value of the wrong type: {_first_line(error)}") from error
+    table = table.replace_schema_metadata(SCHEMA.metadata)
+    check_cases(frame, "the outcomes")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    try:
+        pq.write_table(table, temporary, compression="zstd")
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_outcomes(path: Path) -> pd.DataFrame:
+    """Reads and checks an outcomes table.
+
+    Raises:
+        UserError: Where the file is absent or unreadable, has another schema, or holds a case twice.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no outcomes table there; `iit-toolkit verify` writes one")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable parquet file: {_first_line(error)}") from error
+    found = (table.schema.metadata or {}).get(_METADATA_KEY, b"none").decode()
+    if found != SCHEMA_NAME:
+        raise UserError(f"{path}: the schema is {found}; this version reads {SCHEMA_NAME}")
+    if not table.schema.equals(SCHEMA):
+        _check_columns(table.schema.names, str(path))
+        raise UserError(f"{path}: columns out of order or of another type than {SCHEMA_NAME} says")
+    frame = table.to_pandas()
+    check_cases(frame, str(path))
+    return frame
+
+
+def check_cases(frame: pd.DataFrame, where: str) -> None:
+    """Checks that there are cases, that none stands twice and that none lacks its key.
+
+    Raises:
+        UserError: Naming the first offending case.
+    """
+    if not len(frame):
+        raise UserError(f"{where}: no cases; at least one student and variable must be verified")
+    if frame[list(KEY)].isna().to_numpy().any():
+        raise UserError(f"{where}: a case without {' or '.join(KEY)}; every case needs all of them")
+    twice = frame.duplicated(list(KEY)).to_numpy()
+    if twice.any():
+        first = frame.iloc[int(twice.argmax())]
+        case = ", ".join(f"{name}={first[name]}" for name in KEY)
+        raise UserError(f"{where}: {int(twice.sum())} cases stand twice, first {case}; each may stand once")
+
+
+def _check_columns(names: list[str], where: str) -> None:
+    missing = [name for name in SCHEMA.names if name not in names]
+    unknown = [name for name in names if name not in SCHEMA.names]
+    if missing or unknown:
+        raise UserError(
+            f"{where}: missing columns: {', '.join(missing) or 'none'}; unknown columns: "
+            f"{', '.join(unknown) or 'none'} (schema {SCHEMA_NAME})"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

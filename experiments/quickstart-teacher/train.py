@@ -1,0 +1,430 @@
+"""Makes the embedded quickstart teacher: a small masked LM for English documentation text.
+
+A larger BERT masked LM has its vocabulary trimmed, is adapted to the documentation that comes with
+Python, is cut to half its width (principal components of its residual stream, its strongest
+attention heads and feed-forward neurons) and is then distilled into the cut model.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+import transformers
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+from iit_toolkit.data.python_docs import python_documentation_splits
+
+log = logging.getLogger("quickstart-teacher")
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+UNK, CLS, SEP, MASK = 1, 2, 3, 4
+LAYERS, WIDTH, HEADS, HEAD_WIDTH, NEURONS = 6, 192, 6, 32, 768
+Step = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+
+
+def trim_tokenizer(source: Path, target: Path, texts: list[list[str]], size: int) -> Tensor:
+    """Writes a tokenizer with the most frequent wordpieces; returns the old id of each new id."""
+    content = json.loads((source / "tokenizer.json").read_text())
+    old = content["model"]["vocab"]
+    weight: Counter[int] = Counter()
+    for group in texts:  # every group of texts counts alike, whatever its size
+        counts = Counter(
+            token
+            for ids in AutoTokenizer.from_pretrained(source)(group)["input_ids"]
+            for token in ids
+        )
+        weight.update({token: count / counts.total() for token, count in counts.items()})
+    letters = [chr(code) for code in range(33, 127)]
+    pieces = [piece for char in letters for piece in (char, f"##{char}") if piece in old]
+    ranked = sorted(
+        (piece for piece in old if old[piece] in weight), key=lambda piece: -weight[old[piece]]
+    )
+    chosen = list(dict.fromkeys([*SPECIAL, *pieces, *ranked]))[:size]
+    content["model"]["vocab"] = {piece: index for index, piece in enumerate(chosen)}
+    for token in content["added_tokens"]:
+        token["id"] = chosen.index(token["content"])
+    for name, token in content["post_processor"]["special_tokens"].items():
+        token["ids"] = [chosen.index(name)]
+    settings = json.loads((source / "tokenizer_config.json").read_text()) | {
+        "model_max_length": 128
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False))
+    (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    return torch.tensor([old[piece] for piece in chosen])
+
+
+def encode(tokenizer: Path, texts: list[str]) -> Tensor:
+    """Returns all texts as one stream of token ids, each text followed by [SEP]."""
+    encoded = AutoTokenizer.from_pretrained(tokenizer)(texts, add_special_tokens=False)["input_ids"]
+    return torch.tensor([token for ids in encoded for token in (*ids, SEP)])
+
+
+def pack(stream: Tensor, starts: Tensor, length: int) -> Tensor:
+    """Cuts sequences [CLS] ... [SEP] of a length out of a stream."""
+    body = stream[starts[:, None] + torch.arange(length - 2)]
+    edge = torch.ones(len(body), 1, dtype=torch.long)
+    return torch.cat([edge * CLS, body, edge * SEP], dim=1)
+
+
+def mask(
+    ids: Tensor, rate: float, vocabulary: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Masks a fixed share of the tokens (80 % [MASK], 10 % random, 10 % kept).
+
+    Returns:
+        The changed ids and the flat positions that are to be predicted.
+    """
+    score = torch.rand(ids.shape, generator=generator).masked_fill(ids <= MASK, -1.0).flatten()
+    positions = score.topk(round(rate * ids.numel())).indices
+    kind = torch.rand(len(positions), generator=generator)
+    noise = torch.randint(len(SPECIAL), vocabulary, positions.shape, generator=generator)
+    changed = ids.flatten().clone()
+    kept = torch.where(kind < 0.9, noise, changed[positions])
+    changed[positions] = torch.where(kind < 0.8, MASK, kept)
+    return changed.view_as(ids), positions
+
+
+def run(
+    model: BertForMaskedLM, ids: Tensor, positions: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Returns the logits at flat positions and all hidden states."""
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.bert(ids, output_hidden_states=True).hidden_states
+        return model.cls(hidden[-1].flatten(0, 1)[positions]), hidden
+
+
+@torch.no_grad()
+def evaluate(
+    model: BertForMaskedLM, stream: Tensor, unigram: Tensor, rounds: int = 3
+) -> dict[str, float]:
+    """Measures masked perplexity and accuracy (15 %) beside the unigram model, on the same tokens."""
+    model.eval()
+    generator = torch.Generator().manual_seed(1)
+    ids = pack(stream, torch.arange(0, len(stream) - 126, 126), 128)
+    loss, base, hits, base_hits, count = 0.0, 0.0, 0, 0, 0
+    for batch in ids.repeat(rounds, 1).split(64):
+        changed, positions = mask(batch, 0.15, len(unigram), generator)
+        labels = batch.flatten()[positions]
+        logits = run(model, changed, positions)[0].float()
+        loss += functional.cross_entropy(logits, labels, reduction="sum").item()
+        base -= unigram[labels].log().sum().item()
+        hits += int((logits.argmax(-1) == labels).sum())
+        base_hits += int((labels == unigram.argmax()).sum())
+        count += len(labels)
+    return {
+        "perplexity": round(math.exp(loss / count), 2),
+        "masked_accuracy": round(hits / count, 4),
+        "unigram_perplexity": round(math.exp(base / count), 2),
+        "unigram_accuracy": round(base_hits / count, 4),
+        "masked_tokens": count,
+    }
+
+
+def batches(
+    streams: list[Tensor], share: float, tokens: int, rate: float, vocabulary: int, seed: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yields (ids, masked ids, positions) for ever; a share of the sequences is of the first stream."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        length = (64, 128)[int(torch.randint(2, (1,), generator=generator))]
+        rows = tokens // length
+        cut = round(share * rows)
+        starts = [
+            torch.randint(len(s) - length, (n,), generator=generator)
+            for s, n in zip(streams, (cut, rows - cut), strict=True)
+        ]
+        ids = torch.cat([pack(s, start, length) for s, start in zip(streams, starts, strict=True)])
+        yield ids, *mask(ids, rate, vocabulary, generator)
+
+
+def train(
+    name: str,
+    modules: list[nn.Module],
+    data: Iterator[tuple[Tensor, Tensor, Tensor]],
+    step: Step,
+    rate: float,
+    minutes: float,
+    checkpoint: Callable[[], None],
+) -> int:
+    """Trains for a set time, with warmup and linear decay over it; returns the number of tokens."""
+    parameters = [p for module in modules for p in module.parameters()]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
+    start, tokens, saved, steps = time.monotonic(), 0, 0, 0
+    while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (steps + 1) / 150, (1 - progress) / 0.9)
+        ids, changed, positions = next(data)
+        loss = step(ids, changed, positions, progress)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        tokens, steps = tokens + ids.numel(), steps + 1
+        if steps % 100 == 0:
+            log.info("%s: %.0f %%, %d tokens, loss %.3f", name, 100 * progress, tokens, loss.item())
+        if int(progress * minutes / 8) > saved:
+            saved += 1
+            checkpoint()
+    return tokens
+
+
+@torch.no_grad()
+def cut(
+    teacher: BertForMaskedLM, data: Iterator[tuple[Tensor, Tensor, Tensor]]
+) -> tuple[BertForMaskedLM, Tensor]:
+    """Cuts a masked LM to the student's width; returns it and the basis of its residual stream."""
+    seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+    watched = [m for m in teacher.modules() if isinstance(m, nn.LayerNorm | nn.Linear)]
+    hooks = [
+        m.register_forward_hook(
+            lambda m, x, y: seen.setdefault(m, []).append(
+                (x[0].float().flatten(0, -2), y.float().flatten(0, -2))
+            )
+        )
+        for m in watched
+    ]
+    for _ in range(8):
+        _, changed, positions = next(data)
+        run(teacher.eval(), changed, positions)
+    for hook in hooks:
+        hook.remove()
+    flows = {
+        m: (torch.cat([x for x, _ in v]), torch.cat([y for _, y in v])) for m, v in seen.items()
+    }
+    norms = [m for m in watched if isinstance(m, nn.LayerNorm)][:-1]
+    moment = sum(y.T @ y / y.square().sum() for _, y in (flows[m] for m in norms))
+    basis = torch.linalg.eigh(moment).eigenvectors[:, -WIDTH:]
+    basis = basis @ nn.init.orthogonal_(torch.empty(WIDTH, WIDTH))  # spreads the variance evenly
+    student = BertForMaskedLM(
+        BertConfig(
+            vocab_size=teacher.config.vocab_size,
+            hidden_size=WIDTH,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            intermediate_size=NEURONS,
+            max_position_embeddings=128,
+        )
+    )
+    small = student.bert.embeddings
+    for table in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
+        weight = getattr(teacher.bert.embeddings, table).weight
+        target = getattr(small, table).weight
+        target.copy_((weight @ basis)[: len(target)])
+    student.cls.predictions.bias.copy_(teacher.cls.predictions.bias)
+    nn.init.orthogonal_(student.cls.predictions.transform.dense.weight)
+    student.cls.predictions.transform.LayerNorm.weight.fill_(
+        teacher.cls.predictions.transform.LayerNorm.weight.mean()
+    )
+
+    def fit_norm(old: nn.LayerNorm, new: nn.LayerNorm) -> None:
+        before, after = flows[old]
+        x, y = functional.layer_norm(before @ basis, (WIDTH,)), after @ basis
+        centred = x - x.mean(0)
+        new.weight.copy_((centred * (y - y.mean(0))).mean(0) / centred.square().mean(0))
+        new.bias.copy_(y.mean(0) - new.weight * x.mean(0))
+
+    def keep(old: nn.Linear, new: nn.Linear, rows: Tensor) -> None:
+        new.weight.copy_(old.weight[rows] @ basis)
+        new.bias.copy_(old.bias[rows])
+
+    def fit_output(old: nn.Linear, new: nn.Linear, group: int) -> Tensor:
+        x, y = flows[old]
+        power = x.square().mean(0) * old.weight.square().sum(0)
+        best = power.view(-1, group).sum(1).topk(new.in_features // group).indices.sort().values
+        rows = (best[:, None] * group + torch.arange(group)).flatten()
+        inputs = torch.cat([x[:, rows], torch.ones(len(x), 1)], dim=1)
+        gram = inputs.T @ inputs
+        gram += 1e-3 * gram.diagonal().mean() * torch.eye(len(gram))
+        solution = torch.linalg.solve(gram, inputs.T @ (y @ basis)).T
+        new.weight.copy_(solution[:, :-1])
+        new.bias.copy_(solution[:, -1])
+        return rows
+
+    fit_norm(teacher.bert.embeddings.LayerNorm, small.LayerNorm)
+    for old, new in zip(teacher.bert.encoder.layer, student.bert.encoder.layer, strict=True):
+        rows = fit_output(old.attention.output.dense, new.attention.output.dense, HEAD_WIDTH)
+        for part in ("query", "key", "value"):
+            keep(getattr(old.attention.self, part), getattr(new.attention.self, part), rows)
+        keep(
+            old.intermediate.dense,
+            new.intermediate.dense,
+            fit_output(old.output.dense, new.output.dense, 1),
+        )
+        fit_norm(old.attention.output.LayerNorm, new.attention.output.LayerNorm)
+        fit_norm(old.output.LayerNorm, new.output.LayerNorm)
+    return student, basis
+
+
+def save(model: BertForMaskedLM, folder: Path) -> None:
+    """Writes the float16 weights and the configuration, each file in one move."""
+    part = folder / "part"
+    halved = BertForMaskedLM(model.config).half()
+    halved.load_state_dict(model.state_dict())
+    halved.save_pretrained(part)
+    for file in ("config.json", "model.safetensors"):
+        os.replace(part / file, folder / file)
+    shutil.rmtree(part)
+
+
+def main() -> None:
+    """Runs the recipe."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--wikipedia",
+        type=Path,
+        required=True,
+        help="folder with {train,validation}.parquet, column text",
+    )
+    parser.add_argument(
+        "--big-teacher", type=Path, required=True, help="folder of a BERT masked LM with 6 blocks"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new model")
+    parser.add_argument("--results", type=Path, required=True, help="file of the figures")
+    parser.add_argument("--vocabulary", type=int, default=5000)
+    parser.add_argument("--adapt-minutes", type=float, default=8.0)
+    parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument("--documentation-share", type=float, default=0.5)
+    parser.add_argument(
+        "--mask-rate", type=float, default=0.2, help="in training; 0.15 in evaluation"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    began = time.monotonic()
+
+    docs = python_documentation_splits()
+    wiki = {
+        split: Dataset.from_parquet(str(arguments.wikipedia / f"{split}.parquet"))["text"]
+        for split in ("train", "validation")
+    }
+    wiki = {split: list(texts) for split, texts in wiki.items()}
+    old_ids = trim_tokenizer(
+        arguments.big_teacher,
+        arguments.output,
+        [docs["train"], wiki["train"][::8]],
+        arguments.vocabulary,
+    )
+    size = len(old_ids)
+    streams = {
+        f"python_documentation/{split}": encode(arguments.output, texts)
+        for split, texts in docs.items()
+    }
+    streams |= {
+        f"wikipedia/{split}": encode(arguments.output, texts) for split, texts in wiki.items()
+    }
+    log.info("tokens: %s", {name: len(stream) for name, stream in streams.items()})
+    log.info(
+        "unknown: %s",
+        {name: (stream == UNK).float().mean().item() for name, stream in streams.items()},
+    )
+    counts = {
+        name: torch.bincount(stream, minlength=size) + 1.0
+        for name, stream in streams.items()
+        if name.endswith("train")
+    }
+    unigrams = {name.split("/")[0]: count / count.sum() for name, count in counts.items()}
+    both = [streams["python_documentation/train"], streams["wikipedia/train"]]
+
+    def measure(model: BertForMaskedLM, *names: str) -> dict[str, dict[str, float]]:
+        return {
+            name: evaluate(model, streams[name], unigrams[name.split("/")[0]]) for name in names
+        }
+
+    def data(seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        return batches(
+            both,
+            arguments.documentation_share,
+            2048,
+            arguments.mask_rate,
+            size,
+            arguments.seed + seed,
+        )
+
+    big = BertForMaskedLM.from_pretrained(arguments.big_teacher, dtype=torch.float32)
+    rows = big.bert.embeddings.word_embeddings.weight[old_ids].detach()
+    bias = big.cls.predictions.bias[old_ids].detach()
+    big.resize_token_embeddings(size)
+    big.bert.embeddings.word_embeddings.weight.data.copy_(rows)
+    big.cls.predictions.bias.data.copy_(bias)
+    valid = "python_documentation/validation", "wikipedia/validation"
+    figures: dict[str, object] = {"big_teacher_trimmed": measure(big, *valid)}
+    log.info("%s", figures)
+
+    def adapt(ids: Tensor, changed: Tensor, positions: Tensor, _: float) -> Tensor:
+        return functional.cross_entropy(
+            run(big.train(), changed, positions)[0].float(), ids.flatten()[positions]
+        )
+
+    adapted = train("adapt", [big], data(1), adapt, 3e-4, arguments.adapt_minutes, lambda: None)
+    figures["big_teacher_adapted"] = measure(big, *valid)
+    log.info("%s", figures)
+    student, basis = cut(big, data(2))
+    lift = nn.ModuleList(nn.Linear(WIDTH, len(basis), bias=False) for _ in range(LAYERS + 1))
+    for linear in lift:
+        linear.weight.data.copy_(basis)
+    figures["student_after_cut"] = measure(student, *valid)
+    log.info("%s", figures["student_after_cut"])
+
+    def distil(ids: Tensor, changed: Tensor, positions: Tensor, progress: float) -> Tensor:
+        with torch.no_grad():
+            goal, big_hidden = run(big, changed, positions)
+        logits, hidden = run(student, changed, positions)
+        logits, labels = logits.float(), ids.flatten()[positions]
+        target = functional.log_softmax(goal.float() / 2, -1)
+        soft = 4 * functional.kl_div(
+            functional.log_softmax(logits / 2, -1), target, log_target=True, reduction="batchmean"
+        )
+        near = sum(
+            ((up(h.float()) - b.float()).square().mean() / b.float().var())
+            for up, h, b in zip(lift, hidden, big_hidden, strict=True)
+        )
+        return functional.cross_entropy(logits, labels) * 0.5 + soft * 0.5 + near * (1 - progress)
+
+    def checkpoint() -> None:
+        save(student, arguments.output)
+        log.info("checkpoint: %s", measure(student, valid[0]))
+
+    big.eval()
+    student.eval()  # no dropout: the student underfits
+    tokens = train("distil", [student, lift], data(3), distil, 1e-3, arguments.minutes, checkpoint)
+    save(student, arguments.output)
+    final = BertForMaskedLM.from_pretrained(arguments.output, dtype=torch.float32)
+    figures["teacher"] = measure(final, *valid, "python_documentation/test")
+    figures |= {
+        "parameters": final.num_parameters(),
+        "tokens_trained": {"adapt": adapted, "distil": tokens},
+        "minutes": round((time.monotonic() - began) / 60, 1),
+        "hardware": f"{arguments.threads} CPU threads, {platform.machine()}, bfloat16 autocast",
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        "sha256": hashlib.sha256((arguments.output / "model.safetensors").read_bytes()).hexdigest(),
+        "bytes": sum(file.stat().st_size for file in arguments.output.iterdir()),
+    }
+    arguments.results.parent.mkdir(parents=True, exist_ok=True)
+    arguments.results.write_text(json.dumps(figures, indent=2) + "\n")
+    log.info("%s", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Alignments: what they say, presets, YAML and pyvene forms, and where their sites are in a live model."""
+
+from iit_toolkit.alignment.nm import alignment_from_nm
+from iit_toolkit.alignment.presets import PRESETS, preset
+from iit_toolkit.alignment.pyvene_io import from_pyvene, to_pyvene
+from iit_toolkit.alignment.resolve import ResolvedSite, resolve
+from iit_toolkit.alignment.spec import Alignment, Place, Site, Variable
+
+__all__ = [
+    "PRESETS",
+    "Alignment",
+    "Place",
+    "ResolvedSite",
+    "Site",
+    "Variable",
+    "alignment_from_nm",
+    "from_pyvene",
+    "preset",
+    "resolve",
+    "to_pyvene",
+]

@@ -1,0 +1,141 @@
+"""Alignments as pyvene configs, and back.
+
+One `IntervenableConfig` per side holds every site as a `VanillaIntervention`; the sites of a variable share a
+`group_key` (the variable's index), so that stock pyvene swaps a variable by being given a source for its group only.
+A neuron range or a set of heads becomes the `subspace_partition`, of which stock pyvene is told to swap every part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment.resolve import Side, resolve
+from iit_toolkit.alignment.spec import Alignment, Place, Site, Variable
+from iit_toolkit.errors import UserError
+
+
+def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: Side) -> Any:
+    """Return the `pyvene.IntervenableConfig` of one side of an alignment, for stock pyvene.
+
+    Raises:
+        UserError: If a site does not exist in the model, or reads elsewhere than it writes, which pyvene cannot say.
+    """
+    import pyvene as pv
+
+    representations: list[Any] = []
+    for index, sites in enumerate(resolve(alignment, model, side).values()):
+        for site in sites:
+            if site.read != site.write:
+                raise UserError(
+                    f"{site.write} reads from {site.read}: pyvene reads and writes the same place; export an "
+                    "alignment without `read`"
+                )
+            partition = None if site.ranges is None else [list(span) for span in site.ranges]
+            intervention = pv.VanillaIntervention(subspace_partition=partition)
+            representations.append(
+                pv.RepresentationConfig(
+                    component=site.write,
+                    unit="pos",
+                    max_number_of_units=1,
+                    intervention=intervention,
+                    subspace_partition=partition,
+                    group_key=index,
+                )
+            )
+    return pv.IntervenableConfig(representations)
+
+
+def from_pyvene(teacher: Any, student: Any, name: str = "pyvene", **rest: Any) -> Alignment:
+    """Build an alignment from a teacher's and a student's `pyvene.IntervenableConfig`.
+
+    Representations with the same `group_key` make one variable; without group keys, the k-th representation of the
+    teacher is paired with the k-th of the student.
+
+    Args:
+        teacher: The teacher's config.
+        student: The student's config.
+        name: The alignment's name.
+        **rest: `positions`, `sources` and `draw`, which pyvene configs do not hold.
+
+    Raises:
+        UserError: If the two do not pair up, or a representation is not a plain interchange at token positions.
+    """
+    sides = {"teacher": _groups(teacher, "teacher"), "student": _groups(student, "student")}
+    if sides["teacher"].keys() != sides["student"].keys():
+        raise UserError(
+            f"pyvene configs: teacher has groups {list(sides['teacher'])}, student {list(sides['student'])}; "
+            "give both the same group_keys"
+        )
+    variables = tuple(
+        Variable(name=f"variable-{key}", teacher=sites, student=sides["student"][key])
+        for key, sites in sides["teacher"].items()
+    )
+    return Alignment(name=name, variables=variables, **rest)
+
+
+def _groups(config: Any, side: str) -> dict[int, tuple[Site, ...]]:
+    groups: dict[int, tuple[Site, ...]] = {}
+    for index, representation in enumerate(config.representations):
+        key = index if representation.group_key is None else representation.group_key
+        groups[key] = (*groups.get(key, ()), *_sites(representation, f"pyvene config, {side}, entry {index}"))
+    return groups
+
+
+def _sites(representation: Any, where: str) -> list[Site]:
+    if representation.unit != "pos":
+        raise UserError(f"{where}: unit {representation.unit!r}; only interchanges at token positions (pos) are aligned")
+    if representation.low_rank_dimension is not None:
+        raise UserError(f"{where}: learned rotations are not aligned yet; give neuron ranges")
+    component: str = representation.component
+    native = "." not in component
+    place = Place(component=component, layer=representation.layer if native else None)
+    partition = representation.subspace_partition
+    if partition is None:
+        return [Site(component=place.component, layer=place.layer)]
+    return [
+        Site(component=place.component, layer=place.layer, neurons=(int(low), int(high)))
+        for low, high in (_bounds(part, where) for part in partition)
+    ]
+
+
+def _bounds(part: Any, where: str) -> tuple[int, int]:
+    values = [int(value) for value in part]
+    if len(values) == 2:
+        return values[0], values[1]
+    if values != list(range(values[0], values[-1] + 1)):
+        raise UserError(f"{where}: subspace {part} is not one range [low, high)")
+    return values[0], values[-1] + 1
+
+
+def stock_arguments(config: Any, variable: int, swap_positions: tuple[torch.Tensor, torch.Tensor]) -> dict[str, Any]:
+    """Return the call arguments with which stock pyvene swaps one variable, at equal counts of positions per row.
+
+    Args:
+        config: What `to_pyvene` returned.
+        variable: Index of the variable (its `group_key`).
+        swap_positions: Source positions and base positions, each (B, k) long, without repeats.
+
+    Returns:
+        `unit_locations` and `subspaces` for `pyvene.IntervenableModel.forward`; pass as `sources` a list with the
+        source inputs at index `variable` and `None` elsewhere.
+    """
+    source, base = (positions.tolist() for positions in swap_positions)
+    entries = config.representations
+    chosen = [entry.group_key == variable for entry in entries]
+    subspaces = [
+        None if entry.subspace_partition is None else [list(range(len(entry.subspace_partition)))] * len(base)
+        for entry in entries
+    ]
+    return {
+        "unit_locations": {
+            "sources->base": (
+                [source if mine else None for mine in chosen],
+                [base if mine else None for mine in chosen],
+            )
+        },
+        "subspaces": subspaces,
+    }
+

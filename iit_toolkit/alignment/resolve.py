@@ -1,0 +1,159 @@
+"""From declared sites to module paths of one live model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment.architectures import COMPONENTS, blocks_path, component_path
+from iit_toolkit.alignment.spec import Alignment, Place, Site
+from iit_toolkit.errors import UserError
+
+Side = Literal["teacher", "student"]
+
+
+@dataclass(frozen=True)
+class ResolvedSite:
+    """One site of one live model.
+
+    Attributes:
+        write: Component, in pyvene's module-path form, whose activation is overwritten.
+        read: Component whose activation is taken from the source; the same as `write` unless declared otherwise.
+        ranges: Neuron ranges `[low, high)` that are swapped; `None` for the whole vector.
+        cut: Index of the last block whose output in the base run is still good for the counterfactual run, which
+            therefore restarts just after it; `None` if the run must start at the beginning.
+        inside_block: Whether reading or writing happens inside a block rather than at its input or output.
+    """
+
+    write: str
+    read: str
+    ranges: tuple[tuple[int, int], ...] | None
+    cut: int | None
+    inside_block: bool
+
+
+def split_component(component: str) -> tuple[str, str]:
+    """Split a module-path component into module path (dotted) and hook kind, `input` or `output`."""
+    path, _, kind = component.rpartition(".")
+    return re.sub(r"\[(\d+)\]", r".\1", path), kind
+
+
+def get_module(model: PreTrainedModel, component: str) -> nn.Module:
+    """Return the module a component names.
+
+    Raises:
+        UserError: If the model has no such module, naming the nearest part that exists.
+    """
+    path, _ = split_component(component)
+    module: nn.Module = model
+    walked: list[str] = []
+    for part in path.split("."):
+        children = dict(module.named_children())
+        if part not in children:
+            where = ".".join(walked) or type(model).__name__
+            offered = ", ".join(children) or "no submodules"
+            raise UserError(f"module path {component!r}: {where} has no {part!r}; it has {offered}")
+        module = children[part]
+        walked.append(part)
+    return module
+
+
+def resolve(alignment: Alignment, model: PreTrainedModel, side: Side) -> dict[str, tuple[ResolvedSite, ...]]:
+    """Find every site of one side of an alignment in a live model.
+
+    Args:
+        alignment: The alignment.
+        model: The teacher or the student.
+        side: Which of the two it is.
+
+    Returns:
+        The resolved sites of each variable, by name, in the declared order.
+
+    Raises:
+        UserError: If a layer, component, module path or head does not exist in the model, or two sites of one
+            variable write the same neurons.
+    """
+    resolved: dict[str, tuple[ResolvedSite, ...]] = {}
+    for variable in alignment.variables:
+        sites: tuple[Site, ...] = getattr(variable, side)
+        try:
+            resolved[variable.name] = tuple(resolve_site(site, model) for site in sites)
+        except UserError as error:
+            raise UserError(f"variable {variable.name!r}, {side}: {error}") from None
+        _refuse_overlaps(resolved[variable.name], f"variable {variable.name!r}, {side}")
+    return resolved
+
+
+def resolve_site(site: Site, model: PreTrainedModel) -> ResolvedSite:
+    """Find one declared site in a live model.
+
+    Raises:
+        UserError: If the layer, component, module path or head does not exist in the model.
+    """
+    write = _component(site, model)
+    read = write if site.read is None else _component(site.read, model)
+    cut, write_inside = _locate(write, model)
+    _, read_inside = _locate(read, model)
+    return ResolvedSite(write, read, _ranges(site, model), cut, write_inside or read_inside)
+
+
+def _component(place: Place, model: PreTrainedModel) -> str:
+    if place.component in COMPONENTS:
+        assert place.layer is not None
+        return component_path(model, place.layer, place.component)
+    get_module(model, place.component)
+    path, kind = split_component(place.component)
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path) + f".{kind}"
+
+
+def _locate(component: str, model: PreTrainedModel) -> tuple[int | None, bool]:
+    """Return (index of the last block that need not run again, whether the component is inside a block)."""
+    path, kind = split_component(component)
+    try:
+        match = re.fullmatch(re.escape(blocks_path(model)) + r"\.(\d+)(\..+)?", path)
+    except UserError:  # the model's blocks are not known: its runs cannot restart in the middle
+        match = None
+    if match is None:
+        return None, False
+    index, below = int(match[1]), match[2]
+    if below is None and kind == "output":
+        return index, False
+    return (index - 1 if index > 0 else None), below is not None
+
+
+def _ranges(site: Site, model: PreTrainedModel) -> tuple[tuple[int, int], ...] | None:
+    if site.neurons is not None:
+        return (site.neurons,)
+    if site.heads is None:
+        return None
+    count = model.config.num_attention_heads
+    width = getattr(model.config, "head_dim", None) or model.config.hidden_size // count
+    outside = [head for head in site.heads if not 0 <= head < count]
+    if outside:
+        raise UserError(f"head {outside[0]}: {type(model).__name__} has heads 0 to {count - 1}")
+    return tuple((head * width, (head + 1) * width) for head in site.heads)
+
+
+def _refuse_overlaps(sites: tuple[ResolvedSite, ...], where: str) -> None:
+    written: dict[str, list[tuple[float, float]]] = {}
+    for site in sites:
+        spans = written.setdefault(site.write, [])
+        for low, high in site.ranges or ((0, float("inf")),):
+            if any(low < other_high and other_low < high for other_low, other_high in spans):
+                raise UserError(f"{where}: two sites write the same neurons of {site.write}; give each its own range")
+            spans.append((low, high))
+
+
+def cuts(sites: Mapping[str, tuple[ResolvedSite, ...]]) -> dict[str, int | None]:
+    """Return, per variable, the block after which its counterfactual run restarts (`None`: at the beginning)."""
+    result: dict[str, int | None] = {}
+    for name, variable_sites in sites.items():
+        found = [site.cut for site in variable_sites]
+        result[name] = None if None in found else min(cut for cut in found if cut is not None)
+    return result
+

@@ -1,0 +1,254 @@
+"""What an alignment file says: sites, variables, positions, sources, and how a variable is drawn per step."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment.architectures import COMPONENTS
+from iit_toolkit.errors import UserError
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Place(_Strict):
+    """Where an activation is read or written, in pyvene's words.
+
+    Attributes:
+        component: A component of a block (`block_output`, ...), which needs `layer`; or the path of any module,
+            followed by `.input` or `.output`, which must not have one.
+        layer: 0-based index of the block.
+    """
+
+    component: str
+    layer: int | None = None
+
+    @model_validator(mode="after")
+    def _component_and_layer_agree(self) -> Place:
+        if self.component in COMPONENTS:
+            if self.layer is None:
+                raise ValueError(f"component {self.component} needs a `layer`")
+        elif not self.component.endswith((".input", ".output")):
+            raise ValueError(
+                f"component {self.component!r} is neither one of {', '.join(COMPONENTS)} "
+                "nor a module path ending in .input or .output" + _nearest(self.component, COMPONENTS)
+            )
+        elif self.layer is not None:
+            raise ValueError(f"component {self.component!r} is a module path, so `layer` must be left out")
+        return self
+
+
+class Site(Place):
+    """One place in one model whose activations are swapped.
+
+    Attributes:
+        neurons: Range `[low, high)` of neurons; the whole vector when absent.
+        heads: Attention heads, for `attention_value_output`.
+        read: Where the source's activation is read, if that is another place than where it is written.
+    """
+
+    neurons: tuple[int, int] | None = None
+    heads: tuple[int, ...] | None = None
+    read: Place | None = None
+
+    @model_validator(mode="after")
+    def _part_is_sound(self) -> Site:
+        if self.neurons is not None and self.heads is not None:
+            raise ValueError("a site has `neurons` or `heads`, not both")
+        if self.neurons is not None and not 0 <= self.neurons[0] < self.neurons[1]:
+            raise ValueError(f"neurons {list(self.neurons)} is empty; write [low, high] with 0 <= low < high")
+        if self.heads is not None and self.component != "attention_value_output":
+            raise ValueError("`heads` needs component attention_value_output (the heads' outputs side by side)")
+        if self.heads is not None and (not self.heads or len(set(self.heads)) != len(self.heads)):
+            raise ValueError("`heads` must name at least one head, each once")
+        return self
+
+
+class Variable(_Strict):
+    """A named pair of aligned sites: one or more in the teacher, one or more in the student."""
+
+    name: str = Field(min_length=1)
+    teacher: tuple[Site, ...] = Field(min_length=1)
+    student: tuple[Site, ...] = Field(min_length=1)
+
+
+class SpanPositions(_Strict):
+    """One contiguous span in the base and one of equal length, placed independently, in the source."""
+
+    kind: Literal["span"] = "span"
+    fraction: float = Field(default=0.3, gt=0, le=1)
+
+
+class RandomPositions(_Strict):
+    """Positions drawn one by one, independently in base and source."""
+
+    kind: Literal["random"] = "random"
+    fraction: float = Field(default=0.3, gt=0, le=1)
+
+
+class MaskedPositions(_Strict):
+    """The base's predicted (masked) positions, from positions drawn at random in the source."""
+
+    kind: Literal["masked"] = "masked"
+
+
+class AllPositions(_Strict):
+    """Every ordinary position that both have, in order."""
+
+    kind: Literal["all"] = "all"
+
+
+class FixedPositions(_Strict):
+    """The same listed positions in every example; the k-th of `source` goes to the k-th of `base`."""
+
+    kind: Literal["fixed"] = "fixed"
+    base: tuple[int, ...] = Field(min_length=1)
+    source: tuple[int, ...] | None = None
+
+    @model_validator(mode="after")
+    def _lists_match(self) -> FixedPositions:
+        if len(set(self.base)) != len(self.base) or min(self.base + (self.source or ())) < 0:
+            raise ValueError("fixed positions must be 0 or more, and each base position may appear once")
+        if self.source is not None and len(self.source) != len(self.base):
+            raise ValueError("fixed positions: `base` and `source` must be equally long")
+        return self
+
+
+Positions = Annotated[
+    SpanPositions | RandomPositions | MaskedPositions | AllPositions | FixedPositions, Field(discriminator="kind")
+]
+
+
+class Sources(_Strict):
+    """Where sources come from: other rows of the base's own batch, or another batch of the data set."""
+
+    kind: Literal["in_batch", "dataset"] = "in_batch"
+
+
+class Alignment(_Strict):
+    """Which neurons of the teacher correspond to which of the student, and how they are swapped.
+
+    Attributes:
+        name: The alignment's name in reports.
+        variables: The aligned variables; one is drawn per training step.
+        positions: Which token positions are swapped.
+        sources: Where source inputs come from.
+        draw: `uniform`, or the probability of each variable by name.
+    """
+
+    name: str
+    variables: tuple[Variable, ...] = Field(min_length=1)
+    positions: Positions = SpanPositions()
+    sources: Sources = Sources()
+    draw: Literal["uniform"] | dict[str, float] = "uniform"
+
+    @model_validator(mode="after")
+    def _names_are_sound(self) -> Alignment:
+        names = [variable.name for variable in self.variables]
+        if len(set(names)) != len(names):
+            raise ValueError(f"variable names must differ; got {', '.join(names)}")
+        if isinstance(self.draw, dict):
+            for name in self.draw:
+                if name not in names:
+                    raise ValueError(f"draw names no variable {name!r}" + _nearest(name, names))
+            if min(self.draw.values()) < 0 or sum(self.draw.values()) <= 0:
+                raise ValueError("draw needs probabilities of 0 or more, at least one above 0")
+        return self
+
+    @property
+    def probabilities(self) -> tuple[float, ...]:
+        """The probability of each variable, in order, summing to 1."""
+        if self.draw == "uniform":
+            return (1 / len(self.variables),) * len(self.variables)
+        total = sum(self.draw.values())
+        return tuple(self.draw.get(variable.name, 0.0) / total for variable in self.variables)
+
+    @classmethod
+    def from_dict(cls, content: Any, where: str = "alignment") -> Alignment:
+        """Build an alignment from plain data.
+
+        Raises:
+            UserError: If the data does not fit, naming the place and what would be right.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise UserError(f"{where}: {explain_validation_error(error, cls)}") from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> Alignment:
+        """Read an alignment file.
+
+        Raises:
+            UserError: If the file cannot be read, is not YAML, or does not fit.
+        """
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}); give an alignment file or preset") from None
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        return cls.from_dict(content, str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that `from_dict` reads back, without what is left at its default inside sites."""
+        content = self.model_dump(mode="json")
+        content["variables"] = [variable.model_dump(mode="json", exclude_none=True) for variable in self.variables]
+        content["positions"] = self.positions.model_dump(mode="json", exclude_none=True)
+        return content
+
+    def to_yaml(self) -> str:
+        """Return the alignment file's text, which `from_yaml` reads back as an equal alignment."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    @classmethod
+    def from_pyvene(cls, teacher: Any, student: Any, name: str = "pyvene", **rest: Any) -> Alignment:
+        """Build an alignment from two `pyvene.IntervenableConfig`s; see `iit_toolkit.alignment.pyvene_io`."""
+        from iit_toolkit.alignment.pyvene_io import from_pyvene
+
+        return from_pyvene(teacher, student, name, **rest)
+
+    def to_pyvene(self, model: PreTrainedModel, side: Literal["teacher", "student"]) -> Any:
+        """Return one side's `pyvene.IntervenableConfig`; see `iit_toolkit.alignment.pyvene_io`."""
+        from iit_toolkit.alignment.pyvene_io import to_pyvene
+
+        return to_pyvene(self, model, side)
+
+
+def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """Say the first fault of a pydantic validation in one line, naming the nearest key where one is unknown."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        key = str(first["loc"][-1])
+        return f"unknown key `{where}`" + _nearest(key, _all_keys(model))
+    message = first["msg"].removeprefix("Value error, ")
+    return f"`{where}`: {message}" if where else message
+
+
+def _all_keys(model: type[BaseModel]) -> list[str]:
+    keys: set[str] = set()
+
+    def collect(schema: object) -> None:
+        if isinstance(schema, dict):
+            keys.update(schema.get("properties", {}))
+            for value in schema.values():
+                collect(value)
+        elif isinstance(schema, list):
+            for value in schema:
+                collect(value)
+
+    collect(model.model_json_schema())
+    return sorted(keys)
+
+
+def _nearest(word: str, words: Any) -> str:
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean `{close[0]}`?" if close else ""

@@ -1,0 +1,254 @@
+"""The two losses over the vocabulary, chunk by chunk: no (tokens x vocabulary) tensor ever exists.
+
+The last step of a language model is a matrix product with a (V, D) weight, and its (N, V) logits are by far the largest
+tensors of a distillation step. Here the logits of a chunk of rows are made, compared and dropped. The gradients are made
+in the same pass, because the logits would have to be computed once more in the backward pass.
+
+Each loss equals its plain twin in `iit_toolkit.distillation.losses`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from iit_toolkit.distillation.losses import IGNORED_LABEL
+from iit_toolkit.errors import UserError
+
+
+@dataclass(frozen=True)
+class Head:
+    """The plain linear layer that ends a language model, and what enters it.
+
+    Attributes:
+        features: (N, D), what enters the layer at the N evaluated tokens.
+        weight: (V, D).
+        bias: (V,), or None.
+    """
+
+    features: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class VocabularyLosses:
+    """What `vocabulary_losses` returns: three scalars.
+
+    Attributes:
+        total: The weighted sum, for the backward pass.
+        ce: The distillation loss times temperature squared, as `losses.distillation_loss`; without graph.
+        task: The cross entropy of the labelled rows, as `losses.masked_language_modelling_loss`; without graph.
+    """
+
+    total: Tensor
+    ce: Tensor
+    task: Tensor
+
+
+def vocabulary_losses(
+    student: Head,
+    teacher: Head | None = None,
+    labels: Tensor | None = None,
+    *,
+    ce_weight: float = 1.0,
+    task_weight: float = 1.0,
+    temperature: float = 2.0,
+    chunk: int = 512,
+    dtype: torch.dtype = torch.float32,
+) -> VocabularyLosses:
+    """Compute the distillation loss and the cross entropy over the vocabulary, with their gradients.
+
+    Gradients reach the student's features, weight and bias; the teacher is a constant. A weight tied to the embedding
+    gets both of its gradients. The backward pass can be taken once, and not be differentiated again.
+
+    Args:
+        student: N rows of width D_s, V words.
+        teacher: The same N rows, of width D_t, the same V words; None leaves `ce` zero.
+        labels: (N,) long gold words, `IGNORED_LABEL` where there is none; None leaves `task` zero.
+        ce_weight: Weight of the distillation loss in the total.
+        task_weight: Weight of the cross entropy in the total.
+        temperature: Of the distillation loss.
+        chunk: Rows whose logits exist at one time; three (chunk, V) buffers are held.
+        dtype: Of the matrix products. With bfloat16 the logits are rounded to it, and the softmax is still taken in
+            float32. float64 features stay float64.
+
+    Raises:
+        UserError: If the two vocabularies differ in size.
+    """
+    if teacher is not None and len(teacher.weight) != len(student.weight):
+        raise UserError(
+            f"the student's vocabulary has {len(student.weight)} words and the teacher's {len(teacher.weight)}; "
+            f"distillation compares word by word, so give the student the teacher's tokenizer and vocabulary size"
+        )
+    rows = student.features
+    if teacher is None:  # only the labelled rows count
+        labelled = _labelled(labels, rows)
+        rows, labels = rows[labelled], None if labels is None else labels[labelled]
+    settings = _Settings(
+        ce_weight=ce_weight if teacher is not None else 0.0,
+        task_weight=task_weight if labels is not None else 0.0,
+        temperature=temperature,
+        chunk=chunk,
+        dtype=torch.float64 if rows.dtype == torch.float64 else dtype,
+        gradients=torch.is_grad_enabled(),
+    )
+    losses: tuple[Tensor, Tensor, Tensor] = _VocabularyLosses.apply(  # pyright: ignore[reportAssignmentType]
+        rows, student.weight, student.bias, teacher, labels, settings
+    )
+    return VocabularyLosses(*losses)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    ce_weight: float
+    task_weight: float
+    temperature: float
+    chunk: int
+    dtype: torch.dtype
+    gradients: bool
+
+
+class _VocabularyLosses(torch.autograd.Function):
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        teacher: Head | None,
+        labels: Tensor | None,
+        settings: _Settings,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        needed = ctx.needs_input_grad[:3] if settings.gradients else (False, False, False)
+        with torch.autocast(features.device.type, enabled=False):
+            ce, task, ctx.gradients, ctx.unit = _scan(
+                Head(features, weight, bias), teacher, labels, settings, needed
+            )
+        ctx.dtypes = (features.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype)
+        ctx.mark_non_differentiable(ce, task)
+        return settings.ce_weight * ce + settings.task_weight * task, ce, task
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "vocabulary_losses: its gradients were already used by an earlier backward pass"
+            )
+        gradients, ctx.gradients = ctx.gradients, None  # given away, so that autograd need not copy them
+        scale = upstream * ctx.unit
+        scaled = (
+            None if g is None else g.mul_(scale).to(d) for g, d in zip(gradients, ctx.dtypes, strict=True)
+        )
+        return *scaled, None, None, None
+
+
+def _scan(
+    student: Head,
+    teacher: Head | None,
+    labels: Tensor | None,
+    settings: _Settings,
+    needed: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None, Tensor | None], float]:
+    """Go over the rows once.
+
+    Returns:
+        The mean distillation loss, the mean cross entropy, the gradients of their weighted sum divided by `unit`, and
+        `unit`. Divided by it the gradient of a logit is of order one, which half precision can carry.
+    """
+    exact = torch.float64 if settings.dtype == torch.float64 else torch.float32
+    count, words, t = len(student.features), len(student.weight), settings.temperature
+    labelled = _labelled(labels, student.features)
+    ce_slope = settings.ce_weight * t / max(count, 1)
+    task_slope = settings.task_weight / max(len(labelled), 1)
+    unit = ce_slope or task_slope or 1.0
+
+    def zeros(like: Tensor | None, wanted: bool) -> Tensor | None:
+        return torch.zeros_like(like, dtype=exact) if like is not None and wanted else None
+
+    gradients = (
+        zeros(student.features, needed[0]),
+        zeros(student.weight, needed[1]),
+        zeros(student.bias, needed[2]),
+    )
+    ce, task = student.features.new_zeros((), dtype=exact), student.features.new_zeros((), dtype=exact)
+    student = _cast(student, settings.dtype)
+    teacher = None if teacher is None else _cast(teacher, settings.dtype)
+
+    # Rows of a multiple of 64 bytes keep the products fast. The columns past the vocabulary have probability zero.
+    padded = -(-words // 16) * 16
+    buffers = student.features.new_empty((3, min(settings.chunk, count), padded), dtype=exact)
+    starts = range(0, count, settings.chunk)
+    labelled_in_chunk = torch.bincount(labelled // settings.chunk, minlength=len(starts)).tolist()
+    for start, gold_rows in zip(starts, labelled.split(labelled_in_chunk), strict=True):
+        part = slice(start, min(start + settings.chunk, count))
+        slope, spare, teacher_p = buffers[:, : part.stop - start]
+        _log_softmax(student, part, t, out=slope)
+        if teacher is not None:
+            _log_softmax(teacher, part, t, out=spare)
+            torch.exp(spare, out=teacher_p)
+            ce += spare.sub_(slope).mul_(teacher_p)[:, :words].sum(-1).sum() * (t**2 / count)
+        golden = spare[: len(gold_rows)]
+        if labels is not None:
+            gold = labels[gold_rows].unsqueeze(1)
+            torch.index_select(slope, 0, gold_rows - start, out=golden)
+            torch.log_softmax(golden.mul_(t), -1, out=golden)  # back to temperature 1
+            task -= golden.gather(1, gold).sum() / len(labelled)
+            golden.exp_().scatter_add_(1, gold, torch.full_like(gold, -1, dtype=exact))
+        if any(needed):
+            slope = slope.exp_().sub_(teacher_p) if ce_slope else slope.zero_()
+            slope.index_add_(0, gold_rows - start, golden, alpha=task_slope / unit)
+            _add_gradients(gradients, student, part, slope[:, :words])
+    return ce, task, gradients, unit
+
+
+def _add_gradients(
+    gradients: tuple[Tensor | None, Tensor | None, Tensor | None], student: Head, part: slice, slope: Tensor
+) -> None:
+    """Add what the (chunk, V) gradient of the logits means for the student's features, weight and bias."""
+    d_features, d_weight, d_bias = gradients
+    rounded = slope.to(student.weight.dtype)
+    if d_features is not None:
+        d_features[part] = rounded @ student.weight
+    if d_weight is not None and rounded is slope:
+        d_weight.addmm_(slope.T, student.features[part])
+    elif d_weight is not None:
+        d_weight += rounded.T @ student.features[part]  # the sum over chunks stays in float32
+    if d_bias is not None:
+        d_bias += slope.sum(0)
+
+
+def _log_softmax(head: Head, part: slice, temperature: float, *, out: Tensor) -> None:
+    """Write the log-probabilities of the rows `part` to `out` (chunk, padded V), -inf past the vocabulary."""
+    words = len(head.weight)
+    scores = out if head.weight.dtype == out.dtype else torch.empty_like(out, dtype=head.weight.dtype)
+    logits = scores[:, :words]
+    torch.addmm(
+        logits if head.bias is None else head.bias,
+        head.features[part],
+        head.weight.T,
+        beta=0 if head.bias is None else 1 / temperature,  # with beta 0 the first argument is not read
+        alpha=1 / temperature,
+        out=logits,
+    )
+    if scores is not out:
+        out.copy_(scores)
+    out[:, words:] = -torch.inf
+    torch.log_softmax(out, -1, out=out)
+
+
+def _cast(head: Head, dtype: torch.dtype) -> Head:
+    bias = None if head.bias is None else head.bias.detach().to(dtype)
+    return Head(head.features.detach().to(dtype), head.weight.detach().to(dtype), bias)
+
+
+def _labelled(labels: Tensor | None, features: Tensor) -> Tensor:
+    """Return the rows that have a gold word, ascending."""
+    if labels is None:
+        return torch.empty(0, dtype=torch.long, device=features.device)
+    return torch.nonzero(labels != IGNORED_LABEL).flatten()

@@ -1,0 +1,6 @@
+"""Interchange interventions: swaps, and the engine that runs them on a live model."""
+
+from iit_toolkit.interchange.engine import InterchangeModel, Run
+from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows
+
+__all__ = ["InterchangeModel", "Run", "Swap", "draw_swap", "other_rows"]

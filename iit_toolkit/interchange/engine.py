@@ -1,0 +1,213 @@
+"""The interchange engine: one base run that supplies all sources, and counterfactual runs that restart in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment.architectures import blocks
+from iit_toolkit.alignment.resolve import ResolvedSite
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import safe_pyvene
+from iit_toolkit.interchange.partial import block_outputs, last_hidden_state, restart_after, stopped_at_vocabulary
+from iit_toolkit.interchange.swap import Swap
+
+
+@dataclass
+class Run:
+    """What one run of a model gave.
+
+    Attributes:
+        inputs: The model's inputs.
+        features: (N, D) what enters the output embedding at the N evaluated tokens, in row-major order; `None` for
+            models whose logits are not a linear function of it.
+        logits: (N, V) logits at the evaluated tokens, where `features` is `None`; (B, C) for classification.
+        hidden: (B, S, D) last hidden state.
+        activations: (B, S, D) activation of every place that the run's variables read.
+        block_outputs: What the blocks returned from which counterfactual runs restart.
+    """
+
+    inputs: dict[str, Any]
+    features: Tensor | None
+    logits: Tensor | None
+    hidden: Tensor
+    activations: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    block_outputs: dict[int, Any] = field(default_factory=dict[int, Any])
+
+
+class InterchangeModel:
+    """One side of an alignment on its live model, with the two runs that interchange interventions need.
+
+    The counterfactual run shares the base run's computation, gradients and dropout masks up to the lowest swapped
+    block. With `share_prefix=False` it is computed from the input, with dropout masks of its own.
+
+    Args:
+        model: The teacher or the student. It is not changed: hooks live only as long as a run.
+        sites: The resolved sites of each variable (`iit_toolkit.alignment.resolve`).
+        share_prefix: Whether counterfactual runs restart after the last block that no swap reaches.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        sites: Mapping[str, Sequence[ResolvedSite]],
+        *,
+        share_prefix: bool = True,
+    ) -> None:
+        self.model = model
+        self.sites = {name: tuple(variable) for name, variable in sites.items()}
+        self.cuts = {name: _cut(variable) if share_prefix else None for name, variable in self.sites.items()}
+        self._collecting: dict[tuple[str, ...], safe_pyvene.SafeIntervenableModel] = {}
+        self._swapping: dict[str, safe_pyvene.SafeIntervenableModel] = {}
+        self._head_is_linear: bool | None = None
+        self._takes_cache = "use_cache" in inspect.signature(model.forward).parameters
+
+    @property
+    def head(self) -> nn.Module | None:
+        """The output embedding (vocabulary projection), if the model has one."""
+        return self.model.get_output_embeddings()
+
+    def base_run(
+        self, inputs: Mapping[str, Tensor], variables: Iterable[str] = (), tokens: Tensor | None = None
+    ) -> Run:
+        """Run the model and keep what counterfactual runs of these variables need.
+
+        Args:
+            inputs: The model's inputs; (B, S) `input_ids`, or (B, C, H, W) `pixel_values`, first.
+            variables: Variables that will be swapped from or into this run.
+            tokens: (B, S) boolean, where logits are evaluated; everywhere when absent. Ignored in classification.
+
+        Raises:
+            UserError: If a site never runs, or lies inside a block that gradient checkpointing would run twice.
+        """
+        names = tuple(variables)
+        self._refuse_checkpointed_sites(names)
+        kept = self._inputs(inputs)
+        components = tuple(dict.fromkeys(site.read for name in names for site in self.sites[name]))
+        wanted = {cut for name in names if (cut := self.cuts[name]) is not None}
+        recording = block_outputs(blocks(self.model), wanted) if wanted else contextlib.nullcontext({})
+        with safe_pyvene.lock(self.model), recording as outputs:
+            if components:
+                view = self._collecting.get(components)
+                if view is None:
+                    view = self._collecting[components] = safe_pyvene.collecting_view(self.model, components)
+                run, activations = self._evaluate(lambda: safe_pyvene.collect(view, kept), kept, tokens)
+                run.activations = dict(zip(components, activations, strict=True))
+            else:
+                run, _ = self._evaluate(lambda: (self.model(**kept), None), kept, tokens)
+            run.block_outputs = outputs
+        return run
+
+    def counterfactual_run(
+        self, base: Run, variable: str, swap: Swap, *, source: Run | None = None, tokens: Tensor | None = None
+    ) -> Run:
+        """Run the base again with the source's activations at the sites of one variable.
+
+        Args:
+            base: The base run, made with this variable.
+            variable: The variable that is swapped.
+            swap: Which activations go where.
+            source: The source run, made with this variable; the base run itself when absent (in-batch sources).
+            tokens: As for `base_run`.
+
+        Raises:
+            UserError: If a site never runs, or lies inside a block that gradient checkpointing would run twice.
+        """
+        self._refuse_checkpointed_sites((variable,))
+        sites = self.sites[variable]
+        activations = (source or base).activations
+        sources = [swap.take(activations[site.read]) for site in sites]
+        masks = [_mask(swap, site, moved.shape[-1]) for site, moved in zip(sites, sources, strict=True)]
+        cut = self.cuts[variable]
+        restart = (
+            contextlib.nullcontext()
+            if cut is None
+            else restart_after(blocks(self.model), cut, base.block_outputs[cut])
+        )
+        with safe_pyvene.lock(self.model), restart:
+            view = self._swapping.get(variable)
+            if view is None:
+                components = [site.write for site in sites]
+                view = self._swapping[variable] = safe_pyvene.swapping_view(self.model, components)
+            run, _ = self._evaluate(
+                lambda: (safe_pyvene.swap(view, base.inputs, sources, masks), None), base.inputs, tokens
+            )
+        return run
+
+    def logits(self, run: Run) -> Tensor:
+        """Return a run's logits at its evaluated tokens (N, V), or per example (B, C) in classification."""
+        if run.logits is not None:
+            return run.logits
+        assert run.features is not None and self.head is not None
+        return self.head(run.features)
+
+    def _inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
+        return {**inputs, "use_cache": False} if self._takes_cache else dict(inputs)
+
+    def _evaluate(self, forward: Any, inputs: dict[str, Any], tokens: Tensor | None) -> tuple[Run, Any]:
+        """Run `forward`, which returns (the model's outputs, anything), stopping at the vocabulary where possible."""
+        rows = None if tokens is None else tokens.flatten().nonzero().squeeze(1)
+        if self.head is None:
+            with last_hidden_state(self.model) as hidden:
+                outputs, rest = forward()
+            return Run(inputs, None, outputs.logits, hidden[-1]), rest
+        if self._head_is_linear is None:
+            self._head_is_linear = self._measure_head(inputs)
+        if self._head_is_linear:
+            with last_hidden_state(self.model) as hidden, stopped_at_vocabulary(self.model, rows) as features:
+                _, rest = forward()
+            return Run(inputs, features[-1], None, hidden[-1]), rest
+        with last_hidden_state(self.model) as hidden:
+            outputs, rest = forward()
+        logits = outputs.logits.flatten(0, 1)
+        return Run(inputs, None, logits if rows is None else logits.index_select(0, rows), hidden[-1]), rest
+
+    @torch.no_grad()
+    def _measure_head(self, inputs: dict[str, Any]) -> bool:
+        """Say whether the logits are the output embedding of its input and nothing more (no soft cap, no scale)."""
+        assert self.head is not None
+        one = {name: value[:1] if isinstance(value, Tensor) else value for name, value in inputs.items()}
+        captured: list[tuple[Tensor, Tensor]] = []
+        handle = self.head.register_forward_hook(lambda _module, args, output: captured.append((args[0], output)))
+        modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+        try:
+            logits = self.model(**one).logits
+        finally:
+            handle.remove()
+            for module, mode in modes:
+                module.training = mode
+        return len(captured) == 1 and torch.equal(captured[0][1].reshape(logits.shape), logits)
+
+    def _refuse_checkpointed_sites(self, variables: Iterable[str]) -> None:
+        if not (self.model.training and torch.is_grad_enabled() and self.model.is_gradient_checkpointing):
+            return
+        for name in variables:
+            for site in self.sites[name]:
+                if site.inside_block:
+                    raise UserError(
+                        f"variable {name!r}: {site.write} lies inside a block, which gradient checkpointing runs twice; "
+                        "use block_input or block_output sites, or turn gradient_checkpointing off"
+                    )
+
+
+def _cut(sites: Sequence[ResolvedSite]) -> int | None:
+    cuts = [site.cut for site in sites]
+    return None if None in cuts else min(cut for cut in cuts if cut is not None)
+
+
+def _mask(swap: Swap, site: ResolvedSite, width: int) -> Tensor:
+    positions = swap.mask[:, :, None]
+    if site.ranges is None:
+        return positions
+    neurons = torch.zeros(width, dtype=torch.bool, device=swap.mask.device)
+    for low, high in site.ranges:
+        neurons[low:high] = True
+    return positions & neurons

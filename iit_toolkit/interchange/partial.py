@@ -1,0 +1,106 @@
+"""Running only part of a model: restarting after a block, and stopping short of the vocabulary."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+@contextlib.contextmanager
+def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Iterator[None]:
+    """Make the model's next runs start just after a block, from that block's output in an earlier run.
+
+    Blocks up to `cut` do not compute: those below hand their input on, block `cut` returns `output`. Hooks on them
+    still fire, and gradients flow into `output`'s graph.
+
+    Args:
+        blocks: The model's blocks.
+        cut: Index of the last block that is not run again.
+        output: What that block returned: a tensor (B, S, D), or a tuple that starts with one.
+    """
+    as_tuple = isinstance(output, tuple)
+
+    def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        return (hidden_states,) if as_tuple else hidden_states
+
+    def inject(*_: Any, **__: Any) -> Any:
+        return output
+
+    with contextlib.ExitStack() as stack:
+        for index in range(cut + 1):
+            stack.enter_context(replaced_forward(blocks[index], inject if index == cut else skip))
+        yield
+
+
+@contextlib.contextmanager
+def replaced_forward(module: nn.Module, forward: Any) -> Iterator[None]:
+    """Replace one module's forward function, leaving its hooks as they are."""
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.__dict__["forward"]
+        else:
+            module.forward = before
+
+
+@contextlib.contextmanager
+def stopped_at_vocabulary(model: PreTrainedModel, rows: Tensor | None) -> Iterator[list[Tensor]]:
+    """Make the model's next run return what enters its output embedding, at chosen tokens, as its logits.
+
+    Args:
+        model: A model with output embeddings.
+        rows: (N,) indices into the flattened (B * S) tokens; `None` for all.
+    """
+    captured: list[Tensor] = []
+
+    def select(hidden: Tensor) -> Tensor:
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        captured.append(flat if rows is None else flat.index_select(0, rows))
+        return captured[-1]
+
+    head = model.get_output_embeddings()
+    assert isinstance(head, nn.Module)
+    with replaced_forward(head, select):
+        yield captured
+
+
+@contextlib.contextmanager
+def last_hidden_state(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+    """Capture the last hidden state (B, S, D) of the model's next run."""
+    captured: list[Tensor] = []
+
+    def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+        captured.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
+
+    handle = model.base_model.register_forward_hook(keep)
+    try:
+        yield captured
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def block_outputs(blocks: nn.ModuleList, indices: set[int]) -> Iterator[dict[int, Any]]:
+    """Capture what some blocks' forward functions return in the model's next run, before any hook edits it."""
+    captured: dict[int, Any] = {}
+
+    def recording(index: int) -> Any:
+        forward = blocks[index].forward
+
+        def record(*args: Any, **named: Any) -> Any:
+            captured[index] = forward(*args, **named)
+            return captured[index]
+
+        return record
+
+    with contextlib.ExitStack() as stack:
+        for index in indices:
+            stack.enter_context(replaced_forward(blocks[index], recording(index)))
+        yield captured

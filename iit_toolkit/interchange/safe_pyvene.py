@@ -1,0 +1,180 @@
+"""pyvene 0.1.8 with its silent traps closed: the one file that touches pyvene's private members.
+
+Bare pyvene 0.1.8, without an error, keeps using one example's positions for the whole batch after a call with an
+integer position, deletes every forward hook on the model (users', FSDP's, transformers' own), writes in place into
+tensors that sibling modules share, ignores sites whose module never runs, freezes the model when a view on it is
+built, empties the dictionaries and extends the lists it is called with, and mixes up threads. See `docs/gotchas.md`;
+`tests/traps` holds a test for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+from iit_toolkit.errors import UserError
+
+with contextlib.redirect_stdout(io.StringIO()):  # importing pyvene prints a notice about an optional package
+    import pyvene as pv
+
+_locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+
+
+def lock(model: nn.Module) -> threading.RLock:
+    """Return the model's lock: hooks belong to the model, so two interventions on it must not run at once."""
+    return _locks.setdefault(model, threading.RLock())
+
+
+class Interchange(pv.Intervention):
+    """Replaces the base's activation by the source's wherever a mask says so.
+
+    Unlike pyvene's `VanillaIntervention`, it takes a mask instead of index lists, so rows may differ in the number of
+    swapped positions and gradients stay right where lists would have to repeat one.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{**settings, "keep_last_dim": True})
+
+    def forward(self, base: Tensor, source: Tensor, subspaces: Tensor, **_: Any) -> Tensor:
+        """Return the base with the source's values where the mask is true.
+
+        Args:
+            base: (B, S, D) activation of the base.
+            source: (B, S, D) activation of the source, already moved to the base's positions.
+            subspaces: Boolean mask that broadcasts to (B, S, D).
+        """
+        return torch.where(subspaces, source.to(base.dtype), base)
+
+
+class SafeIntervenableModel(pv.IntervenableModel):
+    """A `pyvene.IntervenableModel` that does what its caller means or raises."""
+
+    def __init__(self, config: Any, model: PreTrainedModel) -> None:
+        pv.type_to_dimension_mapping.setdefault(type(model), {})
+        trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        modes = [(module, module.training) for module in model.modules()]
+        super().__init__(config, model)
+        for parameter, flag in trainable:
+            parameter.requires_grad_(flag)
+        for module, mode in modes:
+            module.training = mode
+        self.__dict__["_own_handles"] = []
+        self.__dict__["_armed"] = set()
+
+    def _remove_forward_hooks(self) -> None:
+        for handle in self._own_handles:
+            handle.remove()
+        self._own_handles.clear()
+        self._armed.clear()
+
+    def _intervention_getter(self, keys: Sequence[str], unit_locations: Any) -> Any:
+        handlers = super()._intervention_getter(keys, unit_locations)
+        self._own_handles.extend(handlers.handlers)
+        return handlers
+
+    def _intervention_setter(self, keys: Sequence[str], *rest: Any, **named: Any) -> Any:
+        clones = [_clone_first(self.intervention_hooks[key]) for key in keys]
+        handlers = super()._intervention_setter(keys, *rest, **named)
+        handlers.handlers[:0] = clones
+        self._own_handles.extend(handlers.handlers)
+        self._armed.update(keys)
+        return handlers
+
+    def _output_validation(self) -> None:
+        super()._output_validation()
+        for key in self._armed:
+            collects = isinstance(self.interventions[key], pv.CollectIntervention)
+            fired = key in self.activations if collects else self._intervention_state[key].setter_version() == 1
+            if not fired:
+                raise UserError(f"site {_component(key)} never ran; declare a module that the forward pass calls")
+        for key in self.sorted_keys:
+            constant = getattr(self.interventions[key], "is_source_constant", False)
+            if key not in self._armed and not constant:
+                raise UserError(f"site {_component(key)} was given no source activation")
+
+    def forward(
+        self,
+        base: Any,
+        sources: Any = None,
+        unit_locations: Any = None,
+        source_representations: Any = None,
+        **named: Any,
+    ) -> Any:
+        """Run pyvene's forward on copies of the caller's containers, one thread at a time."""
+        self.use_fast = False
+        if isinstance(source_representations, dict):
+            source_representations = dict(source_representations)
+        if isinstance(sources, list):
+            sources = list(sources)
+        with lock(self.model):
+            try:
+                return super().forward(base, sources, unit_locations, source_representations, **named)
+            finally:
+                self.use_fast = False
+
+
+def _component(key: str) -> str:
+    return key.removeprefix("comp.").split("#")[0].replace("_dot_", ".")
+
+
+def _clone_first(register: Callable[..., RemovableHandle]) -> RemovableHandle:
+    """Make what a site's hook edits a copy, so that whoever else holds the tensor is not changed."""
+    if register.__name__ == "register_forward_hook":
+        return register(lambda _module, _args, output: _cloned(output))
+
+    def clone_input(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if args:
+            return _cloned(args), named
+        first = next(iter(named))
+        return args, {**named, first: named[first].clone()}
+
+    return register(clone_input, with_kwargs=True)
+
+
+def _cloned(value: Any) -> Any:
+    return (value[0].clone(), *value[1:]) if isinstance(value, tuple) else value.clone()
+
+
+def collecting_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIntervenableModel:
+    """Return a view whose run is the base run and collects these components' whole activations, with gradient."""
+    return SafeIntervenableModel(
+        pv.IntervenableConfig(
+            [{"component": name, "intervention": pv.CollectIntervention(keep_last_dim=True)} for name in components]
+        ),
+        model,
+    )
+
+
+def swapping_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIntervenableModel:
+    """Return a view whose run swaps the activations of these components, wherever a mask says so."""
+    return SafeIntervenableModel(
+        pv.IntervenableConfig([{"component": name, "intervention": Interchange()} for name in components]), model
+    )
+
+
+def collect(view: SafeIntervenableModel, inputs: dict[str, Tensor]) -> tuple[Any, list[Tensor]]:
+    """Run a collecting view; return the model's outputs and each component's activation, in order."""
+    (_, activations), outputs = view(inputs)
+    return outputs, activations
+
+
+def swap(view: SafeIntervenableModel, inputs: dict[str, Tensor], sources: list[Tensor], masks: list[Tensor]) -> Any:
+    """Run a swapping view; return the model's outputs.
+
+    Args:
+        view: What `swapping_view` returned.
+        inputs: The base inputs.
+        sources: Per component, the (B, S, D) source activation at the base's positions.
+        masks: Per component, a boolean mask that broadcasts to (B, S, D).
+    """
+    _, outputs = view(inputs, source_representations=dict(zip(view.sorted_keys, sources, strict=True)), subspaces=masks)
+    return outputs
