@@ -37,8 +37,8 @@ SCHEMA = pa.schema(
 `base` and `source` are ids of examples, `inside` says whether the position is swapped, `*_base` and `*_cf`
 are the answers without and with the intervention, `effect_*` the number, sums, sums of squares and sum of
 products of the changes of log-probability (x of the teacher, y of the student), `kl` and `kl_cf`
-KL(teacher || student) in nats in the base and in the counterfactual run, `*_nll` nats of the gold token in the
-base run (NaN without gold).
+KL(teacher || student) in nats in the base and in the counterfactual run, `*_nll` nats of the gold token in
+the base run (NaN without gold).
 """
 
 

@@ -1,8 +1,8 @@
 """Estimates with intervals from a cluster bootstrap.
 
-Cases that share a base example are dependent, so whole bases are resampled, never single cases. Cases are summed
-per cluster first; every statistic is a function of those sums, and all statistics of one `Resampled` see the
-same resampled clusters, which makes their differences paired.
+Cases that share a base example are dependent, so whole bases are resampled, never single cases. Cases are
+summed per cluster first; every statistic is a function of those sums, and all statistics of one `Resampled`
+see the same resampled clusters, which makes their differences paired.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Resampled:
     def share(self, hits: str, cases: str) -> Estimate:
         """Estimates the share of `cases` that are `hits`.
 
-        Where all cases agree, resampling sees no variation and would return an interval without width; then the
-        exact binomial bound for as many trials as there are clusters is used for the open end.
+        Where all cases agree, resampling sees no variation and would return an interval without width; then
+        the exact binomial bound for as many trials as there are clusters is used for the open end.
         """
         estimate = self.ratio(hits, cases)
         if estimate.low is None or estimate.high is None or estimate.value not in (0.0, 1.0):

@@ -2,7 +2,7 @@
 
 The claim is tested outside the swapped positions, on cases in which the intervention changes the teacher's
 own answer. It is SUPPORTED where the lower bound of [effective IIA - control] exceeds the margin for every
-control, NOT SUPPORTED where the upper bound lies below the margin for some control, and INCONCLUSIVE otherwise.
+control, NOT SUPPORTED where the upper bound lies below the margin for some control, INCONCLUSIVE otherwise.
 Asking it of every control (an intersection-union test) keeps the error of each single test.
 """
 
@@ -116,9 +116,25 @@ def judge(
     judged: dict[str, VariableVerdict] = {}
     for variable in variables(outcomes, student):
         resampled = resample_variable(outcomes, variable, resamples=resamples, seed=seed, level=level)
-        controls = [_control(resampled, student, FLOOR, f"{student}/effective_floor/outside", margin)]
+        controls = [
+            _control(
+                resampled,
+                student,
+                FLOOR,
+                (f"{student}/effective_floor/outside", f"{student}/changed/outside"),
+                margin,
+            )
+        ]
         if has_untrained:
-            controls.append(_control(resampled, student, untrained, f"{untrained}/effective/outside", margin))
+            controls.append(
+                _control(
+                    resampled,
+                    student,
+                    untrained,
+                    (f"{untrained}/effective/outside", f"{untrained}/changed/outside"),
+                    margin,
+                )
+            )
         effective = resampled.share(f"{student}/effective/outside", f"{student}/changed/outside")
         label = _label(effective, controls, margin)
         tested = resampled.share(f"{student}/changed/outside", f"{student}/cases/outside").cases
@@ -134,13 +150,10 @@ def judge(
     )
 
 
-def _control(resampled: Resampled, student: str, name: str, hits: str, margin: float) -> Control:
-    cases = f"{hits.split('/')[0]}/changed/outside"
-    difference = resampled.difference(
-        (f"{student}/effective/outside", f"{student}/changed/outside"), (hits, cases)
-    )
+def _control(resampled: Resampled, student: str, name: str, share: tuple[str, str], margin: float) -> Control:
+    difference = resampled.difference((f"{student}/effective/outside", f"{student}/changed/outside"), share)
     passed = None if difference.low is None else difference.low > margin
-    return Control(name, resampled.share(hits, cases), difference, passed, _meaning(student, name, passed))
+    return Control(name, resampled.share(*share), difference, passed, _meaning(student, name, passed))
 
 
 def _meaning(student: str, name: str, passed: bool | None) -> str:
@@ -196,18 +209,15 @@ def _sentence(
             f"({basis}; {MINIMUM_CLUSTERS} base examples are needed)."
         )
     best = min(controls, key=lambda one: one.difference.value or 0.0)
-    facts = (
-        f"{subject}where the intervention changes the teacher's answer, {student} gives the same answer in "
-        f"{interval(effective)} outside the swapped positions ({basis}). "
-        f"Less the best control ({best.name}, {interval(best.level)}) "
-        f"that is {interval(best.difference, signed=True)}"
-    )
+    end = {
+        "SUPPORTED": f"lies above the margin of {decimal(margin, 2)}.",
+        "NOT SUPPORTED": f"lies below the margin of {decimal(margin, 2)}.",
+        "INCONCLUSIVE": f"holds the margin of {decimal(margin, 2)}: more cases could decide.",
+    }[label]
     return (
-        facts
-        + {
-            "SUPPORTED": f", more than the margin of {decimal(margin, 2)}.",
-            "NOT SUPPORTED": f", less than the margin of {decimal(margin, 2)}.",
-            "INCONCLUSIVE": f"; this interval holds the margin of {decimal(margin, 2)}: "
-            "more cases could decide.",
-        }[label]
+        f"{subject}where the intervention changes the teacher's answer outside the swapped positions "
+        f"({basis}), {student} gives the same new answer at a rate of {interval(effective)}. The best "
+        f"control, the {best.name}{'' if best.name == FLOOR else ' student'}, "
+        f"reaches {interval(best.level)}; "
+        f"the difference, {interval(best.difference, signed=True)}, {end}"
     )

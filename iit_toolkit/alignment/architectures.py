@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from iit_toolkit.errors import UserError
 
@@ -57,7 +58,7 @@ ARCHITECTURES = {
 def blocks_path(model: PreTrainedModel) -> str:
     """Return the path, from the model itself, of its list of transformer blocks.
 
-    Architectures outside the table are searched for a module list as long as the configuration says it is deep.
+    Architectures outside the table are searched for a list of blocks, as long as the configuration says it is deep.
 
     Raises:
         UserError: If no such list is found.
@@ -67,12 +68,16 @@ def blocks_path(model: PreTrainedModel) -> str:
     known = ARCHITECTURES.get(model.config.model_type)
     if known is not None:
         return prefix + known.blocks
-    depth = model.config.num_hidden_layers
+    depth = getattr(model.config, "num_hidden_layers", None)
     for name, module in base.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth:
+        if (
+            isinstance(module, nn.ModuleList)
+            and len(module) == depth
+            and all(isinstance(block, GradientCheckpointingLayer) for block in module)
+        ):
             return prefix + name
     raise UserError(
-        f"{type(model).__name__}: no list of {depth} blocks found; declare its sites by module path "
+        f"{type(model).__name__}: no list of {depth or 'its'} blocks found; declare its sites by module path "
         f"(`component: path.to.module.output`)"
     )
 

@@ -52,6 +52,7 @@ def preset(name: str, teacher_layers: int, student_layers: int) -> Alignment:
     12-layer teachers with 3-, 6- and 9-layer students get the paper's layer lists. Other depths get the
     proportional rule: a student block corresponds to the teacher block at the same relative depth (`middle`: the
     student's middle block; `late`: the two blocks below its last; `full`: every block, each with its equal share of
+    the teacher's).
 
     Args:
         name: `diito/middle`, `diito/late`, `diito/full`, or the same with `naacl2022/`.

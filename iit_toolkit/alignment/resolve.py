@@ -27,7 +27,8 @@ class ResolvedSite:
         ranges: Neuron ranges `[low, high)` that are swapped; `None` for the whole vector.
         cut: Index of the last block whose output in the base run is still good for the counterfactual run, which
             therefore restarts just after it; `None` if the run must start at the beginning.
-        inside_block: Whether reading or writing happens inside a block rather than at its input or output.
+        inside_block: Whether reading or writing happens inside a block rather than at its input or output; true where
+            the model's blocks are not known.
     """
 
     write: str
@@ -116,8 +117,8 @@ def _locate(component: str, model: PreTrainedModel) -> tuple[int | None, bool]:
     path, kind = split_component(component)
     try:
         match = re.fullmatch(re.escape(blocks_path(model)) + r"\.(\d+)(\..+)?", path)
-    except UserError:  # the model's blocks are not known: its runs cannot restart in the middle
-        match = None
+    except UserError:  # the model's blocks are not known: its runs cannot restart in the middle, any place may be inside
+        return None, True
     if match is None:
         return None, False
     index, below = int(match[1]), match[2]

@@ -1,8 +1,8 @@
 """The terms of the distillation objective as the paper writes them, one plain function each.
 
-Sources: Sanh et al. 2019 (DistilBERT) for the standard terms, Wu et al. 2022 (DIITO, arXiv 2112.02505) for their
-interchange twins. A twin is the same function on the outputs of the counterfactual runs. The functions are exact and
-readable; `iit_toolkit.distillation.fused` computes the two vocabulary terms without holding their logits.
+Sources: Sanh et al. 2019 (DistilBERT) for the standard terms, Wu et al. 2022 (DIITO, arXiv 2112.02505) for
+their interchange twins. A twin is the same function on the outputs of the counterfactual runs. All are exact;
+`iit_toolkit.distillation.fused` computes the two vocabulary terms without holding their logits.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def masked_language_modelling_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (..., V) scores of the student.
-        labels: (...) long gold answers, `IGNORED_LABEL` where there is none. For a causal language model the caller
-            has shifted them already.
+        labels: (...) long gold answers, `IGNORED_LABEL` where there is none. For a causal language model the
+            caller has shifted them already.
 
     Returns:
         A scalar; zero, still part of the graph, when nothing is labelled.
@@ -38,7 +38,7 @@ def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperatur
     Args:
         student_logits: (..., V) scores of the student at the evaluated tokens.
         teacher_logits: (..., V) scores of the teacher at the same tokens.
-        temperature: Both scores are divided by it before the softmax; the square keeps the size of the gradient.
+        temperature: Divides both scores before the softmax; its square keeps the size of the gradient.
 
     Returns:
         A scalar, the mean over rows; zero, still part of the graph, when there are none.
@@ -73,7 +73,7 @@ def hidden_mse_loss(student_hidden: Tensor, teacher_hidden: Tensor) -> Tensor:
 class HiddenProjection(nn.Module):
     """A linear map, without bias, from the student's hidden states into the teacher's space.
 
-    Hidden states of unequal widths are compared through it. It is trained with the student and is no part of it.
+    Hidden states of unequal widths are compared through it. It is trained with the student, not part of it.
 
     Args:
         student_width: Size of the student's hidden states.
@@ -81,6 +81,7 @@ class HiddenProjection(nn.Module):
     """
 
     def __init__(self, student_width: int, teacher_width: int) -> None:
+        """Draw the map at random, from torch's global generator."""
         super().__init__()
         self.linear = nn.Linear(student_width, teacher_width, bias=False)
 
@@ -134,7 +135,7 @@ class ObjectiveWeights(BaseModel):
 
     @classmethod
     def causal_with_cosine(cls) -> ObjectiveWeights:
-        """The paper's DIITO + Cos objective, that of its released models: a fifth each, with `causal_cos` too."""
+        """The paper's DIITO + Cos objective, that of its released models: a fifth each."""
         return cls(task=0.20, ce=0.20, cos=0.20, causal_ce=0.20, causal_cos=0.20)
 
     @property
@@ -149,7 +150,7 @@ class ObjectiveWeights(BaseModel):
 
 
 def _as_rows(values: Tensor) -> Tensor:
-    """Flatten to (rows, width), in float32 at least: half precision does not carry a softmax or a long sum."""
+    """Flatten to (rows, width), at least in float32: half precision cannot carry a softmax or a long sum."""
     rows = values.reshape(-1, values.shape[-1])
     return rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
 

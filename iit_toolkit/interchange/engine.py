@@ -85,7 +85,8 @@ class InterchangeModel:
             tokens: (B, S) boolean, where logits are evaluated; everywhere when absent. Ignored in classification.
 
         Raises:
-            UserError: If a site never runs, or lies inside a block that gradient checkpointing would run twice.
+            UserError: If a site never runs, holds no sequence, or lies inside a block that gradient checkpointing would
+                run twice.
         """
         names = tuple(variables)
         self._refuse_checkpointed_sites(names)
@@ -99,7 +100,7 @@ class InterchangeModel:
                 if view is None:
                     view = self._collecting[components] = safe_pyvene.collecting_view(self.model, components)
                 run, activations = self._evaluate(lambda: safe_pyvene.collect(view, kept), kept, tokens)
-                run.activations = dict(zip(components, activations, strict=True))
+                run.activations = dict(zip(components, map(_sequence, components, activations), strict=True))
             else:
                 run, _ = self._evaluate(lambda: (self.model(**kept), None), kept, tokens)
             run.block_outputs = outputs
@@ -118,7 +119,8 @@ class InterchangeModel:
             tokens: As for `base_run`.
 
         Raises:
-            UserError: If a site never runs, or lies inside a block that gradient checkpointing would run twice.
+            UserError: If a site never runs, has fewer neurons than its range names, or lies inside a block that
+                gradient checkpointing would run twice.
         """
         self._refuse_checkpointed_sites((variable,))
         sites = self.sites[variable]
@@ -146,7 +148,8 @@ class InterchangeModel:
         if run.logits is not None:
             return run.logits
         assert run.features is not None and self.head is not None
-        return self.head(run.features)
+        with safe_pyvene.lock(self.model):
+            return self.head(run.features)
 
     def _inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
         return {**inputs, "use_cache": False} if self._takes_cache else dict(inputs)
@@ -154,20 +157,19 @@ class InterchangeModel:
     def _evaluate(self, forward: Any, inputs: dict[str, Any], tokens: Tensor | None) -> tuple[Run, Any]:
         """Run `forward`, which returns (the model's outputs, anything), stopping at the vocabulary where possible."""
         rows = None if tokens is None else tokens.flatten().nonzero().squeeze(1)
-        if self.head is None:
-            with last_hidden_state(self.model) as hidden:
-                outputs, rest = forward()
-            return Run(inputs, None, outputs.logits, hidden[-1]), rest
         if self._head_is_linear is None:
-            self._head_is_linear = self._measure_head(inputs)
+            self._head_is_linear = self.head is not None and self._measure_head(inputs)
         if self._head_is_linear:
             with last_hidden_state(self.model) as hidden, stopped_at_vocabulary(self.model, rows) as features:
                 _, rest = forward()
             return Run(inputs, features[-1], None, hidden[-1]), rest
         with last_hidden_state(self.model) as hidden:
             outputs, rest = forward()
-        logits = outputs.logits.flatten(0, 1)
-        return Run(inputs, None, logits if rows is None else logits.index_select(0, rows), hidden[-1]), rest
+        logits: Tensor = outputs.logits
+        if logits.dim() == 3:
+            logits = logits.flatten(0, 1)
+            logits = logits if rows is None else logits.index_select(0, rows)
+        return Run(inputs, None, logits, hidden[-1]), rest
 
     @torch.no_grad()
     def _measure_head(self, inputs: dict[str, Any]) -> bool:
@@ -187,7 +189,7 @@ class InterchangeModel:
         return len(captured) == 1 and torch.equal(captured[0][1].reshape(logits.shape), logits)
 
     def _refuse_checkpointed_sites(self, variables: Iterable[str]) -> None:
-        if not (self.model.training and torch.is_grad_enabled() and self.model.is_gradient_checkpointing):
+        if not (self.model.training and torch.is_grad_enabled() and self.model.is_activation_checkpointing):
             return
         for name in variables:
             for site in self.sites[name]:
@@ -203,11 +205,21 @@ def _cut(sites: Sequence[ResolvedSite]) -> int | None:
     return None if None in cuts else min(cut for cut in cuts if cut is not None)
 
 
+def _sequence(component: str, activation: Tensor) -> Tensor:
+    if activation.dim() != 3:
+        raise UserError(
+            f"site {component} holds a tensor of shape {list(activation.shape)}; sites need (batch, positions, neurons)"
+        )
+    return activation
+
+
 def _mask(swap: Swap, site: ResolvedSite, width: int) -> Tensor:
     positions = swap.mask[:, :, None]
     if site.ranges is None:
         return positions
     neurons = torch.zeros(width, dtype=torch.bool, device=swap.mask.device)
     for low, high in site.ranges:
+        if high > width:
+            raise UserError(f"site {site.write}: neurons [{low}, {high}] reach beyond its {width} neurons")
         neurons[low:high] = True
     return positions & neurons

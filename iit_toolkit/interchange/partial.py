@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from iit_toolkit.errors import UserError
+
 
 @contextlib.contextmanager
 def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Iterator[None]:
@@ -22,10 +24,9 @@ def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Iterator[None
         cut: Index of the last block that is not run again.
         output: What that block returned: a tensor (B, S, D), or a tuple that starts with one.
     """
-    as_tuple = isinstance(output, tuple)
 
     def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
-        return (hidden_states,) if as_tuple else hidden_states
+        return (hidden_states, *output[1:]) if isinstance(output, tuple) else hidden_states
 
     def inject(*_: Any, **__: Any) -> Any:
         return output
@@ -73,17 +74,25 @@ def stopped_at_vocabulary(model: PreTrainedModel, rows: Tensor | None) -> Iterat
 
 @contextlib.contextmanager
 def last_hidden_state(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """Capture the last hidden state (B, S, D) of the model's next run."""
+    """Capture the last hidden state (B, S, D) of the model's next run.
+
+    Raises:
+        UserError: If the model does not call its base model, or that returns no last hidden state.
+    """
     captured: list[Tensor] = []
 
     def keep(_module: nn.Module, _args: Any, output: Any) -> None:
-        captured.append(output[0] if isinstance(output, tuple) else output.last_hidden_state)
+        captured.append(output[0] if isinstance(output, tuple) else getattr(output, "last_hidden_state", None))
 
     handle = model.base_model.register_forward_hook(keep)
     try:
         yield captured
     finally:
         handle.remove()
+    if not captured or captured[-1] is None:
+        raise UserError(
+            f"{type(model).__name__}: its last hidden state is not found; use a model whose head follows its base model"
+        )
 
 
 @contextlib.contextmanager

@@ -82,24 +82,28 @@ class SafeIntervenableModel(pv.IntervenableModel):
         return handlers
 
     def _intervention_setter(self, keys: Sequence[str], *rest: Any, **named: Any) -> Any:
-        clones = [_clone_first(self.intervention_hooks[key]) for key in keys]
+        for key in keys:
+            self._own_handles.append(_clone_first(self.intervention_hooks[key], self._component(key)))
         handlers = super()._intervention_setter(keys, *rest, **named)
-        handlers.handlers[:0] = clones
         self._own_handles.extend(handlers.handlers)
         self._armed.update(keys)
         return handlers
 
+    def _component(self, key: str) -> str:
+        return self.representations[key].component
+
     def _output_validation(self) -> None:
-        super()._output_validation()
         for key in self._armed:
             collects = isinstance(self.interventions[key], pv.CollectIntervention)
-            fired = key in self.activations if collects else self._intervention_state[key].setter_version() == 1
-            if not fired:
-                raise UserError(f"site {_component(key)} never ran; declare a module that the forward pass calls")
+            times = len(self.activations.get(key, [])) if collects else self._intervention_state[key].setter_version()
+            if times != 1:
+                raise UserError(
+                    f"site {self._component(key)} ran {times} times in one forward pass; declare a module that runs once"
+                )
         for key in self.sorted_keys:
             constant = getattr(self.interventions[key], "is_source_constant", False)
             if key not in self._armed and not constant:
-                raise UserError(f"site {_component(key)} was given no source activation")
+                raise UserError(f"site {self._component(key)} was given no source activation")
 
     def forward(
         self,
@@ -122,26 +126,27 @@ class SafeIntervenableModel(pv.IntervenableModel):
                 self.use_fast = False
 
 
-def _component(key: str) -> str:
-    return key.removeprefix("comp.").split("#")[0].replace("_dot_", ".")
-
-
-def _clone_first(register: Callable[..., RemovableHandle]) -> RemovableHandle:
+def _clone_first(register: Callable[..., RemovableHandle], component: str) -> RemovableHandle:
     """Make what a site's hook edits a copy, so that whoever else holds the tensor is not changed."""
+
+    def cloned(value: Any) -> Any:
+        first = value[0] if isinstance(value, tuple) and value else value
+        if not isinstance(first, Tensor):
+            raise UserError(
+                f"site {component} holds a {type(first).__name__}, not a tensor; declare a module that takes or gives one"
+            )
+        return (first.clone(), *value[1:]) if isinstance(value, tuple) else first.clone()
+
     if register.__name__ == "register_forward_hook":
-        return register(lambda _module, _args, output: _cloned(output))
+        return register(lambda _module, _args, output: cloned(output))
 
     def clone_input(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         if args:
-            return _cloned(args), named
+            return cloned(args), named
         first = next(iter(named))
-        return args, {**named, first: named[first].clone()}
+        return args, {**named, first: cloned(named[first])}
 
     return register(clone_input, with_kwargs=True)
-
-
-def _cloned(value: Any) -> Any:
-    return (value[0].clone(), *value[1:]) if isinstance(value, tuple) else value.clone()
 
 
 def collecting_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIntervenableModel:

@@ -87,7 +87,7 @@ def draw_swap(
     if isinstance(positions, MaskedPositions | AllPositions):
         count = shared
     else:
-        count = ((shared * positions.fraction).long()).clamp(min=1).minimum(shared)
+        count = (shared.double() * positions.fraction).long().clamp(min=1).minimum(shared)
     if isinstance(positions, SpanPositions):
         base_rank = _span_rank(base_ok, count, generator)
         source_rank = _span_rank(source_ok, count, generator)

@@ -1,0 +1,130 @@
+"""The model card of a trained student: metadata for the Hub, what was measured, the verdict, the limits."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from iit_toolkit.analysis.metrics import StudentSummary, Summary
+from iit_toolkit.analysis.numbers import interval
+from iit_toolkit.analysis.verdict import SCOPE, Verdict
+from iit_toolkit.errors import UserError
+
+_TAGS = ["iit-toolkit", "causal-abstraction", "interchange-intervention", "knowledge-distillation"]
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def model_card(results: dict[str, Any], arm: str) -> str:
+    """Writes the card (README.md) of one arm's student.
+
+    Args:
+        results: The content of results.json.
+        arm: Which student; it must have been verified.
+
+    Returns:
+        Markdown with YAML metadata: library, base model, tags and, as `model-index`, the measured values.
+
+    Raises:
+        UserError: Where the results hold no such arm, or nothing was measured of it.
+    """
+    summary = Summary.from_dict(results["summary"])
+    if arm not in results["arms"] or arm not in summary.students:
+        raise UserError(f'no verified arm "{arm}" in the results; there are: {", ".join(results["arms"])}')
+    student = summary.students[arm]
+    metadata = {
+        "library_name": "transformers",
+        **_base_model(results["teacher"]["name"]),
+        "tags": _TAGS,
+        "model-index": [{"name": f"{results['name']} ({arm})", "results": _index(results, student)}],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---",
+        f"# {results['name']}: {arm}",
+        _origin(results, arm),
+        "## Verdict",
+        _verdict(Verdict.from_dict(results["verdict"]), arm),
+        _table(student),
+        f"Intervals ({summary.level:.0%}) are percentile bootstraps over base examples. Effective IIA is the "
+        "share of cases with the same answer of student and teacher, both intervened, where the intervention "
+        "changes the teacher's answer; outside: at positions that are not swapped; floor: the student's "
+        "answer without intervention. Read effective IIA only against its floor.",
+        "## Limits",
+        f"{SCOPE} One training seed; the student inherits the limits and biases of its teacher and its data.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _base_model(name: str) -> dict[str, str]:
+    """The teacher as `base_model`, where its name can be one on the Hub (a path of this machine cannot)."""
+    return {"base_model": name} if _HUB_NAME.fullmatch(name) else {}
+
+
+def _origin(results: dict[str, Any], arm: str) -> str:
+    details = results["arms"][arm]
+    objective = " + ".join(f"{weight:g} {term}" for term, weight in details["objective"].items())
+    alignment = f"alignment {details['alignment']}" if details["alignment"] else "no interventions"
+    teacher = results["teacher"]["name"]
+    shown = teacher if _HUB_NAME.fullmatch(teacher) else "a local model"
+    return (
+        f"Distilled from {shown} ({results['teacher']['parameters']:,} parameters) into "
+        f"{details['student_parameters']:,} parameters: {details['steps']:,} steps, "
+        f"{details['tokens']:,} tokens, {alignment}, objective {objective}, seed {results['seed']}. "
+        f"Commit {results['provenance']['git_commit'] or 'unknown'}."
+    )
+
+
+def _verdict(verdict: Verdict, arm: str) -> str:
+    if verdict.student != arm:
+        return (
+            f"The verdict of this run is on {verdict.student} ({verdict.label}), not on this student, "
+            "which it is compared with."
+        )
+    return f"**{verdict.label}**\n\n{verdict.sentence}"
+
+
+def _table(student: StudentSummary) -> str:
+    lines = [
+        "| variable | effective IIA, outside | floor | above floor | IIA | base agreement | changed cases |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, one in student.variables.items():
+        estimates = (one.effective_iia.outside, one.effective_floor.outside)
+        cells = [interval(estimate, of="changed cases") for estimate in estimates]
+        cells.append(interval(one.margin, signed=True, of="changed cases"))
+        cells += [interval(one.iia.all), interval(one.base_agreement)]
+        cases = f"{one.effective_iia.outside.cases:,} of {one.iia.outside.cases:,}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {cases} |")
+    behaviour = student.behaviour
+    lines += [
+        "",
+        f"KL to the teacher: {interval(behaviour.kl)} nats. "
+        f"Perplexity: {interval(behaviour.student_perplexity, 2, of='gold answers')}; "
+        f"teacher: {interval(behaviour.teacher_perplexity, 2, of='gold answers')}.",
+    ]
+    return "\n".join(lines)
+
+
+def _index(results: dict[str, Any], student: StudentSummary) -> list[dict[str, Any]]:
+    metrics: list[dict[str, Any]] = []
+    for name, one in student.variables.items():
+        for metric, estimate in {
+            "effective IIA, outside": one.effective_iia.outside,
+            "no-intervention floor, outside": one.effective_floor.outside,
+            "IIA": one.iia.all,
+        }.items():
+            if estimate.value is not None:
+                kind = metric.split(",")[0].lower().replace(" ", "_").replace("-", "_")
+                metrics.append(
+                    {"type": kind, "name": f"{metric} ({name})", "value": round(estimate.value, 4)}
+                )
+    if not metrics:
+        return []
+    return [
+        {
+            "task": {"type": "other", "name": "interchange interventions"},
+            "dataset": {"type": "other", "name": f"{list(results['data'])[-1]} split of the run"},
+            "metrics": metrics,
+        }
+    ]

@@ -1,0 +1,62 @@
+"""The command line: one small file per verb.
+
+Exit codes: 0 fine, 1 a check or verdict failed, 2 wrong usage or input, 130 interrupted. Results go to
+standard output; progress and errors go to standard error. Everything heavy is imported inside the commands,
+so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from iit_toolkit import __version__
+from iit_toolkit.cli.explain import explain
+from iit_toolkit.cli.report import report
+from iit_toolkit.cli.run import run
+from iit_toolkit.cli.schema import schema
+from iit_toolkit.cli.train import train
+from iit_toolkit.cli.validate import validate
+from iit_toolkit.cli.verify import verify
+from iit_toolkit.errors import UserError
+
+app = typer.Typer(
+    name="iit-toolkit",
+    help="Distil neural networks by interchange interventions, and measure whether they keep their teacher's "
+    "causal structure.",
+    epilog="Start with: iit-toolkit run quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+app.callback()(_options)
+for _verb in (validate, explain, run, train, verify, report, schema):
+    app.command(no_args_is_help=_verb is not schema)(_verb)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits; a `UserError` becomes one line and code 2."""
+    try:
+        app(arguments)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,46 @@
+"""The arguments that several verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from iit_toolkit.runs.schema import RunConfig
+
+Config = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a bundled config (quickstart).")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Override the config: training.learning_rate=3e-4 ..."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder of the run, new or empty [default: runs/NAME of the config]"),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+def read_config(config: str, overrides: list[str] | None) -> RunConfig:
+    """Reads the config that the arguments name."""
+    from iit_toolkit.runs.config import load_config
+
+    return load_config(config, overrides or [])
+
+
+def output_folder(output: Path | None, config: RunConfig) -> Path:
+    """The folder to write to: as given, or `runs/<name of the config>`."""
+    return output or Path("runs") / config.name
+
+
+def print_folder(folder: Path, *, as_json: bool) -> None:
+    """Prints where a run was written."""
+    if as_json:
+        import json
+
+        typer.echo(json.dumps({"folder": str(folder)}))
+    else:
+        typer.echo(folder)

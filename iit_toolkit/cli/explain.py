@@ -1,0 +1,19 @@
+"""`iit-toolkit explain`."""
+
+from __future__ import annotations
+
+import typer
+
+from iit_toolkit.cli.arguments import Config, Overrides, read_config
+
+
+def explain(config: Config, overrides: Overrides = None) -> None:
+    """Say in words what a config does.
+
+    Example: iit-toolkit explain quickstart
+    """
+    settings = read_config(config, overrides)
+
+    from iit_toolkit import pipeline
+
+    typer.echo(pipeline.explain(settings))

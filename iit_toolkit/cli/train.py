@@ -1,0 +1,47 @@
+"""`iit-toolkit train`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from iit_toolkit.cli.arguments import (
+    Config,
+    Json,
+    Output,
+    Overrides,
+    output_folder,
+    print_folder,
+    read_config,
+)
+from iit_toolkit.errors import UserError, did_you_mean
+
+
+def train(
+    config: Config,
+    overrides: Overrides = None,
+    arm: Annotated[
+        str | None, typer.Option(help="The arm to train; needed if the config has several.")
+    ] = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Train the student of one arm only.
+
+    Prints the folder of the run.
+
+    Example: iit-toolkit train quickstart --arm causal --output runs/causal
+    """
+    settings = read_config(config, overrides)
+    if arm is None and len(settings.arms) > 1:
+        raise UserError(f"config {config} has several arms, choose with --arm: {', '.join(settings.arms)}")
+    chosen = arm or next(iter(settings.arms))
+    if chosen not in settings.arms:
+        raise UserError(f'config {config} has no arm "{chosen}": {did_you_mean(chosen, settings.arms)}')
+
+    from iit_toolkit import pipeline
+
+    folder = output_folder(output, settings)
+    pipeline.train(settings, folder, chosen)
+    print_folder(folder, as_json=as_json)

@@ -1,0 +1,32 @@
+"""`iit-toolkit validate`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import typer
+
+from iit_toolkit.cli.arguments import Config, Json, Overrides, read_config
+
+
+def validate(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check a config before any training.
+
+    Checked are its keys, the data, the models, and each alignment on the live models. Exits with 1 if a check
+    fails.
+
+    Example: iit-toolkit validate quickstart data.max_length=64
+    """
+    settings = read_config(config, overrides)
+
+    from iit_toolkit import pipeline
+
+    checks = pipeline.validate(settings)
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=1))
+    else:
+        for check in checks:
+            typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+    if not all(check.passed for check in checks):
+        raise typer.Exit(1)

@@ -1,0 +1,161 @@
+"""Turns rows of token ids into batches, the masking of tokens included.
+
+Every collator takes rows with `input_ids`, pads them on the right to the longest, and returns
+
+* `input_ids`, `attention_mask`: (B, S) int64,
+* `special_tokens_mask`: (B, S) bool, true for special tokens and for padding: there nothing is masked or
+  swapped,
+* `labels`, and `example_id` (B,) int64 where the rows have one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from iit_toolkit.data.special_tokens import SpecialTokens
+from iit_toolkit.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Rows = Sequence[Mapping[str, Any]]
+IGNORED = -100  # a label that no loss counts
+
+
+class MaskedLanguageCollator:
+    """Masks tokens for masked language modelling, as BERT does.
+
+    Of the batch's ordinary tokens, `round(probability * count)` and at least one are chosen. Of these 80 %
+    become the mask token, 10 % a random ordinary token, and 10 % stay; `labels` holds their ids, and -100
+    elsewhere.
+
+    The masks are a pure function of the seed and the batch: resumed runs and runs that are compared see the
+    same ones, whatever other random numbers were drawn. A batch that returns with the same rows is masked as
+    before; it is the shuffling between epochs that brings new masks.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        probability: float = 0.15,
+        smoothing: float | None = None,
+        token_counts: Tensor | None = None,
+        seed: int = 42,
+    ) -> None:
+        """Prepares the draws.
+
+        Args:
+            tokenizer: Must have a mask token.
+            probability: Share of the ordinary tokens that is chosen.
+            smoothing: Draw tokens in proportion to `max(count, 1) ** -smoothing`, so that rare ones are
+                chosen more often (the paper's code: 0.7); None draws all alike.
+            token_counts: (V,) count of each token in the training data; needed for smoothing.
+            seed: Of the masks.
+
+        Raises:
+            UserError: If the tokenizer has no mask token, or smoothing no counts.
+        """
+        special = SpecialTokens.of(tokenizer)
+        if special.mask is None:
+            raise UserError(
+                f"tokenizer {tokenizer.name_or_path} has no mask token: use task causal_lm, or another model"
+            )
+        if smoothing is not None and token_counts is None:
+            raise UserError("mlm.smoothing needs the counts of the tokens in the training data")
+        self._special = special
+        self._mask = special.mask
+        self._probability = probability
+        self._seed = seed
+        self._ordinary = torch.tensor(sorted(set(range(len(tokenizer))) - set(special.every)))
+        self._weights: Tensor | None = None
+        if smoothing is not None and token_counts is not None:
+            self._weights = token_counts.clamp(min=1).double() ** -smoothing
+
+    def __call__(self, rows: Rows) -> dict[str, Tensor]:
+        """Makes a batch; `labels` are (B, S).
+
+        Raises:
+            UserError: If the batch holds no ordinary token.
+        """
+        batch = _pad(rows, self._special)
+        ids = batch["input_ids"]
+        chosen = self._choose(ids, ~batch["special_tokens_mask"], generator := self._generator(ids))
+        original = ids[chosen]
+        batch["labels"] = torch.full_like(ids, IGNORED).masked_scatter_(chosen, original)
+        batch["input_ids"] = ids.masked_scatter(chosen, self._corrupt(original, generator))
+        return batch
+
+    def _generator(self, ids: Tensor) -> torch.Generator:
+        seed = zlib.crc32(ids.numpy().tobytes(), zlib.crc32(str(self._seed).encode()))
+        return torch.Generator().manual_seed(seed)
+
+    def _choose(self, ids: Tensor, ordinary: Tensor, generator: torch.Generator) -> Tensor:
+        """The tokens to predict: (B, S) bool."""
+        places = ordinary.flatten().nonzero().squeeze(1)
+        if not len(places):
+            raise UserError("a batch holds no token but special ones: nothing can be masked")
+        tokens = ids.flatten()[places]
+        weights = torch.ones(len(tokens)) if self._weights is None else self._weights[tokens]
+        count = max(1, round(self._probability * len(tokens)))
+        drawn = torch.multinomial(weights, count, generator=generator)
+        chosen = torch.zeros(ids.numel(), dtype=torch.bool)
+        chosen[places[drawn]] = True
+        return chosen.view_as(ids)
+
+    def _corrupt(self, original: Tensor, generator: torch.Generator) -> Tensor:
+        """What the chosen tokens become: (N,)."""
+        share = torch.rand(len(original), generator=generator)
+        other = self._ordinary[torch.randint(len(self._ordinary), (len(original),), generator=generator)]
+        corrupted = torch.where(share < 0.9, other, original)
+        return corrupted.masked_fill(share < 0.8, self._mask)
+
+
+class CausalLanguageCollator:
+    """Makes batches for causal language modelling.
+
+    `labels` (B, S) are the input ids themselves, with -100 at padding. They are not shifted: the label of
+    position p is the token at p, which the logits of p - 1 predict. The loss has to shift, as those of
+    transformers do.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Takes the teacher's tokenizer."""
+        self._special = SpecialTokens.of(tokenizer)
+
+    def __call__(self, rows: Rows) -> dict[str, Tensor]:
+        """Makes a batch."""
+        batch = _pad(rows, self._special)
+        batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
+        return batch
+
+
+class ClassificationCollator:
+    """Makes batches for sequence classification from rows with a `label`; `labels` are (B,) int64."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Takes the teacher's tokenizer."""
+        self._special = SpecialTokens.of(tokenizer)
+
+    def __call__(self, rows: Rows) -> dict[str, Tensor]:
+        """Makes a batch."""
+        batch = _pad(rows, self._special)
+        batch["labels"] = torch.tensor([row["label"] for row in rows])
+        return batch
+
+
+def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
+    lengths = torch.tensor([len(row["input_ids"]) for row in rows])
+    ids = torch.full((len(rows), int(lengths.max())), special.pad)
+    for index, row in enumerate(rows):
+        ids[index, : len(row["input_ids"])] = torch.as_tensor(row["input_ids"])
+    real = torch.arange(ids.shape[1]) < lengths[:, None]
+    excluded = torch.isin(ids, torch.tensor(special.every, dtype=torch.long)) | ~real
+    batch = {"input_ids": ids, "attention_mask": real.long(), "special_tokens_mask": excluded}
+    if "example_id" in rows[0]:
+        batch["example_id"] = torch.tensor([row["example_id"] for row in rows])
+    return batch

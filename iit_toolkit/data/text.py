@@ -1,0 +1,105 @@
+"""Loads texts through `datasets`, with errors that name the file, the column and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import ClassLabel, Dataset, Value, load_dataset
+from datasets.exceptions import DatasetsError
+
+from iit_toolkit.data.python_docs import python_documentation_splits
+from iit_toolkit.data.wikitext import wikitext_articles
+from iit_toolkit.errors import UserError, did_you_mean
+
+
+def load_python_docs(split: str) -> Dataset:
+    """Loads the documentation of the running Python: one document per row, in the column `text`.
+
+    Raises:
+        UserError: If the split is none of train, validation and test.
+    """
+    splits = python_documentation_splits()
+    if split not in splits:
+        raise UserError(f'source python_docs has no split "{split}": {did_you_mean(split, splits)}')
+    return Dataset.from_dict({"text": splits[split]})
+
+
+def load_texts(
+    path: str,
+    split: str,
+    *,
+    name: str | None = None,
+    data_files: Mapping[str, str | Sequence[str]] | Sequence[str] | str | None = None,
+    text_column: str = "text",
+    label_column: str | None = None,
+) -> Dataset:
+    """Loads one split of whatever `datasets.load_dataset` takes.
+
+    Args:
+        path: A builder (`text`, `parquet`, `json`, ...) or a Hub id.
+        split: Such as `train` or `validation[:1000]`.
+        name: Configuration of the data set.
+        data_files: Files for a builder, by split.
+        text_column: Column of the texts.
+        label_column: Column of integer labels, if they are wanted.
+
+    Returns:
+        A dataset with the column `text` and, where asked for, `label`.
+
+    Raises:
+        UserError: If the data can't be read, has no such column, or the column holds no text or no integer
+            labels.
+    """
+    where = f"{path}{f' ({name})' if name else ''}, split {split}"
+    try:
+        dataset = load_dataset(path, name, data_files=data_files, split=split)
+    except (OSError, ValueError, DatasetsError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"data {where} can't be loaded: {reason}") from error
+    _check_column(dataset, text_column, where, "data.text_column")
+    if not _is_text(dataset.features[text_column]):
+        raise UserError(f'data {where}: column "{text_column}" holds {_kind(dataset, text_column)}, not text')
+    if not any(text and text.strip() for text in dataset[text_column]):
+        raise UserError(
+            f'data {where}: column "{text_column}" holds no text in any of its {len(dataset)} rows'
+        )
+    if label_column is None:
+        return dataset.select_columns([text_column]).rename_columns(_renaming({text_column: "text"}))
+    _check_column(dataset, label_column, where, "data.label_column")
+    if not _is_label(dataset.features[label_column]):
+        raise UserError(
+            f'data {where}: column "{label_column}" holds {_kind(dataset, label_column)}, not integers'
+        )
+    columns = {text_column: "text", label_column: "label"}
+    return dataset.select_columns(list(columns)).rename_columns(_renaming(columns))
+
+
+def join_wikitext(lines: Dataset, unknown_token: str | None) -> Dataset:
+    """Joins a dataset of WikiText lines to one of articles; see `wikitext_articles`."""
+    texts = (text or "" for text in lines["text"])
+    return Dataset.from_dict({"text": wikitext_articles(texts, unknown_token)})
+
+
+def _check_column(dataset: Dataset, column: str, where: str, key: str) -> None:
+    if column not in dataset.column_names:
+        raise UserError(
+            f'data {where} has no column "{column}" ({key}); it has: {", ".join(dataset.column_names)}'
+        )
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def _is_label(feature: Any) -> bool:
+    return isinstance(feature, ClassLabel) or (isinstance(feature, Value) and "int" in feature.dtype)
+
+
+def _kind(dataset: Dataset, column: str) -> str:
+    feature = dataset.features[column]
+    return feature.dtype if isinstance(feature, Value) else type(feature).__name__
+
+
+def _renaming(columns: dict[str, str]) -> dict[str, str]:
+    return {old: new for old, new in columns.items() if old != new}

@@ -1,0 +1,174 @@
+"""Cuts texts into rows of token ids."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from iit_toolkit.data.special_tokens import SpecialTokens
+from iit_toolkit.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MINIMUM_TOKENS = 12  # the paper's code drops rows of 11 tokens and less, special tokens included
+_TEXTS_AT_A_TIME = 64
+
+
+def tokenize_corpus(
+    texts: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    packing: bool = True,
+    causal: bool = False,
+    max_tokens: int | None = None,
+    position_limit: int | None = None,
+) -> Dataset:
+    """Cuts texts into rows of at most `max_length` tokens; no row holds tokens of two texts.
+
+    A row is `[CLS] ... [SEP]`, or `[BOS] ...` for a causal model, as far as the tokenizer has these tokens.
+    Dropped are rows of fewer than 12 tokens and rows of which half or more is the unknown token, as in the
+    paper's code. Everything is held in memory, and nothing is cached, so the same texts give the same rows.
+
+    Args:
+        texts: Texts in the column `text`.
+        tokenizer: The teacher's tokenizer, which is the student's too.
+        max_length: Tokens of the longest row, special tokens included.
+        packing: Fill rows across the lines of a text, so that only its last row is short. Otherwise every
+            line starts a row of its own, as in the paper's code.
+        causal: Make rows for a causal model.
+        max_tokens: Stop before the rows hold more tokens than this, special tokens included.
+        position_limit: Longest input of the model, where the tokenizer doesn't know it.
+
+    Returns:
+        A dataset of `input_ids` (lists of int32) and `example_id` (0, 1, ...).
+
+    Raises:
+        UserError: If `max_length` is too small or too large, or no row is left.
+    """
+    _check_max_length(max_length, tokenizer, position_limit)
+    special = SpecialTokens.of(tokenizer)
+    if causal:
+        prefix, suffix = _present(special.bos), []
+    else:
+        prefix, suffix = _present(special.cls), _present(special.sep)
+    content = max_length - len(prefix) - len(suffix)
+    ids, ends = array("i"), array("i", [0])
+    for tokens in _tokenized(texts["text"], tokenizer, by_line=not packing):
+        for start in range(0, len(tokens), content):
+            row = [*prefix, *tokens[start : start + content], *suffix]
+            if len(row) < MINIMUM_TOKENS or _mostly(special.unk, row):
+                continue
+            if max_tokens is not None and len(ids) + len(row) > max_tokens:
+                return _rows(ids, ends, len(texts))
+            ids.extend(row)
+            ends.append(len(ids))
+    return _rows(ids, ends, len(texts))
+
+
+def tokenize_labelled(
+    texts: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, *, position_limit: int | None = None
+) -> Dataset:
+    """Tokenizes one row per labelled text, cut to `max_length`; no row is dropped.
+
+    Args:
+        texts: Texts and integer labels in the columns `text` and `label`.
+        tokenizer: The teacher's tokenizer.
+        max_length: Tokens of the longest row, special tokens included.
+        position_limit: Longest input of the model, where the tokenizer doesn't know it.
+
+    Returns:
+        A dataset of `input_ids` (with the tokenizer's special tokens), `label` and `example_id` (0, 1, ...).
+
+    Raises:
+        UserError: If `max_length` is too large, or a label is missing or negative (as in test sets without
+            labels).
+    """
+    _check_max_length(max_length, tokenizer, position_limit)
+    labels = list(texts["label"])
+    for index, label in enumerate(labels):
+        if label is None or label < 0:
+            raise UserError(f"row {index} has the label {label}: every row needs one of 0, 1, ...")
+    ids: list[list[int]] = tokenizer(
+        [text or "" for text in texts["text"]],
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )["input_ids"]
+    return Dataset.from_dict({"input_ids": ids, "label": labels, "example_id": list(range(len(ids)))})
+
+
+def spread_examples(rows: Dataset, count: int | None) -> Dataset:
+    """Takes `count` rows (None: all) at even distances, so that few rows still come from many texts."""
+    if count is None or count >= len(rows):
+        return rows
+    return rows.select([index * len(rows) // count for index in range(count)])
+
+
+def count_tokens(rows: Dataset, vocabulary: int) -> Tensor:
+    """Counts each token id in the rows: (V,) int64."""
+    counts = torch.zeros(vocabulary, dtype=torch.long)
+    batches = rows.select_columns(["input_ids"]).iter(batch_size=1000)
+    for batch in cast(Iterator[dict[str, list[list[int]]]], batches):
+        ids = torch.tensor([token for row in batch["input_ids"] for token in row])
+        counts += torch.bincount(ids, minlength=vocabulary)
+    return counts
+
+
+def _tokenized(
+    texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, *, by_line: bool
+) -> Iterator[list[int]]:
+    """Token ids, without special tokens, of each text or of each of its lines."""
+    for start in tqdm(range(0, len(texts), _TEXTS_AT_A_TIME), "tokenizing", disable=None):
+        batch = [text for text in texts[start : start + _TEXTS_AT_A_TIME] if text and text.strip()]
+        if by_line:
+            batch = [line for text in batch for line in text.splitlines() if line.strip()]
+        if batch:
+            yield from tokenizer(
+                batch,
+                add_special_tokens=False,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,  # texts are longer than the model's input: they are cut here
+            )["input_ids"]
+
+
+def _rows(ids: array[int], ends: array[int], texts: int) -> Dataset:
+    if len(ends) == 1:
+        raise UserError(
+            f"no row is left of {texts} texts: each needs {MINIMUM_TOKENS} tokens, most of them known to the "
+            "tokenizer, and must fit into data.max_train_tokens"
+        )
+    values = pa.array(np.frombuffer(ids, dtype=np.int32))
+    lists = pa.ListArray.from_arrays(pa.array(np.frombuffer(ends, dtype=np.int32)), values)
+    return Dataset.from_dict({"input_ids": lists, "example_id": pa.array(range(len(lists)), type=pa.int64())})
+
+
+def _check_max_length(
+    max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None
+) -> None:
+    limit = min(tokenizer.model_max_length, position_limit or tokenizer.model_max_length)
+    if max_length < MINIMUM_TOKENS:
+        raise UserError(
+            f"data.max_length is {max_length}, but rows under {MINIMUM_TOKENS} tokens are dropped"
+        )
+    if max_length > limit:
+        raise UserError(f"data.max_length is {max_length}, but the model reads at most {limit} tokens")
+
+
+def _mostly(token: int | None, row: list[int]) -> bool:
+    return token is not None and 2 * row.count(token) >= len(row)
+
+
+def _present(token: int | None) -> list[int]:
+    return [] if token is None else [token]

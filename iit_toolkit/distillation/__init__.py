@@ -1,0 +1,1 @@
+"""Causal distillation: losses, objective, trainer, and students made from their teacher."""

@@ -1,0 +1,85 @@
+"""Settings of a causal distillation: `transformers.TrainingArguments` with the paper's defaults, and our own few."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from transformers import TrainingArguments
+
+from iit_toolkit.distillation.losses import ObjectiveWeights
+from iit_toolkit.distillation.objective import Task
+from iit_toolkit.errors import UserError, did_you_mean
+
+
+@dataclass
+class CausalDistillationConfig(TrainingArguments):
+    """Settings of `CausalDistillationTrainer`.
+
+    Everything of `transformers.TrainingArguments`; defaults that differ from it are those of the official code of
+    arXiv 2112.02505 (AdamW 5e-4, betas .9/.98, epsilon 1e-6, no weight decay, 5 % warm-up, clipping at 5).
+
+    Attributes:
+        task: What `labels` mean.
+        weights: Weight of each loss term; the paper's causal objective (.25 each) when empty.
+        temperature: Temperature of the distillation losses.
+        share_prefix: Whether counterfactual runs restart from the base run, sharing its dropout masks below the
+            swap; `False` computes them from the input, with masks of their own, as the official code does.
+        loss_dtype: Precision of the vocabulary's matrix products; the softmax is always in float32 or better.
+        gradient_shares: Whether to log each term's share of the gradient norm, measured at every logging step on
+            four rows of the batch.
+    """
+
+    learning_rate: float = 5e-4
+    adam_beta2: float = 0.98
+    adam_epsilon: float = 1e-6
+    warmup_steps: float = 0.05
+    max_grad_norm: float = 5.0
+    remove_unused_columns: bool = False
+    save_strategy: str = "no"
+    logging_steps: float = 20
+
+    task: Task = "masked_lm"
+    weights: dict[str, float] = field(default_factory=dict[str, float])
+    temperature: float = 2.0
+    share_prefix: bool = True
+    loss_dtype: Literal["float32", "bfloat16"] = "float32"
+    gradient_shares: bool = True
+
+    @property
+    def objective_weights(self) -> ObjectiveWeights:
+        """The validated weights.
+
+        Raises:
+            UserError: If a term is unknown or a weight is out of range.
+        """
+        if not self.weights:
+            return ObjectiveWeights.causal()
+        try:
+            return ObjectiveWeights(**self.weights)
+        except ValidationError as error:
+            first = error.errors()[0]
+            terms = ", ".join(ObjectiveWeights.model_fields)
+            where = ".".join(str(part) for part in first["loc"])
+            problem = "no such loss term" if first["type"] == "extra_forbidden" else first["msg"]
+            raise UserError(f"weights.{where}: {problem}; terms are {terms}, with weights of 0 or more") from None
+
+
+def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistillationConfig:
+    """Build the settings from plain data, e.g. a run config's `training` section.
+
+    Raises:
+        UserError: If a setting is unknown or unusable.
+    """
+    known = [entry.name for entry in fields(CausalDistillationConfig) if entry.init]
+    for name in settings:
+        if name not in known:
+            raise UserError(f"training.{name}: unknown setting, {did_you_mean(name, known)}")
+    accelerated = torch.accelerator.is_available()
+    machine = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
+    try:
+        return CausalDistillationConfig(output_dir=output_dir, **(machine | settings))
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(f"training: {' '.join(str(error).split())}") from None

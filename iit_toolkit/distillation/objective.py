@@ -1,0 +1,294 @@
+"""The objective of one training step: base runs, counterfactual runs, and the active terms on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from iit_toolkit.distillation.fused import Head, vocabulary_losses
+from iit_toolkit.distillation.losses import (
+    IGNORED_LABEL,
+    HiddenProjection,
+    ObjectiveWeights,
+    cosine_loss,
+    distillation_loss,
+    hidden_mse_loss,
+    logit_mse_loss,
+    masked_language_modelling_loss,
+)
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel, Run, Swap
+
+Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
+_BASE_TERMS = ("task", "ce", "cos", "logit_mse", "hidden_mse")
+MODEL_INPUTS = ("input_ids", "pixel_values", "attention_mask", "token_type_ids", "position_ids")
+
+
+@dataclass(frozen=True)
+class Interchanged:
+    """The interchange intervention of one step.
+
+    Attributes:
+        variable: The variable that is swapped.
+        swap: Which activations go where.
+        source: The source batch, if sources are not rows of the base's own batch.
+    """
+
+    variable: str
+    swap: Swap
+    source: Mapping[str, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What the objective returns.
+
+    Attributes:
+        total: Weighted sum of the terms, for the backward pass.
+        terms: Each active term's value, unweighted and without graph.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+
+
+def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what of a batch goes into a model."""
+    return {name: batch[name] for name in MODEL_INPUTS if name in batch}
+
+
+def task_labels(batch: Mapping[str, Tensor], task: Task) -> Tensor:
+    """Return each token's (or example's) gold answer: shifted left by one for causal language models."""
+    labels = batch["labels"]
+    if task != "causal_lm":
+        return labels
+    return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORED_LABEL)], dim=1)
+
+
+def real_tokens(batch: Mapping[str, Tensor], hidden: Tensor | None = None) -> Tensor:
+    """Return (B, S) boolean: the tokens that are not padding."""
+    if "attention_mask" in batch:
+        return batch["attention_mask"].bool()
+    if "input_ids" in batch:
+        return torch.ones_like(batch["input_ids"], dtype=torch.bool)
+    assert hidden is not None
+    return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+
+
+class Objective:
+    """The weighted sum of distillation terms on base runs and, with `causal_*` weights, on counterfactual runs.
+
+    Terms follow arXiv 2112.02505: L_MLM (here `task`), L_CE, L_Cos and their counterfactual forms; MSE forms of both
+    are added. A term of weight 0 costs nothing: what only it needs is not computed.
+
+    Args:
+        teacher: The teacher's side; in eval mode and without gradients.
+        student: The student's side.
+        weights: The weight of each term.
+        task: What `labels` mean.
+        temperature: Temperature of `ce` and `causal_ce`.
+        projection: Maps the student's hidden states to the teacher's width, where these differ.
+        loss_dtype: Precision of the vocabulary's matrix products.
+    """
+
+    def __init__(
+        self,
+        teacher: InterchangeModel,
+        student: InterchangeModel,
+        weights: ObjectiveWeights,
+        task: Task,
+        *,
+        temperature: float = 2.0,
+        projection: HiddenProjection | None = None,
+        loss_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.teacher = teacher
+        self.student = student
+        self.weights = weights
+        self.task: Task = task
+        self.temperature = temperature
+        self.projection = projection
+        self.loss_dtype = loss_dtype
+
+    def __call__(
+        self,
+        batch: Mapping[str, Tensor],
+        interchanged: Interchanged | None = None,
+        weights: ObjectiveWeights | None = None,
+    ) -> Losses:
+        """Compute the step's losses.
+
+        Args:
+            batch: `input_ids` (B, S) or `pixel_values`, `attention_mask` (B, S), `labels` (B, S) or (B,).
+            interchanged: The intervention; needed by `causal_*` terms.
+            weights: Other weights than the objective's own, to look at single terms.
+        """
+        weights = weights or self.weights
+        labels = task_labels(batch, self.task)
+        inputs = model_inputs(batch)
+        variables = ()
+        if weights.interchange:
+            if interchanged is None:
+                raise UserError("causal loss terms need an alignment to intervene on; give one or set their weights to 0")
+            variables = (interchanged.variable,)
+        tokens = self._tokens(batch, labels, weights.ce or weights.logit_mse, weights.task)
+        student = self.student.base_run(inputs, variables, tokens)
+        teacher = self._teacher_base(inputs, variables, tokens, weights)
+        sum_ = _Sum()
+        base_weights = {name: getattr(weights, name) for name in _BASE_TERMS}
+        base_labels = labels if tokens is None else labels[tokens]
+        real = real_tokens(batch, student.hidden)
+        self._add_terms(sum_, student, teacher, base_labels, real, base_weights)
+        if interchanged is not None and weights.interchange:
+            assert teacher is not None
+            self._add_counterfactual_terms(sum_, batch, labels, student, teacher, interchanged, weights)
+        return Losses(torch.stack(sum_.weighted).sum(), sum_.values)
+
+    def task_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the student's own loss on a batch, without the teacher."""
+        return self(batch, weights=ObjectiveWeights(task=1.0)).total
+
+    @torch.no_grad()
+    def effect_size(self, batch: Mapping[str, Tensor], interchanged: Interchanged) -> Tensor:
+        """Return the share of labelled tokens (or examples) at which the swap changes the teacher's answer."""
+        labels = task_labels(batch, self.task)
+        tokens = None if self.task == "sequence_classification" else labels != IGNORED_LABEL
+        names = (interchanged.variable,)
+        base = self.teacher.base_run(model_inputs(batch), names, tokens)
+        source = self._source(self.teacher, interchanged)
+        counterfactual = self.teacher.counterfactual_run(
+            base, interchanged.variable, interchanged.swap, source=source, tokens=tokens
+        )
+        changed = self.teacher.logits(base).argmax(-1) != self.teacher.logits(counterfactual).argmax(-1)
+        return changed.float().mean()
+
+    def _tokens(
+        self, batch: Mapping[str, Tensor], labels: Tensor, on_all: float, on_labelled: float
+    ) -> Tensor | None:
+        """Return the tokens whose logits are needed; `None` in classification, which has no choice."""
+        if self.task == "sequence_classification":
+            return None
+        if on_all:
+            return real_tokens(batch)
+        labelled = labels != IGNORED_LABEL
+        return labelled if on_labelled else torch.zeros_like(labelled)
+
+    @torch.no_grad()
+    def _teacher_base(
+        self, inputs: dict[str, Tensor], variables: tuple[str, ...], tokens: Tensor | None, weights: ObjectiveWeights
+    ) -> Run | None:
+        if not weights.needs_teacher:
+            return None
+        needs_logits = bool(weights.ce or weights.logit_mse)
+        return self.teacher.base_run(inputs, variables, tokens if needs_logits or tokens is None else tokens & False)
+
+    def _add_counterfactual_terms(
+        self,
+        sum_: _Sum,
+        batch: Mapping[str, Tensor],
+        labels: Tensor,
+        student: Run,
+        teacher: Run,
+        interchanged: Interchanged,
+        weights: ObjectiveWeights,
+    ) -> None:
+        tokens = self._tokens(batch, labels, weights.causal_ce or weights.causal_logit_mse, 0.0)
+        name, swap = interchanged.variable, interchanged.swap.to(student.hidden.device)
+        with torch.no_grad():
+            source = self._source(self.teacher, interchanged)
+            teacher = self.teacher.counterfactual_run(teacher, name, swap, source=source, tokens=tokens)
+        source = self._source(self.student, interchanged)
+        student = self.student.counterfactual_run(student, name, swap, source=source, tokens=tokens)
+        causal_weights = {name: getattr(weights, f"causal_{name}", 0.0) for name in _BASE_TERMS}
+        real = real_tokens(batch, student.hidden)
+        self._add_terms(sum_, student, teacher, None, real, causal_weights, prefix="causal_")
+
+    def _source(self, side: InterchangeModel, interchanged: Interchanged) -> Run | None:
+        """Run the source batch where there is one; only its activations are wanted, so no token is evaluated."""
+        if interchanged.source is None:
+            return None
+        inputs = model_inputs(interchanged.source)
+        tokens = None if self.task == "sequence_classification" else torch.zeros_like(inputs["input_ids"]).bool()
+        return side.base_run(inputs, (interchanged.variable,), tokens)
+
+    def _add_terms(
+        self,
+        sum_: _Sum,
+        student: Run,
+        teacher: Run | None,
+        labels: Tensor | None,
+        real: Tensor,
+        weights: dict[str, float],
+        prefix: str = "",
+    ) -> None:
+        """Add the active terms of one pair of runs."""
+        self._add_vocabulary_terms(sum_, student, teacher, labels, weights["task"], weights["ce"], prefix)
+        if teacher is None:
+            return
+        if weights["logit_mse"]:
+            loss = logit_mse_loss(self.student.logits(student), self.teacher.logits(teacher))
+            sum_.add(f"{prefix}logit_mse", weights["logit_mse"], loss)
+        if weights["cos"] or weights["hidden_mse"]:
+            hidden = student.hidden[real]
+            if self.projection is not None:
+                hidden = self.projection(hidden)
+            for name, function in (("cos", cosine_loss), ("hidden_mse", hidden_mse_loss)):
+                if weights[name]:
+                    sum_.add(f"{prefix}{name}", weights[name], function(hidden, teacher.hidden[real]))
+
+    def _add_vocabulary_terms(
+        self,
+        sum_: _Sum,
+        student: Run,
+        teacher: Run | None,
+        labels: Tensor | None,
+        task: float,
+        ce: float,
+        prefix: str,
+    ) -> None:
+        """Add cross entropy and temperature KL: chunk by chunk where both logits are linear in the features."""
+        if not (ce or task):
+            return
+        compared = teacher if ce else None
+        if student.features is not None and (compared is None or compared.features is not None):
+            losses = vocabulary_losses(
+                _head(self.student, student.features),
+                None if compared is None else _head(self.teacher, compared.features),
+                labels if task else None,
+                ce_weight=ce,
+                task_weight=task,
+                temperature=self.temperature,
+                dtype=self.loss_dtype,
+            )
+            sum_.weighted.append(losses.total)
+            sum_.values |= {f"{prefix}task": losses.task} if task else {}
+            sum_.values |= {f"{prefix}ce": losses.ce} if ce else {}
+            return
+        logits = self.student.logits(student)
+        if task:
+            assert labels is not None
+            sum_.add(f"{prefix}task", task, masked_language_modelling_loss(logits, labels))
+        if compared is not None:
+            teacher_logits = self.teacher.logits(compared)
+            sum_.add(f"{prefix}ce", ce, distillation_loss(logits, teacher_logits, self.temperature))
+
+
+@dataclass
+class _Sum:
+    """The terms gathered so far: weighted with graph, and as plain values."""
+
+    weighted: list[Tensor] = field(default_factory=list[Tensor])
+    values: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    def add(self, name: str, weight: float, loss: Tensor) -> None:
+        self.weighted.append(weight * loss)
+        self.values[name] = loss.detach()
+
+
+def _head(side: InterchangeModel, features: Tensor | None) -> Head:
+    assert features is not None and isinstance(side.head, nn.Module)
+    return Head(features, side.head.get_parameter("weight"), getattr(side.head, "bias", None))

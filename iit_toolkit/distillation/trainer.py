@@ -1,0 +1,257 @@
+"""The trainer: `transformers.Trainer` whose loss is the causal distillation objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel, Trainer
+
+from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.alignment.spec import MaskedPositions
+from iit_toolkit.distillation.config import CausalDistillationConfig
+from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
+from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
+from iit_toolkit.interchange.partial import replaced_forward
+
+_PROJECTION = "projection.safetensors"
+_GRADIENT_ROWS = 4
+
+
+class NonFiniteLossError(UserError):
+    """A loss term became NaN or infinite; training has stopped and earlier checkpoints are as they were."""
+
+
+class CausalDistillationTrainer(Trainer):
+    """Trains a student to answer like its teacher, also when aligned neurons are swapped between inputs.
+
+    The student stays a plain `PreTrainedModel`: it is saved, loaded, pushed and used as any other. Without an
+    alignment (or with no `causal_*` weight) this is plain distillation.
+
+    Batches hold `input_ids` (B, S), `attention_mask`, `labels` and, for interchange, `special_tokens_mask` (B, S)
+    true at special tokens and padding, as the collators of `iit_toolkit.data` make them.
+
+    Args:
+        model: The student.
+        teacher: The teacher; set to eval mode and without gradients.
+        alignment: The alignment; needed by `causal_*` weights.
+        args: The settings.
+        **rest: What `transformers.Trainer` takes.
+
+    Raises:
+        UserError: If weights ask for interchange without an alignment, or the alignment does not fit the models.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        teacher: PreTrainedModel,
+        alignment: Alignment | None,
+        args: CausalDistillationConfig,
+        **rest: Any,
+    ) -> None:
+        super().__init__(model=model, args=args, **rest)
+        self.loss_is_scaled_for_ga = False
+        self.settings = args
+        self.alignment = alignment
+        weights = args.objective_weights
+        if weights.interchange and alignment is None:
+            raise UserError("causal_* loss weights need an alignment; give one, or set these weights to 0")
+        teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
+        widths = (model.config.hidden_size, teacher.config.hidden_size)
+        compares_hidden = any((weights.cos, weights.hidden_mse, weights.causal_cos, weights.causal_hidden_mse))
+        self.projection = (
+            HiddenProjection(*widths).to(args.device) if compares_hidden and widths[0] != widths[1] else None
+        )
+        sides = {
+            side: {} if alignment is None else resolve(alignment, side_model, side)
+            for side, side_model in (("teacher", teacher), ("student", model))
+        }
+        self.objective = Objective(
+            InterchangeModel(teacher, sides["teacher"], share_prefix=args.share_prefix),
+            InterchangeModel(model, sides["student"], share_prefix=args.share_prefix),
+            weights,
+            args.task,
+            temperature=args.temperature,
+            projection=self.projection,
+            loss_dtype=getattr(torch, args.loss_dtype),
+        )
+        self._sums: dict[str, Tensor] = {}
+        self._summed_steps = 0
+        self._micro_step = (-1, 0)
+
+    def train(self, *arguments: Any, **named: Any) -> Any:
+        """Train, and take off what mixed precision put around the student's forward function."""
+        try:
+            return super().train(*arguments, **named)
+        finally:
+            self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Mapping[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the objective of a batch; in evaluation, the student's own task loss."""
+        del num_items_in_batch  # every term is a mean over the micro-batch
+        with self.accelerator.autocast():  # for the teacher too
+            if not model.training:
+                loss = self.objective.task_loss(inputs)
+                return (loss, {"loss": loss}) if return_outputs else loss
+            interchanged = self.draw_interchange(inputs) if self.objective.weights.interchange else None
+            student = self.accelerator.unwrap_model(model)
+            losses = _inside(model, student, lambda: self.objective(inputs, interchanged))
+            self._refuse_non_finite(losses)
+            self._gather(losses, inputs, interchanged)
+        return (losses.total, {"loss": losses.total}) if return_outputs else losses.total
+
+    def draw_interchange(self, batch: Mapping[str, Tensor]) -> Interchanged:
+        """Draw the variable, the sources and the positions of a batch.
+
+        The draw depends only on the seed, the step, the micro-step and the process, so a resumed run draws the same.
+        """
+        assert self.alignment is not None
+        generator = torch.Generator().manual_seed(self._draw_seed())
+        probabilities = torch.tensor(self.alignment.probabilities, dtype=torch.float64)
+        index = int(torch.multinomial(probabilities, 1, generator=generator))
+        variable = self.alignment.variables[index].name
+        rows = len(batch["labels"])
+        if self.alignment.sources.kind == "dataset":
+            source_batch = self._source_batch(rows, generator)
+            source = torch.randperm(rows, generator=generator)
+        elif rows < 2:
+            raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
+        else:
+            source_batch, source = None, other_rows(rows, generator)
+        predicted = None
+        if isinstance(self.alignment.positions, MaskedPositions) and self.settings.task == "masked_lm":
+            predicted = batch["labels"] != IGNORED_LABEL
+        swap = draw_swap(
+            self.alignment.positions,
+            source,
+            _eligible(batch),
+            _eligible(batch if source_batch is None else source_batch),
+            generator,
+            predicted,
+        )
+        return Interchanged(variable, swap.to(self.args.device), source_batch)
+
+    def _draw_seed(self) -> int:
+        step, micro = self._micro_step
+        self._micro_step = (self.state.global_step, micro + 1 if step == self.state.global_step else 0)
+        parts = (self.args.seed, *self._micro_step, self.args.process_index)
+        seed = 0
+        for part in parts:  # a small integer hash: any change of any part gives an unrelated seed
+            seed = ((seed ^ part) * 0x9E3779B97F4A7C15 + 0x7F4A7C15) % 2**63
+        return seed
+
+    def _source_batch(self, rows: int, generator: torch.Generator) -> Mapping[str, Tensor]:
+        dataset: Any = self.train_dataset
+        chosen = torch.randint(len(dataset), (rows,), generator=generator).tolist()
+        return self._prepare_inputs(self.data_collator([dataset[index] for index in chosen]))
+
+    def _refuse_non_finite(self, losses: Losses) -> None:
+        values = torch.stack([value.float() for value in losses.terms.values()])
+        finite = torch.isfinite(values)
+        if not finite.all():
+            bad = [name for name, fine in zip(losses.terms, finite.tolist(), strict=True) if not fine]
+            raise NonFiniteLossError(
+                f"loss term {', '.join(bad)} is not finite at step {self.state.global_step}; training stopped, earlier "
+                "checkpoints are kept; lower learning_rate or the term's weight"
+            )
+
+    def _gather(self, losses: Losses, inputs: Mapping[str, Tensor], interchanged: Interchanged | None) -> None:
+        """Sum up the terms for the next log line; measure shares and effect size once per line."""
+        for name, value in losses.terms.items():
+            self._sums[f"loss/{name}"] = self._sums.get(f"loss/{name}", torch.zeros_like(value)) + value
+        if self._summed_steps == 0 and self.settings.gradient_shares and len(losses.terms) > 1:
+            self._shares = self.gradient_shares(inputs)
+        if self._summed_steps == 0 and interchanged is not None:
+            self._effect_size = float(self.objective.effect_size(inputs, interchanged))
+        self._summed_steps += 1
+
+    def gradient_shares(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return each weighted term's gradient norm over the sum of these norms, on the first rows of a batch."""
+        few = {name: value[:_GRADIENT_ROWS] for name, value in batch.items()}
+        weights = self.objective.weights.model_dump()
+        interchanged = None
+        if self.objective.weights.interchange and len(few["labels"]) > 1:
+            kept = self._micro_step
+            interchanged = self.draw_interchange(few)
+            self._micro_step = kept
+        parameters = [parameter for parameter in self.objective.student.model.parameters() if parameter.requires_grad]
+        norms: dict[str, float] = {}
+        with torch.random.fork_rng(devices=_cuda_devices(self.args.device)):
+            for name, weight in weights.items():
+                if weight and (interchanged is not None or not name.startswith("causal_")):
+                    loss = self.objective(few, interchanged, ObjectiveWeights(**{name: weight})).total
+                    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+                    squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+                    norms[name] = float(torch.stack(squares).sum().sqrt())
+        total = sum(norms.values()) or 1.0
+        return {f"gradient_share/{name}": norm / total for name, norm in norms.items()}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add each term's mean since the last line, its gradient share, and the swap's effect size."""
+        if "loss" in logs and self._summed_steps:
+            logs |= {name: float(total) / self._summed_steps for name, total in self._sums.items()}
+            logs |= getattr(self, "_shares", {})
+            if self.objective.weights.interchange:
+                logs["effect_size"] = self._effect_size
+            self._sums, self._summed_steps = {}, 0
+        super().log(logs, start_time)
+
+    def create_optimizer(self, *arguments: Any, **named: Any) -> torch.optim.Optimizer:
+        """Create the optimizer over the student and, where there is one, the projection."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(*arguments, **named)
+        if fresh and self.projection is not None:
+            optimizer.add_param_group({"params": list(self.projection.parameters()), "weight_decay": 0.0})
+        return optimizer
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.projection is not None and self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir or ".")
+            safetensors.torch.save_file(self.projection.state_dict(), folder / _PROJECTION)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)  # pyright: ignore[reportArgumentType]
+        if self.projection is not None:
+            weights = safetensors.torch.load_file(Path(resume_from_checkpoint) / _PROJECTION)
+            self.projection.load_state_dict(weights)
+
+
+def _eligible(batch: Mapping[str, Tensor]) -> Tensor:
+    """Return (B, S) boolean: positions that may be swapped, which are neither padding nor special tokens."""
+    real = real_tokens(batch)
+    return real & ~batch["special_tokens_mask"].bool() if "special_tokens_mask" in batch else real
+
+
+def _inside(wrapper: nn.Module, student: nn.Module, step: Any) -> Losses:
+    """Run a step inside the wrapper's forward, so that distributed wrappers see one forward and one backward pass."""
+    if not isinstance(wrapper, DistributedDataParallel):
+        return step()
+    result: list[Losses] = []
+
+    def forward() -> Tensor:
+        with replaced_forward(student, type(student).forward.__get__(student)):
+            result.append(step())
+        return result[0].total
+
+    with replaced_forward(student, forward):
+        wrapper()
+    return result[0]
+
+
+def _cuda_devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []

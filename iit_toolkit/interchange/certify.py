@@ -1,0 +1,265 @@
+"""Certification: what must hold on the live models before anything is spent on them, checked by running them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
+from iit_toolkit.alignment.resolve import Side, get_module, split_component
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange.engine import InterchangeModel
+from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows
+
+_PADDING_TOLERANCE = 1e-3
+_Inputs = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked.
+
+    Attributes:
+        name: What was checked.
+        passed: Whether it holds.
+        detail: What was seen; where it failed, what is wrong and the remedy, in one line.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def certify(
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    alignment: Alignment | None,
+    inputs: _Inputs,
+    eligible: Tensor,
+    predicted: Tensor | None = None,
+) -> list[Check]:
+    """Check an alignment on its live models, by running them on a small batch.
+
+    Args:
+        teacher: The teacher.
+        student: The student.
+        alignment: The alignment; without one, only what plain distillation needs is checked.
+        inputs: Model inputs of at least two rows; `input_ids` (B, S) with `attention_mask`, or `pixel_values`.
+        eligible: (B, S) boolean; positions that are neither padding nor special.
+        predicted: (B, S) boolean; positions whose token is predicted, for `masked` positions.
+
+    Returns:
+        All checks made, in order. A check that others rest on ends the list when it fails.
+    """
+    modes = [(module, module.training) for model in (teacher, student) for module in model.modules()]
+    checks = [_same_answers(teacher, student), _teacher_is_frozen(teacher)]
+    student.eval()
+    try:
+        for side, model in (("teacher", teacher), ("student", student)):
+            checks.append(_attempt(f"{side}: padding", lambda model=model: _padding(model, inputs)))
+        if alignment is not None:
+            for side, model in (("teacher", teacher), ("student", student)):
+                checks += _certify_side(side, model, alignment, inputs, eligible, predicted)  # pyright: ignore[reportArgumentType]
+            if all(check.passed for check in checks):
+                checks += _gradients(student, alignment, inputs, eligible, predicted)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return checks
+
+
+def refuse_failed(checks: Sequence[Check]) -> None:
+    """Raise for the first failed check.
+
+    Raises:
+        UserError: Naming the check and the remedy.
+    """
+    for check in checks:
+        if not check.passed:
+            raise UserError(f"{check.name}: {check.detail}")
+
+
+def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> Check:
+    """Check that both sides have the same vocabulary and special tokens."""
+    name = "same tokenizer"
+    ours, theirs = teacher.get_vocab(), student.get_vocab()
+    if ours != theirs:
+        differing = next((token for token in ours | theirs if ours.get(token) != theirs.get(token)), "")
+        return Check(name, False, f"token {differing!r} differs; teacher and student must share one tokenizer")
+    if teacher.special_tokens_map != student.special_tokens_map:
+        return Check(name, False, "special tokens differ; teacher and student must share one tokenizer")
+    return Check(name, True, f"{len(ours)} tokens and the special tokens agree")
+
+
+def _same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
+    """Vocabularies (or label sets) must agree for answers to be compared."""
+    for key, noun in (("vocab_size", "tokens"), ("num_labels", "labels")):
+        if teacher.get_output_embeddings() is None and key == "vocab_size":
+            continue
+        ours, theirs = getattr(teacher.config, key, None), getattr(student.config, key, None)
+        if ours != theirs:
+            return Check(
+                "same answers",
+                False,
+                f"teacher has {ours} {noun}, student {theirs}; make the student from the teacher's config",
+            )
+    return Check("same answers", True, "teacher and student choose among the same answers")
+
+
+def _teacher_is_frozen(teacher: PreTrainedModel) -> Check:
+    teacher.requires_grad_(False).eval()
+    return Check("teacher is frozen", True, "in eval mode and without gradients")
+
+
+@torch.no_grad()
+def _padding(model: PreTrainedModel, inputs: _Inputs) -> str:
+    """A row must give the same hidden states alone, without padding, as padded in the batch."""
+    if "attention_mask" not in inputs or "input_ids" not in inputs:
+        return "inputs have no padding"
+    longer = {name: nn.functional.pad(value[:1], (0, 3)) for name, value in inputs.items()}
+    engine = InterchangeModel(model, {})
+    real = inputs["attention_mask"][0].bool()
+    together = engine.base_run(longer).hidden[0][: len(real)][real]
+    alone = engine.base_run({name: value[:1, real] for name, value in inputs.items()}).hidden[0]
+    difference = float((together - alone).abs().max() / alone.abs().max())
+    if difference > _PADDING_TOLERANCE:
+        raise UserError(
+            f"padding changes the hidden states by {difference:.1e} of their size; the model must use attention_mask"
+        )
+    return f"padding changes hidden states by {difference:.0e} of their size"
+
+
+def _certify_side(
+    side: Side,
+    model: PreTrainedModel,
+    alignment: Alignment,
+    inputs: _Inputs,
+    eligible: Tensor,
+    predicted: Tensor | None,
+) -> list[Check]:
+    try:
+        sites = resolve(alignment, model, side)
+    except UserError as error:
+        return [Check(f"{side}: sites exist", False, str(error))]
+    checks = [Check(f"{side}: sites exist", True, f"{sum(map(len, sites.values()))} sites found")]
+    checks.append(_attempt(f"{side}: sites fire once", lambda: _sites_fire(model, sites, inputs)))
+    if checks[-1].passed:
+        swap = _draw(alignment, inputs, eligible, predicted)
+        for name in sites:
+            checks.append(
+                _attempt(f"{side}: self-swap of {name}", lambda name=name: _self_swap(model, sites, name, inputs, swap))
+            )
+    return checks
+
+
+def _attempt(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, check())
+    except UserError as error:
+        return Check(name, False, str(error))
+
+
+@torch.no_grad()
+def _sites_fire(model: PreTrainedModel, sites: Mapping[str, tuple[ResolvedSite, ...]], inputs: _Inputs) -> str:
+    """Every place must run exactly once, give (B, S, D), and be as wide as the ranges declared on it need."""
+    components = {component for found in sites.values() for site in found for component in (site.read, site.write)}
+    shapes: dict[str, list[tuple[int, ...]]] = {component: [] for component in components}
+    handles: list[Any] = []
+    for component in components:
+        module, kind = get_module(model, component), split_component(component)[1]
+
+        def keep(_module: nn.Module, args: Any, named: Any, output: Any = None, component: str = component) -> None:
+            value = output if output is not None else (args or tuple(named.values()))
+            first = value[0] if isinstance(value, tuple) else value
+            shapes[component].append(tuple(first.shape) if isinstance(first, Tensor) else ())
+
+        register = module.register_forward_hook if kind == "output" else module.register_forward_pre_hook
+        handles.append(register(keep, with_kwargs=True))
+    try:
+        model(**inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for component, seen in shapes.items():
+        if len(seen) != 1:
+            raise UserError(
+                f"{component} ran {len(seen)} times in a forward pass; choose a module that runs exactly once"
+            )
+        if len(seen[0]) != 3:
+            raise UserError(f"{component} gives shape {seen[0]}; a site must give (batch, positions, neurons)")
+    for found in sites.values():
+        for site in found:
+            _check_ranges(site, shapes[site.read][0][-1], shapes[site.write][0][-1])
+    widths = ", ".join(f"{component} {seen[0][-1]} wide" for component, seen in sorted(shapes.items()))
+    return f"measured {widths}"
+
+
+def _check_ranges(site: ResolvedSite, read_width: int, write_width: int) -> None:
+    if read_width != write_width:
+        raise UserError(f"{site.write} is {write_width} wide but reads {site.read}, {read_width} wide")
+    for low, high in site.ranges or ():
+        if high > write_width:
+            raise UserError(f"{site.write}: neurons [{low}, {high}) go beyond its width of {write_width}")
+
+
+def _draw(alignment: Alignment, inputs: _Inputs, eligible: Tensor, predicted: Tensor | None) -> Swap:
+    generator = torch.Generator().manual_seed(0)
+    source = other_rows(len(eligible), generator)
+    return draw_swap(alignment.positions, source, eligible, eligible, generator, predicted)
+
+
+@torch.no_grad()
+def _self_swap(
+    model: PreTrainedModel, sites: Mapping[str, tuple[ResolvedSite, ...]], name: str, inputs: _Inputs, swap: Swap
+) -> str:
+    """Swapping an example with itself must leave the logits bit for bit as they are."""
+    if any(site.read != site.write for site in sites[name]):
+        return "reads elsewhere than it writes, so a self-swap is no identity"
+    rows, length = swap.mask.shape
+    own = Swap(torch.arange(rows), swap.mask, torch.arange(length).expand(rows, length))
+    for share_prefix in (True, False):
+        engine = InterchangeModel(model, sites, share_prefix=share_prefix)
+        base = engine.base_run(inputs, (name,))
+        counterfactual = engine.counterfactual_run(base, name, own.to(model.device))
+        if not torch.equal(engine.logits(base), engine.logits(counterfactual)):
+            raise UserError(
+                "an example swapped with itself changes the logits; the site's module is not deterministic, or "
+                "shares its output with others"
+            )
+    return "logits stay bit for bit the same"
+
+
+def _gradients(
+    student: PreTrainedModel, alignment: Alignment, inputs: _Inputs, eligible: Tensor, predicted: Tensor | None
+) -> list[Check]:
+    """The student must receive gradient through its base run and through its source run."""
+    sites = resolve(alignment, student, "student")
+    engine = InterchangeModel(student, sites)
+    swap = _draw(alignment, inputs, eligible, predicted)
+    row = int(swap.mask.any(1).nonzero()[0])
+    source_row = int(swap.source[row])
+    checks: list[Check] = []
+    for name in sites:
+        embedded: list[Tensor] = []
+        handle = student.get_input_embeddings().register_forward_hook(
+            lambda _module, _args, output, kept=embedded: kept.append(output)
+        )
+        try:
+            base = engine.base_run(inputs, (name,))
+            counterfactual = engine.counterfactual_run(base, name, swap.to(student.device))
+        finally:
+            handle.remove()
+        embedded = [output for output in embedded if output.requires_grad]
+        for run, hidden, reached in (("base", base.hidden, row), ("source", counterfactual.hidden, source_row)):
+            gradients = torch.autograd.grad(
+                hidden[row].square().sum(), embedded, retain_graph=True, allow_unused=True
+            ) if embedded else ()
+            norm = sum(float(gradient[reached].norm()) for gradient in gradients if gradient is not None)
+            detail = "reaches the student's embeddings" if norm > 0 else "none arrives; unfreeze the student below the site"
+            checks.append(Check(f"student: gradient through the {run} run of {name}", norm > 0, detail))
+    return checks

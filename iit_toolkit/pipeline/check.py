@@ -1,0 +1,126 @@
+"""What can be said of a run before it spends anything: certification, and an explanation in words."""
+
+from __future__ import annotations
+
+import torch
+from transformers import AutoTokenizer, PreTrainedModel
+
+from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.distillation.config import training_config
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
+from iit_toolkit.pipeline.prepare import Prepared, arm_weights
+from iit_toolkit.runs.schema import RunConfig
+
+_ROWS = 4
+
+
+def validate(config: RunConfig) -> list[Check]:
+    """Check a config on its live models and data; see `iit_toolkit.interchange.certify`."""
+    return validate_prepared(Prepared(config))
+
+
+def validate_prepared(prepared: Prepared) -> list[Check]:
+    """As `validate`, on what is loaded already."""
+    config = prepared.config
+    training_config("unused", config.training)
+    rows = prepared.eval_rows
+    checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {len(rows)} held-out rows")]
+    student = prepared.new_student()
+    if config.student.checkpoint is not None:
+        checks.append(_student_tokenizer(prepared, config.student.checkpoint))
+    alignments: dict[str, Alignment | None] = {}
+    for name, arm in config.arms.items():
+        alignments[name] = prepared.arm_alignment(name, student)
+        if arm_weights(arm.weights, arm.alignment is not None).interchange and arm.alignment is None:
+            raise UserError(f"arm {name}: causal_* weights need an alignment; give one, or set these weights to 0")
+    alignments["verification"] = prepared.verified_alignment(student)
+    done: list[Alignment | None] = []
+    for name, alignment in alignments.items():
+        if alignment not in done:
+            done.append(alignment)
+            found = certify_on_rows(prepared, student, alignment)
+            checks += [Check(f"{name}: {check.name}", check.passed, check.detail) for check in found]
+    return checks
+
+
+def certify_on_rows(prepared: Prepared, student: PreTrainedModel, alignment: Alignment | None) -> list[Check]:
+    """Certify an alignment on the first held-out rows."""
+    rows = prepared.eval_rows
+    batch = prepared.collator([rows[index] for index in range(min(_ROWS, len(rows)))])
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    predicted = batch["labels"] != -100 if prepared.config.task == "masked_lm" else None
+    return certify(prepared.teacher, student, alignment, inputs, ~batch["special_tokens_mask"], predicted)
+
+
+def _student_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    except (OSError, ValueError):
+        return Check("same tokenizer", True, "the student has none of its own, so it uses the teacher's")
+    return same_tokenizer(prepared.tokenizer, tokenizer)
+
+
+def explain(config: RunConfig) -> str:
+    """Say in words, before any training, what a config's models, alignments and steps are."""
+    prepared = Prepared(config)
+    student = prepared.new_student()
+    lines = [
+        f"# {config.name}",
+        f"task      {config.task}",
+        f"teacher   {config.teacher}: {_describe(prepared.teacher)}",
+        f"student   {_describe(student)}",
+        f"data      {len(prepared.train_rows)} training rows of at most {config.data.max_length} tokens, "
+        f"{len(prepared.eval_rows)} held-out rows",
+    ]
+    for name, arm in config.arms.items():
+        alignment = prepared.arm_alignment(name, student)
+        weights = arm_weights(arm.weights, alignment is not None).model_dump()
+        terms = " + ".join(f"{weight:g} {term}" for term, weight in weights.items() if weight)
+        lines += ["", f"arm {name}: loss = {terms}"]
+        if alignment is not None:
+            lines += _explain_alignment(alignment, prepared.teacher, student)
+    lines += ["", "verification"]
+    lines += _explain_alignment(prepared.verified_alignment(student), prepared.teacher, student)
+    return "\n".join(lines)
+
+
+def _describe(model: PreTrainedModel) -> str:
+    config = model.config
+    trainable = sum(parameter.numel() for parameter in model.parameters())
+    return (
+        f"{type(model).__name__}, {config.num_hidden_layers} blocks, width {config.hidden_size}, "
+        f"{trainable:,} parameters"
+    )
+
+
+def _explain_alignment(alignment: Alignment, teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
+    policy = alignment.positions.model_dump(exclude_none=True)
+    lines = [
+        f"  alignment {alignment.name}; positions "
+        + ", ".join(f"{key} {value}" for key, value in policy.items())
+        + f"; sources {alignment.sources.kind}"
+    ]
+    sides = {"teacher": teacher, "student": student}
+    engines = {
+        side: InterchangeModel(model, resolve(alignment, model, side))  # pyright: ignore[reportArgumentType]
+        for side, model in sides.items()
+    }
+    for variable, probability in zip(alignment.variables, alignment.probabilities, strict=True):
+        lines.append(f"  variable {variable.name}, drawn with probability {probability:.3g}")
+        for side, engine in engines.items():
+            for site in engine.sites[variable.name]:
+                part = "whole vector" if site.ranges is None else f"neurons {[list(r) for r in site.ranges]}"
+                read = "" if site.read == site.write else f", read from {site.read}"
+                lines.append(f"    {side:8}{site.write} ({part}){read}")
+            cut = engine.cuts[variable.name]
+            depth = engine.model.config.num_hidden_layers
+            again = depth if cut is None else depth - 1 - cut
+            lines.append(f"    {'':8}counterfactual run computes {again} of {depth} blocks again")
+    return lines
+
+
+def device() -> torch.device:
+    """The device that runs go to: a GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,188 @@
+"""From a run config to live models, rows of tokens, and alignments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    set_seed,
+)
+
+from iit_toolkit.alignment import PRESETS, Alignment, alignment_from_nm, preset
+from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
+from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
+from iit_toolkit.data.tokenization import count_tokens, spread_examples, tokenize_corpus, tokenize_labelled
+from iit_toolkit.distillation.losses import ObjectiveWeights
+from iit_toolkit.distillation.student import (
+    default_layers,
+    student_from_checkpoint,
+    student_from_config,
+    student_from_teacher,
+)
+from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.runs.config import ASSETS
+from iit_toolkit.runs.schema import DataConfig, RunConfig
+
+Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
+_CLASSES = {
+    "masked_lm": AutoModelForMaskedLM,
+    "causal_lm": AutoModelForCausalLM,
+    "sequence_classification": AutoModelForSequenceClassification,
+}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run config names, loaded when first asked for."""
+
+    config: RunConfig
+
+    @cached_property
+    def teacher_path(self) -> str:
+        """Path or Hub id of the teacher."""
+        return str(ASSETS / "teacher") if self.config.teacher == "embedded" else self.config.teacher
+
+    @cached_property
+    def teacher(self) -> PreTrainedModel:
+        """The teacher in float32, eval mode and without gradients."""
+        try:
+            model = _CLASSES[self.config.task].from_pretrained(self.teacher_path, dtype=torch.float32)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"teacher {self.config.teacher}: cannot be loaded ({_one_line(error)})") from None
+        except Exception as error:  # safetensors raises an error class of its own for truncated files
+            if type(error).__module__.partition(".")[0] != "safetensors" and "Safetensor" not in type(error).__name__:
+                raise
+            raise UserError(
+                f"teacher {self.config.teacher}: its weights are unreadable or truncated ({_one_line(error)}); "
+                "fetch them again"
+            ) from None
+        return model.requires_grad_(False).eval()
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The teacher's tokenizer, which is the student's too."""
+        try:
+            return AutoTokenizer.from_pretrained(self.teacher_path)
+        except (OSError, ValueError) as error:
+            raise UserError(f"teacher {self.config.teacher}: no tokenizer ({_one_line(error)})") from None
+
+    @cached_property
+    def train_rows(self) -> Dataset:
+        """Rows of token ids for training."""
+        return self.rows(self.config.data, self.config.data.train_split, self.config.data.max_train_tokens)
+
+    @cached_property
+    def eval_rows(self) -> Dataset:
+        """Held-out rows of token ids."""
+        return self.held_out(self.config.data)
+
+    def held_out(self, data: DataConfig) -> Dataset:
+        """Return the evaluation split of a data set as rows of token ids."""
+        return spread_examples(self.rows(data, data.eval_split, None), data.max_eval_examples)
+
+    def rows(self, data: DataConfig, split: str, max_tokens: int | None) -> Dataset:
+        """Load one split of a data set and cut it into rows of token ids."""
+        if data.source == "python_docs":
+            texts = load_python_docs(split)
+        else:
+            assert data.path is not None
+            texts = load_texts(
+                data.path,
+                split,
+                name=data.name,
+                data_files=data.data_files,
+                text_column=data.text_column,
+                label_column=data.label_column,
+            )
+        if data.detokenize == "wikitext":
+            texts = join_wikitext(texts, self.tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
+        limit = getattr(self.teacher.config, "max_position_embeddings", None)
+        if self.config.task == "sequence_classification":
+            return tokenize_labelled(texts, self.tokenizer, data.max_length, position_limit=limit)
+        return tokenize_corpus(
+            texts,
+            self.tokenizer,
+            data.max_length,
+            packing=data.packing,
+            causal=self.config.task == "causal_lm",
+            max_tokens=max_tokens,
+            position_limit=limit,
+        )
+
+    @cached_property
+    def collator(self) -> Collator:
+        """Makes batches of rows, with masks that depend on the seed and the batch only."""
+        if self.config.task == "causal_lm":
+            return CausalLanguageCollator(self.tokenizer)
+        if self.config.task == "sequence_classification":
+            return ClassificationCollator(self.tokenizer)
+        mlm = self.config.mlm
+        counts = None if mlm.smoothing is None else count_tokens(self.train_rows, len(self.tokenizer))
+        return MaskedLanguageCollator(self.tokenizer, mlm.probability, mlm.smoothing, counts, self.config.seed)
+
+    def new_student(self) -> PreTrainedModel:
+        """Make the student as it is before training; the same at every call."""
+        student = self.config.student
+        set_seed(self.config.seed)
+        if student.checkpoint is not None:
+            return student_from_checkpoint(self.teacher, student.checkpoint)
+        if student.config is not None:
+            return student_from_config(self.teacher, student.config)
+        depth = self.teacher.config.num_hidden_layers
+        if isinstance(student.layers, list):
+            return student_from_teacher(self.teacher, student.layers)
+        return student_from_teacher(self.teacher, default_layers(depth, student.layers or max(1, depth // 2)))
+
+    def alignment(self, given: str | dict[str, Any], student: PreTrainedModel) -> Alignment:
+        """Return the alignment that a config gives as preset, file (YAML or `.nm`) or data."""
+        if isinstance(given, dict):
+            return Alignment.from_dict(given)
+        if Path(given).is_file():
+            return alignment_from_nm(given) if given.endswith(".nm") else Alignment.from_yaml(given)
+        if given not in PRESETS and given.endswith((".yaml", ".yml", ".nm")):
+            raise UserError(f"alignment {given}: no such file; give a file that exists, or one of {', '.join(PRESETS)}")
+        return preset(given, self.teacher.config.num_hidden_layers, student.config.num_hidden_layers)
+
+    def arm_alignment(self, arm: str, student: PreTrainedModel) -> Alignment | None:
+        """Return an arm's alignment, or none."""
+        given = self.config.arms[arm].alignment
+        return None if given is None else self.alignment(given, student)
+
+    def verified_alignment(self, student: PreTrainedModel) -> Alignment:
+        """Return the alignment that students are verified by: as configured, or the first that an arm has."""
+        given = [self.config.verification.alignment, *(arm.alignment for arm in self.config.arms.values())]
+        for candidate in given:
+            if candidate is not None:
+                return self.alignment(candidate, student)
+        raise UserError("nothing says how to verify: give verification.alignment, or an arm with an alignment")
+
+
+def arm_weights(weights: dict[str, float], has_alignment: bool) -> ObjectiveWeights:
+    """Return an arm's weights; the paper's (standard, or causal with an alignment) where none are given.
+
+    Raises:
+        UserError: If a term is unknown.
+    """
+    if not weights:
+        return ObjectiveWeights.causal() if has_alignment else ObjectiveWeights.standard()
+    for name in weights:
+        if name not in ObjectiveWeights.model_fields:
+            raise UserError(f"weights.{name}: no such loss term, {did_you_mean(name, ObjectiveWeights.model_fields)}")
+    return ObjectiveWeights(**weights)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

@@ -1,0 +1,274 @@
+"""Whole runs: train every arm, verify every student, write results and report."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment import Alignment
+from iit_toolkit.analysis.card import model_card
+from iit_toolkit.analysis.comparison import compare
+from iit_toolkit.analysis.metrics import summarise
+from iit_toolkit.analysis.outcomes import write_outcomes
+from iit_toolkit.analysis.perplexity import perplexity
+from iit_toolkit.analysis.report import write_report
+from iit_toolkit.analysis.verdict import judge
+from iit_toolkit.analysis.verify import Verification
+from iit_toolkit.analysis.verify import verify as verify_students
+from iit_toolkit.distillation.config import training_config
+from iit_toolkit.distillation.student import student_from_checkpoint
+from iit_toolkit.distillation.trainer import CausalDistillationTrainer
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange.certify import refuse_failed
+from iit_toolkit.pipeline.check import certify_on_rows, device, validate_prepared
+from iit_toolkit.pipeline.prepare import Prepared, arm_weights
+from iit_toolkit.runs.config import dump_config
+from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.runs.provenance import fingerprint, provenance
+from iit_toolkit.runs.schema import RunConfig
+
+UNTRAINED = "untrained"
+
+
+def run(config: RunConfig, output: str | Path) -> Path:
+    """Train every arm, verify every student against the teacher, and write results and report.
+
+    Args:
+        config: The run config.
+        output: The run folder; new or empty.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: If the config does not hold on the live models and data, or the folder is taken.
+    """
+    prepared = Prepared(config)
+    with _new_folder(output) as folder:
+        refuse_failed(validate_prepared(prepared))
+    write_atomically(folder.config, dump_config(config))
+    untrained = prepared.new_student()
+    alignment = prepared.verified_alignment(untrained)
+    write_atomically(folder.alignment, alignment.to_yaml())
+    students: dict[str, PreTrainedModel] = {}
+    arms: dict[str, dict[str, Any]] = {}
+    for name in config.arms:
+        students[name], arms[name] = _train_arm(prepared, folder, name)
+    _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
+    return folder.path
+
+
+def train(config: RunConfig, output: str | Path, arm: str) -> Path:
+    """Train one arm and write its student to the run folder.
+
+    Raises:
+        UserError: As for `run`.
+    """
+    prepared = Prepared(config)
+    with _new_folder(output) as folder:
+        student = prepared.new_student()
+        alignment = prepared.arm_alignment(arm, student)
+        refuse_failed(certify_on_rows(prepared, student, alignment))
+    write_atomically(folder.config, dump_config(config))
+    if alignment is not None:
+        write_atomically(folder.alignment, alignment.to_yaml())
+    _train_arm(prepared, folder, arm)
+    return folder.path
+
+
+def verify(config: RunConfig, student: str, alignment: str, output: str | Path) -> Path:
+    """Verify a finished student, from this toolkit or not, against the config's teacher.
+
+    Args:
+        config: Gives teacher, data and settings of the verification.
+        student: Folder or Hub id of the student.
+        alignment: An alignment file or a preset.
+        output: The run folder; new or empty.
+
+    Raises:
+        UserError: If the alignment does not hold on the live models, or the folder is taken.
+    """
+    prepared = Prepared(config)
+    model = student_from_checkpoint(prepared.teacher, student)
+    chosen = prepared.alignment(alignment, model)
+    with _new_folder(output) as folder:
+        refuse_failed(certify_on_rows(prepared, model, chosen))
+    write_atomically(folder.config, dump_config(config))
+    write_atomically(folder.alignment, chosen.to_yaml())
+    untrained = prepared.new_student()
+    students = {"student": model}
+    if untrained.config.num_hidden_layers == model.config.num_hidden_layers:
+        students[UNTRAINED] = untrained
+    _verify_and_report(prepared, folder, chosen, students, {})
+    return folder.path
+
+
+@contextlib.contextmanager
+def _new_folder(output: str | Path) -> Iterator[RunFolder]:
+    """Make a run folder; if what comes first fails and nothing was written, leave none."""
+    folder = RunFolder.create(output)
+    try:
+        yield folder
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.path.rmdir()
+        raise
+
+
+def _train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Train one arm and save its student; return it with what `results.json` says of its training."""
+    config, arm = prepared.config, prepared.config.arms[name]
+    student = prepared.new_student()
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    alignment = prepared.arm_alignment(name, student)
+    weights = arm_weights(arm.weights, alignment is not None)
+    settings = {"seed": config.seed, **config.training}
+    settings |= {"task": config.task, "temperature": arm.temperature, "weights": weights.model_dump()}
+    checkpoints = folder.path / "checkpoints" / name
+    trainer = CausalDistillationTrainer(
+        model=student,
+        teacher=prepared.teacher,
+        alignment=alignment,
+        args=training_config(str(checkpoints), settings),
+        train_dataset=prepared.train_rows,
+        data_collator=prepared.collator,
+        processing_class=prepared.tokenizer,
+    )
+    started, cpu = time.perf_counter(), time.process_time()
+    trainer.train()
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    _save_student(student, prepared, folder.arm(name))
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return student, {
+        "alignment": None if alignment is None else alignment.name,
+        "student_parameters": parameters,
+        "steps": trainer.state.global_step,
+        "tokens": _tokens_seen(trainer, prepared.train_rows),
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "objective": {term: weight for term, weight in weights.model_dump().items() if weight},
+        "history": history,
+    }
+
+
+def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
+    """Tokens of the rows that training read, repetitions counted."""
+    total = sum(len(row) for row in rows["input_ids"])
+    args = trainer.args
+    seen = trainer.state.global_step * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return round(total * seen / len(rows))
+
+
+def _save_student(student: PreTrainedModel, prepared: Prepared, target: Path) -> None:
+    """Save a student as a plain Hugging Face model, whole or not at all."""
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        student.save_pretrained(temporary)
+        prepared.tokenizer.save_pretrained(temporary)
+        temporary.chmod(0o755)
+        temporary.rename(target)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(f"could not write {target}: {error.strerror or error}") from error
+
+
+def _verify_and_report(
+    prepared: Prepared,
+    folder: RunFolder,
+    alignment: Alignment,
+    students: dict[str, PreTrainedModel],
+    arms: dict[str, dict[str, Any]],
+) -> None:
+    config = prepared.config
+    settings = config.verification
+    for model in (prepared.teacher, *students.values()):
+        model.to(device()).eval()  # pyright: ignore[reportArgumentType]
+    verification = verify_students(
+        prepared.teacher,
+        students,
+        alignment,
+        prepared.eval_rows,  # pyright: ignore[reportArgumentType]
+        prepared.collator,
+        task=config.task,
+        pairs=settings.pairs,
+        batch_size=settings.batch_size,
+        top_k=settings.top_k,
+        seed=config.seed,
+    )
+    write_outcomes(verification.outcomes, folder.outcomes)
+    folder.write_results(_results(prepared, alignment, students, arms, verification))
+    for name in arms:
+        write_atomically(folder.arm(name) / "README.md", model_card(folder.read_results(), name))
+    write_report(folder.path)
+
+
+def _results(
+    prepared: Prepared,
+    alignment: Alignment,
+    students: dict[str, PreTrainedModel],
+    arms: dict[str, dict[str, Any]],
+    verification: Verification,
+) -> dict[str, Any]:
+    config, outcomes = prepared.config, verification.outcomes
+    settings = config.verification
+    bootstrap = {"resamples": settings.resamples, "seed": config.seed}
+    judged = settings.treatment or _first_causal(config) or next(iter(students))
+    baseline = settings.baseline or next((name for name, arm in config.arms.items() if arm.alignment is None), None)
+    compared = judged in arms and baseline in arms and baseline != judged
+    data: dict[str, Dataset] = {config.data.eval_split: prepared.eval_rows}
+    if arms:
+        data = {config.data.train_split: prepared.train_rows, **data}
+    return {
+        "name": config.name,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "provenance": provenance(),
+        "seed": config.seed,
+        "task": config.task,
+        "alignment": alignment.to_dict(),
+        "data": {split: _describe_rows(rows) for split, rows in data.items()},
+        "teacher": {"name": config.teacher, "parameters": _parameters(prepared.teacher)},
+        "arms": arms,
+        "summary": summarise(outcomes, **bootstrap).to_dict(),
+        "controls": {"self_swap": asdict(verification.self_swap)},
+        "evaluation": _evaluate(prepared, students),
+        "comparison": asdict(compare(outcomes, judged, str(baseline), **bootstrap)) if compared else None,
+        "verdict": asdict(judge(outcomes, judged, untrained=UNTRAINED, margin=settings.margin, **bootstrap)),
+    }
+
+
+def _first_causal(config: RunConfig) -> str | None:
+    return next((name for name, arm in config.arms.items() if arm.alignment is not None), None)
+
+
+def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[str, dict[str, Any]]:
+    """Perplexity of teacher and students on each whole held-out set of the config's `evaluation`."""
+    result: dict[str, dict[str, Any]] = {}
+    for name, data in prepared.config.evaluation.items():
+        rows = prepared.held_out(data)
+        models = {"teacher": prepared.teacher, **students}
+        result[name] = {"rows": len(rows), "fingerprint": fingerprint(rows["input_ids"]), "perplexity": {}}
+        for model_name, model in models.items():
+            estimate = perplexity(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed)
+            result[name]["perplexity"][model_name] = asdict(estimate)
+    return result
+
+
+def _describe_rows(rows: Dataset) -> dict[str, Any]:
+    ids = rows["input_ids"]
+    return {"examples": len(rows), "tokens": sum(len(row) for row in ids), "fingerprint": fingerprint(ids)}
+
+
+def _parameters(model: PreTrainedModel) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+

@@ -1,0 +1,187 @@
+"""Reads run configs: YAML, overrides from the command line, and errors that name the place and the remedy."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast, get_args, get_origin
+
+import yaml
+import yaml.composer
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.runs.schema import RunConfig
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 3e-4 is a number (YAML 1.1 takes it for text) and no key may occur twice."""
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.composer.ComposerError(
+                        None, None, f'key "{key.value}" occurs twice', key.start_mark
+                    )
+                seen.add(key.value)
+        return node
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
+)
+
+
+def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a config; what the overrides say wins over the file, and the file over the defaults.
+
+    Args:
+        path_or_name: A YAML file, or the name of a bundled config such as `quickstart`.
+        overrides: Settings as `dotted.key=value`; the value is read as YAML.
+
+    Raises:
+        UserError: If there is no such config, it is no valid YAML, or a key or value is wrong.
+    """
+    path = _config_path(path_or_name)
+    document = _read_yaml(path)
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        return RunConfig.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"config {path_or_name}: {_describe(error)}") from error
+
+
+def bundled_configs() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(path.stem for path in ASSETS.glob("*.yaml"))
+
+
+def dump_config(config: RunConfig) -> str:
+    """Writes a config as YAML that `load_config` reads back to an equal one, all defaults spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of a config, for editors that complete and check YAML."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunConfig.model_json_schema()}
+
+
+def _config_path(path_or_name: str | Path) -> Path:
+    path = Path(path_or_name)
+    if path.is_file():
+        return path
+    name = str(path_or_name)
+    if name in bundled_configs():
+        return ASSETS / f"{name}.yaml"
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; a config is a YAML file")
+    raise UserError(f'no config file and no bundled config "{name}": {did_you_mean(name, bundled_configs())}')
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        document: object = _parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config {path} can't be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"config {path} is no valid YAML: {_one_line(error)}") from error
+    if not isinstance(document, dict):
+        raise UserError(f"config {path} must hold keys and values, such as `teacher: embedded`")
+    return cast(dict[str, Any], document)
+
+
+def _parse_yaml(text: str) -> object:
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader: no object is built from what it reads
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise UserError(f'override "{override}": write it as key=value, such as training.learning_rate=3e-4')
+    try:
+        value = _parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise UserError(f'override "{override}": the value is no valid YAML: {_one_line(error)}') from error
+    section = document
+    for depth, part in enumerate(parts[:-1], start=1):
+        inner = section.get(part)
+        if inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            raise UserError(
+                f'override "{override}": {".".join(parts[:depth])} holds a value, not further keys'
+            )
+        section[part] = section = copy.copy(cast(dict[str, Any], inner))  # YAML anchors may share one mapping
+    section[parts[-1]] = value
+
+
+def _describe(error: ValidationError) -> str:
+    """The mistakes of a config on one line, wrong keys first: other mistakes often follow from them."""
+    mistakes = sorted(
+        error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden"
+    )
+    by_place: dict[str, list[str]] = {}
+    for mistake in mistakes:
+        keys = _keys_of(mistake["loc"])
+        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys))
+    return "; ".join(
+        f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()
+    )
+
+
+def _describe_one(mistake: ErrorDetails, keys: list[str]) -> str:
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown key, {did_you_mean(keys[-1], _valid_keys(keys[:-1]))}"
+    if mistake["type"] == "missing":
+        return "this key is missing"
+    if mistake["type"] == "value_error":
+        return mistake["msg"].removeprefix("Value error, ")
+    return f"{mistake['msg'][:1].lower()}{mistake['msg'][1:]}, not {mistake['input']!r:.60}"
+
+
+def _keys_of(location: tuple[int | str, ...]) -> list[str]:
+    """The keys of an error's place, without the names pydantic adds for the alternatives of a union."""
+    keys: list[str] = []
+    annotation: Any = RunConfig
+    for part in location:
+        inner = _inner(annotation, str(part))
+        if inner is None:
+            break
+        keys.append(str(part))
+        annotation = inner
+    return keys or [str(part) for part in location]
+
+
+def _valid_keys(keys: list[str]) -> list[str]:
+    annotation: Any = RunConfig
+    for key in keys:
+        annotation = _inner(annotation, key)
+    return list(annotation.model_fields) if _is_section(annotation) else []
+
+
+def _inner(annotation: Any, key: str) -> Any:
+    """What stands under a key of a section or mapping; None where nothing is known of it."""
+    if _is_section(annotation):
+        field = annotation.model_fields.get(key)
+        return Any if field is None else field.annotation
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    return None
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

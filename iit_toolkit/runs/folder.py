@@ -1,0 +1,189 @@
+"""The folder of one run: its file names, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from iit_toolkit.errors import UserError
+
+RESULTS_SCHEMA = "iit_toolkit/results/1"
+_ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_TAKEN = frozenset({"figures", "untrained"})  # a folder of the run, and the control student
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Writes a file whole or not at all: to a temporary file beside it, which then takes its name.
+
+    Missing parent folders are made. Text is written as UTF-8.
+
+    Raises:
+        UserError: If it can't be written (no space, no permission, ...). What stood at `path` is untouched,
+            and no temporary file remains.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"could not write {path} ({len(content)} bytes): {reason}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_arm_name(name: str) -> str:
+    """Returns the name of an arm if it can be the name of a folder in a run.
+
+    Raises:
+        UserError: If it is no slug (lower-case letters, digits, `-`, `_`) or is taken.
+    """
+    if not _ARM_NAME.fullmatch(name):
+        raise UserError(f'arm "{name}": the name must consist of lower-case letters, digits, "-" and "_"')
+    if name in _TAKEN:
+        raise UserError(f'arm "{name}": this name is taken by the toolkit; choose another')
+    return name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run. Only names are known here; `write_atomically` writes what is not JSON."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: str | Path) -> RunFolder:
+        """Makes a new run folder, or takes an empty one.
+
+        Raises:
+            UserError: If something is there already, or the folder can't be made.
+        """
+        folder = Path(path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            occupied = any(folder.iterdir())
+        except OSError as error:
+            raise UserError(f"could not make the run folder {folder}: {error.strerror or error}") from error
+        if occupied:
+            raise UserError(
+                f"the run folder {folder} is not empty: choose another with --output, or remove it"
+            )
+        return cls(folder)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """Opens the folder of an earlier run.
+
+        Raises:
+            UserError: If it is no run folder (neither a config nor results in it).
+        """
+        folder = cls(Path(path))
+        if not folder.config.is_file() and not folder.results.is_file():
+            raise UserError(f"{path} is no run folder: it has neither config.yaml nor results.json")
+        return folder
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def alignment(self) -> Path:
+        """The resolved alignment."""
+        return self.path / "alignment.yaml"
+
+    @property
+    def results(self) -> Path:
+        """Every number of the run, with its provenance."""
+        return self.path / "results.json"
+
+    @property
+    def outcomes(self) -> Path:
+        """One row per evaluated case."""
+        return self.path / "outcomes.parquet"
+
+    @property
+    def report_html(self) -> Path:
+        """The report as one self-contained page."""
+        return self.path / "report.html"
+
+    @property
+    def report_md(self) -> Path:
+        """The report as Markdown."""
+        return self.path / "report.md"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the figures."""
+        return self.path / "figures"
+
+    def arm(self, name: str) -> Path:
+        """The folder of the student that an arm trained.
+
+        Raises:
+            UserError: If the name can't be that of an arm.
+        """
+        return self.path / check_arm_name(name)
+
+    def read_results(self) -> dict[str, Any]:
+        """Reads `results.json`.
+
+        Raises:
+            UserError: If it is missing, no JSON, or of another schema.
+        """
+        try:
+            results: object = json.loads(self.results.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"{self.results} is missing: the run did not finish; run it again") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.results} can't be read as JSON: {error}") from error
+        schema = cast(dict[str, Any], results).get("schema") if isinstance(results, dict) else None
+        if schema != RESULTS_SCHEMA:
+            raise UserError(
+                f'{self.results} has the schema {schema!r}; this version reads "{RESULTS_SCHEMA}"'
+            )
+        return cast(dict[str, Any], results)
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Writes `results.json`; `schema` is put in where it is missing.
+
+        NumPy and torch scalars become plain numbers; a number that is not finite becomes null, since JSON has
+        none.
+
+        Raises:
+            UserError: If `results` is of another schema, or the file can't be written.
+        """
+        document = {"schema": RESULTS_SCHEMA, **results}
+        if document["schema"] != RESULTS_SCHEMA:
+            raise UserError(
+                f'{self.results}: results of schema {document["schema"]!r}; must be "{RESULTS_SCHEMA}"'
+            )
+        text = json.dumps(_plain(document), indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.results, text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """Turns what results hold into what JSON holds."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in cast(Mapping[Any, Any], value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in cast(list[Any], value)]
+    if hasattr(value, "item"):  # a NumPy or torch scalar
+        return _plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,151 @@
+"""The fields of a run config: what a YAML file may say, with its defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from iit_toolkit.runs.folder import check_arm_name
+
+Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class StudentConfig(_Section):
+    """Where the student comes from: teacher layers (the default), a fresh model, or a checkpoint."""
+
+    layers: Annotated[int, Field(gt=0)] | list[Annotated[int, Field(ge=0)]] | None = None
+    """Teacher layers that the student copies: how many, or which ones; null: half of them, spread evenly."""
+    config: dict[str, Any] | None = None
+    """Changes to the teacher's config; the student then starts from random weights."""
+    checkpoint: str | None = None
+    """Local path or Hub id of a model to start from."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> StudentConfig:
+        given = [name for name in ("layers", "config", "checkpoint") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"give only one of layers, config and checkpoint (there are {' and '.join(given)})"
+            )
+        return self
+
+
+class DataConfig(_Section):
+    """What the models read."""
+
+    source: Literal["python_docs", "datasets"] = "datasets"
+    """`python_docs`: the documentation of the running Python; `datasets`: whatever `load_dataset` takes."""
+    path: str | None = None
+    """First argument of `load_dataset`: a builder (`text`, `parquet`, ...) or a Hub id."""
+    name: str | None = None
+    """Configuration of the data set, such as `wikitext-103-raw-v1`."""
+    data_files: dict[str, str | list[str]] | str | list[str] | None = None
+    """Files for a builder, by split; relative paths start at the working directory."""
+    train_split: str = "train"
+    eval_split: str = "validation"
+    text_column: str = "text"
+    label_column: str | None = None
+    """Column of integer labels, for sequence classification."""
+    detokenize: Literal["none", "wikitext"] = "none"
+    """`wikitext`: undo WikiText's tokenisation and join its lines to articles."""
+    max_length: Positive = 128
+    """Tokens of the longest row, special tokens included."""
+    packing: bool = True
+    """Fill rows across the lines of a document; otherwise every line starts a row of its own."""
+    max_train_tokens: Positive | None = None
+    max_eval_examples: Positive | None = None
+
+    @model_validator(mode="after")
+    def _source_fields(self) -> DataConfig:
+        if self.source == "datasets" and self.path is None:
+            raise ValueError("source datasets needs a path: a builder such as parquet, or a Hub id")
+        if self.source == "python_docs":
+            loading = ("path", "name", "data_files", "label_column")
+            given = [name for name in loading if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"source python_docs takes no {' or '.join(given)}")
+        return self
+
+
+class MaskingConfig(_Section):
+    """How masked language modelling chooses its tokens."""
+
+    probability: Share = 0.15
+    smoothing: Annotated[float, Field(ge=0)] | None = None
+    """Draw tokens in proportion to count ** -smoothing; the paper's code uses 0.7; null: all alike."""
+
+
+class ArmConfig(_Section):
+    """One student to train: its alignment and its losses."""
+
+    alignment: str | dict[str, Any] | None = None
+    """A preset, a file or the alignment itself; null: an arm without interventions."""
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    """Weight of each loss term."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """Temperature of the distillation losses."""
+
+
+class VerificationConfig(_Section):
+    """How students are compared with their teacher after training."""
+
+    alignment: str | dict[str, Any] | None = None
+    """The alignment that every student is verified by; null: that of the first arm that has one."""
+    pairs: Positive = 512
+    """Pairs of base and source, per variable."""
+    batch_size: Annotated[int, Field(gt=1)] = 16
+    top_k: Positive = 10
+    """Tokens of each model that the effect correlation looks at."""
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    """Bootstrap resamples behind each interval."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Smallest difference of interchange intervention accuracy that counts."""
+    baseline: str | None = None
+    """The arm that `treatment` is compared with."""
+    treatment: str | None = None
+
+
+class RunConfig(_Section):
+    """A whole run: teacher, student, data, the arms to train, and their verification."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    """Names the run, and the folder it is written to."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    task: Task = "masked_lm"
+    teacher: str
+    """Local path or Hub id; `embedded`: the small model that comes with the package."""
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    data: DataConfig
+    mlm: MaskingConfig = Field(default_factory=MaskingConfig)
+    arms: Annotated[dict[str, ArmConfig], Field(min_length=1)]
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the trainer, checked there."""
+    verification: VerificationConfig = Field(default_factory=VerificationConfig)
+    evaluation: dict[str, DataConfig] = Field(default_factory=dict)
+    """Further held-out data, by name, on whose evaluation split every model's perplexity is measured."""
+
+    @field_validator("arms")
+    @classmethod
+    def _arm_names(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
+        for name in arms:
+            check_arm_name(name)
+        return arms
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if self.task == "sequence_classification" and self.data.label_column is None:
+            raise ValueError("task sequence_classification needs data.label_column")
+        for role in ("baseline", "treatment"):
+            arm = getattr(self.verification, role)
+            if arm is not None and arm not in self.arms:
+                raise ValueError(f'verification.{role} "{arm}" is no arm (arms: {", ".join(self.arms)})')
+        return self

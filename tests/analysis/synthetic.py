@@ -1,0 +1,143 @@
+"""Outcomes and run folders with planted truths, for every test of the analysis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from iit_toolkit.analysis.comparison import compare
+from iit_toolkit.analysis.metrics import summarise
+from iit_toolkit.analysis.outcomes import write_outcomes
+from iit_toolkit.analysis.verdict import judge
+
+FOLLOWS = {"causal": 0.6, "plain": 0.2, "untrained": 0.0}
+"""Share of bases on which a student gives the teacher's counterfactual answer (1: always, 0: never moves)."""
+
+
+def make_outcomes(
+    follows: Mapping[str, float] = FOLLOWS,
+    *,
+    variables: tuple[str, ...] = ("middle",),
+    bases: int = 120,
+    per_base: int = 10,
+    changed: float = 0.5,
+    classification: bool = False,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """One table: half of the positions inside, `changed` of the cases with another counterfactual answer.
+
+    A student answers like its teacher in the base run. Under the intervention it follows the teacher on a
+    share `follows` of the bases (so that cases of one base hang together) and keeps its base answer on the
+    others: effective IIA is `follows`, its floor 0. The correlation of effects is `follows`, too.
+    """
+    frames = []
+    for number, variable in enumerate(variables):
+        generator = np.random.default_rng([seed, number])
+        base = np.repeat(np.arange(bases), 1 if classification else per_base)
+        cases = len(base)
+        teacher_base = generator.integers(0, 50, cases)
+        teacher_cf = np.where(generator.random(cases) < changed, teacher_base + 100, teacher_base)
+        x = generator.normal(size=(cases, 8))
+        noise = generator.normal(size=(cases, 8))
+        luck = generator.random(bases)[base]
+        for student, strength in follows.items():
+            y = strength * x + np.sqrt(1 - strength**2) * noise
+            position = np.full(cases, -1) if classification else np.tile(np.arange(per_base), bases)
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "student": student,
+                        "variable": variable,
+                        "base": base,
+                        "source": (base + 1) % bases,
+                        "position": position,
+                        "inside": (position % 2 == 0) & (position >= 0),
+                        "gold": np.where(np.arange(cases) % 4 == 3, -100, teacher_base),
+                        "teacher_base": teacher_base,
+                        "teacher_cf": teacher_cf,
+                        "student_base": teacher_base,
+                        "student_cf": np.where(luck < strength, teacher_cf, teacher_base),
+                        "effect_n": 8.0,
+                        "effect_x": x.sum(1),
+                        "effect_y": y.sum(1),
+                        "effect_xx": (x**2).sum(1),
+                        "effect_yy": (y**2).sum(1),
+                        "effect_xy": (x * y).sum(1),
+                        "kl": 1.5 - strength,
+                        "kl_cf": 1.8 - strength,
+                        "teacher_nll": np.where(np.arange(cases) % 4 == 3, np.nan, np.log(4.0)),
+                        "student_nll": np.where(
+                            np.arange(cases) % 4 == 3, np.nan, np.log(8.0 - 4 * strength)
+                        ),
+                    }
+                )
+            )
+    return pd.concat(frames, ignore_index=True)
+
+
+def make_results(
+    outcomes: pd.DataFrame, treatment: str = "causal", baseline: str = "plain"
+) -> dict[str, Any]:
+    """What a run would write to results.json for these outcomes."""
+    settings: dict[str, Any] = {"resamples": 300, "seed": 0}
+    present = set(outcomes["student"])
+    arms = [arm for arm in (treatment, baseline) if arm in present]
+    return {
+        "schema": "iit_toolkit/results/1",
+        "name": "synthetic <run> & more",
+        "created": "2026-01-02T03:04:05+00:00",
+        "seed": 7,
+        "provenance": {
+            "git_commit": "0123456789abcdef0123456789abcdef01234567",
+            "versions": {"torch": "2.13.0", "transformers": "5.23.0", "pyvene": "0.1.8"},
+            "hardware": {"device": "cpu", "cores": 2},
+            "platform": "Linux-x86_64",
+        },
+        "data": {
+            "train": {"examples": 2048, "tokens": 131072, "fingerprint": "0f1e2d3c4b5a6978"},
+            "validation": {"examples": 120, "tokens": 7680, "fingerprint": "8796a5b4c3d2e1f0"},
+        },
+        "teacher": {"name": "example/teacher-12l", "parameters": 22_500_000},
+        "arms": {arm: _arm(number, arm == treatment) for number, arm in enumerate(arms)},
+        "summary": summarise(outcomes, **settings).to_dict(),
+        "controls": {"self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0}},
+        "comparison": compare(outcomes, treatment, baseline, **settings).to_dict()
+        if len(arms) == 2
+        else None,
+        "verdict": judge(outcomes, treatment, **settings).to_dict(),
+    }
+
+
+def make_run(folder: Path, outcomes: pd.DataFrame | None = None, **changes: Any) -> Path:
+    """Writes a run folder; `changes` replace top-level entries of results.json."""
+    outcomes = make_outcomes() if outcomes is None else outcomes
+    folder.mkdir(parents=True, exist_ok=True)
+    write_outcomes(outcomes, folder / "outcomes.parquet")
+    results = make_results(outcomes) | changes
+    (folder / "results.json").write_text(json.dumps(results, allow_nan=False), encoding="utf-8")
+    return folder
+
+
+def _arm(number: int, causal: bool) -> dict[str, Any]:
+    terms = {"kl": 1.0, "mlm": 0.5} | ({"interchange": 1.0} if causal else {})
+    history = []
+    for step in range(0, 130, 5):
+        losses = {
+            f"loss/{term}": (2.5 + number) * 0.98**step + 0.3 * place for place, term in enumerate(terms)
+        }
+        shares = {f"gradient_share/{term}": 1 / len(terms) for term in terms}
+        history.append({"step": step, "loss": sum(losses.values()), **losses, **shares, "effect_size": 0.4})
+    return {
+        "alignment": "diito/middle" if causal else None,
+        "student_parameters": 11_900_000,
+        "steps": 130,
+        "tokens": 1_064_960,
+        "seconds": 312.5 if causal else 214.2,
+        "objective": terms,
+        "history": history,
+    }

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import pytest
+from huggingface_hub import ModelCard
+
+from iit_toolkit.analysis.card import model_card
+from iit_toolkit.errors import UserError
+from tests.analysis.synthetic import make_outcomes, make_results
+
+
+def test_the_card_is_valid_for_the_hub_and_holds_the_measured_values():
+    results = make_results(make_outcomes())
+    card = ModelCard(model_card(results, "causal"))
+    assert card.data.library_name == "transformers"
+    assert card.data.base_model == "example/teacher-12l"
+    assert "causal-abstraction" in card.data.tags
+    found = {one.metric_name: one.metric_value for one in card.data.eval_results}
+    measured = results["summary"]["students"]["causal"]["variables"]["middle"]
+    assert found["effective IIA, outside (middle)"] == round(measured["effective_iia"]["outside"]["value"], 4)
+    assert found["IIA (middle)"] == round(measured["iia"]["all"]["value"], 4)
+    assert "**SUPPORTED**" in card.text
+    assert results["verdict"]["scope"] in card.text
+
+
+def test_an_arm_that_was_not_judged_does_not_borrow_the_verdict():
+    card = model_card(make_results(make_outcomes()), "plain")
+    assert "**SUPPORTED**" not in card
+    assert "on causal (SUPPORTED), not on this student" in card
+
+
+def test_a_path_of_this_machine_is_not_published():
+    results = make_results(make_outcomes(bases=30))
+    results["teacher"]["name"] = "/home/someone/models/teacher"
+    card = model_card(results, "causal")
+    assert "someone" not in card
+    assert ModelCard(card).data.base_model is None
+
+
+def test_without_changed_cases_the_card_still_stands():
+    card = ModelCard(model_card(make_results(make_outcomes(changed=0.0, bases=30)), "causal"))
+    assert "n/a (no changed cases)" in card.text
+    assert [one.metric_name for one in card.data.eval_results] == ["IIA (middle)"]
+
+
+def test_unknown_arm():
+    with pytest.raises(UserError, match='no verified arm "clausal" in the results; there are: causal, plain'):
+        model_card(make_results(make_outcomes(bases=30)), "clausal")

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from iit_toolkit.analysis.report import write_report
+from iit_toolkit.errors import UserError
+from tests.analysis.synthetic import make_outcomes, make_results, make_run
+
+
+def written(folder):
+    return (folder / "report.html").read_text(), (folder / "report.md").read_text()
+
+
+def test_a_report_needs_no_model(tmp_path):
+    make_run(tmp_path)
+    program = (
+        "import sys, pathlib\n"
+        "from iit_toolkit.analysis import card, comparison, report\n"
+        f"report.write_report(pathlib.Path({str(tmp_path)!r}))\n"
+        "sys.exit(sorted({'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)).__repr__() "
+        "if {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_all_files_are_written_and_self_contained(tmp_path):
+    assert write_report(make_run(tmp_path)) == tmp_path / "report.html"
+    html, markdown = written(tmp_path)
+    names = {"accuracy", "above_floor", "effects", "cases", "training", "balance"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("svg", "png")
+    }
+    assert html.count("<img ") == len(names)
+    assert "<script" not in html
+    assert not re.findall(r'(?:src|href)="(?!data:)', html)
+    assert len(html.encode()) <= 2 * 2**20
+    assert all(f"(figures/{name}.svg)" in markdown for name in names)
+    assert not [path.name for path in tmp_path.rglob(".*")]
+
+
+def test_everything_of_the_user_is_escaped(tmp_path):
+    write_report(make_run(tmp_path))
+    html, markdown = written(tmp_path)
+    assert "synthetic &lt;run&gt; &amp; more" in html
+    assert "<run>" not in html + markdown
+
+
+def test_verdict_and_comparison_stand_first_with_their_numbers(tmp_path):
+    write_report(make_run(tmp_path))
+    html, markdown = written(tmp_path)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert re.search(r'class="badge">SUPPORTED<', html)
+    assert re.search(r'class="badge">\s*HIGHER THAN plain<', html)
+    assert html.index("SUPPORTED</div>") < html.index('id="comparison"') < html.index('id="students"')
+    found = results["summary"]["students"]["causal"]["variables"]["middle"]["effective_iia"]["outside"]
+    shown = f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    assert shown in html
+    assert f"| causal | middle | {shown} |" in markdown
+
+
+def test_a_causal_student_that_is_not_better_is_named_in_the_same_place(tmp_path):
+    outcomes = make_outcomes({"causal": 0.2, "plain": 0.6, "untrained": 0.0})
+    write_report(make_run(tmp_path, outcomes))
+    html, markdown = written(tmp_path)
+    assert re.search(r'class="finding bad" id="comparison".*?class="badge">\s*LOWER THAN plain<', html, re.S)
+    assert "causal is LOWER than plain" in html
+    assert "**LOWER THAN plain**" in markdown
+
+    write_report(make_run(tmp_path, make_outcomes({"causal": 0.5, "plain": 0.5})))
+    html, markdown = written(tmp_path)
+    assert re.search(r'class="badge">\s*NOT SEPARATED FROM plain<', html)
+    assert "not shown to be better" in html
+    assert "**NOT SEPARATED FROM plain**" in markdown
+
+
+def test_undefined_cells_say_why(tmp_path):
+    outcomes = make_outcomes({"causal": 0.5, "untrained": 0.0}, changed=0.0, bases=30).assign(gold=-100)
+    write_report(make_run(tmp_path, outcomes))
+    html, markdown = written(tmp_path)
+    assert "INCONCLUSIVE</div>" in html
+    assert "n/a (no changed cases)" in html and "n/a (no changed cases)" in markdown
+    assert "n/a (no gold answers)" in html
+    assert "NO BASELINE" in html and "NO BASELINE" in markdown
+    assert not re.search(r"\b(nan|None|inf)\b", re.sub(r'src="[^"]*"', "", html) + markdown)
+
+
+def test_classification_and_several_variables(tmp_path):
+    outcomes = make_outcomes(variables=("early", "late"), classification=True)
+    write_report(make_run(tmp_path, outcomes))
+    html, markdown = written(tmp_path)
+    assert html.count('<td class="text">early</td>') >= 3
+    assert "| plain | late |" in markdown
+    assert "inside" not in base64.b64decode(re.findall(r"base64,([^\"]+)", html)[0]).decode()
+
+
+def test_failed_controls_and_stale_verdicts_are_loud(tmp_path):
+    broken = {"self_swap": {"cases": 400, "changed": 3, "max_difference": 0.2}}
+    write_report(make_run(tmp_path, controls=broken))
+    html, markdown = written(tmp_path)
+    assert "The self-swap control failed" in html and "The self-swap control failed" in markdown
+    assert ">FAIL<" in html
+
+    stale = make_results(make_outcomes())["verdict"] | {"label": "NOT SUPPORTED"}
+    write_report(make_run(tmp_path, verdict=stale))
+    html, _ = written(tmp_path)
+    assert "results.json says NOT SUPPORTED; the outcomes table, shown here, gives SUPPORTED" in html
+    assert "The self-swap control failed" not in html
+
+
+def test_figures_and_text_are_the_same_each_time(tmp_path):
+    make_run(tmp_path)
+    write_report(tmp_path)
+    first = written(tmp_path)
+    write_report(tmp_path)
+    assert written(tmp_path) == first
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read; give the folder of a run that has finished"),
+        ("{", "not JSON"),
+        ("[]", "the schema is None; this version reads iit_toolkit/results/1"),
+        ('{"schema": "iit_toolkit/results/1", "name": "x"}', "no created, provenance"),
+    ],
+)
+def test_a_broken_run_folder_is_refused_in_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        write_report(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report.html").exists()

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from iit_toolkit.analysis.verdict import FLOOR, SCOPE, Verdict, judge
+from tests.analysis.synthetic import make_outcomes
+
+
+def verdict(follows, **kwargs):
+    judging = {name: kwargs.pop(name) for name in ("margin",) if name in kwargs}
+    return judge(make_outcomes(follows, **kwargs), "causal", resamples=300, **judging)
+
+
+def test_a_student_above_every_control_is_supported():
+    found = verdict({"causal": 0.8, "untrained": 0.1})
+    assert found.label == "SUPPORTED"
+    middle = found.variables["middle"]
+    assert [control.name for control in middle.controls] == [FLOOR, "untrained"]
+    assert all(control.passed for control in middle.controls)
+    assert "The best control, the untrained student, reaches" in found.sentence
+    assert "lies above the margin of 0.05" in found.sentence
+    changed = int(middle.effective_iia.cases)
+    assert f"({changed} changed cases, {middle.effective_iia.clusters} base examples)" in found.sentence
+    assert found.scope == SCOPE
+
+
+def test_an_indifferent_student_is_not_supported():
+    found = verdict({"causal": 0.0})
+    assert found.label == "NOT SUPPORTED"
+    assert found.variables["middle"].controls[0].passed is False
+    assert "lies below the margin" in found.sentence
+
+
+def test_what_the_untrained_student_reaches_does_not_count():
+    """Far above its floor, but so is the student before training."""
+    found = verdict({"causal": 0.8, "untrained": 0.8})
+    floor, untrained = found.variables["middle"].controls
+    assert (floor.passed, untrained.passed) == (True, False)
+    assert found.label == "NOT SUPPORTED"
+    assert "untrained reaches the same" in untrained.meaning
+    assert verdict({"causal": 0.8}).label == "SUPPORTED"
+
+
+def test_an_interval_that_holds_the_margin_is_inconclusive():
+    found = verdict({"causal": 0.3}, margin=0.3)
+    assert found.label == "INCONCLUSIVE"
+    assert "holds the margin of 0.30" in found.sentence
+
+
+def test_without_changed_cases_it_is_inconclusive_and_says_so():
+    found = verdict({"causal": 1.0, "untrained": 0.0}, changed=0.0)
+    assert found.label == "INCONCLUSIVE"
+    assert "no intervention changed the teacher's answer" in found.sentence
+    assert "(0 of 600 cases)" in found.sentence
+
+
+def test_a_handful_of_inputs_cannot_support_anything():
+    found = verdict({"causal": 1.0}, bases=8, per_base=200, changed=1.0)
+    assert found.label == "INCONCLUSIVE"
+    assert "too few inputs" in found.sentence
+
+
+def test_the_weakest_variable_decides():
+    outcomes = pd.concat(
+        [
+            make_outcomes({"causal": 0.9}, variables=("good",)),
+            make_outcomes({"causal": 0.0}, variables=("bad",)),
+        ]
+    )
+    found = judge(outcomes, "causal", resamples=100)
+    assert {name: one.label for name, one in found.variables.items()} == {
+        "good": "SUPPORTED",
+        "bad": "NOT SUPPORTED",
+    }
+    assert found.label == "NOT SUPPORTED"
+    silent = make_outcomes({"causal": 0.9}, variables=("silent",), changed=0.0)
+    undecided = judge(pd.concat([outcomes[outcomes["variable"] == "good"], silent]), "causal", resamples=100)
+    assert undecided.label == "INCONCLUSIVE"
+
+
+def test_verdict_survives_json():
+    found = verdict({"causal": 0.8, "untrained": 0.1}, bases=30)
+    assert Verdict.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
+
+
+def test_false_support_is_rare():
+    """The truth lies exactly at the margin: at most about 2.5 % of verdicts may be SUPPORTED."""
+    labels = [
+        judge(
+            make_outcomes({"causal": 0.2}, bases=60, per_base=4, seed=seed),
+            "causal",
+            margin=0.2,
+            resamples=200,
+        )
+        for seed in range(100)
+    ]
+    assert sum(one.label == "SUPPORTED" for one in labels) <= 8
+    assert sum(one.label == "INCONCLUSIVE" for one in labels) >= 80
+
+
+@pytest.mark.parametrize("student", ["nobody"])
+def test_unknown_student(student):
+    with pytest.raises(ValueError, match="no student"):
+        judge(make_outcomes(bases=3), student)

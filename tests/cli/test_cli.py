@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import iit_toolkit
+from iit_toolkit.cli import app, main
+from iit_toolkit.errors import UserError
+from iit_toolkit.runs import config as config_module
+
+CONFIG = """\
+name: quickstart
+teacher: embedded
+data: {source: python_docs}
+arms: {plain: {}, causal: {alignment: diito/middle}}
+"""
+VERBS = {
+    command.callback.__name__: command.callback for command in app.registered_commands if command.callback
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    passed: bool
+    detail: str
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """A pipeline that only notes its calls, the config `quickstart`, and an empty working directory."""
+    noted: list[tuple[Any, ...]] = []
+
+    def note(verb: str, answer: Any) -> Any:
+        def called(config: Any, *arguments: Any, **options: Any) -> Any:
+            noted.append((verb, config, *arguments, options))
+            return answer(*arguments) if callable(answer) else answer
+
+        return called
+
+    pipeline = SimpleNamespace(
+        validate=note("validate", [Check("data", True, "512 rows"), Check("arm causal", True, "certified")]),
+        explain=note("explain", "The teacher has 6 layers."),
+        run=note("run", lambda folder: folder),
+        train=note("train", None),
+        verify=note("verify", None),
+    )
+    monkeypatch.setattr(iit_toolkit, "pipeline", pipeline, raising=False)
+    report = SimpleNamespace(write_report=note("report", None))
+    monkeypatch.setitem(sys.modules, "iit_toolkit.analysis.report", report)
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "quickstart.yaml").write_text(CONFIG)
+    monkeypatch.setattr(config_module, "ASSETS", tmp_path / "assets")
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    (tmp_path / "runs" / "quickstart" / "config.yaml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    return noted
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    return int(exit_.value.code or 0)
+
+
+def test_help_names_every_verb() -> None:
+    answer = CliRunner().invoke(app, ["--help"])
+    assert answer.exit_code == 0
+    assert {"validate", "explain", "run", "train", "verify", "report", "schema"} <= set(VERBS)
+    for verb in VERBS:
+        assert f"\n  {verb}" in answer.output
+    assert "..." not in answer.output.partition("Commands:")[2]  # every summary is whole
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_example_in_the_help_of_each_verb_runs(verb: str, calls: list[Any]) -> None:
+    example = next(line for line in (VERBS[verb].__doc__ or "").splitlines() if "Example:" in line)
+    program, *arguments = shlex.split(example.partition("Example:")[2].partition(" > ")[0])
+    assert (program, arguments[0]) == ("iit-toolkit", verb)
+    assert run(*arguments) == 0
+    assert [call[0] for call in calls] == ([] if verb == "schema" else [verb])
+    assert example.partition("Example: ")[2].split()[-1] in CliRunner().invoke(app, [verb, "--help"]).output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, iit_toolkit.cli\n"
+        "try: iit_toolkit.cli.main(['run', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'pyvene', 'datasets', 'pandas', 'numpy', 'matplotlib'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "iit_toolkit", "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, iit_toolkit.__version__)
+
+
+def test_overrides_and_output_reach_the_pipeline(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("run", "quickstart", "training.learning_rate=3e-4", "-o", "out", "seed=7", "--json") == 0
+    [(verb, config, output, _)] = calls
+    assert (verb, config.seed, config.training, output) == ("run", 7, {"learning_rate": 3e-4}, Path("out"))
+    assert json.loads(capsys.readouterr().out) == {"folder": "out"}
+
+
+def test_the_folder_is_named_after_the_config(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run", "quickstart", "name=second") == 0
+    assert calls[0][2] == Path("runs/second")
+    assert capsys.readouterr().out == f"{Path('runs/second')}\n"
+
+
+def test_train_needs_an_arm_that_exists(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "quickstart") == 2
+    assert "choose with --arm: plain, causal" in capsys.readouterr().err
+    assert run("train", "quickstart", "--arm", "casual") == 2
+    assert 'did you mean "causal"?' in capsys.readouterr().err
+    assert calls == []
+    Path("one.yaml").write_text(CONFIG.replace("plain: {}, ", ""))
+    assert run("train", "one.yaml") == 0
+    assert calls[0][3] == "causal"
+
+
+def test_verify_hands_everything_over(calls: list[Any]) -> None:
+    assert run("verify", "quickstart", "--student", "s", "--alignment", "a.yaml", "-o", "out") == 0
+    assert calls[0][2] == {"student": "s", "alignment": "a.yaml", "output": Path("out")}
+    assert run("verify", "quickstart", "--student", "s") == 2
+
+
+@pytest.mark.usefixtures("calls")
+def test_a_failed_check_gives_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("validate", "quickstart") == 0
+    assert capsys.readouterr().out.splitlines() == ["ok    data: 512 rows", "ok    arm causal: certified"]
+    checks = [Check("data", True, "x"), Check("teacher", False, "y")]
+    monkeypatch.setattr(iit_toolkit.pipeline, "validate", lambda _: checks)
+    assert run("validate", "quickstart") == 1
+    assert "FAIL  teacher: y" in capsys.readouterr().out
+    assert run("validate", "quickstart", "--json") == 1
+    assert json.loads(capsys.readouterr().out)[1] == {"name": "teacher", "passed": False, "detail": "y"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["run", "quikstart"],
+            'error: no config file and no bundled config "quikstart": did you mean "quickstart"?',
+        ),
+        (["run", "quickstart", "sed=1"], 'error: config quickstart: sed: unknown key, did you mean "seed"?'),
+        (["explain", "quickstart", "seed"], 'error: override "seed"'),
+        (["report", "assets"], "error: assets is no run folder"),
+        (["run", "quickstart", "--outptu", "x"], "No such option"),
+        (["rum", "quickstart"], "No such command"),
+    ],
+)
+def test_wrong_usage_gives_two_and_no_traceback(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run(*arguments) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert "Traceback" not in told.err
+    assert told.out == ""
+    assert calls == []
+
+
+def test_errors_of_the_pipeline(
+    calls: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(error: BaseException) -> Any:
+        def failing(*_: Any) -> None:
+            raise error
+
+        return failing
+
+    monkeypatch.setattr(iit_toolkit.pipeline, "run", fail(UserError("the data are empty")))
+    assert run("run", "quickstart") == 2
+    assert capsys.readouterr().err == "error: the data are empty\n"
+    monkeypatch.setattr(iit_toolkit.pipeline, "run", fail(KeyboardInterrupt()))
+    assert run("run", "quickstart") == 130
+    monkeypatch.setattr(iit_toolkit.pipeline, "run", fail(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError, match="a bug"):  # a bug keeps its traceback
+        main(["run", "quickstart"])
+    assert calls == []
+
+
+def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("schema") == 0
+    assert "arms" in json.loads(capsys.readouterr().out)["properties"]

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from iit_toolkit.data.tokenization import count_tokens, spread_examples, tokenize_corpus, tokenize_labelled
+from iit_toolkit.errors import UserError
+
+
+def corpus(*texts: str | None) -> Dataset:
+    return Dataset.from_dict({"text": list(texts)})
+
+
+def words(*indices: int) -> str:
+    return " ".join(f"w{index}" for index in indices)
+
+
+def test_a_text_is_cut_into_full_rows(tiny: PreTrainedTokenizerFast) -> None:
+    rows = tokenize_corpus(corpus(words(*range(50))), tiny, 22)
+    content = [token + 5 for token in range(50)]
+    expected = [[2, *content[start : start + 20], 3] for start in (0, 20, 40)]
+    assert list(rows["input_ids"]) == expected
+    assert list(rows["example_id"]) == [0, 1, 2]
+    assert rows.features["input_ids"].feature.dtype == "int32"
+
+
+def test_no_row_holds_two_texts(tiny: PreTrainedTokenizerFast) -> None:
+    rows = tokenize_corpus(corpus(words(*[1] * 15), None, "", " \n", words(*[2] * 15)), tiny, 32)
+    assert list(rows["input_ids"]) == [[2, *[6] * 15, 3], [2, *[7] * 15, 3]]
+
+
+def test_packing_fills_rows_across_lines(tiny: PreTrainedTokenizerFast) -> None:
+    text = f"{words(*[1] * 12)}\n\n{words(*[2] * 12)}\n"
+    packed = tokenize_corpus(corpus(text), tiny, 16)
+    by_line = tokenize_corpus(corpus(text), tiny, 16, packing=False)
+    assert list(packed["input_ids"]) == [[2, *[6] * 12, 7, 7, 3], [2, *[7] * 10, 3]]
+    assert list(by_line["input_ids"]) == [[2, *[6] * 12, 3], [2, *[7] * 12, 3]]
+
+
+@pytest.mark.parametrize(("length", "kept"), [(9, 0), (10, 1)])
+def test_rows_under_twelve_tokens_are_dropped(tiny: PreTrainedTokenizerFast, length: int, kept: int) -> None:
+    rows = tokenize_corpus(corpus(words(*range(20)), words(*range(length))), tiny, 32)
+    assert len(rows) == 1 + kept
+
+
+@pytest.mark.parametrize(("unknown", "kept"), [(9, 1), (10, 0)])
+def test_rows_that_are_mostly_unknown_are_dropped(
+    tiny: PreTrainedTokenizerFast, unknown: int, kept: int
+) -> None:
+    text = " ".join(["xyz"] * unknown + ["w1"] * (18 - unknown))  # 20 tokens with [CLS] and [SEP]
+    rows = tokenize_corpus(corpus(words(*range(20)), text), tiny, 32)
+    assert len(rows) == 1 + kept
+
+
+def test_the_unknown_token_in_a_text_is_one_token(tiny: PreTrainedTokenizerFast) -> None:
+    rows = tokenize_corpus(corpus("[UNK] " + words(*range(12))), tiny, 32)
+    assert rows[0]["input_ids"][:3] == [2, 1, 5]
+
+
+def test_causal_rows_begin_with_the_first_token_if_there_is_one(
+    causal: PreTrainedTokenizerFast, tiny: PreTrainedTokenizerFast
+) -> None:
+    text = corpus(words(*range(30)))
+    rows = tokenize_corpus(text, causal, 16, causal=True)
+    assert list(rows["input_ids"]) == [[0, *range(1, 16)], [0, *range(16, 31)]]
+    rows = tokenize_corpus(text, tiny, 15, causal=True)  # tiny has no bos token
+    assert list(rows["input_ids"]) == [[*range(5, 20)], [*range(20, 35)]]
+
+
+def test_max_tokens_is_never_exceeded_and_keeps_the_first_rows(tiny: PreTrainedTokenizerFast) -> None:
+    texts = corpus(*[words(*range(30))] * 5)
+    everything = tokenize_corpus(texts, tiny, 32)
+    rows = tokenize_corpus(texts, tiny, 32, max_tokens=100)
+    assert list(rows) == list(everything)[:3]
+    with pytest.raises(UserError, match="no row is left"):
+        tokenize_corpus(texts, tiny, 32, max_tokens=31)
+
+
+def test_a_corpus_without_rows_is_a_user_error(tiny: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(UserError, match="no row is left of 2 texts"):
+        tokenize_corpus(corpus("w1 w2", ""), tiny, 32)
+
+
+def test_a_row_length_that_does_not_fit_is_a_user_error(tiny: PreTrainedTokenizerFast) -> None:
+    texts = corpus(words(*range(90)))
+    assert max(map(len, tokenize_corpus(texts, tiny, 64)["input_ids"])) == 64
+    with pytest.raises(UserError, match="65, but the model reads at most 64"):
+        tokenize_corpus(texts, tiny, 65)
+    with pytest.raises(UserError, match="64, but the model reads at most 32"):
+        tokenize_corpus(texts, tiny, 64, position_limit=32)
+    with pytest.raises(UserError, match="11, but rows under 12"):
+        tokenize_corpus(texts, tiny, 11)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(0, 90), min_size=1, max_size=80),
+    max_length=st.integers(12, 64),
+    packing=st.booleans(),
+)
+def test_rows_hold_each_text_in_order_and_only_short_rests_are_lost(
+    tiny: PreTrainedTokenizerFast, lengths: list[int], max_length: int, packing: bool
+) -> None:
+    texts = [words(*(index % 100 for index in range(length))) for length in lengths]
+    rests = [length % (max_length - 2) for length in lengths]
+    kept = sum(length - (rest if rest < 10 else 0) for length, rest in zip(lengths, rests, strict=True))
+    if kept == 0:
+        with pytest.raises(UserError):
+            tokenize_corpus(corpus(*texts), tiny, max_length, packing=packing)
+        return
+    rows = list(tokenize_corpus(corpus(*texts), tiny, max_length, packing=packing)["input_ids"])
+    assert all(12 <= len(row) <= max_length and (row[0], row[-1]) == (2, 3) for row in rows)
+    content = [token for row in rows for token in row[1:-1]]
+    expected = [
+        5 + index % 100
+        for length, rest in zip(lengths, rests, strict=True)
+        for index in range(length - (rest if rest < 10 else 0))
+    ]
+    assert content == expected
+    assert len(content) == kept
+
+
+def test_labelled_texts_keep_every_row(tiny: PreTrainedTokenizerFast) -> None:
+    texts = Dataset.from_dict({"text": ["w1", words(*range(30)), ""], "label": [1, 0, 2]})
+    rows = tokenize_labelled(texts, tiny, 12)
+    assert list(rows["input_ids"]) == [[2, 6, 3], [2, *range(5, 15), 3], [2, 3]]
+    assert list(rows["label"]) == [1, 0, 2]
+    assert list(rows["example_id"]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("label", [-1, None])
+def test_a_row_without_label_is_a_user_error(tiny: PreTrainedTokenizerFast, label: int | None) -> None:
+    texts = Dataset.from_dict({"text": ["w1", "w2"], "label": [1, label]})
+    with pytest.raises(UserError, match="row 1 has the label"):
+        tokenize_labelled(texts, tiny, 12)
+
+
+def test_examples_are_spread_over_the_rows() -> None:
+    rows = Dataset.from_dict({"example_id": list(range(10))})
+    assert list(spread_examples(rows, 4)["example_id"]) == [0, 2, 5, 7]
+    assert spread_examples(rows, None) is rows
+    assert len(spread_examples(rows, 99)) == 10
+
+
+def test_tokens_are_counted(tiny: PreTrainedTokenizerFast) -> None:
+    rows = tokenize_corpus(corpus(words(*[1] * 15), words(*[1, 2] * 10)), tiny, 32)
+    counts = count_tokens(rows, len(tiny))
+    assert counts.shape == (105,)
+    assert {int(token): int(counts[token]) for token in counts.nonzero()} == {2: 2, 3: 2, 6: 25, 7: 10}
+    assert counts.dtype == torch.int64

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from iit_toolkit.errors import UserError
+from iit_toolkit.runs.folder import RunFolder, write_atomically
+
+
+def test_a_file_is_written_with_its_parents_and_nothing_else(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "figures" / "a.svg", "ä")
+    write_atomically(tmp_path / "figures" / "a.svg", b"second")
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["a.svg"]
+    assert (tmp_path / "figures" / "a.svg").read_bytes() == b"second"
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("x")
+    write_atomically(tmp_path / "atomic", "x")
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_no_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(UserError, match=r"results\.json.*No space left") as caught:
+        write_atomically(path, "new")
+    assert "\n" not in str(caught.value)
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("results.json", "old")]
+
+
+def test_an_interrupt_leaves_the_old_file_and_no_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "a").write_text("old")
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "a", "new")
+    assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_a_place_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="could not write"):
+        write_atomically(tmp_path / "file" / "below", "x")
+    with pytest.raises(UserError, match="could not write"):
+        write_atomically(tmp_path / "folder", "x")
+
+
+def test_create_takes_a_new_or_empty_folder_only(tmp_path: Path) -> None:
+    assert RunFolder.create(tmp_path / "a" / "b").path.is_dir()
+    run = RunFolder.create(tmp_path / "a" / "b")
+    run.config.write_text("name: x")
+    with pytest.raises(UserError, match=r"b is not empty.*--output"):
+        RunFolder.create(tmp_path / "a" / "b")
+    with pytest.raises(UserError, match="could not make"):
+        RunFolder.create(run.config)
+    assert run.config.read_text() == "name: x"
+
+
+def test_open_takes_a_run_folder_only(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no run folder"):
+        RunFolder.open(tmp_path)
+    with pytest.raises(UserError, match="is no run folder"):
+        RunFolder.open(tmp_path / "missing")
+    (tmp_path / "results.json").write_text("{}")
+    assert RunFolder.open(tmp_path).path == tmp_path
+
+
+@pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "figures", "untrained", "-x", "a\n"])
+def test_an_arm_that_is_no_folder_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="arm"):
+        RunFolder(tmp_path).arm(name)
+
+
+def test_an_arm_has_a_folder(tmp_path: Path) -> None:
+    assert RunFolder(tmp_path).arm("causal-2") == tmp_path / "causal-2"
+
+
+def test_results_come_back_as_plain_json(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.write_results(
+        {
+            "float": np.float32(0.5),
+            "integer": torch.tensor(3),
+            "nested": {"nan": float("nan"), "list": (1, np.float64("inf"), None, True)},
+        }
+    )
+    expected = {
+        "schema": "iit_toolkit/results/1",
+        "float": 0.5,
+        "integer": 3,
+        "nested": {"nan": None, "list": [1, None, None, True]},
+    }
+    assert run.read_results() == expected
+    assert json.loads(run.results.read_text()) == expected
+
+
+def test_results_that_cannot_be_used_are_user_errors(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with pytest.raises(UserError, match="missing"):
+        run.read_results()
+    for text in ("{", "[]", '{"schema": "iit_toolkit/results/2"}', "\x00"):
+        run.results.write_text(text)
+        with pytest.raises(UserError, match=r"results\.json"):
+            run.read_results()
+    with pytest.raises(UserError, match="schema"):
+        run.write_results({"schema": "other"})
