@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from iit_toolkit.errors import UserError
+from iit_toolkit.runs.folder import write_atomically
 
 SCHEMA_NAME = "iit_toolkit/outcomes/1"
 NO_POSITION = -1
@@ -60,14 +60,9 @@ def write_outcomes(frame: pd.DataFrame, path: Path) -> None:
         raise UserError(f"the outcomes hold a value of the wrong type: {_first_line(error)}") from error
     table = table.replace_schema_metadata(SCHEMA.metadata)
     check_cases(frame, "the outcomes")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(descriptor)
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_atomically(path, buffer.getvalue())
 
 
 def read_outcomes(path: Path) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.metrics import Split, Summary, VariableSummary
 from iit_toolkit.analysis.statistics import Estimate
+from iit_toolkit.runs.folder import write_atomically
 
 History = Sequence[Mapping[str, Any]]
 
@@ -76,7 +76,6 @@ def write_figures(
         ):
             if any(_terms(history, prefix) for history in histories.values()):
                 drawn.append((name, *_curves(histories, prefix, caption)))
-        folder.mkdir(parents=True, exist_ok=True)
         return [_save(folder, *one) for one in drawn]
 
 
@@ -87,9 +86,7 @@ def _save(folder: Path, name: str, figure: Figure, caption: str, alt: str) -> Pl
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, **options)  # pyright: ignore[reportArgumentType]
         contents[kind] = buffer.getvalue()
-        temporary = folder / f".{name}.{kind}"
-        temporary.write_bytes(contents[kind])
-        os.replace(temporary, folder / f"{name}.{kind}")
+        write_atomically(folder / f"{name}.{kind}", contents[kind])
     return Plot(name, caption, alt, contents["svg"].decode())
 
 

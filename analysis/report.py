@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
@@ -21,8 +19,8 @@ from iit_toolkit.analysis.plots import Plot, write_figures
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.verdict import FLOOR, Verdict, judge
 from iit_toolkit.errors import UserError
+from iit_toolkit.runs.folder import RunFolder, write_atomically
 
-RESULTS_SCHEMA = "iit_toolkit/results/1"
 _REQUIRED = ("name", "created", "provenance", "seed", "data", "teacher", "arms", "summary", "verdict")
 
 
@@ -64,7 +62,10 @@ def write_report(folder: Path) -> Path:
     Raises:
         UserError: Where one of the two files is absent, unreadable or of another schema.
     """
-    results = read_results(folder / "results.json")
+    results = RunFolder(folder).read_results()
+    missing = [name for name in _REQUIRED if name not in results]
+    if missing:
+        raise UserError(f"{folder / 'results.json'}: no {', '.join(missing)}; verify the run again")
     outcomes = read_outcomes(folder / "outcomes.parquet")
     settings = {name: results["summary"][name] for name in ("resamples", "seed", "level")}
     summary = summarise(outcomes, **settings)
@@ -77,31 +78,8 @@ def write_report(folder: Path) -> Path:
     context = _context(results, summary, verdict, comparison, plots)
     for name in ("report.md", "report.html"):
         text = _environment().get_template(f"{name}.j2").render(context)
-        temporary = folder / f".{name}"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, folder / name)
+        write_atomically(folder / name, text)
     return folder / "report.html"
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """Reads results.json.
-
-    Raises:
-        UserError: Where it is absent, not JSON, of another schema or without an entry the report needs.
-    """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read; give the folder of a run that has finished") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from error
-    found = cast(dict[str, Any], results).get("schema") if isinstance(results, dict) else None
-    if found != RESULTS_SCHEMA:
-        raise UserError(f"{path}: the schema is {found}; this version reads {RESULTS_SCHEMA}")
-    missing = [name for name in _REQUIRED if name not in results]
-    if missing:
-        raise UserError(f"{path}: no {', '.join(missing)}; verify the run again")
-    return results
 
 
 def _context(
@@ -121,12 +99,33 @@ def _context(
         "rows": rows,
         "controls": _controls(results, verdict),
         "arms": results["arms"],
+        "interventions": _interventions(results.get("alignment")),
+        "evaluation": {
+            name: {model: Estimate(**one) for model, one in measured["perplexity"].items()}
+            for name, measured in (results.get("evaluation") or {}).items()
+        },
         "plots": plots,
         "ceiling": _ceiling(summary),
         "warnings": _warnings(results, verdict),
         "judged": summary.students[verdict.student],
         "bases": max(row.measured.iia.all.clusters for row in rows),
     }
+
+
+def _interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What was intervened on, in words: sites per variable, positions and sources."""
+    if not alignment:
+        return None
+
+    def words(options: dict[str, Any]) -> str:
+        return ", ".join(f"{name} {value}" for name, value in options.items())
+
+    variables = {
+        one["name"]: {side: "; ".join(words(site) for site in one[side]) for side in ("teacher", "student")}
+        for one in alignment["variables"]
+    }
+    rest = {name: words(alignment[name]) for name in ("positions", "sources")}
+    return {"name": alignment["name"], "variables": variables, **rest}
 
 
 def _rows(summary: Summary, judged: str) -> list[Row]:
@@ -223,6 +222,7 @@ def _environment() -> Environment:
         duration=duration,
         cell=_cell,
         bounds=_bounds,
+        facts=_facts,
         base64=_base64,
     )
     return environment
@@ -231,6 +231,12 @@ def _environment() -> Environment:
 def _cell(text: object) -> str:
     """Text that cannot break out of a cell of a Markdown table."""
     return str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    """`cores 2, cuda none` of a dictionary of facts; lists are spelt out."""
+    spelt = {name: ", ".join(map(str, one)) if isinstance(one, list) else one for name, one in facts.items()}
+    return "; ".join(f"{name} {'none' if one in (None, '') else one}" for name, one in spelt.items())
 
 
 def _base64(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The kinds of sites on which the engine is held against its plain twin."""
+"""The kinds of sites on which the engine is held against its plain twin, and the holding."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import torch
 
 from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.spec import SpanPositions
-from iit_toolkit.interchange import Swap, draw_swap, other_rows
-from tests.families import FAMILIES, LAYERS
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
+from tests.families import FAMILIES, LAYERS, make_batch, make_model
+from tests.twin import Answers, engine, gradients, twin
 
 SiteDict = dict[str, Any]
 
@@ -47,12 +48,12 @@ def sites_of(kind: str, family: str) -> list[SiteDict]:
     """The sites of a kind, with this family's module paths."""
     paths = FAMILIES[family]
     names = {"block": paths.blocks, "inner": paths.inner, "embeddings": paths.embeddings}
-    return [
-        {**site, "component": site["component"].format_map(names)} for site in SITE_KINDS[kind]
-    ]
+    return [{**site, "component": site["component"].format_map(names)} for site in SITE_KINDS[kind]]
 
 
-def resolved(model: Any, sites: list[SiteDict], name: str = "variable") -> dict[str, tuple[ResolvedSite, ...]]:
+def resolved(
+    model: Any, sites: list[SiteDict], name: str = "variable"
+) -> dict[str, tuple[ResolvedSite, ...]]:
     """Resolve the sites of one variable."""
     variable = {"name": name, "teacher": sites, "student": sites}
     return resolve(Alignment.from_dict({"name": "test", "variables": [variable]}), model, "student")
@@ -65,3 +66,27 @@ def ragged_swap(base_ok: torch.Tensor, source_ok: torch.Tensor | None = None, se
     return draw_swap(
         SpanPositions(fraction=0.6), source, base_ok, base_ok if source_ok is None else source_ok, generator
     )
+
+
+def both(
+    family: str,
+    kind: str,
+    dtype: torch.dtype = torch.float32,
+    *,
+    model: Any = None,
+    other_source: bool = False,
+    **settings: Any,
+) -> tuple[Answers, dict[str, torch.Tensor], Answers, dict[str, torch.Tensor]]:
+    """Return the engine's answers and gradients, and the twin's."""
+    model = make_model(family, dtype) if model is None else model
+    sites = sites_of(kind, family)
+    inputs, eligible = make_batch(family, dtype)
+    source_inputs, source_eligible = None, eligible
+    if other_source:
+        source_inputs, source_eligible = make_batch(family, dtype, seed=1, lengths=(9, 13, 8, 6))
+    swap = ragged_swap(eligible, source_eligible)
+    interchange = InterchangeModel(model, resolved(model, sites), **settings)
+    ours = engine(interchange, "variable", inputs, swap, source_inputs)
+    our_gradients = gradients(model, ours)
+    plain = twin(model, FAMILIES[family], sites, inputs, swap, source_inputs)
+    return ours, our_gradients, plain, gradients(model, plain)

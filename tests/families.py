@@ -1,7 +1,7 @@
 """Tiny random models of nine architectures, their batches, and their module paths written out by hand.
 
-Weights are large, so that swapping activations changes the logits by much; dropout is 0, so that a run in training
-mode can be repeated.
+Weights are large, so that swapping activations changes the logits by much; dropout is 0, so that a run in
+training mode can be repeated.
 """
 
 from __future__ import annotations
@@ -181,12 +181,8 @@ FAMILIES = {
         "intermediate",
         "electra.embeddings_project",
     ),
-    "modernbert": Family(
-        _modernbert, "model.layers", "attn.Wo", "mlp.Wo", "attn", "model.embeddings"
-    ),
-    "gpt2": Family(
-        _gpt2, "transformer.h", "attn.c_proj", "mlp.c_proj", "ln_1", "transformer.drop"
-    ),
+    "modernbert": Family(_modernbert, "model.layers", "attn.Wo", "mlp.Wo", "attn", "model.embeddings"),
+    "gpt2": Family(_gpt2, "transformer.h", "attn.c_proj", "mlp.c_proj", "ln_1", "transformer.drop"),
     "llama": Family(
         lambda: tf.LlamaForCausalLM(tf.LlamaConfig(**LLAMA_LIKE)),
         "model.layers",
@@ -203,9 +199,7 @@ FAMILIES = {
         "self_attn.v_proj",
         "model.embed_tokens",
     ),
-    "vit": Family(
-        _vit, "vit.layers", "attention.o_proj", "mlp.fc2", "attention.q_proj", "vit.embeddings"
-    ),
+    "vit": Family(_vit, "vit.layers", "attention.o_proj", "mlp.fc2", "attention.q_proj", "vit.embeddings"),
 }
 
 

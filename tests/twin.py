@@ -1,6 +1,6 @@
-"""The plain twin of the engine: everything recomputed from the input, hand-written hooks, a loop over rows, positions.
+"""The plain twin of the engine: all recomputed from the input, by hand-written hooks and a loop over positions.
 
-It shares no code with the package except the data classes `Swap` and `Run`. pyvene is not used.
+The twin shares no code with the package except the data class `Swap`. pyvene is not used.
 """
 
 from __future__ import annotations
@@ -90,14 +90,17 @@ def gradients(model: nn.Module, answers: Answers) -> dict[str, Tensor]:
 def difference(ours: Answers, plain: Answers) -> float:
     """Largest absolute difference over logits and hidden states, divided by the largest logit."""
     scale = plain.counterfactual.abs().max()
-    return max(float((a - b).abs().max().detach() / scale.detach()) for a, b in zip(vars(ours).values(), vars(plain).values()))
+    return max(
+        float((a - b).abs().max().detach() / scale.detach())
+        for a, b in zip(vars(ours).values(), vars(plain).values(), strict=True)
+    )
 
 
 def gradient_difference(ours: dict[str, Tensor], plain: dict[str, Tensor]) -> float:
     """Largest difference of any parameter's gradient relative to that parameter's largest.
 
-    A parameter whose gradient is zero but for rounding (the bias of attention keys: softmax does not see it) is
-    measured against the largest gradient of all.
+    A parameter whose gradient is zero but for rounding (the bias of attention keys: softmax does not see it)
+    is measured against the largest gradient of all.
     """
     overall = max(float(gradient.abs().max()) for gradient in plain.values())
 

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from iit_toolkit.alignment.spec import Alignment, Place, Site, Variable
+from iit_toolkit.alignment.spec import Alignment
 from iit_toolkit.errors import UserError
 
 _SLICE = 64
@@ -29,14 +29,14 @@ def alignment_from_nm(path: str | Path) -> Alignment:
     try:
         content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
         mappings = content["interchange_variable_mappings"]
-        variables = tuple(
-            Variable(
-                name=f"mapping-{index}",
-                teacher=tuple(site for name in mapping["teacher_variable_names"] for site in _sites(name)),
-                student=tuple(site for name in mapping["student_variable_names"] for site in _sites(name)),
-            )
+        variables = [
+            {
+                "name": f"mapping-{index}",
+                "teacher": [site for name in mapping["teacher_variable_names"] for site in _sites(name)],
+                "student": [site for name in mapping["student_variable_names"] for site in _sites(name)],
+            }
             for index, mapping in enumerate(mappings)
-        )
+        ]
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give a .nm file") from None
     except (json.JSONDecodeError, KeyError, TypeError):
@@ -44,10 +44,10 @@ def alignment_from_nm(path: str | Path) -> Alignment:
             f"{path}: not a .nm file; it needs `interchange_variable_mappings` with teacher_variable_names and "
             "student_variable_names"
         ) from None
-    return Alignment(name=Path(path).stem, variables=variables)
+    return Alignment.from_dict({"name": Path(path).stem, "variables": variables}, str(path))
 
 
-def _sites(name: str) -> list[Site]:
+def _sites(name: str) -> list[dict[str, Any]]:
     match = _NAME.fullmatch(name)
     if match is None:
         raise UserError(f"{name!r}: expected the form $L:[4:8]$H:[0:12]$[0:64]")
@@ -60,7 +60,12 @@ def _sites(name: str) -> list[Site]:
     else:
         parts = [(index * _SLICE + low, index * _SLICE + high) for index in slices]
     return [
-        Site(component="block_output", layer=layer, neurons=part, read=Place(component="block_input", layer=layer))
+        {
+            "component": "block_output",
+            "layer": layer,
+            "neurons": part,
+            "read": {"component": "block_input", "layer": layer},
+        }
         for layer in layers
         for part in parts
     ]

@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.resolve import Side, resolve
-from iit_toolkit.alignment.spec import Alignment, Place, Site, Variable
+from iit_toolkit.alignment.spec import Alignment
 from iit_toolkit.errors import UserError
 
 
@@ -69,36 +69,32 @@ def from_pyvene(teacher: Any, student: Any, name: str = "pyvene", **rest: Any) -
             f"pyvene configs: teacher has groups {list(sides['teacher'])}, student {list(sides['student'])}; "
             "give both the same group_keys"
         )
-    variables = tuple(
-        Variable(name=f"variable-{key}", teacher=sites, student=sides["student"][key])
+    variables = [
+        {"name": f"variable-{key}", "teacher": sites, "student": sides["student"][key]}
         for key, sites in sides["teacher"].items()
-    )
-    return Alignment(name=name, variables=variables, **rest)
+    ]
+    return Alignment.from_dict({"name": name, "variables": variables, **rest}, "pyvene configs")
 
 
-def _groups(config: Any, side: str) -> dict[int, tuple[Site, ...]]:
-    groups: dict[int, tuple[Site, ...]] = {}
+def _groups(config: Any, side: str) -> dict[int, list[dict[str, Any]]]:
+    groups: dict[int, list[dict[str, Any]]] = {}
     for index, representation in enumerate(config.representations):
         key = index if representation.group_key is None else representation.group_key
-        groups[key] = (*groups.get(key, ()), *_sites(representation, f"pyvene config, {side}, entry {index}"))
+        groups.setdefault(key, []).extend(_sites(representation, f"pyvene config, {side}, entry {index}"))
     return groups
 
 
-def _sites(representation: Any, where: str) -> list[Site]:
+def _sites(representation: Any, where: str) -> list[dict[str, Any]]:
     if representation.unit != "pos":
-        raise UserError(f"{where}: unit {representation.unit!r}; only interchanges at token positions (pos) are aligned")
+        raise UserError(
+            f"{where}: unit {representation.unit!r}; only interchanges at token positions (pos) are aligned"
+        )
     if representation.low_rank_dimension is not None:
         raise UserError(f"{where}: learned rotations are not aligned yet; give neuron ranges")
     component: str = representation.component
-    native = "." not in component
-    place = Place(component=component, layer=representation.layer if native else None)
+    place = {"component": component} if "." in component else {"component": component, "layer": representation.layer}
     partition = representation.subspace_partition
-    if partition is None:
-        return [Site(component=place.component, layer=place.layer)]
-    return [
-        Site(component=place.component, layer=place.layer, neurons=(int(low), int(high)))
-        for low, high in (_bounds(part, where) for part in partition)
-    ]
+    return [place] if partition is None else [{**place, "neurons": _bounds(part, where)} for part in partition]
 
 
 def _bounds(part: Any, where: str) -> tuple[int, int]:
@@ -138,4 +134,3 @@ def stock_arguments(config: Any, variable: int, swap_positions: tuple[torch.Tens
         },
         "subspaces": subspaces,
     }
-

@@ -117,7 +117,7 @@ def _locate(component: str, model: PreTrainedModel) -> tuple[int | None, bool]:
     path, kind = split_component(component)
     try:
         match = re.fullmatch(re.escape(blocks_path(model)) + r"\.(\d+)(\..+)?", path)
-    except UserError:  # the model's blocks are not known: its runs cannot restart in the middle, any place may be inside
+    except UserError:  # the blocks are not known: no run can restart in the middle, and any place may be inside one
         return None, True
     if match is None:
         return None, False

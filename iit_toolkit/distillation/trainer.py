@@ -215,7 +215,11 @@ class CausalDistillationTrainer(Trainer):
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(*arguments, **named)
         if fresh and self.projection is not None:
-            optimizer.add_param_group({"params": list(self.projection.parameters()), "weight_decay": 0.0})
+            projection = self.projection
+            optimizer.add_param_group({"params": list(projection.parameters()), "weight_decay": 0.0})
+            # The Trainer averages over processes, and zeroes, the gradients of its model only.
+            optimizer.register_step_pre_hook(lambda *_: _average_gradients(projection))
+            optimizer.register_step_post_hook(lambda *_: projection.zero_grad())
         return optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
@@ -251,6 +255,14 @@ def _inside(wrapper: nn.Module, student: nn.Module, step: Any) -> Losses:
     with replaced_forward(student, forward):
         wrapper()
     return result[0]
+
+
+def _average_gradients(module: nn.Module) -> None:
+    if torch.distributed.is_initialized():
+        for parameter in module.parameters():
+            torch.distributed.all_reduce(parameter.grad, op=torch.distributed.ReduceOp.SUM)
+            assert parameter.grad is not None
+            parameter.grad /= torch.distributed.get_world_size()
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

@@ -91,7 +91,8 @@ def last_hidden_state(model: PreTrainedModel) -> Iterator[list[Tensor]]:
         handle.remove()
     if not captured or captured[-1] is None:
         raise UserError(
-            f"{type(model).__name__}: its last hidden state is not found; use a model whose head follows its base model"
+            f"{type(model).__name__}: its last hidden state is not found; "
+            "use a model whose head follows its base model"
         )
 
 

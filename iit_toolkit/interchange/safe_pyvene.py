@@ -98,7 +98,8 @@ class SafeIntervenableModel(pv.IntervenableModel):
             times = len(self.activations.get(key, [])) if collects else self._intervention_state[key].setter_version()
             if times != 1:
                 raise UserError(
-                    f"site {self._component(key)} ran {times} times in one forward pass; declare a module that runs once"
+                    f"site {self._component(key)} ran {times} times in one forward pass; "
+                    "declare a module that runs once"
                 )
         for key in self.sorted_keys:
             constant = getattr(self.interventions[key], "is_source_constant", False)
@@ -133,7 +134,8 @@ def _clone_first(register: Callable[..., RemovableHandle], component: str) -> Re
         first = value[0] if isinstance(value, tuple) and value else value
         if not isinstance(first, Tensor):
             raise UserError(
-                f"site {component} holds a {type(first).__name__}, not a tensor; declare a module that takes or gives one"
+                f"site {component} holds a {type(first).__name__}, not a tensor; "
+                "declare a module that takes or gives one"
             )
         return (first.clone(), *value[1:]) if isinstance(value, tuple) else first.clone()
 

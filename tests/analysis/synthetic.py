@@ -94,13 +94,38 @@ def make_results(
         "seed": 7,
         "provenance": {
             "git_commit": "0123456789abcdef0123456789abcdef01234567",
+            "git_dirty": False,
             "versions": {"torch": "2.13.0", "transformers": "5.23.0", "pyvene": "0.1.8"},
-            "hardware": {"device": "cpu", "cores": 2},
+            "hardware": {"cpu": "some cpu", "cores": 2, "memory_gb": 8.0, "cuda": []},
             "platform": "Linux-x86_64",
         },
         "data": {
-            "train": {"examples": 2048, "tokens": 131072, "fingerprint": "0f1e2d3c4b5a6978"},
-            "validation": {"examples": 120, "tokens": 7680, "fingerprint": "8796a5b4c3d2e1f0"},
+            "train": {"examples": 2048, "tokens": 131072, "fingerprint": f"sha256:{17:064x}"},
+            "validation": {"examples": 120, "tokens": 7680, "fingerprint": f"sha256:{34:064x}"},
+        },
+        "alignment": {
+            "name": "diito/middle",
+            "variables": [
+                {
+                    "name": name,
+                    "teacher": [{"component": "block_output", "layer": 6}],
+                    "student": [{"component": "block_output", "layer": 3, "neurons": [0, 64]}],
+                }
+                for name in dict.fromkeys(outcomes["variable"])
+            ],
+            "positions": {"kind": "span", "fraction": 0.3},
+            "sources": {"kind": "in_batch"},
+            "draw": "uniform",
+        },
+        "evaluation": {
+            "encyclopedia": {
+                "rows": 100,
+                "fingerprint": f"sha256:{51:064x}",
+                "perplexity": {
+                    model: {"value": 20.5, "low": 19.25, "high": 21.75, "cases": 900, "clusters": 100}
+                    for model in ["teacher", *dict.fromkeys(outcomes["student"])]
+                },
+            }
         },
         "teacher": {"name": "example/teacher-12l", "parameters": 22_500_000},
         "arms": {arm: _arm(number, arm == treatment) for number, arm in enumerate(arms)},

@@ -13,6 +13,12 @@ from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes, make_results, make_run
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """For tests of words and numbers: drawing is by far the slowest part."""
+    monkeypatch.setattr("iit_toolkit.analysis.report.write_figures", lambda *_: [])
+
+
 def written(folder):
     return (folder / "report.html").read_text(), (folder / "report.md").read_text()
 
@@ -45,6 +51,7 @@ def test_all_files_are_written_and_self_contained(tmp_path):
     assert not [path.name for path in tmp_path.rglob(".*")]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_everything_of_the_user_is_escaped(tmp_path):
     write_report(make_run(tmp_path))
     html, markdown = written(tmp_path)
@@ -52,6 +59,7 @@ def test_everything_of_the_user_is_escaped(tmp_path):
     assert "<run>" not in html + markdown
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_verdict_and_comparison_stand_first_with_their_numbers(tmp_path):
     write_report(make_run(tmp_path))
     html, markdown = written(tmp_path)
@@ -65,6 +73,7 @@ def test_verdict_and_comparison_stand_first_with_their_numbers(tmp_path):
     assert f"| causal | middle | {shown} |" in markdown
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_causal_student_that_is_not_better_is_named_in_the_same_place(tmp_path):
     outcomes = make_outcomes({"causal": 0.2, "plain": 0.6, "untrained": 0.0})
     write_report(make_run(tmp_path, outcomes))
@@ -100,6 +109,7 @@ def test_classification_and_several_variables(tmp_path):
     assert "inside" not in base64.b64decode(re.findall(r"base64,([^\"]+)", html)[0]).decode()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_failed_controls_and_stale_verdicts_are_loud(tmp_path):
     broken = {"self_swap": {"cases": 400, "changed": 3, "max_difference": 0.2}}
     write_report(make_run(tmp_path, controls=broken))
@@ -114,6 +124,29 @@ def test_failed_controls_and_stale_verdicts_are_loud(tmp_path):
     assert "The self-swap control failed" not in html
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_what_was_done_is_told(tmp_path):
+    write_report(make_run(tmp_path))
+    for text in written(tmp_path):
+        assert "component block_output, layer 3, neurons [0, 64]" in text
+        assert "swapped positions: kind span, fraction 0.3" in text
+        assert "20.50" in text and "[19.25, 21.75]" in text
+        assert "1 kl + 0.5 mlm + 1 interchange" in text
+        assert "torch 2.13.0; transformers 5.23.0" in text
+        assert "iit-toolkit run config.yaml" in text
+    assert "cuda none" in written(tmp_path)[0]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_that_only_verified_has_a_report_too(tmp_path):
+    write_report(make_run(tmp_path, arms={}, comparison=None, evaluation={}))
+    for text in written(tmp_path):
+        assert "Training and its cost" not in text
+        assert "Perplexity on held-out data" not in text
+        assert "iit-toolkit verify config.yaml" in text
+        assert "NO BASELINE" in text
+
+
 def test_figures_and_text_are_the_same_each_time(tmp_path):
     make_run(tmp_path)
     write_report(tmp_path)
@@ -125,9 +158,9 @@ def test_figures_and_text_are_the_same_each_time(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "cannot be read; give the folder of a run that has finished"),
-        ("{", "not JSON"),
-        ("[]", "the schema is None; this version reads iit_toolkit/results/1"),
+        (None, "results.json is missing"),
+        ("{", "can't be read as JSON"),
+        ("[]", "has the schema None"),
         ('{"schema": "iit_toolkit/results/1", "name": "x"}', "no created, provenance"),
     ],
 )

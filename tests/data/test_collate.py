@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
@@ -69,7 +70,7 @@ def test_labels_restore_the_original_and_nothing_special_is_chosen(
 def test_the_share_is_exact_and_every_place_equally_likely(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = make_rows(tokenizer, [40, 20])
     times = torch.zeros(2, 42)
-    draws = 2000
+    draws = 1000
     for seed in range(draws):
         chosen = MaskedLanguageCollator(tokenizer, seed=seed)(rows)["labels"] != -100
         assert int(chosen.sum()) == 9  # 15 % of 60
@@ -179,6 +180,13 @@ def test_causal_labels_are_the_unshifted_ids(causal: PreTrainedTokenizerFast) ->
     assert batch["labels"].tolist() == [[0, 5, 6, 7], [0, 8, -100, -100]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["special_tokens_mask"].tolist() == [[True, False, False, False], [True, False, True, True]]
+
+
+def test_padding_is_excluded_even_where_its_id_is_an_ordinary_token() -> None:
+    words = Tokenizer(models.WordLevel({"w0": 0, "w1": 1}))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words)  # no special token at all
+    batch = CausalLanguageCollator(tokenizer)([{"input_ids": [0, 1, 0]}, {"input_ids": [0]}])
+    assert batch["special_tokens_mask"].tolist() == [[False, False, False], [False, True, True]]
 
 
 def test_classification_labels(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -10,7 +10,7 @@ import transformers as tf
 
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap
-from tests.cases import SITE_KINDS, ragged_swap, resolved, sites_of
+from tests.cases import SITE_KINDS, both, ragged_swap, resolved, sites_of
 from tests.families import BERT_LIKE, FAMILIES, LLAMA_LIKE, make_batch, make_model, with_large_weights
 from tests.twin import Answers, difference, engine, gradient_difference, gradients, twin
 
@@ -19,30 +19,6 @@ GRADIENT_TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 
 SINGLE_INSIDE = {"modernbert": 1e-6, "llama": 1e-6, "qwen3": 1e-6}
 """These compute rotary embeddings or norms in float32 even where the model is float64."""
-
-
-def both(
-    family: str,
-    kind: str,
-    dtype: torch.dtype = torch.float32,
-    *,
-    model: Any = None,
-    other_source: bool = False,
-    **settings: Any,
-) -> tuple[Answers, dict[str, torch.Tensor], Answers, dict[str, torch.Tensor]]:
-    """Return the engine's answers and gradients, and the twin's."""
-    model = make_model(family, dtype) if model is None else model
-    sites = sites_of(kind, family)
-    inputs, eligible = make_batch(family, dtype)
-    source_inputs, source_eligible = None, eligible
-    if other_source:
-        source_inputs, source_eligible = make_batch(family, dtype, seed=1, lengths=(9, 13, 8, 6))
-    swap = ragged_swap(eligible, source_eligible)
-    interchange = InterchangeModel(model, resolved(model, sites), **settings)
-    ours = engine(interchange, "variable", inputs, swap, source_inputs)
-    our_gradients = gradients(model, ours)
-    plain = twin(model, FAMILIES[family], sites, inputs, swap, source_inputs)
-    return ours, our_gradients, plain, gradients(model, plain)
 
 
 @pytest.mark.parametrize("dtype", GRADIENT_TOLERANCE, ids=str)
@@ -62,7 +38,9 @@ def test_without_prefix_sharing_gradients_too_agree_bit_for_bit(family: str, kin
     """With a source run of its own, the engine does the very operations of the twin."""
     ours, our_gradients, plain, plain_gradients = both(family, kind, other_source=True, share_prefix=False)
     assert difference(ours, plain) == 0
-    different = [name for name, gradient in our_gradients.items() if not torch.equal(gradient, plain_gradients[name])]
+    different = [
+        name for name, gradient in our_gradients.items() if not torch.equal(gradient, plain_gradients[name])
+    ]
     assert different == []
 
 
@@ -89,7 +67,9 @@ def test_logits_at_some_tokens_only(family: str) -> None:
     )
     assert len(ours.base) == tokens.sum() < rows.numel()
     assert difference(ours, expected) < 1e-14
-    assert gradient_difference(gradients(model, ours), gradients(model, expected)) <= SINGLE_INSIDE.get(family, 1e-13)
+    assert gradient_difference(gradients(model, ours), gradients(model, expected)) <= SINGLE_INSIDE.get(
+        family, 1e-13
+    )
 
 
 def test_runs_hold_features_instead_of_logits_where_the_head_is_linear() -> None:
@@ -144,7 +124,9 @@ def test_sequence_classification(build: Any, kind: str) -> None:
 def test_bfloat16_autocast(family: str, kind: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         ours, our_gradients, plain, plain_gradients = both(family, kind)
-        exact, exact_gradients, repeated, repeated_gradients = both(family, kind, other_source=True, share_prefix=False)
+        exact, exact_gradients, repeated, repeated_gradients = both(
+            family, kind, other_source=True, share_prefix=False
+        )
     assert difference(ours, plain) == difference(exact, repeated) == 0
     assert all(torch.equal(gradient, repeated_gradients[name]) for name, gradient in exact_gradients.items())
     error = sum(float((our_gradients[name] - plain_gradients[name]).square().sum()) for name in our_gradients)
@@ -152,7 +134,9 @@ def test_bfloat16_autocast(family: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-@pytest.mark.parametrize("kind", ["block output", "block input", "several layers", "two ranges", "read elsewhere"])
+@pytest.mark.parametrize(
+    "kind", ["block output", "block input", "several layers", "two ranges", "read elsewhere"]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradient_checkpointing_at_block_boundaries(family: str, kind: str, reentrant: bool) -> None:
     model = make_model(family, torch.float64)
@@ -197,9 +181,7 @@ def test_teacher_in_eval_mode_without_gradients(family: str) -> None:
 
 def own(eligible: torch.Tensor) -> Swap:
     """Every example swapped with itself, at every ordinary position."""
-    return Swap(
-        torch.arange(len(eligible)), eligible, torch.arange(eligible.shape[1]).expand(eligible.shape)
-    )
+    return Swap(torch.arange(len(eligible)), eligible, torch.arange(eligible.shape[1]).expand(eligible.shape))
 
 
 @pytest.mark.parametrize("share_prefix", [True, False])
@@ -218,7 +200,9 @@ def test_the_shared_prefix_shares_its_dropout_masks(share_prefix: bool, same: bo
     model = with_large_weights(tf.BertForMaskedLM(tf.BertConfig(**{**BERT_LIKE, "hidden_dropout_prob": 0.5})))
     inputs, eligible = make_batch("bert")
     sites = resolved(model, sites_of("last block output", "bert"))
-    ours = engine(InterchangeModel(model, sites, share_prefix=share_prefix), "variable", inputs, own(eligible))
+    ours = engine(
+        InterchangeModel(model, sites, share_prefix=share_prefix), "variable", inputs, own(eligible)
+    )
     assert torch.equal(ours.base, ours.counterfactual) is same
 
 

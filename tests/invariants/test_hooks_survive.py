@@ -155,7 +155,9 @@ def test_captured_outputs_stay_whole(family: str) -> None:
     after = model(**inputs, **wanted)
     assert len(before.hidden_states) == len(after.hidden_states) == 4
     assert len(before.attentions) == len(after.attentions) == 3
-    for one, two in zip(before.hidden_states + before.attentions, after.hidden_states + after.attentions, strict=True):
+    for one, two in zip(
+        before.hidden_states + before.attentions, after.hidden_states + after.attentions, strict=True
+    ):
         assert torch.equal(one, two)
 
 

@@ -1,0 +1,158 @@
+"""Sites on live models: module paths of every architecture, and what does not exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import transformers as tf
+
+from iit_toolkit.alignment.architectures import blocks
+from iit_toolkit.alignment.resolve import get_module, split_component
+from iit_toolkit.errors import UserError
+from tests.cases import resolved
+from tests.families import BERT_LIKE, FAMILIES, HEADS, HIDDEN, make_batch, make_model, with_large_weights
+
+WIDTHS = {
+    "block_input": HIDDEN,
+    "block_output": HIDDEN,
+    "attention_output": HIDDEN,
+    "mlp_output": HIDDEN,
+    "mlp_activation": 48,
+}
+
+
+def measured_width(model: Any, component: str, family: str) -> int:
+    """The last dimension of what passes through a place."""
+    seen: list[torch.Tensor] = []
+    module, kind = get_module(model, component), split_component(component)[1]
+    if kind == "output":
+        module.register_forward_hook(
+            lambda _m, _a, output: seen.append(output[0] if isinstance(output, tuple) else output)
+        )
+    else:
+        module.register_forward_pre_hook(lambda _m, args: seen.append(args[0]))
+    model(**make_batch(family)[0])
+    assert seen[0].dim() == 3
+    return seen[0].shape[-1]
+
+
+@pytest.mark.parametrize("component", WIDTHS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_components_have_the_width_they_should(family: str, component: str) -> None:
+    model = make_model(family)
+    (site,) = resolved(model, [{"layer": 1, "component": component}])["variable"]
+    assert site.read == site.write and site.ranges is None
+    assert measured_width(model, site.write, family) == WIDTHS[component]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_are_equal_slices_of_what_ends_attention(family: str) -> None:
+    model = make_model(family)
+    (site,) = resolved(model, [{"layer": 1, "component": "attention_value_output", "heads": [0, 3]}])[
+        "variable"
+    ]
+    width = 16 if family == "qwen3" else HIDDEN // HEADS
+    assert site.ranges == ((0, width), (3 * width, 4 * width))
+    assert measured_width(model, site.write, family) == HEADS * width
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_carries_what_its_own_attention_reads(family: str) -> None:
+    """Head 2's slice depends on head 2's rows of the value projection (in its group), and not on head 0's."""
+    if family in ("modernbert", "gpt2"):
+        pytest.skip("query, key and value share one projection")
+    names = {"distilbert": "attention.v_lin", "llama": "self_attn.v_proj", "qwen3": "self_attn.v_proj"}
+    names["vit"] = "attention.v_proj"
+    model = make_model(family).eval()
+    block = model.get_submodule(FAMILIES[family].blocks)[1]
+    value = block.get_submodule(names.get(family, "attention.self.value"))
+    (site,) = resolved(model, [{"layer": 1, "component": "attention_value_output", "heads": [2]}])["variable"]
+    seen: list[torch.Tensor] = []
+    get_module(model, site.write).register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach()))
+    inputs, _ = make_batch(family)
+    model(**inputs)
+    (low, high) = site.ranges[0]
+    heads = value.out_features // (high - low)
+    own = 2 if heads == HEADS else 1
+    for head, moves in ((0, False), (own, True)):
+        with torch.no_grad():
+            value.weight[head * (high - low) : (head + 1) * (high - low)] += 1
+        model(**inputs)
+        assert (not torch.equal(seen[-1][..., low:high], seen[-2][..., low:high])) is moves
+
+
+@pytest.mark.parametrize(
+    ("site", "cut", "inside"),
+    [
+        ({"layer": 1, "component": "block_output"}, 1, False),
+        ({"layer": 1, "component": "block_input"}, 0, False),
+        ({"layer": 0, "component": "block_input"}, None, False),
+        ({"layer": 2, "component": "mlp_output"}, 1, True),
+        ({"layer": 0, "component": "attention_output"}, None, True),
+        ({"component": "bert.embeddings.output"}, None, False),
+        ({"component": "bert.encoder.layer[2].attention.output.output"}, 1, True),
+        ({"component": "bert.encoder.layer.2.output"}, 2, False),
+        ({"layer": 2, "component": "block_output", "read": {"layer": 1, "component": "mlp_output"}}, 2, True),
+    ],
+)
+def test_where_runs_restart(site: dict[str, Any], cut: int | None, inside: bool) -> None:
+    (found,) = resolved(make_model("bert"), [site])["variable"]
+    assert (found.cut, found.inside_block) == (cut, inside)
+
+
+@pytest.mark.parametrize(
+    ("sites", "message"),
+    [
+        ([{"layer": 3, "component": "block_output"}], "has layers 0 to 2"),
+        ([{"layer": -1, "component": "block_output"}], "has layers 0 to 2"),
+        ([{"layer": 1, "component": "attention_value_output", "heads": [4]}], "has heads 0 to 3"),
+        ([{"component": "bert.encoder.layers[1].output"}], "bert.encoder has no 'layers'; it has layer"),
+        ([{"component": "bert.encoder.layer[7].output"}], "it has 0, 1, 2"),
+        ([{"component": "encoder.output"}], "BertForMaskedLM has no 'encoder'; it has bert, cls"),
+        ([{"component": "bert.encoder.layer[1].attention.self.query.weight.output"}], "no submodules"),
+        ([{"layer": 1, "component": "block_output"}] * 2, "the same neurons"),
+        (
+            [{"layer": 1, "component": "block_output", "neurons": part} for part in ([0, 9], [8, 12])],
+            "the same neurons",
+        ),
+        (
+            [{"layer": 1, "component": "block_output"}, {"component": "bert.encoder.layer[1].output"}],
+            "the same neurons",
+        ),
+    ],
+)
+def test_what_does_not_exist_is_named(sites: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        resolved(make_model("bert"), sites)
+    assert message in str(raised.value)
+    assert "variable 'variable', student" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_neighbouring_ranges_do_not_overlap() -> None:
+    parts = ([8, 16], [0, 8])
+    sites = [{"layer": 1, "component": "block_output", "neurons": part} for part in parts]
+    assert [site.ranges for site in resolved(make_model("bert"), sites)["variable"]] == [
+        ((8, 16),),
+        ((0, 8),),
+    ]
+
+
+def test_lists_that_are_not_blocks_are_not_taken_for_blocks() -> None:
+    """XLM keeps its layers' attention and MLP in separate lists, so no run can restart between members."""
+    config = tf.XLMConfig(vocab_size=50, emb_dim=32, n_layers=3, n_heads=4, n_langs=1)
+    model = with_large_weights(tf.XLMWithLMHeadModel(config))
+    with pytest.raises(UserError, match="by module path"):
+        blocks(model)
+    (site,) = resolved(model, [{"component": "transformer.ffns[1].output"}])["variable"]
+    assert site.cut is None
+
+
+def test_unlisted_architectures_are_searched() -> None:
+    config = {key: value for key, value in BERT_LIKE.items() if not key.endswith("dropout_prob")}
+    model = tf.GPTNeoXForCausalLM(tf.GPTNeoXConfig(**config))
+    assert blocks(model) is model.gpt_neox.layers
+    with pytest.raises(UserError, match=r"gpt_neox.layers\[1\].path.to.module.output"):
+        resolved(model, [{"layer": 1, "component": "mlp_output"}])

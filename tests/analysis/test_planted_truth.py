@@ -1,0 +1,155 @@
+"""Verification on planted truths: a teacher built from its student scores 1.0, a sabotaged alignment does not.
+
+The teacher is the student with identity blocks put between its own and every neuron of the residual stream moved to
+another place, so it computes the same function, neuron by neuron, at other depths and indices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from iit_toolkit.alignment import Alignment, Site, Variable
+from iit_toolkit.alignment.spec import RandomPositions
+from iit_toolkit.analysis.metrics import VariableSummary, summarise
+from iit_toolkit.analysis.verify import Verification, verify
+from iit_toolkit.errors import UserError
+
+WIDTH, WORDS, LENGTH = 16, 40, 12
+LEFT, RIGHT = tuple(range(8)), tuple(range(8, WIDTH))
+
+
+def llama(layers: int) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=WORDS, hidden_size=WIDTH, num_hidden_layers=layers, num_attention_heads=2, num_key_value_heads=2,
+        intermediate_size=32, pad_token_id=0,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).double().eval()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.5)
+    return model
+
+
+def teacher_of(student: LlamaForCausalLM, order: torch.Tensor) -> LlamaForCausalLM:
+    """Build the teacher: its neuron order[i] is the student's neuron i; its odd blocks are identities."""
+    teacher = llama(2 * student.config.num_hidden_layers)
+    inverse = order.argsort()
+    weights = {}
+    for name, value in student.state_dict().items():
+        if name.startswith("model.layers."):
+            layer, rest = name.removeprefix("model.layers.").split(".", 1)
+            name = f"model.layers.{2 * int(layer)}.{rest}"
+        reads = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj", "embed_tokens", "lm_head")
+        if any(part in name for part in reads):
+            value = value[:, inverse]
+        elif "o_proj" in name or "down_proj" in name or "norm" in name:
+            value = value[inverse]
+        weights[name] = value
+    teacher.load_state_dict(weights, strict=False)
+    for block in teacher.model.layers[1::2]:
+        block.self_attn.o_proj.weight.data.zero_()
+        block.mlp.down_proj.weight.data.zero_()
+    return teacher
+
+
+def aligned(pairs: dict[int, int], layer: int = 1) -> Alignment:
+    """Align student neurons (keys) of block `layer` with teacher neurons (values) of block 2 * layer + 1."""
+
+    def sites(neurons: Any, at: int) -> tuple[Site, ...]:
+        return tuple(Site(component="block_output", layer=at, neurons=(n, n + 1)) for n in neurons)
+
+    variable = Variable(name="half", teacher=sites(pairs.values(), 2 * layer + 1), student=sites(pairs, layer))
+    return Alignment(name="planted", variables=(variable,), positions=RandomPositions(fraction=0.4))
+
+
+def rows(count: int) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(7)
+    ids = torch.randint(1, WORDS, (count, LENGTH), generator=generator)
+    return [{"input_ids": row, "example_id": index} for index, row in enumerate(ids)]
+
+
+def collate(batch: Any) -> dict[str, torch.Tensor]:
+    ids = torch.stack([row["input_ids"] for row in batch])
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": ids,
+        "special_tokens_mask": torch.zeros_like(ids, dtype=torch.bool),
+        "example_id": torch.tensor([row["example_id"] for row in batch]),
+    }
+
+
+def verified(students: dict[str, LlamaForCausalLM], teacher: LlamaForCausalLM, alignment: Alignment) -> Verification:
+    return verify(teacher, students, alignment, rows(60), collate, task="causal_lm", pairs=60, batch_size=10)
+
+
+def summary(verification: Verification, student: str = "student") -> VariableSummary:
+    return summarise(verification.outcomes, resamples=200).students[student].variables["half"]
+
+
+@pytest.fixture(scope="module")
+def planted() -> tuple[LlamaForCausalLM, LlamaForCausalLM, dict[int, int]]:
+    student = llama(3)
+    order = torch.randperm(WIDTH, generator=torch.Generator().manual_seed(3))
+    return student, teacher_of(student, order), {index: int(order[index]) for index in LEFT}
+
+
+def test_a_student_that_its_teacher_was_built_from_scores_one(planted: Any) -> None:
+    student, teacher, pairs = planted
+    verification = verified({"student": student}, teacher, aligned(pairs))
+    found = summary(verification)
+    assert found.iia.all.value == found.effective_iia.all.value == found.effective_iia.outside.value == 1.0
+    assert found.base_agreement.value == 1.0
+    assert found.changed.inside.value and found.changed.outside.value and found.changed.outside.value > 0.05
+    assert found.effect_correlation.all.value == pytest.approx(1.0)
+    assert found.effective_floor.all.value == 0.0  # it agrees with the base, so never with a changed answer
+    assert verification.self_swap.changed == 0 and verification.self_swap.max_difference == 0.0
+    assert verification.self_swap.cases > 0
+
+
+def test_swapping_two_neurons_of_the_alignment_breaks_it(planted: Any) -> None:
+    student, teacher, pairs = planted
+    wrong = next(neuron for neuron in range(WIDTH) if neuron not in pairs.values())
+    found = summary(verified({"student": student}, teacher, aligned({**pairs, 0: wrong})))
+    assert found.base_agreement.value == 1.0  # the models are as they were
+    assert found.effective_iia.all.value is not None and found.effective_iia.all.value < 0.9
+
+
+def test_the_wrong_layer_breaks_it(planted: Any) -> None:
+    student, teacher, pairs = planted
+    right = aligned(pairs).variables[0]
+    wrong = Variable(name="half", teacher=right.teacher, student=aligned(pairs, layer=0).variables[0].student)
+    alignment = aligned(pairs).model_copy(update={"variables": (wrong,)})
+    found = summary(verified({"student": student}, teacher, alignment))
+    assert found.effective_iia.all.value is not None and found.effective_iia.all.value < 0.7
+
+
+def test_an_unrelated_student_scores_near_nothing(planted: Any) -> None:
+    student, teacher, pairs = planted
+    stranger = llama(3)
+    torch.manual_seed(99)
+    for parameter in stranger.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.5)
+    verification = verified({"student": student, "stranger": stranger}, teacher, aligned(pairs))
+    assert summary(verification).effective_iia.all.value == 1.0
+    found = summary(verification, "stranger").effective_iia.all
+    assert found.value is not None and found.value < 0.3
+
+
+def test_sources_from_another_batch_score_one_too(planted: Any) -> None:
+    student, teacher, pairs = planted
+    alignment = Alignment.from_dict({**aligned(pairs).to_dict(), "sources": {"kind": "dataset"}})
+    found = summary(verified({"student": student}, teacher, alignment))
+    assert found.effective_iia.all.value == 1.0
+
+
+def test_one_example_is_refused(planted: Any) -> None:
+    student, teacher, pairs = planted
+    with pytest.raises(UserError, match="at least 2"):
+        verify(teacher, {"student": student}, aligned(pairs), rows(1), collate, task="causal_lm")

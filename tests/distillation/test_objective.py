@@ -1,0 +1,183 @@
+"""The objective equals the paper's formulas, written out by hand on full runs in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from transformers import BertConfig, BertForMaskedLM
+
+from iit_toolkit.alignment import preset, resolve
+from iit_toolkit.distillation.losses import HiddenProjection, ObjectiveWeights
+from iit_toolkit.distillation.objective import Interchanged, Objective
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
+
+ROWS, LENGTH, WORDS = 4, 9, 23
+ALL_TERMS = ObjectiveWeights(
+    task=0.7, ce=0.5, cos=0.3, logit_mse=0.2, hidden_mse=0.9, causal_ce=0.4, causal_cos=0.6, causal_logit_mse=0.1,
+    causal_hidden_mse=0.8,
+)  # fmt: skip
+
+
+def bert(layers: int, width: int = 16, seed: int = 0) -> BertForMaskedLM:
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=WORDS, hidden_size=width, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    model = BertForMaskedLM(config).double()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.3)
+    return model
+
+
+def make_batch() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(3, WORDS, (ROWS, LENGTH), generator=generator)
+    attention = torch.ones_like(ids)
+    attention[1, 6:] = 0
+    labels = torch.where(torch.rand(ids.shape, generator=generator) < 0.3, ids, -100).masked_fill(attention == 0, -100)
+    return {"input_ids": ids, "attention_mask": attention, "labels": labels}
+
+
+def by_hand(model: BertForMaskedLM, layer: int, batch: dict[str, torch.Tensor], swap: Swap | None):
+    """Logits and last hidden states of the base run, or of a counterfactual run, from the input and with plain hooks."""
+    block = model.bert.encoder.layer[layer]
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    handle, kept = None, {}
+    if swap is not None:
+        first = block.register_forward_hook(lambda _m, _a, output: kept.update(source=output))
+        model(**inputs)
+        first.remove()
+
+        def put(_module, _args, output):
+            changed = output.clone()
+            for row in range(ROWS):
+                for position in range(LENGTH):
+                    if swap.mask[row, position]:
+                        changed[row, position] = kept["source"][swap.source[row], swap.source_position[row, position]]
+            return changed
+
+        handle = block.register_forward_hook(put)
+    output = model(**inputs, output_hidden_states=True)
+    if handle is not None:
+        handle.remove()
+    return output.logits, output.hidden_states[-1]
+
+
+def terms_by_hand(student, teacher, batch, temperature, projection):
+    """The terms of section 1.1 over one pair of runs: CE and KL in nats by explicit sums, 1 - cos, squared errors."""
+    (s_logits, s_hidden), (t_logits, t_hidden) = student, teacher
+    real = batch["attention_mask"].bool()
+    q, p = s_logits[real] / temperature, t_logits[real] / temperature
+    kl = torch.zeros((), dtype=torch.float64)
+    for row in range(len(p)):
+        prob = p[row].exp() / p[row].exp().sum()
+        kl = kl + (prob * (prob.log() - (q[row] - q[row].exp().sum().log()))).sum()
+    s, t = s_hidden[real] if projection is None else projection(s_hidden[real]), t_hidden[real]
+    cosines = [(a @ b) / (a.norm() * b.norm()) for a, b in zip(s, t, strict=True)]
+    nll = [
+        -(s_logits[r, c].exp()[batch["labels"][r, c]] / s_logits[r, c].exp().sum()).log()
+        for r, c in (batch["labels"] != -100).nonzero().tolist()
+    ]
+    return {
+        "task": sum(nll) / len(nll),
+        "ce": kl / len(p) * temperature**2,
+        "cos": 1 - sum(cosines) / len(cosines),
+        "logit_mse": ((s_logits[real] - t_logits[real]) ** 2).mean(),
+        "hidden_mse": ((s - t) ** 2).mean(),
+    }
+
+
+def setup(student_width: int = 16, family: str = "diito"):
+    teacher, student = bert(4, seed=1).eval().requires_grad_(False), bert(2, student_width, seed=2)
+    alignment = preset(f"{family}/middle", 4, 2)
+    sides = [
+        InterchangeModel(model, resolve(alignment, model, side))
+        for model, side in ((teacher, "teacher"), (student, "student"))
+    ]
+    batch = make_batch()
+    generator = torch.Generator().manual_seed(3)
+    real = batch["attention_mask"].bool()
+    swap = draw_swap(alignment.positions, other_rows(ROWS, generator), real, real, generator)
+    return teacher, student, sides, batch, swap
+
+
+@pytest.mark.parametrize("width", [16, 12])
+def test_every_term_and_gradient_equals_the_formulas_written_out(width: int) -> None:
+    teacher, student, sides, batch, swap = setup(width)
+    torch.manual_seed(5)
+    projection = HiddenProjection(width, 16).double() if width != 16 else None
+    objective = Objective(*sides, ALL_TERMS, "masked_lm", temperature=2.0, projection=projection)
+    losses = objective(batch, Interchanged("middle", swap))
+    losses.total.backward()
+    gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
+    student.zero_grad()
+
+    base = terms_by_hand(by_hand(student, 0, batch, None), by_hand(teacher, 1, batch, None), batch, 2.0, projection)
+    causal = terms_by_hand(by_hand(student, 0, batch, swap), by_hand(teacher, 1, batch, swap), batch, 2.0, projection)
+    expected = base | {f"causal_{name}": value for name, value in causal.items() if name != "task"}
+    assert set(losses.terms) == set(expected)
+    for name, value in expected.items():
+        assert math.isclose(float(losses.terms[name]), float(value), rel_tol=1e-6), name
+    total = sum(getattr(ALL_TERMS, name) * value for name, value in expected.items())
+    assert math.isclose(float(losses.total), float(total), rel_tol=1e-9)
+    total.backward()
+    for name, parameter in student.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-8, atol=1e-10)
+
+
+def test_the_papers_five_weights_sum_the_five_losses() -> None:
+    _, _, sides, batch, swap = setup()
+    losses = Objective(*sides, ObjectiveWeights.causal_with_cosine(), "masked_lm")(batch, Interchanged("middle", swap))
+    assert set(losses.terms) == {"task", "ce", "cos", "causal_ce", "causal_cos"}
+    assert math.isclose(float(losses.total), 0.2 * sum(map(float, losses.terms.values())), rel_tol=1e-9)
+
+
+def test_naacl2022_differs_from_diito() -> None:
+    _, _, sides, batch, swap = setup()
+    _, _, official, _, _ = setup(family="naacl2022")
+    weights = ObjectiveWeights(causal_ce=1.0)
+    ours = Objective(*sides, weights, "masked_lm")(batch, Interchanged("middle", swap))
+    theirs = Objective(*official, weights, "masked_lm")(batch, Interchanged("middle", swap))
+    assert abs(float(ours.total) - float(theirs.total)) > 1e-3
+
+
+def test_a_term_without_weight_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, student, sides, batch, swap = setup()
+    Objective(*sides, ObjectiveWeights.standard(), "masked_lm")(batch)  # the first run also measures the heads
+    calls = {"teacher": 0, "student": 0}
+    for name, model in (("teacher", teacher), ("student", student)):
+        model.bert.encoder.layer[-1].register_forward_hook(
+            lambda *_, name=name: calls.update({name: calls[name] + 1})
+        )
+    Objective(*sides, ObjectiveWeights(task=1.0), "masked_lm")(batch)
+    assert calls == {"teacher": 0, "student": 1}
+    Objective(*sides, ObjectiveWeights.standard(), "masked_lm")(batch, Interchanged("middle", swap))
+    assert calls == {"teacher": 1, "student": 2 + 0}
+    seen: list[int] = []
+    head = teacher.get_output_embeddings()
+    assert head is not None
+    monkeypatch.setattr(head, "forward", lambda hidden: seen.append(len(hidden)) or hidden)
+    Objective(*sides, ObjectiveWeights(cos=1.0), "masked_lm")(batch)
+    assert not seen  # cosine compares hidden states: no vocabulary product in the teacher
+
+
+def test_causal_terms_without_an_interchange_are_refused() -> None:
+    _, _, sides, batch, _ = setup()
+    with pytest.raises(UserError, match="alignment"):
+        Objective(*sides, ObjectiveWeights.causal(), "masked_lm")(batch)
+
+
+def test_effect_size_counts_changed_answers() -> None:
+    teacher, _, sides, batch, swap = setup()
+    objective = Objective(*sides, ObjectiveWeights.causal(), "masked_lm")
+    labelled = batch["labels"] != -100
+    base, counterfactual = (by_hand(teacher, 1, batch, s)[0][labelled].argmax(-1) for s in (None, swap))
+    share = float((base != counterfactual).double().mean())
+    assert 0 < share < 1
+    assert math.isclose(float(objective.effect_size(batch, Interchanged("middle", swap))), share, rel_tol=1e-6)

@@ -1,0 +1,194 @@
+"""The trainer: what it logs, saves and resumes, and that it stops where it must."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+
+from iit_toolkit.alignment import Alignment, preset
+from iit_toolkit.distillation.config import training_config
+from iit_toolkit.distillation.losses import ObjectiveWeights
+from iit_toolkit.distillation.student import student_from_teacher
+from iit_toolkit.distillation.trainer import CausalDistillationTrainer, NonFiniteLossError
+from iit_toolkit.errors import UserError
+
+WORDS, LENGTH = 30, 12
+
+
+def bert(layers: int, width: int = 16, dropout: float = 0.1) -> BertForMaskedLM:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=WORDS, hidden_size=width, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=LENGTH, hidden_dropout_prob=dropout,
+    )  # fmt: skip
+    model = BertForMaskedLM(config)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.3)
+    return model
+
+
+class Rows(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    def __init__(self, count: int = 64) -> None:
+        self.ids = torch.randint(3, WORDS, (count, LENGTH), generator=torch.Generator().manual_seed(1))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"input_ids": self.ids[index]}
+
+
+def collate(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    ids = torch.stack([row["input_ids"] for row in rows])
+    masked = (ids + torch.arange(LENGTH)) % 5 == 0
+    return {
+        "input_ids": ids.masked_fill(masked, 1),
+        "attention_mask": torch.ones_like(ids),
+        "labels": ids.masked_fill(~masked, -100),
+        "special_tokens_mask": torch.zeros_like(ids, dtype=torch.bool),
+    }
+
+
+def trainer(
+    folder: Path,
+    *,
+    student: BertForMaskedLM | None = None,
+    alignment: Alignment | None | str = "diito/middle",
+    weights: ObjectiveWeights | None = None,
+    **settings: Any,
+) -> CausalDistillationTrainer:
+    teacher = bert(4)
+    student = student or student_from_teacher(teacher, (0, 2))  # pyright: ignore
+    defaults = {"max_steps": 6, "per_device_train_batch_size": 8, "logging_steps": 2, "disable_tqdm": True}
+    weights = weights or ObjectiveWeights.causal_with_cosine()
+    return CausalDistillationTrainer(
+        student,
+        teacher,
+        preset(alignment, 4, 2) if isinstance(alignment, str) else alignment,
+        training_config(str(folder), {**defaults, "weights": weights.model_dump(), **settings}),
+        train_dataset=Rows(),
+        data_collator=collate,
+    )
+
+
+def test_training_learns_logs_every_term_and_saves_a_plain_student(tmp_path: Path) -> None:
+    trained = trainer(tmp_path, max_steps=40, logging_steps=10)
+    trained.train()
+    lines = [line for line in trained.state.log_history if "loss" in line]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    terms = {"task", "ce", "cos", "causal_ce", "causal_cos"}
+    for line in lines:
+        assert {f"loss/{term}" for term in terms} <= set(line)
+        shares = [line[f"gradient_share/{term}"] for term in terms]
+        assert sum(shares) == pytest.approx(1.0) and min(shares) > 0
+        assert 0 < line["effect_size"] <= 1
+    assert lines[0]["loss"] == pytest.approx(sum(0.2 * lines[0][f"loss/{term}"] for term in terms), rel=1e-4)
+    assert lines[-1]["loss/causal_ce"] < lines[0]["loss/causal_ce"]
+    trained.save_model(str(tmp_path / "student"))
+    loaded = AutoModelForMaskedLM.from_pretrained(tmp_path / "student").eval()
+    batch = collate([Rows()[index] for index in range(4)])
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    assert torch.equal(loaded(**inputs).logits, trained.model.eval()(**inputs).logits)
+
+
+def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole", save_strategy="steps", save_steps=3)
+    whole.train()
+    resumed = trainer(tmp_path / "whole", save_strategy="no")
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
+    for (name, one), other in zip(
+        whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
+
+
+def test_students_of_another_width_train_a_projection_that_is_resumed(tmp_path: Path) -> None:
+    def narrow() -> CausalDistillationTrainer:
+        return trainer(tmp_path, student=bert(2, width=12), save_strategy="steps", save_steps=3)
+
+    whole = narrow()
+    before = whole.projection.linear.weight.detach().clone()  # pyright: ignore
+    whole.train()
+    assert not torch.equal(before, whole.projection.linear.weight)  # pyright: ignore
+    resumed = narrow()
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert torch.equal(whole.projection.linear.weight, resumed.projection.linear.weight)  # pyright: ignore
+
+
+def test_a_nan_stops_training_names_the_term_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    broken = trainer(tmp_path, save_strategy="steps", save_steps=2)
+
+    def poisoned(rows: Any) -> dict[str, torch.Tensor]:
+        if broken.state.global_step == 4:
+            broken.model.bert.embeddings.LayerNorm.bias.data[0] = torch.nan  # pyright: ignore
+        return collate(rows)
+
+    broken.data_collator = poisoned
+    with pytest.raises(NonFiniteLossError, match=r"loss term task, .* is not finite at step 4"):
+        broken.train()
+    kept = AutoModelForMaskedLM.from_pretrained(tmp_path / "checkpoint-4")
+    assert all(torch.isfinite(parameter).all() for parameter in kept.parameters())
+
+
+def test_mixed_precision_leaves_a_plain_float_student(tmp_path: Path) -> None:
+    trained = trainer(tmp_path, bf16=True, loss_dtype="bfloat16")
+    trained.train()
+    batch = collate([Rows()[index] for index in range(4)])
+    logits = trained.model(batch["input_ids"], batch["attention_mask"]).logits
+    assert logits.dtype == torch.float32 and torch.isfinite(logits).all()
+
+
+def test_sources_from_the_data_set_and_full_recomputation_train_too(tmp_path: Path) -> None:
+    alignment = Alignment.from_dict({**preset("diito/full", 4, 2).to_dict(), "sources": {"kind": "dataset"}})
+    trained = trainer(tmp_path, alignment=alignment, share_prefix=False)
+    trained.train()
+    assert trained.state.global_step == 6
+
+
+def test_plain_distillation_needs_no_alignment_but_causal_terms_do(tmp_path: Path) -> None:
+    trainer(tmp_path, alignment=None, weights=ObjectiveWeights.standard()).train()
+    with pytest.raises(UserError, match="alignment"):
+        trainer(tmp_path, alignment=None)
+
+
+def test_equal_seeds_draw_equal_interchanges_and_steps_draw_other_ones(tmp_path: Path) -> None:
+    batch = collate([Rows()[index] for index in range(8)])
+    one, two = trainer(tmp_path), trainer(tmp_path)
+    first = one.draw_interchange(batch)
+    assert torch.equal(first.swap.mask, two.draw_interchange(batch).swap.mask)
+    assert not torch.equal(first.swap.mask, one.draw_interchange(batch).swap.mask)
+    other_seed = trainer(tmp_path, seed=7).draw_interchange(batch)
+    assert not torch.equal(first.swap.mask, other_seed.swap.mask)
+
+
+def test_two_processes_stay_one_student(tmp_path: Path) -> None:
+    """Under DDP the processes' gradients are averaged: after training their students are equal, bit for bit."""
+    script = (
+        "import sys, json, hashlib, os, torch\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from pathlib import Path\n"
+        "import test_trainer as t\n"
+        f"trained = t.trainer(Path({str(tmp_path)!r}), max_steps=3, ddp_backend='gloo')\n"
+        "before = [p.detach().clone() for p in trained.model.parameters()]\n"
+        "trained.train()\n"
+        "moved = any(not torch.equal(a, b) for a, b in zip(before, trained.model.parameters()))\n"
+        "digest = hashlib.sha256(b''.join(p.detach().numpy().tobytes() for p in trained.model.parameters()))\n"
+        f"out = Path({str(tmp_path)!r}) / f\"rank{{os.environ['RANK']}}.json\"\n"
+        "world = torch.distributed.get_world_size()\n"
+        "out.write_text(json.dumps([world, moved, digest.hexdigest()]))\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run([*command, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert ranks[0] == ranks[1]
+    assert ranks[0][:2] == [2, True]
