@@ -116,9 +116,7 @@ def _index(results: dict[str, Any], student: StudentSummary) -> list[dict[str, A
         }.items():
             if estimate.value is not None:
                 kind = metric.split(",")[0].lower().replace(" ", "_").replace("-", "_")
-                metrics.append(
-                    {"type": kind, "name": f"{metric} ({name})", "value": round(estimate.value, 4)}
-                )
+                metrics.append({"type": kind, "name": f"{metric} ({name})", "value": round(estimate.value, 4)})
     if not metrics:
         return []
     return [

@@ -121,9 +121,7 @@ def compare(
         baseline=baseline,
         outcome=_weakest([one.outcome for one in compared.values()]),
         variables=compared,
-        kl=behaviour.difference(
-            (f"{treatment}/kl", f"{treatment}/cases"), (f"{baseline}/kl", f"{baseline}/cases")
-        ),
+        kl=behaviour.difference((f"{treatment}/kl", f"{treatment}/cases"), (f"{baseline}/kl", f"{baseline}/cases")),
         log_perplexity=behaviour.difference(
             (f"{treatment}/student_nll", f"{treatment}/gold"),
             (f"{baseline}/student_nll", f"{baseline}/gold"),
@@ -175,10 +173,7 @@ def _sentence(
 def _overlap(treatment: str, baseline: str, difference: Estimate) -> str:
     paired = interval(difference, signed=True)
     if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
-        return (
-            f"{treatment} is not shown to be better than {baseline} "
-            f"(paired difference {paired}, which holds zero)"
-        )
+        return f"{treatment} is not shown to be better than {baseline} (paired difference {paired}, which holds zero)"
     better, worse = (treatment, baseline) if difference.low > 0 else (baseline, treatment)
     end = decimal(min(abs(difference.low), abs(difference.high)))
     return (

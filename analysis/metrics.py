@@ -99,9 +99,7 @@ class Summary:
         return TypeAdapter(Summary).validate_python(data)
 
 
-def summarise(
-    outcomes: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Summary:
+def summarise(outcomes: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Summary:
     """Summarises an outcomes table.
 
     Args:
@@ -122,8 +120,7 @@ def summarise(
         students={
             student: StudentSummary(
                 variables={
-                    name: _variable_summary(per_variable[name], student)
-                    for name in variables(outcomes, student)
+                    name: _variable_summary(per_variable[name], student) for name in variables(outcomes, student)
                 },
                 behaviour=_behaviour(behaviour, student),
             )

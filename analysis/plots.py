@@ -54,9 +54,7 @@ class Plot:
     svg: str
 
 
-def write_figures(
-    summary: Summary, histories: Mapping[str, History], margin: float, folder: Path
-) -> list[Plot]:
+def write_figures(summary: Summary, histories: Mapping[str, History], margin: float, folder: Path) -> list[Plot]:
     """Draws every figure there is data for and writes each as `folder/{name}.svg` and `.png`.
 
     Args:
@@ -108,9 +106,7 @@ def _accuracy(summary: Summary) -> tuple[str, Figure, str, str]:
             _point(axes, _region(one.iia, region), place + 0.16, colour, hollow=True)
             _point(axes, _region(one.effective_iia, region), place - 0.16, colour)
         axes.set_xlim(-0.02, 1.02)
-        changed, cases = (
-            _region(getattr(rows[0][1], name), region).cases for name in ("effective_iia", "iia")
-        )
+        changed, cases = (_region(getattr(rows[0][1], name), region).cases for name in ("effective_iia", "iia"))
         axes.set_title(f"{variable}, {region}: n = {changed:,} changed of {cases:,}")
         _label_students(axes, [student for student, _ in rows])
     _legend(
@@ -143,14 +139,10 @@ def _above_floor(summary: Summary, margin: float) -> tuple[str, Figure, str, str
             _point(axes, one.margin, place, _colour(summary, student))
         axes.set_title(f"{variable}: n = {rows[0][1].margin.cases:,} changed cases")
         _label_students(axes, [student for student, _ in rows])
-    ends = [
-        end for _, _, one in _rows(summary) for end in (one.margin.low, one.margin.high) if end is not None
-    ]
+    ends = [end for _, _, one in _rows(summary) for end in (one.margin.low, one.margin.high) if end is not None]
     for axes in panels.values():
         axes.set_xlim(min([*ends, 0.0]) - 0.02, max([*ends, margin]) + 0.02)
-    _legend(
-        figure, [Line2D([], [], color=_GREY, ls=(0, (4, 3)), label=f"margin of the verdict ({margin:g})")]
-    )
+    _legend(figure, [Line2D([], [], color=_GREY, ls=(0, (4, 3)), label=f"margin of the verdict ({margin:g})")])
     caption = "Effective IIA less its own no-intervention floor, outside the swapped positions (paired)."
     return "above_floor", figure, caption, _alt(summary, "Margin over the floor", lambda one: one.margin)
 
@@ -174,9 +166,7 @@ def _effects(summary: Summary) -> tuple[str, Figure, str, str]:
             Line2D([], [], color=_GREY, marker="o", mfc="white", label="inside"),
         ],
     )
-    caption = (
-        "Correlation of the teacher's and the student's changes of log-probability under the intervention."
-    )
+    caption = "Correlation of the teacher's and the student's changes of log-probability under the intervention."
     return (
         "effects",
         figure,
@@ -212,13 +202,9 @@ def _curves(histories: Mapping[str, History], prefix: str, caption: str) -> tupl
     for number, term in enumerate(terms):
         axes = figure.add_subplot(1, len(terms), number + 1)
         for place, (arm, history) in enumerate(histories.items()):
-            points = [
-                (row["step"], row[term]) for row in history if row.get(term) is not None and "step" in row
-            ]
+            points = [(row["step"], row[term]) for row in history if row.get(term) is not None and "step" in row]
             if points:
-                axes.plot(
-                    *zip(*points, strict=True), color=_PALETTE[place % len(_PALETTE)], lw=1.5, label=arm
-                )
+                axes.plot(*zip(*points, strict=True), color=_PALETTE[place % len(_PALETTE)], lw=1.5, label=arm)
         steps = max(row["step"] for history in histories.values() for row in history if "step" in row)
         axes.set_title(f"{term.removeprefix(prefix + '/')}, n = {steps:,} steps")
         if prefix != "loss":
@@ -240,9 +226,7 @@ def _panels(summary: Summary, regions: Sequence[str]) -> tuple[Figure, dict[tupl
     figure = Figure(figsize=(3.6 if len(regions) == 1 else 10.4, height), layout="constrained")
     grid = figure.subplots(len(names), len(regions), squeeze=False, sharey="row")
     return figure, {
-        (name, region): grid[row, column]
-        for row, name in enumerate(names)
-        for column, region in enumerate(regions)
+        (name, region): grid[row, column] for row, name in enumerate(names) for column, region in enumerate(regions)
     }
 
 
@@ -271,9 +255,7 @@ def _colour(summary: Summary, student: str) -> str:
 
 
 def _rows(summary: Summary) -> list[tuple[str, str, VariableSummary]]:
-    return [
-        (name, v, one) for name, student in summary.students.items() for v, one in student.variables.items()
-    ]
+    return [(name, v, one) for name, student in summary.students.items() for v, one in student.variables.items()]
 
 
 def _of(summary: Summary, variable: str) -> list[tuple[str, VariableSummary]]:

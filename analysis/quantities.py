@@ -58,9 +58,7 @@ def resample_variable(
     return Resampled(sums, resamples=resamples, seed=seed, level=level)
 
 
-def resample_behaviour(
-    outcomes: pd.DataFrame, *, resamples: int, seed: int, level: float = 0.95
-) -> Resampled:
+def resample_behaviour(outcomes: pd.DataFrame, *, resamples: int, seed: int, level: float = 0.95) -> Resampled:
     """Resamples what concerns runs without intervention, for all students over the same base examples.
 
     These rows repeat for each variable, so those of a student's first variable are taken; only `kl_cf` is of
@@ -95,9 +93,7 @@ def check_same_cases(outcomes: pd.DataFrame, first: str, second: str) -> None:
         if student not in known:
             raise UserError(f'no student "{student}" in the outcomes; there are: {", ".join(known)}')
     if set(variables(outcomes, first)) != set(variables(outcomes, second)):
-        raise UserError(
-            f'students "{first}" and "{second}" were verified on different variables; use the same'
-        )
+        raise UserError(f'students "{first}" and "{second}" were verified on different variables; use the same')
     for variable in variables(outcomes, first):
         one, two = (_sorted_cases(cases_of(outcomes, student, variable)) for student in (first, second))
         if one.shape != two.shape or bool((one != two).any()):

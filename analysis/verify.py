@@ -114,8 +114,7 @@ def verify(
         swap = _draw(alignment, batch, other, task, generator)
         cases = _cases(batch, other or batch, swap, task, generator)
         runs = {
-            name: _Runs(side, batch, other, names, swap, cases)
-            for name, side in {"": teacher_side, **sides}.items()
+            name: _Runs(side, batch, other, names, swap, cases) for name, side in {"": teacher_side, **sides}.items()
         }
         truth = runs.pop("")
         for student, run in runs.items():
@@ -283,9 +282,7 @@ def _add_self_swap(so_far: SelfSwap, run: _Runs, alignment: Alignment) -> SelfSw
     for variable in alignment.variables:
         if any(site.read != site.write for site in run.side.sites[variable.name]):
             continue  # reads elsewhere than it writes: swapping with itself is meant to change the answer
-        swapped = run.side.logits(
-            run.side.counterfactual_run(run.base_run, variable.name, own, tokens=run.tokens)
-        )
+        swapped = run.side.logits(run.side.counterfactual_run(run.base_run, variable.name, own, tokens=run.tokens))
         so_far = SelfSwap(
             so_far.cases + len(base),
             so_far.changed + int((base.argmax(-1) != swapped.argmax(-1)).sum()),

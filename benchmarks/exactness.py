@@ -25,14 +25,14 @@ PRECISIONS = (torch.float32, torch.float64)
 
 HEADER = """# How exact the engine is
 
-The engine takes in-batch sources from the base run, and restarts counterfactual runs after the last block that no
-swap reaches. Its plain twin (`tests/twin.py`) does neither: it runs source, base and counterfactual from the
+The engine takes in-batch sources from the base run, and restarts counterfactual runs after the last block that
+no swap reaches. Its plain twin (`tests/twin.py`) does neither: it runs source, base and counterfactual from the
 input, with hand-written hooks and a Python loop over rows and positions, without pyvene.
 
 Models are tiny and random ({layers} blocks, large weights) and in training mode, without dropout; batches are
 padded, spans have another length and place in every row, and gradient flows through all runs.
 
-*Answers*: largest difference of any logit or last hidden state, relative to the largest logit; 0: bit for bit.
+*Answers*: largest difference of any logit or last hidden state, relative to the largest logit.
 *Gradients*: largest difference of any parameter's gradient relative to that parameter's largest.
 Llama, Qwen3 and ModernBERT compute norms or rotary embeddings in float32 even in a float64 model.
 
@@ -46,9 +46,7 @@ def main() -> None:
     """Run every case, print the tables, and write them to `docs/`."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    cases = [
-        measure(family, kind, dtype) for family in FAMILIES for kind in SITE_KINDS for dtype in PRECISIONS
-    ]
+    cases = [measure(family, kind, dtype) for family in FAMILIES for kind in SITE_KINDS for dtype in PRECISIONS]
     versions = {package: version(package).split("+")[0] for package in PACKAGES}
     names = {family: type(make_model(family)).__name__ for family in FAMILIES}
     text = HEADER.format(
@@ -88,9 +86,7 @@ def table(title: str, rows: dict[str, str], cases: list[dict[str, Any]], key: Ca
             for what in ("answers", "gradients")
             for precision in ("float32", "float64")
         ]
-        lines.append(
-            f"| {label} | " + " | ".join("0" if value == 0 else f"{value:.0e}" for value in worst) + " |"
-        )
+        lines.append(f"| {label} | " + " | ".join("0" if value == 0 else f"{value:.0e}" for value in worst) + " |")
     return "\n".join(lines) + "\n"
 
 

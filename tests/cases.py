@@ -30,9 +30,7 @@ SITE_KINDS: dict[str, list[SiteDict]] = {
     "inner module input": [{"component": "{block}[2].{inner}.input"}],
     "block module path": [{"component": "{block}[1].output"}],
     "embeddings": [{"component": "{embeddings}.output"}],
-    "read elsewhere": [
-        {"layer": 1, "component": "block_output", "read": {"layer": 1, "component": "block_input"}}
-    ],
+    "read elsewhere": [{"layer": 1, "component": "block_output", "read": {"layer": 1, "component": "block_input"}}],
     "read inside, write blocks": [
         {"layer": 1, "component": "block_output", "read": {"layer": 2, "component": "attention_output"}},
         {"layer": 0, "component": "block_output", "neurons": [0, 9]},
@@ -51,9 +49,7 @@ def sites_of(kind: str, family: str) -> list[SiteDict]:
     return [{**site, "component": site["component"].format_map(names)} for site in SITE_KINDS[kind]]
 
 
-def resolved(
-    model: Any, sites: list[SiteDict], name: str = "variable"
-) -> dict[str, tuple[ResolvedSite, ...]]:
+def resolved(model: Any, sites: list[SiteDict], name: str = "variable") -> dict[str, tuple[ResolvedSite, ...]]:
     """Resolve the sites of one variable."""
     variable = {"name": name, "teacher": sites, "student": sites}
     return resolve(Alignment.from_dict({"name": "test", "variables": [variable]}), model, "student")

@@ -1,4 +1,4 @@
-"""The plain twin of the engine: all recomputed from the input, by hand-written hooks and a loop over positions.
+"""The plain twin of the engine: all recomputed from the input, with hand-written hooks that loop over positions.
 
 The twin shares no code with the package except the data class `Swap`. pyvene is not used.
 """

@@ -31,7 +31,8 @@ log = logging.getLogger("quickstart-teacher")
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 UNK, CLS, SEP, MASK = 1, 2, 3, 4
 LAYERS, WIDTH, HEADS, HEAD_WIDTH, NEURONS = 6, 192, 6, 32, 768
-Step = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+Batch = tuple[Tensor, Tensor, Tensor]  # ids, masked ids, flat positions to predict
+DOCS, WIKI = "python_documentation", "wikipedia"
 
 
 def trim_tokenizer(source: Path, target: Path, texts: list[list[str]], size: int) -> Tensor:
@@ -41,25 +42,20 @@ def trim_tokenizer(source: Path, target: Path, texts: list[list[str]], size: int
     weight: Counter[int] = Counter()
     for group in texts:  # every group of texts counts alike, whatever its size
         counts = Counter(
-            token
-            for ids in AutoTokenizer.from_pretrained(source)(group)["input_ids"]
-            for token in ids
+            token for ids in AutoTokenizer.from_pretrained(source)(group)["input_ids"] for token in ids
         )
         weight.update({token: count / counts.total() for token, count in counts.items()})
     letters = [chr(code) for code in range(33, 127)]
     pieces = [piece for char in letters for piece in (char, f"##{char}") if piece in old]
-    ranked = sorted(
-        (piece for piece in old if old[piece] in weight), key=lambda piece: -weight[old[piece]]
-    )
+    ranked = sorted((piece for piece in old if old[piece] in weight), key=lambda piece: -weight[old[piece]])
     chosen = list(dict.fromkeys([*SPECIAL, *pieces, *ranked]))[:size]
     content["model"]["vocab"] = {piece: index for index, piece in enumerate(chosen)}
     for token in content["added_tokens"]:
         token["id"] = chosen.index(token["content"])
     for name, token in content["post_processor"]["special_tokens"].items():
         token["ids"] = [chosen.index(name)]
-    settings = json.loads((source / "tokenizer_config.json").read_text()) | {
-        "model_max_length": 128
-    }
+    settings = json.loads((source / "tokenizer_config.json").read_text()) | {"model_max_length": 128}
+    settings = {key: value for key, value in settings.items() if key not in ("is_local", "local_files_only")}
     target.mkdir(parents=True, exist_ok=True)
     (target / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False))
     (target / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
@@ -70,9 +66,7 @@ def encode(tokenizer: Path, texts: list[str]) -> Tensor:
     """Returns all texts as one stream of token ids, each text followed by [SEP]."""
     backend = AutoTokenizer.from_pretrained(tokenizer).backend_tokenizer
     parts: list[Tensor] = []
-    for start in range(
-        0, len(texts), 64
-    ):  # in small groups: the ids of all texts as lists are large
+    for start in range(0, len(texts), 64):  # in small groups: the ids of all texts as lists are large
         encoded = backend.encode_batch_fast(texts[start : start + 64], add_special_tokens=False)
         parts += [torch.tensor([*text.ids, SEP]) for text in encoded]
     return torch.cat(parts)
@@ -85,9 +79,7 @@ def pack(stream: Tensor, starts: Tensor, length: int) -> Tensor:
     return torch.cat([edge * CLS, body, edge * SEP], dim=1)
 
 
-def mask(
-    ids: Tensor, rate: float, vocabulary: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def mask(ids: Tensor, rate: float, vocabulary: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Masks a fixed share of the tokens (80 % [MASK], 10 % random, 10 % kept).
 
     Returns:
@@ -103,9 +95,7 @@ def mask(
     return changed.view_as(ids), positions
 
 
-def run(
-    model: BertForMaskedLM, ids: Tensor, positions: Tensor
-) -> tuple[Tensor, tuple[Tensor, ...]]:
+def run(model: BertForMaskedLM, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Returns the logits at flat positions and all hidden states."""
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.bert(ids, output_hidden_states=True).hidden_states
@@ -113,16 +103,14 @@ def run(
 
 
 @torch.no_grad()
-def evaluate(
-    model: BertForMaskedLM, stream: Tensor, unigram: Tensor, rounds: int = 1
-) -> dict[str, float]:
+def evaluate(model: BertForMaskedLM, stream: Tensor, unigram: Tensor, sequences: int) -> dict[str, float]:
     """Measures perplexity and accuracy (15 % masked) beside a unigram model on the same tokens."""
     model.eval()
     generator = torch.Generator().manual_seed(1)
     starts = torch.arange(0, len(stream) - 126, 126)
-    ids = pack(stream, starts[:: math.ceil(len(starts) / 800)], 128)
+    ids = pack(stream, starts[:: math.ceil(len(starts) / sequences)], 128)
     loss, base, hits, base_hits, count = 0.0, 0.0, 0, 0, 0
-    for batch in ids.repeat(rounds, 1).split(64):
+    for batch in ids.split(32):
         changed, positions = mask(batch, 0.15, len(unigram), generator)
         labels = batch.flatten()[positions]
         logits = run(model, changed, positions)[0].float()
@@ -140,50 +128,45 @@ def evaluate(
     }
 
 
-def batches(
-    streams: list[Tensor], share: float, tokens: int, rate: float, vocabulary: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yields (ids, masked ids, positions); a share of the sequences is of the first stream."""
+def batches(streams: list[Tensor], share: float, rate: float, size: int, seed: int) -> Iterator[Batch]:
+    """Yields batches of 1,024 tokens; a share of the sequences is of the first stream."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         length = (64, 128)[int(torch.randint(2, (1,), generator=generator))]
-        rows = tokens // length
-        cut = round(share * rows)
+        rows = 1024 // length
+        counts = round(share * rows), rows - round(share * rows)
         starts = [
-            torch.randint(len(s) - length, (n,), generator=generator)
-            for s, n in zip(streams, (cut, rows - cut), strict=True)
+            torch.randint(len(stream) - length, (count,), generator=generator)
+            for stream, count in zip(streams, counts, strict=True)
         ]
-        ids = torch.cat([pack(s, start, length) for s, start in zip(streams, starts, strict=True)])
-        yield ids, *mask(ids, rate, vocabulary, generator)
+        ids = torch.cat([pack(*pair, length) for pair in zip(streams, starts, strict=True)])
+        yield ids, *mask(ids, rate, size, generator)
 
 
 def train(
-    name: str,
     modules: list[nn.Module],
-    data: Iterator[tuple[Tensor, Tensor, Tensor]],
-    step: Step,
+    data: Iterator[Batch],
+    loss_of: Callable[[Batch, float], Tensor],
     rate: float,
     minutes: float,
     checkpoint: Callable[[], None],
 ) -> int:
     """Trains for a set time, with warmup and linear decay over it; returns the number of tokens."""
     parameters = [p for module in modules for p in module.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
+    optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     start, tokens, saved, steps = time.monotonic(), 0, 0, 0
     while (progress := (time.monotonic() - start) / (60 * minutes)) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (steps + 1) / 150, (1 - progress) / 0.9)
-        ids, changed, positions = next(data)
-        loss = step(ids, changed, positions, progress)
+            group["lr"] = rate * min(1.0, 0.01 + progress / 0.05, (1 - progress) / 0.9)
+        batch = next(data)
+        loss = loss_of(batch, progress)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        tokens, steps = tokens + ids.numel(), steps + 1
+        tokens, steps = tokens + batch[0].numel(), steps + 1
         if steps % 100 == 0:
-            log.info("%s: %.0f %%, %d tokens, loss %.3f", name, 100 * progress, tokens, loss.item())
+            log.info("%.0f %%, %d tokens, loss %.3f", 100 * progress, tokens, loss.item())
         if int(progress * minutes / 8) > saved:
             saved += 1
             checkpoint()
@@ -191,42 +174,29 @@ def train(
 
 
 @torch.no_grad()
-def cut(
-    teacher: BertForMaskedLM, data: Iterator[tuple[Tensor, Tensor, Tensor]]
-) -> tuple[BertForMaskedLM, Tensor]:
+def cut(teacher: BertForMaskedLM, data: Iterator[Batch]) -> tuple[BertForMaskedLM, Tensor]:
     """Cuts a masked LM to the student's width; returns it and the basis of its residual stream."""
     seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
+
+    def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        flow = inputs[0].float().flatten(0, -2), output.float().flatten(0, -2)
+        seen.setdefault(module, []).append(flow)
+
     watched = [m for m in teacher.modules() if isinstance(m, nn.LayerNorm | nn.Linear)]
-    hooks = [
-        m.register_forward_hook(
-            lambda m, x, y: seen.setdefault(m, []).append(
-                (x[0].float().flatten(0, -2), y.float().flatten(0, -2))
-            )
-        )
-        for m in watched
-    ]
-    for _ in range(10):
+    hooks = [module.register_forward_hook(watch) for module in watched]
+    for _ in range(20):
         _, changed, positions = next(data)
         run(teacher.eval(), changed, positions)
     for hook in hooks:
         hook.remove()
-    flows = {
-        m: (torch.cat([x for x, _ in v]), torch.cat([y for _, y in v])) for m, v in seen.items()
-    }
+    flows = {m: tuple(torch.cat(part) for part in zip(*pairs, strict=True)) for m, pairs in seen.items()}
     norms = [m for m in watched if isinstance(m, nn.LayerNorm)][:-1]
     moment = sum(y.T @ y / y.square().sum() for _, y in (flows[m] for m in norms))
     basis = torch.linalg.eigh(moment).eigenvectors[:, -WIDTH:]
     basis = basis @ nn.init.orthogonal_(torch.empty(WIDTH, WIDTH))  # spreads the variance evenly
-    student = BertForMaskedLM(
-        BertConfig(
-            vocab_size=teacher.config.vocab_size,
-            hidden_size=WIDTH,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            intermediate_size=NEURONS,
-            max_position_embeddings=128,
-        )
-    )
+    sizes = {"hidden_size": WIDTH, "intermediate_size": NEURONS, "num_attention_heads": HEADS}
+    sizes |= {"vocab_size": teacher.config.vocab_size, "num_hidden_layers": LAYERS}
+    student = BertForMaskedLM(BertConfig(**sizes, max_position_embeddings=128))
     small = student.bert.embeddings
     for table in ("word_embeddings", "position_embeddings", "token_type_embeddings"):
         weight = getattr(teacher.bert.embeddings, table).weight
@@ -312,9 +282,7 @@ def main() -> None:
     parser.add_argument("--adapt-minutes", type=float, default=8.0)
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--documentation-share", type=float, default=0.5)
-    parser.add_argument(
-        "--mask-rate", type=float, default=0.2, help="in training; 0.15 in evaluation"
-    )
+    parser.add_argument("--mask-rate", type=float, default=0.2, help="in training; 0.15 in evaluation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hardware", default=platform.machine(), help="noted in the results")
     parser.add_argument("--threads", type=int, default=2)
@@ -325,53 +293,26 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     began = time.monotonic()
 
-    docs = python_documentation_splits()
-    wiki = {
-        split: Dataset.from_parquet(str(arguments.wikipedia / f"{split}.parquet"))["text"]
-        for split in ("train", "validation")
-    }
-    wiki = {split: list(texts) for split, texts in wiki.items()}
-    old_ids = trim_tokenizer(
-        arguments.big_teacher,
-        arguments.output,
-        [docs["train"], wiki["train"][::8]],
-        arguments.vocabulary,
-    )
+    texts = {f"{DOCS}/{split}": texts for split, texts in python_documentation_splits().items()}
+    for split in ("train", "validation"):
+        table = Dataset.from_parquet(str(arguments.wikipedia / f"{split}.parquet"))
+        texts[f"{WIKI}/{split}"] = list(table["text"])
+    sample = [texts[f"{DOCS}/train"], texts[f"{WIKI}/train"][::8]]
+    old_ids = trim_tokenizer(arguments.big_teacher, arguments.output, sample, arguments.vocabulary)
     size = len(old_ids)
-    streams = {
-        f"python_documentation/{split}": encode(arguments.output, texts)
-        for split, texts in docs.items()
-    }
-    streams |= {
-        f"wikipedia/{split}": encode(arguments.output, texts) for split, texts in wiki.items()
-    }
+    streams = {name: encode(arguments.output, group) for name, group in texts.items()}
     log.info("tokens: %s", {name: len(stream) for name, stream in streams.items()})
-    log.info(
-        "unknown: %s",
-        {name: (stream == UNK).float().mean().item() for name, stream in streams.items()},
-    )
-    counts = {
-        name: torch.bincount(stream, minlength=size) + 1.0
-        for name, stream in streams.items()
-        if name.endswith("train")
-    }
-    unigrams = {name.split("/")[0]: count / count.sum() for name, count in counts.items()}
-    both = [streams["python_documentation/train"], streams["wikipedia/train"]]
+    both = [streams[f"{name}/train"] for name in (DOCS, WIKI)]
+    counts = [torch.bincount(stream, minlength=size) + 1.0 for stream in both]
+    unigrams = {name: count / count.sum() for name, count in zip((DOCS, WIKI), counts, strict=True)}
 
-    def measure(model: BertForMaskedLM, *names: str) -> dict[str, dict[str, float]]:
-        return {
-            name: evaluate(model, streams[name], unigrams[name.split("/")[0]]) for name in names
-        }
+    def measure(model: BertForMaskedLM, *names: str, sequences: int = 200) -> dict[str, dict[str, float]]:
+        unigram = {name: unigrams[name.split("/")[0]] for name in names}
+        return {name: evaluate(model, streams[name], unigram[name], sequences) for name in names}
 
-    def data(seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        return batches(
-            both,
-            arguments.documentation_share,
-            2048,
-            arguments.mask_rate,
-            size,
-            arguments.seed + seed,
-        )
+    def data(seed: int) -> Iterator[Batch]:
+        share, rate = arguments.documentation_share, arguments.mask_rate
+        return batches(both, share, rate, size, arguments.seed + seed)
 
     big = BertForMaskedLM.from_pretrained(arguments.big_teacher, dtype=torch.float32)
     rows = big.bert.embeddings.word_embeddings.weight[old_ids].detach()
@@ -379,60 +320,52 @@ def main() -> None:
     big.resize_token_embeddings(size)
     big.bert.embeddings.word_embeddings.weight.data.copy_(rows)
     big.cls.predictions.bias.data.copy_(bias)
-    valid = "python_documentation/validation", "wikipedia/validation"
-    figures: dict[str, object] = {"big_teacher_trimmed": measure(big, *valid)}
-    log.info("%s", figures)
+    valid = f"{DOCS}/validation"
+    figures: dict[str, object] = {"big_teacher_trimmed": measure(big, valid)}
 
-    def adapt(ids: Tensor, changed: Tensor, positions: Tensor, _: float) -> Tensor:
-        return functional.cross_entropy(
-            run(big.train(), changed, positions)[0].float(), ids.flatten()[positions]
-        )
+    def adapt(batch: Batch, _: float) -> Tensor:
+        ids, changed, positions = batch
+        logits = run(big.train(), changed, positions)[0].float()
+        return functional.cross_entropy(logits, ids.flatten()[positions])
 
-    adapted = train("adapt", [big], data(1), adapt, 3e-4, arguments.adapt_minutes, lambda: None)
-    figures["big_teacher_adapted"] = measure(big, *valid)
-    log.info("%s", figures)
+    adapted = train([big], data(1), adapt, 3e-4, arguments.adapt_minutes, lambda: None)
+    figures["big_teacher_adapted"] = measure(big, valid)
     student, basis = cut(big, data(2))
     lift = nn.ModuleList(nn.Linear(WIDTH, len(basis), bias=False) for _ in range(LAYERS + 1))
     for linear in lift:
         linear.weight.data.copy_(basis)
-    figures["student_after_cut"] = measure(student, *valid)
-    log.info("%s", figures["student_after_cut"])
+    figures["student_after_cut"] = measure(student, valid)
+    log.info("%s", figures)
 
-    def distil(ids: Tensor, changed: Tensor, positions: Tensor, progress: float) -> Tensor:
+    def distil(batch: Batch, progress: float) -> Tensor:
+        ids, changed, positions = batch
         with torch.no_grad():
             goal, big_hidden = run(big, changed, positions)
         logits, hidden = run(student, changed, positions)
         logits, labels = logits.float(), ids.flatten()[positions]
-        target = functional.log_softmax(goal.float() / 2, -1)
-        soft = 4 * functional.kl_div(
-            functional.log_softmax(logits / 2, -1), target, log_target=True, reduction="batchmean"
-        )
-        near = sum(
-            ((up(h.float()) - b.float()).square().mean() / b.float().var())
-            for up, h, b in zip(lift, hidden, big_hidden, strict=True)
-        )
-        return functional.cross_entropy(logits, labels) * 0.5 + soft * 0.5 + near * (1 - progress)
+        soft = functional.log_softmax(logits / 2, -1), functional.log_softmax(goal.float() / 2, -1)
+        divergence = 4 * functional.kl_div(*soft, log_target=True, reduction="batchmean")
+        pairs = [(up(h.float()), b.float()) for up, h, b in zip(lift, hidden, big_hidden, strict=True)]
+        near = sum((h - b).square().mean() / b.var() for h, b in pairs)
+        return (functional.cross_entropy(logits, labels) + divergence) / 2 + near * (1 - progress)
 
     def checkpoint() -> None:
         save(student, arguments.output)
-        log.info("checkpoint: %s", measure(student, valid[0]))
+        log.info("checkpoint: %s", measure(student, valid))
 
     big.eval()
     student.eval()  # no dropout: the student underfits
-    tokens = train("distil", [student, lift], data(3), distil, 1e-3, arguments.minutes, checkpoint)
+    tokens = train([student, lift], data(3), distil, 1e-3, arguments.minutes, checkpoint)
     save(student, arguments.output)
     final = BertForMaskedLM.from_pretrained(arguments.output, dtype=torch.float32)
-    figures["teacher"] = measure(final, *valid, "python_documentation/test")
+    figures["teacher"] = measure(final, valid, f"{DOCS}/test", f"{WIKI}/validation", sequences=1000)
     figures |= {
         "parameters": final.num_parameters(),
         "tokens_trained": {"adapt": adapted, "distil": tokens},
         "minutes": round((time.monotonic() - began) / 60, 1),
         "hardware": arguments.hardware,
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-        },
+        "versions": {"python": platform.python_version()}
+        | {package.__name__: package.__version__ for package in (torch, transformers)},
         "sha256": hashlib.sha256((arguments.output / "model.safetensors").read_bytes()).hexdigest(),
         "bytes": sum(file.stat().st_size for file in arguments.output.iterdir()),
     }

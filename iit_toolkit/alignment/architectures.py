@@ -102,8 +102,7 @@ def component_path(model: PreTrainedModel, layer: int, component: str) -> str:
     depth = len(blocks(model))
     if not 0 <= layer < depth:
         raise UserError(
-            f"layer {layer} of {component}: {type(model).__name__} has layers 0 to {depth - 1}; "
-            f"choose one of these"
+            f"layer {layer} of {component}: {type(model).__name__} has layers 0 to {depth - 1}; choose one of these"
         )
     block = f"{blocks_path(model)}[{layer}]"
     if component in ("block_input", "block_output"):

@@ -157,4 +157,3 @@ def cuts(sites: Mapping[str, tuple[ResolvedSite, ...]]) -> dict[str, int | None]
         found = [site.cut for site in variable_sites]
         result[name] = None if None in found else min(cut for cut in found if cut is not None)
     return result
-

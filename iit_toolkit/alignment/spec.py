@@ -122,7 +122,8 @@ class FixedPositions(_Strict):
 
 
 Positions = Annotated[
-    SpanPositions | RandomPositions | MaskedPositions | AllPositions | FixedPositions, Field(discriminator="kind")
+    SpanPositions | RandomPositions | MaskedPositions | AllPositions | FixedPositions,
+    Field(discriminator="kind"),
 ]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +32,19 @@ def read_config(config: str, overrides: list[str] | None) -> RunConfig:
     from iit_toolkit.runs.config import load_config
 
     return load_config(config, overrides or [])
+
+
+@contextlib.contextmanager
+def stdout_for_results() -> Generator[None]:
+    """Sends what libraries print to standard error, where progress bars are drawn on terminals only."""
+    if not sys.stderr.isatty():
+        import datasets
+        from transformers.utils import logging
+
+        datasets.disable_progress_bars()
+        logging.disable_progress_bar()
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 def output_folder(output: Path | None, config: RunConfig) -> Path:

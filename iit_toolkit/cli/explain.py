@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from iit_toolkit.cli.arguments import Config, Overrides, read_config
+from iit_toolkit.cli.arguments import Config, Overrides, read_config, stdout_for_results
 
 
 def explain(config: Config, overrides: Overrides = None) -> None:
@@ -16,4 +16,6 @@ def explain(config: Config, overrides: Overrides = None) -> None:
 
     from iit_toolkit import pipeline
 
-    typer.echo(pipeline.explain(settings))
+    with stdout_for_results():
+        explanation = pipeline.explain(settings)
+    typer.echo(explanation)

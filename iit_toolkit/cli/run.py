@@ -10,6 +10,7 @@ from iit_toolkit.cli.arguments import (
     output_folder,
     print_folder,
     read_config,
+    stdout_for_results,
 )
 
 
@@ -24,4 +25,7 @@ def run(config: Config, overrides: Overrides = None, output: Output = None, as_j
 
     from iit_toolkit import pipeline
 
-    print_folder(pipeline.run(settings, output_folder(output, settings)), as_json=as_json)
+    folder = output_folder(output, settings)
+    with stdout_for_results():
+        pipeline.run(settings, folder)
+    print_folder(folder, as_json=as_json)

@@ -14,6 +14,7 @@ from iit_toolkit.cli.arguments import (
     output_folder,
     print_folder,
     read_config,
+    stdout_for_results,
 )
 from iit_toolkit.errors import UserError, did_you_mean
 
@@ -21,9 +22,7 @@ from iit_toolkit.errors import UserError, did_you_mean
 def train(
     config: Config,
     overrides: Overrides = None,
-    arm: Annotated[
-        str | None, typer.Option(help="The arm to train; needed if the config has several.")
-    ] = None,
+    arm: Annotated[str | None, typer.Option(help="The arm to train; needed if the config has several.")] = None,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
@@ -43,5 +42,6 @@ def train(
     from iit_toolkit import pipeline
 
     folder = output_folder(output, settings)
-    pipeline.train(settings, folder, chosen)
+    with stdout_for_results():
+        pipeline.train(settings, folder, chosen)
     print_folder(folder, as_json=as_json)

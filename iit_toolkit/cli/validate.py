@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import typer
 
-from iit_toolkit.cli.arguments import Config, Json, Overrides, read_config
+from iit_toolkit.cli.arguments import Config, Json, Overrides, read_config, stdout_for_results
 
 
 def validate(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
@@ -22,7 +22,8 @@ def validate(config: Config, overrides: Overrides = None, as_json: Json = False)
 
     from iit_toolkit import pipeline
 
-    checks = pipeline.validate(settings)
+    with stdout_for_results():
+        checks = pipeline.validate(settings)
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=1))
     else:

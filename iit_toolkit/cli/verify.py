@@ -14,6 +14,7 @@ from iit_toolkit.cli.arguments import (
     output_folder,
     print_folder,
     read_config,
+    stdout_for_results,
 )
 
 
@@ -38,5 +39,6 @@ def verify(
     from iit_toolkit import pipeline
 
     folder = output_folder(output, settings)
-    pipeline.verify(settings, student=student, alignment=alignment, output=folder)
+    with stdout_for_results():
+        pipeline.verify(settings, student=student, alignment=alignment, output=folder)
     print_folder(folder, as_json=as_json)

@@ -61,16 +61,12 @@ def load_texts(
     if not _is_text(dataset.features[text_column]):
         raise UserError(f'data {where}: column "{text_column}" holds {_kind(dataset, text_column)}, not text')
     if not any(text and text.strip() for text in dataset[text_column]):
-        raise UserError(
-            f'data {where}: column "{text_column}" holds no text in any of its {len(dataset)} rows'
-        )
+        raise UserError(f'data {where}: column "{text_column}" holds no text in any of its {len(dataset)} rows')
     if label_column is None:
         return dataset.select_columns([text_column]).rename_columns(_renaming({text_column: "text"}))
     _check_column(dataset, label_column, where, "data.label_column")
     if not _is_label(dataset.features[label_column]):
-        raise UserError(
-            f'data {where}: column "{label_column}" holds {_kind(dataset, label_column)}, not integers'
-        )
+        raise UserError(f'data {where}: column "{label_column}" holds {_kind(dataset, label_column)}, not integers')
     columns = {text_column: "text", label_column: "label"}
     return dataset.select_columns(list(columns)).rename_columns(_renaming(columns))
 
@@ -83,9 +79,7 @@ def join_wikitext(lines: Dataset, unknown_token: str | None) -> Dataset:
 
 def _check_column(dataset: Dataset, column: str, where: str, key: str) -> None:
     if column not in dataset.column_names:
-        raise UserError(
-            f'data {where} has no column "{column}" ({key}); it has: {", ".join(dataset.column_names)}'
-        )
+        raise UserError(f'data {where} has no column "{column}" ({key}); it has: {", ".join(dataset.column_names)}')
 
 
 def _is_text(feature: Any) -> bool:

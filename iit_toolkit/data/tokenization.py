@@ -154,14 +154,10 @@ def _rows(ids: array[int], ends: array[int], texts: int) -> Dataset:
     return Dataset.from_dict({"input_ids": lists, "example_id": pa.array(range(len(lists)), type=pa.int64())})
 
 
-def _check_max_length(
-    max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None
-) -> None:
+def _check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None) -> None:
     limit = min(tokenizer.model_max_length, position_limit or tokenizer.model_max_length)
     if max_length < MINIMUM_TOKENS:
-        raise UserError(
-            f"data.max_length is {max_length}, but rows under {MINIMUM_TOKENS} tokens are dropped"
-        )
+        raise UserError(f"data.max_length is {max_length}, but rows under {MINIMUM_TOKENS} tokens are dropped")
     if max_length > limit:
         raise UserError(f"data.max_length is {max_length}, but the model reads at most {limit} tokens")
 

@@ -78,7 +78,7 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
         if name not in known:
             raise UserError(f"training.{name}: unknown setting, {did_you_mean(name, known)}")
     accelerated = torch.accelerator.is_available()
-    machine = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
+    machine: dict[str, Any] = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
     try:
         return CausalDistillationConfig(output_dir=output_dir, **(machine | settings))
     except (TypeError, ValueError, ImportError) as error:

@@ -127,9 +127,7 @@ class _VocabularyLosses(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         needed = ctx.needs_input_grad[:3] if settings.gradients else (False, False, False)
         with torch.autocast(features.device.type, enabled=False):
-            ce, task, ctx.gradients, ctx.unit = _scan(
-                Head(features, weight, bias), teacher, labels, settings, needed
-            )
+            ce, task, ctx.gradients, ctx.unit = _scan(Head(features, weight, bias), teacher, labels, settings, needed)
         ctx.mark_non_differentiable(ce, task)
         return settings.ce_weight * ce + settings.task_weight * task, ce, task
 

@@ -133,7 +133,9 @@ class Objective:
         variables = ()
         if weights.interchange:
             if interchanged is None:
-                raise UserError("causal loss terms need an alignment to intervene on; give one or set their weights to 0")
+                raise UserError(
+                    "causal loss terms need an alignment to intervene on; give one or set their weights to 0"
+                )
             variables = (interchanged.variable,)
         tokens = self._tokens(batch, labels, weights.ce or weights.logit_mse, weights.task)
         student = self.student.base_run(inputs, variables, tokens)
@@ -166,9 +168,7 @@ class Objective:
         changed = self.teacher.logits(base).argmax(-1) != self.teacher.logits(counterfactual).argmax(-1)
         return changed.float().mean()
 
-    def _tokens(
-        self, batch: Mapping[str, Tensor], labels: Tensor, on_all: float, on_labelled: float
-    ) -> Tensor | None:
+    def _tokens(self, batch: Mapping[str, Tensor], labels: Tensor, on_all: float, on_labelled: float) -> Tensor | None:
         """Return the tokens whose logits are needed; `None` in classification, which has no choice."""
         if self.task == "sequence_classification":
             return None
@@ -179,7 +179,11 @@ class Objective:
 
     @torch.no_grad()
     def _teacher_base(
-        self, inputs: dict[str, Tensor], variables: tuple[str, ...], tokens: Tensor | None, weights: ObjectiveWeights
+        self,
+        inputs: dict[str, Tensor],
+        variables: tuple[str, ...],
+        tokens: Tensor | None,
+        weights: ObjectiveWeights,
     ) -> Run | None:
         if not weights.needs_teacher:
             return None

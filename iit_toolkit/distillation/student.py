@@ -142,9 +142,7 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path) -> PreTr
     name = type(teacher).__name__
     task = next((end for end in _AUTO_CLASSES if name.endswith(end)), None)
     if task is None:
-        raise UserError(
-            f"teacher {name}: no student can be loaded for its task; use a class of {list(_AUTO_CLASSES)}"
-        )
+        raise UserError(f"teacher {name}: no student can be loaded for its task; use a class of {list(_AUTO_CLASSES)}")
     labels = ("id2label", "label2id") if task.endswith("Classification") else ()
     try:
         student, report = _AUTO_CLASSES[task].from_pretrained(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -23,6 +23,7 @@ from iit_toolkit.interchange.partial import replaced_forward
 
 _PROJECTION = "projection.safetensors"
 _GRADIENT_ROWS = 4
+_Gradients = tuple[Tensor | None, ...]
 
 
 class NonFiniteLossError(UserError):
@@ -70,13 +71,11 @@ class CausalDistillationTrainer(Trainer):
         self.projection = (
             HiddenProjection(*widths).to(args.device) if compares_hidden and widths[0] != widths[1] else None
         )
-        sides = {
-            side: {} if alignment is None else resolve(alignment, side_model, side)
-            for side, side_model in (("teacher", teacher), ("student", model))
-        }
+        teacher_sites = {} if alignment is None else resolve(alignment, teacher, "teacher")
+        student_sites = {} if alignment is None else resolve(alignment, model, "student")
         self.objective = Objective(
-            InterchangeModel(teacher, sides["teacher"], share_prefix=args.share_prefix),
-            InterchangeModel(model, sides["student"], share_prefix=args.share_prefix),
+            InterchangeModel(teacher, teacher_sites, share_prefix=args.share_prefix),
+            InterchangeModel(model, student_sites, share_prefix=args.share_prefix),
             weights,
             args.task,
             temperature=args.temperature,
@@ -194,7 +193,7 @@ class CausalDistillationTrainer(Trainer):
             for name, weight in weights.items():
                 if weight and (interchanged is not None or not name.startswith("causal_")):
                     loss = self.objective(few, interchanged, ObjectiveWeights(**{name: weight})).total
-                    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+                    gradients = cast(_Gradients, torch.autograd.grad(loss, parameters, allow_unused=True))
                     squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
                     norms[name] = float(torch.stack(squares).sum().sqrt())
         total = sum(norms.values()) or 1.0
@@ -218,8 +217,8 @@ class CausalDistillationTrainer(Trainer):
             projection = self.projection
             optimizer.add_param_group({"params": list(projection.parameters()), "weight_decay": 0.0})
             # The Trainer averages over processes, and zeroes, the gradients of its model only.
-            optimizer.register_step_pre_hook(lambda *_: _average_gradients(projection))
-            optimizer.register_step_post_hook(lambda *_: projection.zero_grad())
+            optimizer.register_step_pre_hook(lambda _optimizer, _args, _kwargs: _average_gradients(projection))
+            optimizer.register_step_post_hook(lambda _optimizer, _args, _kwargs: projection.zero_grad())
         return optimizer
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:

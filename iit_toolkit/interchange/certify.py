@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,15 +58,15 @@ def certify(
     """
     modes = [(module, module.training) for model in (teacher, student) for module in model.modules()]
     checks = [_same_answers(teacher, student), _teacher_is_frozen(teacher)]
+    if not checks[0].passed:  # the batch may hold tokens that the student does not know
+        return checks
+    teacher.eval()
     student.eval()
     try:
         for side, model in (("teacher", teacher), ("student", student)):
             checks.append(_attempt(f"{side}: padding", lambda model=model: _padding(model, inputs)))
         if alignment is not None:
-            for side, model in (("teacher", teacher), ("student", student)):
-                checks += _certify_side(side, model, alignment, inputs, eligible, predicted)  # pyright: ignore[reportArgumentType]
-            if all(check.passed for check in checks):
-                checks += _gradients(student, alignment, inputs, eligible, predicted)
+            checks += _certify_alignment(teacher, student, alignment, inputs, eligible, predicted)
     finally:
         for module, mode in modes:
             module.training = mode
@@ -112,8 +112,11 @@ def _same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
 
 
 def _teacher_is_frozen(teacher: PreTrainedModel) -> Check:
-    teacher.requires_grad_(False).eval()
-    return Check("teacher is frozen", True, "in eval mode and without gradients")
+    """A teacher that drops out or learns is no fixed target."""
+    name = "teacher is frozen"
+    if teacher.training or any(parameter.requires_grad for parameter in teacher.parameters()):
+        return Check(name, False, "it trains; call teacher.requires_grad_(False).eval()")
+    return Check(name, True, "in eval mode and without gradients")
 
 
 @torch.no_grad()
@@ -134,13 +137,32 @@ def _padding(model: PreTrainedModel, inputs: _Inputs) -> str:
     return f"padding changes hidden states by {difference:.0e} of their size"
 
 
+def _certify_alignment(
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    alignment: Alignment,
+    inputs: _Inputs,
+    eligible: Tensor,
+    predicted: Tensor | None,
+) -> list[Check]:
+    try:
+        swap = _draw(alignment, eligible, predicted)
+    except UserError as error:
+        return [Check("positions", False, str(error))]
+    checks = [Check("positions", True, f"{int(swap.mask.sum())} positions of {len(eligible)} rows can be swapped")]
+    checks += _certify_side("teacher", teacher, alignment, inputs, swap)
+    checks += _certify_side("student", student, alignment, inputs, swap)
+    if all(check.passed for check in checks):
+        checks += _gradients(student, alignment, inputs, swap)
+    return checks
+
+
 def _certify_side(
     side: Side,
     model: PreTrainedModel,
     alignment: Alignment,
     inputs: _Inputs,
-    eligible: Tensor,
-    predicted: Tensor | None,
+    swap: Swap,
 ) -> list[Check]:
     try:
         sites = resolve(alignment, model, side)
@@ -149,10 +171,12 @@ def _certify_side(
     checks = [Check(f"{side}: sites exist", True, f"{sum(map(len, sites.values()))} sites found")]
     checks.append(_attempt(f"{side}: sites fire once", lambda: _sites_fire(model, sites, inputs)))
     if checks[-1].passed:
-        swap = _draw(alignment, inputs, eligible, predicted)
         for name in sites:
             checks.append(
-                _attempt(f"{side}: self-swap of {name}", lambda name=name: _self_swap(model, sites, name, inputs, swap))
+                _attempt(
+                    f"{side}: self-swap of {name}",
+                    lambda name=name: _self_swap(model, sites, name, inputs, swap),
+                )
             )
     return checks
 
@@ -207,7 +231,7 @@ def _check_ranges(site: ResolvedSite, read_width: int, write_width: int) -> None
             raise UserError(f"{site.write}: neurons [{low}, {high}) go beyond its width of {write_width}")
 
 
-def _draw(alignment: Alignment, inputs: _Inputs, eligible: Tensor, predicted: Tensor | None) -> Swap:
+def _draw(alignment: Alignment, eligible: Tensor, predicted: Tensor | None) -> Swap:
     generator = torch.Generator().manual_seed(0)
     source = other_rows(len(eligible), generator)
     return draw_swap(alignment.positions, source, eligible, eligible, generator, predicted)
@@ -215,7 +239,11 @@ def _draw(alignment: Alignment, inputs: _Inputs, eligible: Tensor, predicted: Te
 
 @torch.no_grad()
 def _self_swap(
-    model: PreTrainedModel, sites: Mapping[str, tuple[ResolvedSite, ...]], name: str, inputs: _Inputs, swap: Swap
+    model: PreTrainedModel,
+    sites: Mapping[str, tuple[ResolvedSite, ...]],
+    name: str,
+    inputs: _Inputs,
+    swap: Swap,
 ) -> str:
     """Swapping an example with itself must leave the logits bit for bit as they are."""
     if any(site.read != site.write for site in sites[name]):
@@ -235,12 +263,14 @@ def _self_swap(
 
 
 def _gradients(
-    student: PreTrainedModel, alignment: Alignment, inputs: _Inputs, eligible: Tensor, predicted: Tensor | None
+    student: PreTrainedModel,
+    alignment: Alignment,
+    inputs: _Inputs,
+    swap: Swap,
 ) -> list[Check]:
     """The student must receive gradient through its base run and through its source run."""
     sites = resolve(alignment, student, "student")
     engine = InterchangeModel(student, sites)
-    swap = _draw(alignment, inputs, eligible, predicted)
     row = int(swap.mask.any(1).nonzero()[0])
     source_row = int(swap.source[row])
     checks: list[Check] = []
@@ -255,11 +285,16 @@ def _gradients(
         finally:
             handle.remove()
         embedded = [output for output in embedded if output.requires_grad]
-        for run, hidden, reached in (("base", base.hidden, row), ("source", counterfactual.hidden, source_row)):
-            gradients = torch.autograd.grad(
-                hidden[row].square().sum(), embedded, retain_graph=True, allow_unused=True
-            ) if embedded else ()
+        for run, hidden, reached in (
+            ("base", base.hidden, row),
+            ("source", counterfactual.hidden, source_row),
+        ):
+            loss = hidden[row].square().sum()
+            found = torch.autograd.grad(loss, embedded, retain_graph=True, allow_unused=True) if embedded else ()
+            gradients = cast(tuple[Tensor | None, ...], found)
             norm = sum(float(gradient[reached].norm()) for gradient in gradients if gradient is not None)
-            detail = "reaches the student's embeddings" if norm > 0 else "none arrives; unfreeze the student below the site"
+            detail = (
+                "reaches the student's embeddings" if norm > 0 else "none arrives; unfreeze the student below the site"
+            )
             checks.append(Check(f"student: gradient through the {run} run of {name}", norm > 0, detail))
     return checks

@@ -1,4 +1,4 @@
-"""The interchange engine: one base run that supplies all sources, and counterfactual runs that restart in the middle."""
+"""The interchange engine: one base run that supplies all sources, counterfactual runs that restart in the middle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import ResolvedSite
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import safe_pyvene
-from iit_toolkit.interchange.partial import block_outputs, last_hidden_state, restart_after, stopped_at_vocabulary
+from iit_toolkit.interchange.partial import (
+    block_outputs,
+    last_hidden_state,
+    restart_after,
+    stopped_at_vocabulary,
+)
 from iit_toolkit.interchange.swap import Swap
 
 
@@ -129,9 +134,7 @@ class InterchangeModel:
         masks = [_mask(swap, site, moved.shape[-1]) for site, moved in zip(sites, sources, strict=True)]
         cut = self.cuts[variable]
         restart = (
-            contextlib.nullcontext()
-            if cut is None
-            else restart_after(blocks(self.model), cut, base.block_outputs[cut])
+            contextlib.nullcontext() if cut is None else restart_after(blocks(self.model), cut, base.block_outputs[cut])
         )
         with safe_pyvene.lock(self.model), restart:
             view = self._swapping.get(variable)
@@ -176,7 +179,7 @@ class InterchangeModel:
         """Say whether the logits are the output embedding of its input and nothing more (no soft cap, no scale)."""
         assert self.head is not None
         one = {name: value[:1] if isinstance(value, Tensor) else value for name, value in inputs.items()}
-        captured: list[tuple[Tensor, Tensor]] = []
+        captured: list[tuple[Any, Any]] = []
         handle = self.head.register_forward_hook(lambda _module, args, output: captured.append((args[0], output)))
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
@@ -195,7 +198,7 @@ class InterchangeModel:
             for site in self.sites[name]:
                 if site.inside_block:
                     raise UserError(
-                        f"variable {name!r}: {site.write} lies inside a block, which gradient checkpointing runs twice; "
+                        f"variable {name!r}: {site.write} is in a block, which gradient checkpointing runs twice; "
                         "use block_input or block_output sites, or turn gradient_checkpointing off"
                     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from iit_toolkit.errors import UserError
 
 
 @contextlib.contextmanager
-def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Iterator[None]:
+def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Generator[None, None, None]:
     """Make the model's next runs start just after a block, from that block's output in an earlier run.
 
     Blocks up to `cut` do not compute: those below hand their input on, block `cut` returns `output`. Hooks on them
@@ -38,7 +38,7 @@ def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Iterator[None
 
 
 @contextlib.contextmanager
-def replaced_forward(module: nn.Module, forward: Any) -> Iterator[None]:
+def replaced_forward(module: nn.Module, forward: Any) -> Generator[None, None, None]:
     """Replace one module's forward function, leaving its hooks as they are."""
     before = module.__dict__.get("forward")
     module.forward = forward
@@ -52,7 +52,7 @@ def replaced_forward(module: nn.Module, forward: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def stopped_at_vocabulary(model: PreTrainedModel, rows: Tensor | None) -> Iterator[list[Tensor]]:
+def stopped_at_vocabulary(model: PreTrainedModel, rows: Tensor | None) -> Generator[list[Tensor], None, None]:
     """Make the model's next run return what enters its output embedding, at chosen tokens, as its logits.
 
     Args:
@@ -73,7 +73,7 @@ def stopped_at_vocabulary(model: PreTrainedModel, rows: Tensor | None) -> Iterat
 
 
 @contextlib.contextmanager
-def last_hidden_state(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+def last_hidden_state(model: PreTrainedModel) -> Generator[list[Tensor], None, None]:
     """Capture the last hidden state (B, S, D) of the model's next run.
 
     Raises:
@@ -82,22 +82,23 @@ def last_hidden_state(model: PreTrainedModel) -> Iterator[list[Tensor]]:
     captured: list[Tensor] = []
 
     def keep(_module: nn.Module, _args: Any, output: Any) -> None:
-        captured.append(output[0] if isinstance(output, tuple) else getattr(output, "last_hidden_state", None))
+        found = output[0] if isinstance(output, tuple) else getattr(output, "last_hidden_state", None)
+        if found is not None:
+            captured.append(found)
 
     handle = model.base_model.register_forward_hook(keep)
     try:
         yield captured
     finally:
         handle.remove()
-    if not captured or captured[-1] is None:
+    if not captured:
         raise UserError(
-            f"{type(model).__name__}: its last hidden state is not found; "
-            "use a model whose head follows its base model"
+            f"{type(model).__name__}: its last hidden state is not found; use a model whose head follows its base model"
         )
 
 
 @contextlib.contextmanager
-def block_outputs(blocks: nn.ModuleList, indices: set[int]) -> Iterator[dict[int, Any]]:
+def block_outputs(blocks: nn.ModuleList, indices: set[int]) -> Generator[dict[int, Any], None, None]:
     """Capture what some blocks' forward functions return in the model's next run, before any hook edits it."""
     captured: dict[int, Any] = {}
 

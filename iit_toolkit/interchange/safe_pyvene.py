@@ -44,7 +44,9 @@ class Interchange(pv.Intervention):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "keep_last_dim": True})
 
-    def forward(self, base: Tensor, source: Tensor, subspaces: Tensor, **_: Any) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, base: Tensor, source: Tensor, subspaces: Tensor, **_: Any
+    ) -> Tensor:
         """Return the base with the source's values where the mask is true.
 
         Args:
@@ -58,8 +60,13 @@ class Interchange(pv.Intervention):
 class SafeIntervenableModel(pv.IntervenableModel):
     """A `pyvene.IntervenableModel` that does what its caller means or raises."""
 
+    _own_handles: list[RemovableHandle]
+    _armed: set[str]
+    representations: dict[str, Any]
+    sorted_keys: list[str]
+
     def __init__(self, config: Any, model: PreTrainedModel) -> None:
-        pv.type_to_dimension_mapping.setdefault(type(model), {})
+        pv.type_to_dimension_mapping.setdefault(type(model), {})  # pyright: ignore[reportArgumentType]
         trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
         modes = [(module, module.training) for module in model.modules()]
         super().__init__(config, model)
@@ -106,7 +113,7 @@ class SafeIntervenableModel(pv.IntervenableModel):
             if key not in self._armed and not constant:
                 raise UserError(f"site {self._component(key)} was given no source activation")
 
-    def forward(
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         base: Any,
         sources: Any = None,
@@ -140,7 +147,11 @@ def _clone_first(register: Callable[..., RemovableHandle], component: str) -> Re
         return (first.clone(), *value[1:]) if isinstance(value, tuple) else first.clone()
 
     if register.__name__ == "register_forward_hook":
-        return register(lambda _module, _args, output: cloned(output))
+
+        def clone_output(_module: nn.Module, _args: Any, output: Any) -> Any:
+            return cloned(output)
+
+        return register(clone_output)
 
     def clone_input(_module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         if args:
@@ -164,7 +175,8 @@ def collecting_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIn
 def swapping_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIntervenableModel:
     """Return a view whose run swaps the activations of these components, wherever a mask says so."""
     return SafeIntervenableModel(
-        pv.IntervenableConfig([{"component": name, "intervention": Interchange()} for name in components]), model
+        pv.IntervenableConfig([{"component": name, "intervention": Interchange()} for name in components]),
+        model,
     )
 
 

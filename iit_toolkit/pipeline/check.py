@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.distillation.config import training_config
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
-from iit_toolkit.pipeline.prepare import Prepared, arm_weights
+from iit_toolkit.pipeline.prepare import Prepared, load_tokenizer
 from iit_toolkit.runs.schema import RunConfig
 
 _ROWS = 4
@@ -24,20 +25,21 @@ def validate(config: RunConfig) -> list[Check]:
 def validate_prepared(prepared: Prepared) -> list[Check]:
     """As `validate`, on what is loaded already."""
     config = prepared.config
-    training_config("unused", config.training)
-    rows = prepared.eval_rows
-    checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {len(rows)} held-out rows")]
+    for arm in config.arms:
+        prepared.arm_training(arm, Path("unused"))
+    for name, rows in (("training", prepared.train_rows), ("held-out", prepared.eval_rows)):
+        if len(rows) < 2:
+            raise UserError(f"data: only {len(rows)} {name} row, but an interchange needs 2; give more or longer texts")
+    checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {len(prepared.eval_rows)} held-out rows")]
+    for name, rows in prepared.evaluation_rows.items():
+        checks.append(Check(f"evaluation.{name}", True, f"{len(rows)} rows"))
     student = prepared.new_student()
     if config.student.checkpoint is not None:
-        checks.append(_student_tokenizer(prepared, config.student.checkpoint))
-    alignments: dict[str, Alignment | None] = {}
-    for name, arm in config.arms.items():
-        alignments[name] = prepared.arm_alignment(name, student)
-        if arm_weights(arm.weights, arm.alignment is not None).interchange and arm.alignment is None:
-            raise UserError(f"arm {name}: causal_* weights need an alignment; give one, or set these weights to 0")
-    alignments["verification"] = prepared.verified_alignment(student)
+        checks.append(certify_tokenizer(prepared, config.student.checkpoint))
+    alignments = [(name, prepared.arm_alignment(name, student)) for name in config.arms]
+    alignments.append(("verification", prepared.verified_alignment(student)))
     done: list[Alignment | None] = []
-    for name, alignment in alignments.items():
+    for name, alignment in alignments:
         if alignment not in done:
             done.append(alignment)
             found = certify_on_rows(prepared, student, alignment)
@@ -48,16 +50,19 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
 def certify_on_rows(prepared: Prepared, student: PreTrainedModel, alignment: Alignment | None) -> list[Check]:
     """Certify an alignment on the first held-out rows."""
     rows = prepared.eval_rows
+    if min(len(rows), prepared.config.verification.pairs) < 2:
+        raise UserError("verification needs at least 2 held-out rows, and verification.pairs of 2 or more")
     batch = prepared.collator([rows[index] for index in range(min(_ROWS, len(rows)))])
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     predicted = batch["labels"] != -100 if prepared.config.task == "masked_lm" else None
     return certify(prepared.teacher, student, alignment, inputs, ~batch["special_tokens_mask"], predicted)
 
 
-def _student_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
+def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
+    """Check that a student's checkpoint comes with the teacher's tokenizer, or with none."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    except (OSError, ValueError):
+        tokenizer = load_tokenizer(checkpoint)
+    except UserError:
         return Check("same tokenizer", True, "the student has none of its own, so it uses the teacher's")
     return same_tokenizer(prepared.tokenizer, tokenizer)
 
@@ -74,9 +79,9 @@ def explain(config: RunConfig) -> str:
         f"data      {len(prepared.train_rows)} training rows of at most {config.data.max_length} tokens, "
         f"{len(prepared.eval_rows)} held-out rows",
     ]
-    for name, arm in config.arms.items():
+    for name in config.arms:
         alignment = prepared.arm_alignment(name, student)
-        weights = arm_weights(arm.weights, alignment is not None).model_dump()
+        weights = prepared.arm_weights(name).model_dump()
         terms = " + ".join(f"{weight:g} {term}" for term, weight in weights.items() if weight)
         lines += ["", f"arm {name}: loss = {terms}"]
         if alignment is not None:

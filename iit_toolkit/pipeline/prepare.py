@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from pydantic import ValidationError
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -25,6 +28,7 @@ from iit_toolkit.alignment import PRESETS, Alignment, alignment_from_nm, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import count_tokens, spread_examples, tokenize_corpus, tokenize_labelled
+from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.student import (
     default_layers,
@@ -35,6 +39,8 @@ from iit_toolkit.distillation.student import (
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.schema import DataConfig, RunConfig
+
+_MODEL_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
 
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 _CLASSES = {
@@ -58,26 +64,32 @@ class Prepared:
     @cached_property
     def teacher(self) -> PreTrainedModel:
         """The teacher in float32, eval mode and without gradients."""
+        name = self.config.teacher
         try:
-            model = _CLASSES[self.config.task].from_pretrained(self.teacher_path, dtype=torch.float32)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"teacher {self.config.teacher}: cannot be loaded ({_one_line(error)})") from None
-        except Exception as error:  # safetensors raises an error class of its own for truncated files
-            if type(error).__module__.partition(".")[0] != "safetensors" and "Safetensor" not in type(error).__name__:
-                raise
+            model: PreTrainedModel = _CLASSES[self.config.task].from_pretrained(self.teacher_path, dtype=torch.float32)
+        except SafetensorError as error:
             raise UserError(
-                f"teacher {self.config.teacher}: its weights are unreadable or truncated ({_one_line(error)}); "
-                "fetch them again"
+                f"teacher {name}: its weights are unreadable or truncated ({_one_line(error)}); fetch them again"
             ) from None
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"teacher {name}: cannot be loaded ({_one_line(error)}); {_MODEL_REMEDY}") from None
         return model.requires_grad_(False).eval()
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The teacher's tokenizer, which is the student's too."""
+        name = self.config.teacher
         try:
-            return AutoTokenizer.from_pretrained(self.teacher_path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"teacher {self.config.teacher}: no tokenizer ({_one_line(error)})") from None
+            tokenizer = load_tokenizer(self.teacher_path)
+        except UserError as error:
+            raise UserError(f"teacher {name}: {error}; {_MODEL_REMEDY}") from None
+        known = int(self.teacher.get_input_embeddings().weight.shape[0])  # pyright: ignore
+        if len(tokenizer) > known:
+            raise UserError(
+                f"teacher {name}: its tokenizer has {len(tokenizer)} tokens, but its embeddings only {known}; "
+                "give the model's own tokenizer"
+            )
+        return tokenizer
 
     @cached_property
     def train_rows(self) -> Dataset:
@@ -88,6 +100,11 @@ class Prepared:
     def eval_rows(self) -> Dataset:
         """Held-out rows of token ids."""
         return self.held_out(self.config.data)
+
+    @cached_property
+    def evaluation_rows(self) -> dict[str, Dataset]:
+        """Rows of token ids of each data set of the config's `evaluation`."""
+        return {name: self.held_out(data) for name, data in self.config.evaluation.items()}
 
     def held_out(self, data: DataConfig) -> Dataset:
         """Return the evaluation split of a data set as rows of token ids."""
@@ -161,6 +178,42 @@ class Prepared:
         given = self.config.arms[arm].alignment
         return None if given is None else self.alignment(given, student)
 
+    def arm_weights(self, arm: str) -> ObjectiveWeights:
+        """Return an arm's weights; the paper's (standard, or causal with an alignment) where none are given.
+
+        Raises:
+            UserError: If a term is unknown, all weights are zero, or the arm lacks the alignment they need.
+        """
+        given, has_alignment = self.config.arms[arm].weights, self.config.arms[arm].alignment is not None
+        if not given:
+            return ObjectiveWeights.causal() if has_alignment else ObjectiveWeights.standard()
+        terms = ObjectiveWeights.model_fields
+        for name in given:
+            if name not in terms:
+                raise UserError(f"arms.{arm}.weights.{name}: no such loss term, {did_you_mean(name, terms)}")
+        try:
+            weights = ObjectiveWeights(**given)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise UserError(f"arms.{arm}.weights: {reason}") from None
+        if weights.interchange and not has_alignment:
+            raise UserError(f"arms.{arm}: causal_* weights need an alignment; give one, or set these weights to 0")
+        return weights
+
+    def arm_training(self, arm: str, output: Path) -> CausalDistillationConfig:
+        """Return the trainer's settings for an arm; `output` is where it keeps checkpoints.
+
+        Raises:
+            UserError: If a setting is unknown or unusable.
+        """
+        settings = {"seed": self.config.seed, "disable_tqdm": not sys.stderr.isatty(), **self.config.training}
+        settings |= {
+            "task": self.config.task,
+            "temperature": self.config.arms[arm].temperature,
+            "weights": self.arm_weights(arm).model_dump(),
+        }
+        return training_config(str(output), settings)
+
     def verified_alignment(self, student: PreTrainedModel) -> Alignment:
         """Return the alignment that students are verified by: as configured, or the first that an arm has."""
         given = [self.config.verification.alignment, *(arm.alignment for arm in self.config.arms.values())]
@@ -170,18 +223,20 @@ class Prepared:
         raise UserError("nothing says how to verify: give verification.alignment, or an arm with an alignment")
 
 
-def arm_weights(weights: dict[str, float], has_alignment: bool) -> ObjectiveWeights:
-    """Return an arm's weights; the paper's (standard, or causal with an alignment) where none are given.
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer.
 
     Raises:
-        UserError: If a term is unknown.
+        UserError: If there is none. For a folder that lacks its files, transformers makes up one that knows only
+            special tokens: that is none either.
     """
-    if not weights:
-        return ObjectiveWeights.causal() if has_alignment else ObjectiveWeights.standard()
-    for name in weights:
-        if name not in ObjectiveWeights.model_fields:
-            raise UserError(f"weights.{name}: no such loss term, {did_you_mean(name, ObjectiveWeights.model_fields)}")
-    return ObjectiveWeights(**weights)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"no tokenizer ({_one_line(error)})") from None
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise UserError("no tokenizer (it knows only special tokens)")
+    return tokenizer
 
 
 def _one_line(error: Exception) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import tempfile
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Generator
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
@@ -25,13 +26,12 @@ from iit_toolkit.analysis.report import write_report
 from iit_toolkit.analysis.verdict import judge
 from iit_toolkit.analysis.verify import Verification
 from iit_toolkit.analysis.verify import verify as verify_students
-from iit_toolkit.distillation.config import training_config
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
-from iit_toolkit.pipeline.check import certify_on_rows, device, validate_prepared
-from iit_toolkit.pipeline.prepare import Prepared, arm_weights
+from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device, validate_prepared
+from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint, provenance
@@ -56,10 +56,9 @@ def run(config: RunConfig, output: str | Path) -> Path:
     prepared = Prepared(config)
     with _new_folder(output) as folder:
         refuse_failed(validate_prepared(prepared))
-    write_atomically(folder.config, dump_config(config))
-    untrained = prepared.new_student()
-    alignment = prepared.verified_alignment(untrained)
-    write_atomically(folder.alignment, alignment.to_yaml())
+        untrained = prepared.new_student()
+        alignment = prepared.verified_alignment(untrained)
+        _write_inputs(folder, config, alignment)
     students: dict[str, PreTrainedModel] = {}
     arms: dict[str, dict[str, Any]] = {}
     for name in config.arms:
@@ -76,12 +75,13 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
     """
     prepared = Prepared(config)
     with _new_folder(output) as folder:
+        prepared.arm_training(arm, folder.path)
         student = prepared.new_student()
         alignment = prepared.arm_alignment(arm, student)
+        if config.student.checkpoint is not None:
+            refuse_failed([certify_tokenizer(prepared, config.student.checkpoint)])
         refuse_failed(certify_on_rows(prepared, student, alignment))
-    write_atomically(folder.config, dump_config(config))
-    if alignment is not None:
-        write_atomically(folder.alignment, alignment.to_yaml())
+        _write_inputs(folder, config, alignment)
     _train_arm(prepared, folder, arm)
     return folder.path
 
@@ -99,12 +99,12 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path) 
         UserError: If the alignment does not hold on the live models, or the folder is taken.
     """
     prepared = Prepared(config)
-    model = student_from_checkpoint(prepared.teacher, student)
-    chosen = prepared.alignment(alignment, model)
     with _new_folder(output) as folder:
+        model = student_from_checkpoint(prepared.teacher, student)
+        chosen = prepared.alignment(alignment, model)
+        refuse_failed([certify_tokenizer(prepared, student)])
         refuse_failed(certify_on_rows(prepared, model, chosen))
-    write_atomically(folder.config, dump_config(config))
-    write_atomically(folder.alignment, chosen.to_yaml())
+        _write_inputs(folder, config, chosen)
     untrained = prepared.new_student()
     students = {"student": model}
     if untrained.config.num_hidden_layers == model.config.num_hidden_layers:
@@ -114,38 +114,55 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path) 
 
 
 @contextlib.contextmanager
-def _new_folder(output: str | Path) -> Iterator[RunFolder]:
-    """Make a run folder; if what comes first fails and nothing was written, leave none."""
+def _new_folder(output: str | Path) -> Generator[RunFolder]:
+    """Make a run folder; if what comes first fails, leave everything as it was."""
+    made = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
     folder = RunFolder.create(output)
     try:
         yield folder
     except BaseException:
-        with contextlib.suppress(OSError):
-            folder.path.rmdir()
+        for file in (folder.config, folder.alignment):
+            file.unlink(missing_ok=True)
+        _remove_empty(*made)
         raise
+
+
+def _remove_empty(*folders: Path) -> None:
+    """Remove folders, the innermost first, up to the first that holds something."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _write_inputs(folder: RunFolder, config: RunConfig, alignment: Alignment | None) -> None:
+    write_atomically(folder.config, dump_config(config))
+    if alignment is not None:
+        write_atomically(folder.alignment, alignment.to_yaml())
 
 
 def _train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Train one arm and save its student; return it with what `results.json` says of its training."""
-    config, arm = prepared.config, prepared.config.arms[name]
     student = prepared.new_student()
     parameters = sum(parameter.numel() for parameter in student.parameters())
     alignment = prepared.arm_alignment(name, student)
-    weights = arm_weights(arm.weights, alignment is not None)
-    settings = {"seed": config.seed, **config.training}
-    settings |= {"task": config.task, "temperature": arm.temperature, "weights": weights.model_dump()}
     checkpoints = folder.path / "checkpoints" / name
+    settings = prepared.arm_training(name, checkpoints)
+    if len(prepared.train_rows) % settings.train_batch_size == 1:
+        settings.dataloader_drop_last = True  # a row alone in the last batch would have no source
     trainer = CausalDistillationTrainer(
         model=student,
         teacher=prepared.teacher,
         alignment=alignment,
-        args=training_config(str(checkpoints), settings),
+        args=settings,
         train_dataset=prepared.train_rows,
         data_collator=prepared.collator,
         processing_class=prepared.tokenizer,
     )
     started, cpu = time.perf_counter(), time.process_time()
-    trainer.train()
+    try:
+        trainer.train()
+    finally:
+        _remove_empty(checkpoints, checkpoints.parent)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     _save_student(student, prepared, folder.arm(name))
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -156,7 +173,7 @@ def _train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTra
         "tokens": _tokens_seen(trainer, prepared.train_rows),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
-        "objective": {term: weight for term, weight in weights.model_dump().items() if weight},
+        "objective": {term: weight for term, weight in settings.weights.items() if weight},
         "history": history,
     }
 
@@ -171,15 +188,22 @@ def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
 
 def _save_student(student: PreTrainedModel, prepared: Prepared, target: Path) -> None:
     """Save a student as a plain Hugging Face model, whole or not at all."""
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
+        temporary.mkdir()
         student.save_pretrained(temporary)
         prepared.tokenizer.save_pretrained(temporary)
-        temporary.chmod(0o755)
+        mode = (temporary / "config.json").stat().st_mode
+        for weights in temporary.glob("*.safetensors"):  # which only their owner could read
+            weights.chmod(mode)
         temporary.rename(target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise UserError(
+            f"could not write the student {target}: {reason}; make room or choose another --output"
+        ) from error
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(f"could not write {target}: {error.strerror or error}") from error
 
 
 def _verify_and_report(
@@ -253,8 +277,7 @@ def _first_causal(config: RunConfig) -> str | None:
 def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[str, dict[str, Any]]:
     """Perplexity of teacher and students on each whole held-out set of the config's `evaluation`."""
     result: dict[str, dict[str, Any]] = {}
-    for name, data in prepared.config.evaluation.items():
-        rows = prepared.held_out(data)
+    for name, rows in prepared.evaluation_rows.items():
         models = {"teacher": prepared.teacher, **students}
         result[name] = {"rows": len(rows), "fingerprint": fingerprint(rows["input_ids"]), "perplexity": {}}
         for model_name, model in models.items():
@@ -270,5 +293,3 @@ def _describe_rows(rows: Dataset) -> dict[str, Any]:
 
 def _parameters(model: PreTrainedModel) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-

@@ -28,9 +28,7 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise yaml.composer.ComposerError(
-                        None, None, f'key "{key.value}" occurs twice', key.start_mark
-                    )
+                    raise yaml.composer.ComposerError(None, None, f'key "{key.value}" occurs twice', key.start_mark)
                 seen.add(key.value)
         return node
 
@@ -118,18 +116,14 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         if inner is None:
             inner = {}
         if not isinstance(inner, dict):
-            raise UserError(
-                f'override "{override}": {".".join(parts[:depth])} holds a value, not further keys'
-            )
+            raise UserError(f'override "{override}": {".".join(parts[:depth])} holds a value, not further keys')
         section[part] = section = copy.copy(cast(dict[str, Any], inner))  # YAML anchors may share one mapping
     section[parts[-1]] = value
 
 
 def _describe(error: ValidationError) -> str:
     """The mistakes of a config on one line, wrong keys first: other mistakes often follow from them."""
-    mistakes = sorted(
-        error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden"
-    )
+    mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
     by_place: dict[str, list[str]] = {}
     for mistake in mistakes:
         keys = _keys_of(mistake["loc"])

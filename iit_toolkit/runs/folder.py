@@ -79,9 +79,7 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"could not make the run folder {folder}: {error.strerror or error}") from error
         if occupied:
-            raise UserError(
-                f"the run folder {folder} is not empty: choose another with --output, or remove it"
-            )
+            raise UserError(f"the run folder {folder} is not empty: choose another with --output, or remove it")
         return cls(folder)
 
     @classmethod
@@ -153,9 +151,7 @@ class RunFolder:
             raise UserError(f"{self.results} can't be read as JSON: {error}") from error
         schema = cast(dict[str, Any], results).get("schema") if isinstance(results, dict) else None
         if schema != RESULTS_SCHEMA:
-            raise UserError(
-                f'{self.results} has the schema {schema!r}; this version reads "{RESULTS_SCHEMA}"'
-            )
+            raise UserError(f'{self.results} has the schema {schema!r}; this version reads "{RESULTS_SCHEMA}"')
         return cast(dict[str, Any], results)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
@@ -169,9 +165,7 @@ class RunFolder:
         """
         document = {"schema": RESULTS_SCHEMA, **results}
         if document["schema"] != RESULTS_SCHEMA:
-            raise UserError(
-                f'{self.results}: results of schema {document["schema"]!r}; must be "{RESULTS_SCHEMA}"'
-            )
+            raise UserError(f'{self.results}: results of schema {document["schema"]!r}; must be "{RESULTS_SCHEMA}"')
         text = json.dumps(_plain(document), indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(self.results, text + "\n")
 

@@ -33,9 +33,7 @@ class StudentConfig(_Section):
     def _one_origin(self) -> StudentConfig:
         given = [name for name in ("layers", "config", "checkpoint") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(
-                f"give only one of layers, config and checkpoint (there are {' and '.join(given)})"
-            )
+            raise ValueError(f"give only one of layers, config and checkpoint (there are {' and '.join(given)})")
         return self
 
 

@@ -14,8 +14,7 @@ from iit_toolkit.errors import UserError
 
 def write(path: Path, pairs: list[tuple[str, str]]) -> Path:
     mappings = [
-        {"teacher_variable_names": [teacher], "student_variable_names": [student]}
-        for teacher, student in pairs
+        {"teacher_variable_names": [teacher], "student_variable_names": [student]} for teacher, student in pairs
     ]
     path.write_text(json.dumps({"interchange_variable_mappings": mappings}), encoding="utf-8")
     return path
@@ -52,9 +51,7 @@ def test_the_official_full_mapping_is_the_preset(tmp_path: Path) -> None:
     pairs = [(f"$L:[{2 * i}:{2 * i + 2}]$H:[0:12]$[0:64]", f"$L:{i}$H:[0:12]$[0:64]") for i in range(6)]
     imported = alignment_from_nm(write(tmp_path / "multiple_single_multilayer.nm", pairs))
     ready = preset("naacl2022/full", 12, 6)
-    assert [(v.teacher, v.student) for v in imported.variables] == [
-        (v.teacher, v.student) for v in ready.variables
-    ]
+    assert [(v.teacher, v.student) for v in imported.variables] == [(v.teacher, v.student) for v in ready.variables]
 
 
 @pytest.mark.parametrize("name", ["L:6", "$L:6$H:[0:12]", "$L:6$H:[0:12]$[0:64] ", "$L:x$H:[0:12]$[0:64]"])

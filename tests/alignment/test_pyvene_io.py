@@ -22,14 +22,10 @@ VARIABLES: dict[str, list[list[dict[str, Any]]]] = {
     "block output": [[{"layer": 1, "component": "block_output"}]],
     "neuron range": [[{"layer": 1, "component": "block_output", "neurons": [3, 20]}]],
     "one neuron": [[{"layer": 1, "component": "block_output", "neurons": [3, 4]}]],
-    "two ranges": [
-        [{"layer": 1, "component": "block_output", "neurons": part} for part in ([20, 30], [0, 5])]
-    ],
+    "two ranges": [[{"layer": 1, "component": "block_output", "neurons": part} for part in ([20, 30], [0, 5])]],
     "heads": [[{"layer": 1, "component": "attention_value_output", "heads": [3, 1]}]],
     "several layers": [[{"layer": layer, "component": "block_output"} for layer in (2, 0)]],
-    "mixed": [
-        [{"layer": 0, "component": "mlp_output", "neurons": [0, 8]}, {"layer": 2, "component": "block_input"}]
-    ],
+    "mixed": [[{"layer": 0, "component": "mlp_output", "neurons": [0, 8]}, {"layer": 2, "component": "block_input"}]],
     "two variables": [
         [{"layer": 1, "component": "block_output", "neurons": [0, 16]}],
         [
@@ -42,8 +38,7 @@ VARIABLES: dict[str, list[list[dict[str, Any]]]] = {
 
 def alignment_of(kind: str) -> Alignment:
     variables = [
-        {"name": f"variable-{index}", "teacher": sites, "student": sites}
-        for index, sites in enumerate(VARIABLES[kind])
+        {"name": f"variable-{index}", "teacher": sites, "student": sites} for index, sites in enumerate(VARIABLES[kind])
     ]
     return Alignment.from_dict({"name": "test", "variables": variables})
 
@@ -61,9 +56,7 @@ def written(alignment: Alignment, model: Any) -> list[list[tuple[str, tuple[int,
 def test_round_trip(family: str, kind: str) -> None:
     model, alignment = make_model(family), alignment_of(kind)
     config = alignment.to_pyvene(model, "student")
-    back = Alignment.from_pyvene(
-        config, to_pyvene(alignment, model, "teacher"), positions=alignment.positions
-    )
+    back = Alignment.from_pyvene(config, to_pyvene(alignment, model, "teacher"), positions=alignment.positions)
     assert written(back, model) == written(alignment, model)
     assert back.positions == alignment.positions
 
@@ -83,9 +76,7 @@ def test_stock_pyvene_gives_the_engines_counterfactual(
         base = interchange.base_run(inputs, [name])
         ours = interchange.logits(interchange.counterfactual_run(base, name, Swap(SOURCE, mask, taken)))
 
-        monkeypatch.delitem(
-            pv.type_to_dimension_mapping, type(model)
-        )  # as in a process that never saw our engine
+        monkeypatch.delitem(pv.type_to_dimension_mapping, type(model))  # as in a process that never saw our engine
         config = to_pyvene(alignment, model, "student")
         stock = pv.IntervenableModel(config, model)
         sources: list[Any] = [None] * len(VARIABLES[kind])
@@ -99,9 +90,7 @@ def test_stock_pyvene_gives_the_engines_counterfactual(
 def test_native_components_and_index_lists_are_read() -> None:
     config = pv.IntervenableConfig(
         [
-            pv.RepresentationConfig(
-                layer=2, component="block_output", subspace_partition=[[0, 4], [7, 8, 9]]
-            ),
+            pv.RepresentationConfig(layer=2, component="block_output", subspace_partition=[[0, 4], [7, 8, 9]]),
             pv.RepresentationConfig(component="transformer.h[1].mlp.output"),
         ]
     )
@@ -110,15 +99,11 @@ def test_native_components_and_index_lists_are_read() -> None:
         (2, "block_output", (0, 4)),
         (2, "block_output", (7, 10)),
     ]
-    assert [(site.layer, site.component) for site in second.student] == [
-        (None, "transformer.h[1].mlp.output")
-    ]
+    assert [(site.layer, site.component) for site in second.student] == [(None, "transformer.h[1].mlp.output")]
 
 
 def representation(**changed: Any) -> Any:
-    return pv.IntervenableConfig(
-        [pv.RepresentationConfig(**{"layer": 1, "component": "block_output", **changed})]
-    )
+    return pv.IntervenableConfig([pv.RepresentationConfig(**{"layer": 1, "component": "block_output", **changed})])
 
 
 @pytest.mark.parametrize(

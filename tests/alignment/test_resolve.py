@@ -50,24 +50,30 @@ def test_components_have_the_width_they_should(family: str, component: str) -> N
 @pytest.mark.parametrize("family", FAMILIES)
 def test_heads_are_equal_slices_of_what_ends_attention(family: str) -> None:
     model = make_model(family)
-    (site,) = resolved(model, [{"layer": 1, "component": "attention_value_output", "heads": [0, 3]}])[
-        "variable"
-    ]
+    (site,) = resolved(model, [{"layer": 1, "component": "attention_value_output", "heads": [0, 3]}])["variable"]
     width = 16 if family == "qwen3" else HIDDEN // HEADS
     assert site.ranges == ((0, width), (3 * width, 4 * width))
     assert measured_width(model, site.write, family) == HEADS * width
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+VALUES = {
+    "bert": "attention.self.value",
+    "distilbert": "attention.v_lin",
+    "roberta": "attention.self.value",
+    "electra": "attention.self.value",
+    "llama": "self_attn.v_proj",
+    "qwen3": "self_attn.v_proj",
+    "vit": "attention.v_proj",
+}
+"""The value projection below a block, where it is a module of its own."""
+
+
+@pytest.mark.parametrize("family", VALUES)
 def test_a_head_carries_what_its_own_attention_reads(family: str) -> None:
     """Head 2's slice depends on head 2's rows of the value projection (in its group), and not on head 0's."""
-    if family in ("modernbert", "gpt2"):
-        pytest.skip("query, key and value share one projection")
-    names = {"distilbert": "attention.v_lin", "llama": "self_attn.v_proj", "qwen3": "self_attn.v_proj"}
-    names["vit"] = "attention.v_proj"
     model = make_model(family).eval()
     block = model.get_submodule(FAMILIES[family].blocks)[1]
-    value = block.get_submodule(names.get(family, "attention.self.value"))
+    value = block.get_submodule(VALUES[family])
     (site,) = resolved(model, [{"layer": 1, "component": "attention_value_output", "heads": [2]}])["variable"]
     seen: list[torch.Tensor] = []
     get_module(model, site.write).register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach()))

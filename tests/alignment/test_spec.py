@@ -24,9 +24,7 @@ def content(**changed: Any) -> dict[str, Any]:
         },
         {
             "name": "late",
-            "teacher": [
-                {"layer": 9, "component": "block_output", "read": {"layer": 9, "component": "block_input"}}
-            ],
+            "teacher": [{"layer": 9, "component": "block_output", "read": {"layer": 9, "component": "block_input"}}],
             "student": [{"layer": 4, "component": "block_output"}],
         },
     ]

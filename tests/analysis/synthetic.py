@@ -71,18 +71,14 @@ def make_outcomes(
                         "kl": 1.5 - strength,
                         "kl_cf": 1.8 - strength,
                         "teacher_nll": np.where(np.arange(cases) % 4 == 3, np.nan, np.log(4.0)),
-                        "student_nll": np.where(
-                            np.arange(cases) % 4 == 3, np.nan, np.log(8.0 - 4 * strength)
-                        ),
+                        "student_nll": np.where(np.arange(cases) % 4 == 3, np.nan, np.log(8.0 - 4 * strength)),
                     }
                 )
             )
     return pd.concat(frames, ignore_index=True)
 
 
-def make_results(
-    outcomes: pd.DataFrame, treatment: str = "causal", baseline: str = "plain"
-) -> dict[str, Any]:
+def make_results(outcomes: pd.DataFrame, treatment: str = "causal", baseline: str = "plain") -> dict[str, Any]:
     """What a run would write to results.json for these outcomes."""
     settings: dict[str, Any] = {"resamples": 300, "seed": 0}
     present = set(outcomes["student"])
@@ -131,9 +127,7 @@ def make_results(
         "arms": {arm: _arm(number, arm == treatment) for number, arm in enumerate(arms)},
         "summary": summarise(outcomes, **settings).to_dict(),
         "controls": {"self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0}},
-        "comparison": compare(outcomes, treatment, baseline, **settings).to_dict()
-        if len(arms) == 2
-        else None,
+        "comparison": compare(outcomes, treatment, baseline, **settings).to_dict() if len(arms) == 2 else None,
         "verdict": judge(outcomes, treatment, **settings).to_dict(),
     }
 
@@ -152,9 +146,7 @@ def _arm(number: int, causal: bool) -> dict[str, Any]:
     terms = {"kl": 1.0, "mlm": 0.5} | ({"interchange": 1.0} if causal else {})
     history = []
     for step in range(0, 130, 5):
-        losses = {
-            f"loss/{term}": (2.5 + number) * 0.98**step + 0.3 * place for place, term in enumerate(terms)
-        }
+        losses = {f"loss/{term}": (2.5 + number) * 0.98**step + 0.3 * place for place, term in enumerate(terms)}
         shares = {f"gradient_share/{term}": 1 / len(terms) for term in terms}
         history.append({"step": step, "loss": sum(losses.values()), **losses, **shares, "effect_size": 0.4})
     return {

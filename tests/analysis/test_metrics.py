@@ -66,9 +66,7 @@ def test_every_share_is_the_plain_count():
         assert getattr(found.effective_iia, region).cases == int((rows & changed).sum())
     outside = changed & ~outcomes["inside"]
     assert found.margin.value == pytest.approx(hit[outside].mean() - floor[outside].mean())
-    assert found.base_agreement.value == pytest.approx(
-        (outcomes.student_base == outcomes.teacher_base).mean()
-    )
+    assert found.base_agreement.value == pytest.approx((outcomes.student_base == outcomes.teacher_base).mean())
 
 
 def test_labels_of_whole_inputs_count_as_outside():
@@ -160,9 +158,7 @@ def test_comparison_without_changed_cases_is_undefined():
 
 def test_only_the_same_cases_can_be_compared():
     outcomes = make_outcomes()
-    with pytest.raises(
-        UserError, match='no student "clausal" in the outcomes; there are: causal, plain, untrained'
-    ):
+    with pytest.raises(UserError, match='no student "clausal" in the outcomes; there are: causal, plain, untrained'):
         compare(outcomes, "clausal", "plain")
     fewer = outcomes.drop(index=outcomes.index[outcomes["student"] == "plain"][:1])
     with pytest.raises(UserError, match='different cases of variable "middle"'):

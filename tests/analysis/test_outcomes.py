@@ -18,14 +18,8 @@ def test_what_is_written_is_read_back(tmp_path):
     found = read_outcomes(tmp_path / "outcomes.parquet")
     assert list(found.columns) == SCHEMA.names
     pd.testing.assert_frame_equal(found, written[SCHEMA.names], check_dtype=False)
-    assert (
-        np.isnan(found["student_nll"].to_numpy()).sum()
-        == np.isnan(written["student_nll"].to_numpy()).sum()
-        > 0
-    )
-    assert (
-        pq.read_schema(tmp_path / "outcomes.parquet").metadata[b"iit_toolkit.schema"].decode() == SCHEMA_NAME
-    )
+    assert np.isnan(found["student_nll"].to_numpy()).sum() == np.isnan(written["student_nll"].to_numpy()).sum() > 0
+    assert pq.read_schema(tmp_path / "outcomes.parquet").metadata[b"iit_toolkit.schema"].decode() == SCHEMA_NAME
 
 
 def test_nothing_is_left_behind_and_the_old_file_stays_when_writing_fails(tmp_path, monkeypatch):

@@ -118,9 +118,7 @@ def test_correlation_without_variance_is_undefined(constant):
 
 
 def test_undefined_is_none_and_never_nan():
-    table = resampled(
-        [0, 0, 1], {"hit": [0, 0, 0], "none": [0, 0, 0], "one": [1, 1, 0], "bad": [np.nan, 1, 1]}
-    )
+    table = resampled([0, 0, 1], {"hit": [0, 0, 0], "none": [0, 0, 0], "one": [1, 1, 0], "bad": [np.nan, 1, 1]})
     empty = table.share("hit", "none")
     assert (empty.value, empty.low, empty.high, empty.cases, empty.clusters) == (None, None, None, 0, 0)
     single = table.share("one", "one")
@@ -149,7 +147,5 @@ def test_large_tables_stay_small_in_memory():
     """10,000 resamples of 2,000 clusters: never the whole (resamples, clusters) matrix at once."""
     codes = np.repeat(np.arange(2000), 50)
     hits = np.random.default_rng(0).random(100_000) < 0.25
-    estimate = resampled(codes, {"hit": hits, "case": np.ones_like(hits)}, resamples=10_000).share(
-        "hit", "case"
-    )
+    estimate = resampled(codes, {"hit": hits, "case": np.ones_like(hits)}, resamples=10_000).share("hit", "case")
     assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * math.sqrt(0.25 * 0.75 / 1e5), rel=0.1)

@@ -23,9 +23,7 @@ teacher: embedded
 data: {source: python_docs}
 arms: {plain: {}, causal: {alignment: diito/middle}}
 """
-VERBS = {
-    command.callback.__name__: command.callback for command in app.registered_commands if command.callback
-}
+VERBS = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,7 @@ def test_the_package_runs_as_a_module() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, iit_toolkit.__version__)
 
 
-def test_overrides_and_output_reach_the_pipeline(
-    calls: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_overrides_and_output_reach_the_pipeline(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("run", "quickstart", "training.learning_rate=3e-4", "-o", "out", "seed=7", "--json") == 0
     [(verb, config, output, _)] = calls
     assert (verb, config.seed, config.training, output) == ("run", 7, {"learning_rate": 3e-4}, Path("out"))
@@ -141,9 +137,7 @@ def test_verify_hands_everything_over(calls: list[Any]) -> None:
 
 
 @pytest.mark.usefixtures("calls")
-def test_a_failed_check_gives_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failed_check_gives_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("validate", "quickstart") == 0
     assert capsys.readouterr().out.splitlines() == ["ok    data: 512 rows", "ok    arm causal: certified"]
     checks = [Check("data", True, "x"), Check("teacher", False, "y")]

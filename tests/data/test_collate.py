@@ -34,9 +34,9 @@ def test_shapes_types_and_padding(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = make_rows(tokenizer, [20, 10])
     batch = MaskedLanguageCollator(tokenizer)(rows)
     assert set(batch) == {"input_ids", "attention_mask", "special_tokens_mask", "labels", "example_id"}
-    assert {
-        name: value.dtype for name, value in batch.items() if name != "special_tokens_mask"
-    } == dict.fromkeys(["input_ids", "attention_mask", "labels", "example_id"], torch.int64)
+    assert {name: value.dtype for name, value in batch.items() if name != "special_tokens_mask"} == dict.fromkeys(
+        ["input_ids", "attention_mask", "labels", "example_id"], torch.int64
+    )
     assert batch["special_tokens_mask"].dtype == torch.bool
     assert batch["attention_mask"].sum(dim=1).tolist() == [22, 12]
     assert (batch["input_ids"][1, 12:] == tokenizer.pad_token_id).all()
@@ -125,9 +125,7 @@ def test_another_seed_or_batch_gets_another_mask(tokenizer: PreTrainedTokenizerB
 
 def test_at_least_one_token_is_chosen(tokenizer: PreTrainedTokenizerBase) -> None:
     for seed in range(20):
-        labels = MaskedLanguageCollator(tokenizer, probability=0.01, seed=seed)(make_rows(tokenizer, [3]))[
-            "labels"
-        ]
+        labels = MaskedLanguageCollator(tokenizer, probability=0.01, seed=seed)(make_rows(tokenizer, [3]))["labels"]
         assert int((labels != -100).sum()) == 1
 
 
@@ -148,9 +146,7 @@ def test_smoothing_draws_in_proportion_to_the_count_s_power(tiny: PreTrainedToke
     for seed in range(draws):
         collator = MaskedLanguageCollator(tiny, 0.04, smoothing=0.7, token_counts=counts, seed=seed)
         labels = collator(rows)["labels"][0, 1:-1]
-        assert (
-            int((labels != -100).sum()) == 1
-        )  # 4 % of 22: one draw, so its chances are the weights themselves
+        assert int((labels != -100).sum()) == 1  # 4 % of 22: one draw, so its chances are the weights themselves
         times += labels != -100
     spread = (expected * (1 - expected) / draws).sqrt()
     assert ((times / draws - expected).abs() < 4.5 * spread).all()
@@ -163,9 +159,7 @@ def test_smoothing_zero_is_no_smoothing(tokenizer: PreTrainedTokenizerBase) -> N
     assert torch.equal(smoothed["labels"], MaskedLanguageCollator(tokenizer)(rows)["labels"])
 
 
-def test_what_masking_lacks_is_a_user_error(
-    tiny: PreTrainedTokenizerFast, causal: PreTrainedTokenizerFast
-) -> None:
+def test_what_masking_lacks_is_a_user_error(tiny: PreTrainedTokenizerFast, causal: PreTrainedTokenizerFast) -> None:
     with pytest.raises(UserError, match="no mask token"):
         MaskedLanguageCollator(causal)
     with pytest.raises(UserError, match="needs the counts"):
@@ -173,9 +167,7 @@ def test_what_masking_lacks_is_a_user_error(
 
 
 def test_causal_labels_are_the_unshifted_ids(causal: PreTrainedTokenizerFast) -> None:
-    batch = CausalLanguageCollator(causal)(
-        [{"input_ids": [0, 5, 6, 7]}, {"input_ids": [0, 8], "example_id": 1}]
-    )
+    batch = CausalLanguageCollator(causal)([{"input_ids": [0, 5, 6, 7]}, {"input_ids": [0, 8], "example_id": 1}])
     assert batch["input_ids"].tolist() == [[0, 5, 6, 7], [0, 8, 0, 0]]
     assert batch["labels"].tolist() == [[0, 5, 6, 7], [0, 8, -100, -100]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]

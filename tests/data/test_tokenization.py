@@ -48,9 +48,7 @@ def test_rows_under_twelve_tokens_are_dropped(tiny: PreTrainedTokenizerFast, len
 
 
 @pytest.mark.parametrize(("unknown", "kept"), [(9, 1), (10, 0)])
-def test_rows_that_are_mostly_unknown_are_dropped(
-    tiny: PreTrainedTokenizerFast, unknown: int, kept: int
-) -> None:
+def test_rows_that_are_mostly_unknown_are_dropped(tiny: PreTrainedTokenizerFast, unknown: int, kept: int) -> None:
     text = " ".join(["xyz"] * unknown + ["w1"] * (18 - unknown))  # 20 tokens with [CLS] and [SEP]
     rows = tokenize_corpus(corpus(words(*range(20)), text), tiny, 32)
     assert len(rows) == 1 + kept

@@ -35,9 +35,7 @@ def make_labels(rows: int, words: int, labelled: float, seed: int) -> Tensor:
 
 
 def cast(head: Head, dtype: torch.dtype) -> Head:
-    return Head(
-        head.features.to(dtype), head.weight.to(dtype), None if head.bias is None else head.bias.to(dtype)
-    )
+    return Head(head.features.to(dtype), head.weight.to(dtype), None if head.bias is None else head.bias.to(dtype))
 
 
 def logits(head: Head) -> Tensor:
@@ -48,9 +46,7 @@ def leaves(head: Head) -> list[Tensor]:
     return [x.requires_grad_() for x in (head.features, head.weight, head.bias) if x is not None]
 
 
-def twin(
-    student: Head, teacher: Head | None, labels: Tensor | None, ce: float, task: float, t: float
-) -> list[Tensor]:
+def twin(student: Head, teacher: Head | None, labels: Tensor | None, ce: float, task: float, t: float) -> list[Tensor]:
     scores = logits(student)
     zero = scores.sum() * 0
     ce_loss = zero if teacher is None else distillation_loss(scores, logits(teacher), t)
@@ -180,9 +176,7 @@ def test_bfloat16_products_are_close() -> None:
     assert rounded.total.dtype == torch.float32
     assert rounded.total.item() != exact.total.item()
     assert rounded.total.item() == pytest.approx(exact.total.item(), rel=5e-3)
-    pairs = zip(
-        torch.autograd.grad(exact.total, inputs), torch.autograd.grad(rounded.total, inputs), strict=True
-    )
+    pairs = zip(torch.autograd.grad(exact.total, inputs), torch.autograd.grad(rounded.total, inputs), strict=True)
     for true_gradient, gradient in pairs:
         assert gradient.dtype == torch.float32
         assert (gradient - true_gradient).norm() < 2e-2 * true_gradient.norm()
@@ -193,9 +187,7 @@ def test_small_gradients_survive_bfloat16() -> None:
     student = replace(student, weight=student.weight * 1.05)
     inputs = leaves(student)
     gradients = [
-        torch.autograd.grad(
-            vocabulary_losses(student, teacher, ce_weight=w, dtype=torch.bfloat16).total, inputs
-        )
+        torch.autograd.grad(vocabulary_losses(student, teacher, ce_weight=w, dtype=torch.bfloat16).total, inputs)
         for w in (1.0, 2.0**-60)
     ]
     for large, small in zip(*gradients, strict=True):
@@ -304,9 +296,7 @@ def test_no_tensor_of_tokens_times_vocabulary_exists(dtype: torch.dtype) -> None
     assert largest(lambda: twin(student, teacher, labels, 1.0, 1.0, 2.0)[0]) >= rows * words
 
     def in_a_new_thread() -> None:  # so that no memory of another test is reused
-        sizes.append(
-            largest(lambda: vocabulary_losses(student, teacher, labels, chunk=chunk, dtype=dtype).total)
-        )
+        sizes.append(largest(lambda: vocabulary_losses(student, teacher, labels, chunk=chunk, dtype=dtype).total))
 
     sizes: list[int] = []
     thread = threading.Thread(target=in_a_new_thread)

@@ -44,7 +44,7 @@ def make_batch() -> dict[str, torch.Tensor]:
 
 
 def by_hand(model: BertForMaskedLM, layer: int, batch: dict[str, torch.Tensor], swap: Swap | None):
-    """Logits and last hidden states of the base run, or of a counterfactual run, from the input and with plain hooks."""
+    """Logits and last hidden states of the base run, or of a counterfactual run, with plain hooks."""
     block = model.bert.encoder.layer[layer]
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     handle, kept = None, {}
@@ -152,9 +152,7 @@ def test_a_term_without_weight_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     Objective(*sides, ObjectiveWeights.standard(), "masked_lm")(batch)  # the first run also measures the heads
     calls = {"teacher": 0, "student": 0}
     for name, model in (("teacher", teacher), ("student", student)):
-        model.bert.encoder.layer[-1].register_forward_hook(
-            lambda *_, name=name: calls.update({name: calls[name] + 1})
-        )
+        model.bert.encoder.layer[-1].register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
     Objective(*sides, ObjectiveWeights(task=1.0), "masked_lm")(batch)
     assert calls == {"teacher": 0, "student": 1}
     Objective(*sides, ObjectiveWeights.standard(), "masked_lm")(batch, Interchanged("middle", swap))

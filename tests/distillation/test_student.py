@@ -32,9 +32,7 @@ def weights_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(value, second[name]) for name, value in first.items()
-    )
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
 @pytest.mark.parametrize(
@@ -92,8 +90,7 @@ def test_changing_the_student_leaves_the_teacher_and_tied_weights_stay_tied(fami
     heads = [model.get_output_embeddings() for model in (teacher, student)]
     if heads[0] is not None:
         tied = [
-            head.weight is m.get_input_embeddings().weight
-            for head, m in zip(heads, (teacher, student), strict=True)
+            head.weight is m.get_input_embeddings().weight for head, m in zip(heads, (teacher, student), strict=True)
         ]
         assert tied[0] == tied[1]
     with torch.no_grad():
@@ -190,9 +187,7 @@ def test_an_unknown_entry_names_the_nearest() -> None:
         student_from_config(make_model("gpt2"), {"zzzzzz": 2})
 
 
-@pytest.mark.parametrize(
-    "overrides", [{"hidden_size": 30}, {"hidden_size": "wide"}, {"num_attention_heads": 0}]
-)
+@pytest.mark.parametrize("overrides", [{"hidden_size": 30}, {"hidden_size": "wide"}, {"num_attention_heads": 0}])
 def test_entries_that_make_no_model_are_refused_in_one_line(overrides: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="student configuration") as caught:
         student_from_config(make_model("bert"), overrides)

@@ -104,9 +104,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
     whole.train()
     resumed = trainer(tmp_path / "whole", save_strategy="no")
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-    for (name, one), other in zip(
-        whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
-    ):
+    for (name, one), other in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(one, other), name
 
 

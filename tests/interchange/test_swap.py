@@ -73,9 +73,7 @@ shapes = st.tuples(st.integers(2, 5), st.integers(5, 14), st.integers(5, 14), st
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.kind)
 @fewer
 @given(shape=shapes)
-def test_only_eligible_positions_and_each_source_position_once(
-    policy: Positions, shape: tuple[int, ...]
-) -> None:
+def test_only_eligible_positions_and_each_source_position_once(policy: Positions, shape: tuple[int, ...]) -> None:
     rows, base_length, source_length, seed = shape
     base, source = scattered(rows, base_length, seed), scattered(rows, source_length, seed + 1)
     try:

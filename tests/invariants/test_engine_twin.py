@@ -38,9 +38,7 @@ def test_without_prefix_sharing_gradients_too_agree_bit_for_bit(family: str, kin
     """With a source run of its own, the engine does the very operations of the twin."""
     ours, our_gradients, plain, plain_gradients = both(family, kind, other_source=True, share_prefix=False)
     assert difference(ours, plain) == 0
-    different = [
-        name for name, gradient in our_gradients.items() if not torch.equal(gradient, plain_gradients[name])
-    ]
+    different = [name for name, gradient in our_gradients.items() if not torch.equal(gradient, plain_gradients[name])]
     assert different == []
 
 
@@ -62,14 +60,10 @@ def test_logits_at_some_tokens_only(family: str) -> None:
     ours = engine(interchange, "variable", inputs, swap, tokens=tokens)
     plain = twin(model, FAMILIES[family], sites, inputs, swap)
     rows = tokens.flatten()
-    expected = Answers(
-        plain.base[rows], plain.counterfactual[rows], plain.base_hidden, plain.counterfactual_hidden
-    )
+    expected = Answers(plain.base[rows], plain.counterfactual[rows], plain.base_hidden, plain.counterfactual_hidden)
     assert len(ours.base) == tokens.sum() < rows.numel()
     assert difference(ours, expected) < 1e-14
-    assert gradient_difference(gradients(model, ours), gradients(model, expected)) <= SINGLE_INSIDE.get(
-        family, 1e-13
-    )
+    assert gradient_difference(gradients(model, ours), gradients(model, expected)) <= SINGLE_INSIDE.get(family, 1e-13)
 
 
 def test_runs_hold_features_instead_of_logits_where_the_head_is_linear() -> None:
@@ -124,9 +118,7 @@ def test_sequence_classification(build: Any, kind: str) -> None:
 def test_bfloat16_autocast(family: str, kind: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         ours, our_gradients, plain, plain_gradients = both(family, kind)
-        exact, exact_gradients, repeated, repeated_gradients = both(
-            family, kind, other_source=True, share_prefix=False
-        )
+        exact, exact_gradients, repeated, repeated_gradients = both(family, kind, other_source=True, share_prefix=False)
     assert difference(ours, plain) == difference(exact, repeated) == 0
     assert all(torch.equal(gradient, repeated_gradients[name]) for name, gradient in exact_gradients.items())
     error = sum(float((our_gradients[name] - plain_gradients[name]).square().sum()) for name in our_gradients)
@@ -134,9 +126,7 @@ def test_bfloat16_autocast(family: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-@pytest.mark.parametrize(
-    "kind", ["block output", "block input", "several layers", "two ranges", "read elsewhere"]
-)
+@pytest.mark.parametrize("kind", ["block output", "block input", "several layers", "two ranges", "read elsewhere"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradient_checkpointing_at_block_boundaries(family: str, kind: str, reentrant: bool) -> None:
     model = make_model(family, torch.float64)
@@ -200,9 +190,7 @@ def test_the_shared_prefix_shares_its_dropout_masks(share_prefix: bool, same: bo
     model = with_large_weights(tf.BertForMaskedLM(tf.BertConfig(**{**BERT_LIKE, "hidden_dropout_prob": 0.5})))
     inputs, eligible = make_batch("bert")
     sites = resolved(model, sites_of("last block output", "bert"))
-    ours = engine(
-        InterchangeModel(model, sites, share_prefix=share_prefix), "variable", inputs, own(eligible)
-    )
+    ours = engine(InterchangeModel(model, sites, share_prefix=share_prefix), "variable", inputs, own(eligible))
     assert torch.equal(ours.base, ours.counterfactual) is same
 
 

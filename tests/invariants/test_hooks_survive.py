@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -155,9 +155,7 @@ def test_captured_outputs_stay_whole(family: str) -> None:
     after = model(**inputs, **wanted)
     assert len(before.hidden_states) == len(after.hidden_states) == 4
     assert len(before.attentions) == len(after.attentions) == 3
-    for one, two in zip(
-        before.hidden_states + before.attentions, after.hidden_states + after.attentions, strict=True
-    ):
+    for one, two in zip(before.hidden_states + before.attentions, after.hidden_states + after.attentions, strict=True):
         assert torch.equal(one, two)
 
 
@@ -177,11 +175,9 @@ def test_two_threads_on_one_model() -> None:
                 if not torch.equal(engine(engines[kind], kind, inputs, swap).counterfactual, expected[kind]):
                     wrong.append(kind)
 
-    threads = [threading.Thread(target=work, args=(kind,)) for kind in kinds]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(work, kind) for kind in kinds]:
+            done.result()
     assert wrong == []
 
 

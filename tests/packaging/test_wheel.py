@@ -106,7 +106,5 @@ def test_the_installed_wheel_imports_and_runs(wheel: Path, tmp_path: Path) -> No
         "        assert target in pathlib.Path(found.__file__).resolve().parents, found.__file__\n"
         "print('iit_toolkit.analysis' in sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(target)], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["True"]), done.stderr

@@ -118,9 +118,7 @@ def test_an_override_that_cannot_be_applied_is_named(path: Path, override: str) 
 
 def test_all_mistakes_are_told_at_once_wrong_keys_first(path: Path) -> None:
     path.write_text("teacher: t\nnmae: x\ndata: {source: python_docs}\n")
-    with pytest.raises(
-        UserError, match='nmae: unknown key, did you mean "name".*name: this key is missing.*arms: '
-    ):
+    with pytest.raises(UserError, match='nmae: unknown key, did you mean "name".*name: this key is missing.*arms: '):
         load_config(path)
 
 
@@ -151,9 +149,7 @@ def test_a_file_that_is_no_text_is_a_user_error(path: Path) -> None:
         load_config(path)
 
 
-def test_a_wrong_name_gets_the_nearest_bundled_one(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_name_gets_the_nearest_bundled_one(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "assets").mkdir()
     (tmp_path / "assets" / "quickstart.yaml").write_text(MINIMAL)
     monkeypatch.setattr(module, "ASSETS", tmp_path / "assets")

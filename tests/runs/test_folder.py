@@ -42,9 +42,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_rest(
     assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [("results.json", "old")]
 
 
-def test_an_interrupt_leaves_the_old_file_and_no_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_leaves_the_old_file_and_no_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 

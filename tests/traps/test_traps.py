@@ -41,9 +41,7 @@ def view(model: Any, component: str, kind: type = pv.IntervenableModel, interven
 def as_swap(length: int) -> Swap:
     """The swap that the lists of positions above mean."""
     mask = torch.zeros(4, length, dtype=torch.bool).scatter(1, BASE_POSITIONS, True)
-    return Swap(
-        SOURCE, mask, torch.zeros(4, length, dtype=torch.long).scatter(1, BASE_POSITIONS, SOURCE_POSITIONS)
-    )
+    return Swap(SOURCE, mask, torch.zeros(4, length, dtype=torch.long).scatter(1, BASE_POSITIONS, SOURCE_POSITIONS))
 
 
 def lists(base: Tensor = BASE_POSITIONS, source: Tensor = SOURCE_POSITIONS) -> dict[str, Any]:
@@ -59,9 +57,7 @@ def setting(family: str = "bert") -> tuple[Any, dict[str, Tensor], dict[str, Ten
 
 def by_hand(model: Any, component: str, family: str = "bert") -> Answers:
     inputs, _ = make_batch(family)
-    return twin(
-        model, FAMILIES[family], [{"component": component}], inputs, as_swap(inputs["input_ids"].shape[1])
-    )
+    return twin(model, FAMILIES[family], [{"component": component}], inputs, as_swap(inputs["input_ids"].shape[1]))
 
 
 def by_engine(model: Any, component: str, family: str = "bert") -> Answers:
@@ -156,9 +152,7 @@ def test_5_repeated_positions_give_wrong_gradients() -> None:
     ragged = as_swap(11)
     ragged.mask[0, 1] = ragged.mask[3] = False
     plain = twin(model, FAMILIES["bert"], [{"component": BLOCK}], inputs, ragged)
-    ours = engine(
-        InterchangeModel(model, resolved(model, [{"component": BLOCK}])), "variable", inputs, ragged
-    )
+    ours = engine(InterchangeModel(model, resolved(model, [{"component": BLOCK}])), "variable", inputs, ragged)
     assert torch.equal(ours.counterfactual, plain.counterfactual)
     assert gradient_difference(gradients(model, ours), gradients(model, plain)) < 1e-5
 
@@ -217,9 +211,7 @@ def test_9_the_containers_of_the_caller_are_changed(kind: type, left: tuple[int,
     model, inputs, source = setting()
     places = [BLOCK, "bert.encoder.layer[2].output"]
     made = kind(
-        pv.IntervenableConfig(
-            [{"component": place, "intervention": pv.VanillaIntervention()} for place in places]
-        ),
+        pv.IntervenableConfig([{"component": place, "intervention": pv.VanillaIntervention()} for place in places]),
         model,
     )
     representations = {key: torch.zeros(4, 11, HIDDEN) for key in made.sorted_keys}
@@ -262,9 +254,7 @@ def test_12_the_number_of_positions_multiplies_the_width() -> None:
     model = make_model("bert")
     pv.type_to_dimension_mapping.setdefault(type(model), {})[BLOCK] = (str(HIDDEN),)
     try:
-        config = pv.IntervenableConfig(
-            [{"component": BLOCK, "max_number_of_units": 3}], pv.RotatedSpaceIntervention
-        )
+        config = pv.IntervenableConfig([{"component": BLOCK, "max_number_of_units": 3}], pv.RotatedSpaceIntervention)
         rotation = next(iter(pv.IntervenableModel(config, model).interventions.values()))
     finally:
         del pv.type_to_dimension_mapping[type(model)][BLOCK]

@@ -1,0 +1,62 @@
+"""The README and the documents: the example runs, the verbs exist, the links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from iit_toolkit.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+LABELS = ("SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE")
+
+
+def example() -> str:
+    """The first Python block of the README."""
+    found = re.search(r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def test_the_example_has_at_most_ten_lines() -> None:
+    assert 0 < len([line for line in example().splitlines() if line.strip()]) <= 10
+
+
+def test_the_example_runs_offline_and_ends_with_a_verdict(tmp_path: Path) -> None:
+    script = tmp_path / "example.py"
+    script.write_text(example(), encoding="utf-8")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, script.name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    label, _, report = done.stdout.splitlines()[-1].partition(" in ")
+    assert label in LABELS
+    assert (tmp_path / report).is_file()
+    for student in ("plain", "causal", "untrained"):
+        assert re.search(rf"^{student} .*'value': [01]\.\d", done.stdout, re.MULTILINE), done.stdout
+
+
+def test_every_verb_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"\biit-toolkit ([a-z]\w*)", README.read_text(encoding="utf-8")))
+    commands = CliRunner().invoke(app, ["--help"]).output.partition("Commands:")[2]
+    verbs = set(re.findall(r"^  ([a-z]\w*)  ", commands, re.MULTILINE))
+    assert verbs and named <= verbs, named - verbs
+    assert verbs <= named, f"the README shows no example of {verbs - named}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_relative_links_lead_to_files(document: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    targets = [target.partition("#")[0] for target in LINK.findall(text) if "://" not in target]
+    missing = [target for target in targets if target and not (document.parent / target).exists()]
+    assert not missing
