@@ -1,4 +1,4 @@
-"""The README and the documents: the example runs, the verbs exist, the links lead somewhere."""
+"""The README and the documents: the example runs, verbs and settings exist, links lead somewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from iit_toolkit.alignment import Alignment
 from iit_toolkit.cli import app
+from iit_toolkit.runs.config import load_config
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -60,3 +62,17 @@ def test_relative_links_lead_to_files(document: Path) -> None:
     targets = [target.partition("#")[0] for target in LINK.findall(text) if "://" not in target]
     missing = [target for target in targets if target and not (document.parent / target).exists()]
     assert not missing
+
+
+def test_the_guides_files_are_valid(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    files = [block for block in blocks if block.startswith("name: ")]
+    assert len(files) >= 4
+    path = tmp_path / "file.yaml"
+    for block in files:
+        path.write_text(block, encoding="utf-8")
+        if "variables:" in block:
+            Alignment.from_yaml(path)
+        else:
+            load_config(path)

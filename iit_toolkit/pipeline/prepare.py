@@ -66,13 +66,20 @@ class Prepared:
         """The teacher in float32, eval mode and without gradients."""
         name = self.config.teacher
         try:
-            model: PreTrainedModel = _CLASSES[self.config.task].from_pretrained(self.teacher_path, dtype=torch.float32)
+            model, report = _CLASSES[self.config.task].from_pretrained(
+                self.teacher_path, dtype=torch.float32, output_loading_info=True
+            )
         except SafetensorError as error:
             raise UserError(
                 f"teacher {name}: its weights are unreadable or truncated ({_one_line(error)}); fetch them again"
             ) from None
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"teacher {name}: cannot be loaded ({_one_line(error)}); {_MODEL_REMEDY}") from None
+        if report["missing_keys"]:  # transformers made them up
+            raise UserError(
+                f"teacher {name}: lacks weights for task {self.config.task}, e.g. {min(report['missing_keys'])}; "
+                "give a model that was trained for it"
+            )
         return model.requires_grad_(False).eval()
 
     @cached_property
@@ -128,7 +135,14 @@ class Prepared:
             texts = join_wikitext(texts, self.tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
         limit = getattr(self.teacher.config, "max_position_embeddings", None)
         if self.config.task == "sequence_classification":
-            return tokenize_labelled(texts, self.tokenizer, data.max_length, position_limit=limit)
+            rows = tokenize_labelled(texts, self.tokenizer, data.max_length, position_limit=limit)
+            labels = self.teacher.config.num_labels
+            if max(rows["label"]) >= labels:
+                raise UserError(
+                    f"data.label_column {data.label_column}: split {split} has the label {max(rows['label'])}, but "
+                    f"the teacher only knows 0 to {labels - 1}; give the data that it was trained for"
+                )
+            return rows
         return tokenize_corpus(
             texts,
             self.tokenizer,

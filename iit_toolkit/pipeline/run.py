@@ -246,7 +246,7 @@ def _results(
     config, outcomes = prepared.config, verification.outcomes
     settings = config.verification
     bootstrap = {"resamples": settings.resamples, "seed": config.seed}
-    judged = settings.treatment or _first_causal(config) or next(iter(students))
+    judged = next(name for name in (settings.treatment, _first_causal(config), *students) if name in students)
     baseline = settings.baseline or next((name for name, arm in config.arms.items() if arm.alignment is None), None)
     compared = judged in arms and baseline in arms and baseline != judged
     data: dict[str, Dataset] = {config.data.eval_split: prepared.eval_rows}

@@ -132,6 +132,10 @@ WRONG = {
     ),
     "no such teacher": (["teacher=./nowhere"], ["teacher ./nowhere", "give a folder written by save_pretrained"]),
     "no such student": (["student={checkpoint: ./nowhere}"], ["student checkpoint ./nowhere", "give a folder"]),
+    "teacher without a head": (
+        ["task=sequence_classification", "data.label_column=text"],
+        ["teacher embedded", "lacks weights for task sequence_classification", "trained for it"],
+    ),
     "too few pairs": (["verification.pairs=1"], ["verification.pairs", "2 or more"]),
 }
 

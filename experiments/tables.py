@@ -1,0 +1,116 @@
+"""Writes the result tables of README.md and experiments/*/README.md from the committed result files.
+
+    python experiments/tables.py            writes the tables anew
+    python experiments/tables.py --check    fails if a table is not what its result file gives
+
+A table stands between `<!-- results:NAME -->` and `<!-- /results -->`; its file is `experiments/NAME/results.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+_TABLE = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
+
+
+def tables(name: str) -> str:
+    """Return one experiment's tables in Markdown: what was trained, how it answers, how it computes."""
+    results = json.loads((ROOT / "experiments" / name / "results.json").read_text(encoding="utf-8"))
+    return "\n\n".join([_answers(results), _computes(results), _scale(results)])
+
+
+def _answers(results: dict[str, Any]) -> str:
+    sets = list(results["evaluation"])
+    rows: list[list[str]] = []
+    for student, measured in results["summary"]["students"].items():
+        arm = results["arms"].get(student)
+        perplexities = [_interval(results["evaluation"][name]["perplexity"][student], 2) for name in sets]
+        behaviour = measured["behaviour"]
+        trained = ["-", "-"] if arm is None else [f"{arm['steps']:,}", f"{arm['cpu_seconds']:,.0f} s"]
+        rows.append(
+            [student, *trained, *perplexities, _interval(behaviour["kl"]), _interval(behaviour["top1_agreement"])]
+        )
+    if sets:
+        teacher = [_interval(results["evaluation"][name]["perplexity"]["teacher"], 2) for name in sets]
+        rows.append(["teacher", "-", "-", *teacher, "0", "1"])
+    heads = [f"perplexity, {name}" for name in sets]
+    return _markdown(["student", "steps", "CPU time", *heads, "KL to teacher (nats)", "top-1 agreement"], rows)
+
+
+def _computes(results: dict[str, Any]) -> str:
+    rows: list[list[str]] = []
+    for student, measured in results["summary"]["students"].items():
+        for variable, found in measured["variables"].items():
+            effective = found["effective_iia"]["outside"]
+            rows.append(
+                [
+                    student,
+                    variable,
+                    _interval(effective),
+                    _interval(found["effective_floor"]["outside"]),
+                    _interval(found["margin"]),
+                    _interval(found["effective_iia"]["inside"]),
+                    _interval(found["iia"]["all"]),
+                    f"{effective['cases']:,} ({effective['clusters']:,})",
+                ]
+            )
+    return _markdown(
+        [
+            "student",
+            "variable",
+            "effective IIA, outside",
+            "its no-intervention floor",
+            "above floor (paired)",
+            "effective IIA, inside",
+            "IIA, all",
+            "changed cases outside (base examples)",
+        ],
+        rows,
+    )
+
+
+def _scale(results: dict[str, Any]) -> str:
+    arms = "; ".join(f"{name}: {arm['tokens']:,} tokens" for name, arm in results["arms"].items())
+    hardware = results["provenance"]["hardware"]
+    verdict, comparison = results["verdict"], results["comparison"]
+    devices = ", ".join(hardware["cuda"]) or f"{hardware['cpu']}, {hardware['cores']} cores"
+    return (
+        f"Verdict on {verdict['student']}: **{verdict['label']}**. {comparison['sentence']}\n\n"
+        f"One seed ({results['seed']}); {arms}; brackets are 95 % intervals over base examples; {devices}."
+    )
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _interval(estimate: dict[str, Any], digits: int = 3) -> str:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "n/a"
+    return f"{value:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or with `--check` compare, every table; return the exit code."""
+    stale: list[str] = []
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))):
+        text = path.read_text(encoding="utf-8")
+        fresh = _TABLE.sub(lambda match: f"{match[1]}{tables(match[2])}\n{match[3]}", text)
+        if fresh != text and "--check" in arguments:
+            stale.append(str(path.relative_to(ROOT)))
+        elif fresh != text:
+            path.write_text(fresh, encoding="utf-8")
+    if stale:
+        print(f"stale tables in {', '.join(stale)}: run python experiments/tables.py")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,295 @@
+"""Whole runs, from the command line to the files of the run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+
+from iit_toolkit import pipeline
+from iit_toolkit.alignment import Alignment, preset
+from iit_toolkit.analysis.metrics import Summary
+from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.analysis.verdict import Verdict
+from iit_toolkit.cli import main
+from iit_toolkit.runs.config import ASSETS, load_config
+from iit_toolkit.runs.folder import RunFolder
+from iit_toolkit.runs.schema import RunConfig
+
+TINY = [
+    "training.max_steps=2",
+    "training.per_device_train_batch_size=4",
+    "data.max_length=32",
+    "verification.pairs=16",
+    "verification.resamples=200",
+]
+FILES = {"config.yaml", "alignment.yaml", "results.json", "outcomes.parquet", "report.html", "report.md"}
+VOCABULARY = 5000
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 32,
+}
+
+
+def call(*arguments: str) -> str:
+    """Run the command line in this process, and return what it prints to standard output."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 0
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a tiny quickstart, and what was printed."""
+    folder = tmp_path_factory.mktemp("runs") / "quickstart"
+    return folder, call("run", "quickstart", *TINY, "-o", str(folder))
+
+
+@pytest.fixture(scope="module")
+def folder(finished: tuple[Path, str]) -> Path:
+    return finished[0]
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> dict[str, Any]:
+    return RunFolder.open(folder).read_results()
+
+
+@pytest.fixture(scope="module")
+def on_text(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Arguments that run the quickstart on a short text file, which loads faster."""
+    text = tmp_path_factory.mktemp("text") / "text.txt"
+    line = "the module returns the first value of the list and raises an error if the file is closed\n"
+    text.write_text(line * 12)
+    files = f"{{train: '{text}', validation: '{text}'}}"
+    data = f"data={{path: text, data_files: {files}, max_length: 24, packing: false}}"
+    return ["quickstart", data, *(override for override in TINY if "max_length" not in override)]
+
+
+def test_standard_output_holds_the_folder_and_nothing_else(finished: tuple[Path, str]) -> None:
+    folder, printed = finished
+    assert printed == f"{folder}\n"
+
+
+def test_every_file_is_there_and_no_other(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == FILES | {"plain", "causal", "figures"}
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert {path.rpartition(".")[2] for path in figures} == {"png", "svg"} and len(figures) >= 4
+
+
+def test_files_can_be_read_by_whom_the_umask_lets_read(folder: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        expected = (0o777 if path.is_dir() else 0o666) & ~mask
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
+
+
+def test_the_config_and_the_alignment_read_back(folder: Path) -> None:
+    assert load_config(folder / "config.yaml") == load_config("quickstart", TINY)
+    assert Alignment.from_yaml(folder / "alignment.yaml") == preset("diito/middle", 6, 3)
+
+
+def test_results_say_where_every_number_comes_from(results: dict[str, Any]) -> None:
+    assert results["schema"] == "iit_toolkit/results/1"
+    assert (results["name"], results["seed"], results["task"]) == ("quickstart", 42, "masked_lm")
+    assert {"git_commit", "versions", "hardware", "platform"} <= set(results["provenance"])
+    assert set(results["data"]) == {"train", "validation"}
+    for split in results["data"].values():
+        assert split["tokens"] > split["examples"] > 0 and split["fingerprint"]
+    assert results["teacher"]["name"] == "embedded" and results["teacher"]["parameters"] > 0
+    assert set(results["arms"]) == {"plain", "causal"}
+    assert results["arms"]["plain"]["alignment"] is None
+    assert results["arms"]["causal"]["alignment"] == "diito-middle"
+    assert results["arms"]["causal"]["objective"] == dict.fromkeys(("task", "ce", "cos", "causal_ce"), 0.25)
+    for arm in results["arms"].values():
+        assert arm["steps"] == 2 and arm["tokens"] > 0 and arm["seconds"] > 0
+    assert set(Summary.from_dict(results["summary"]).students) == {"plain", "causal", "untrained"}
+    assert Verdict.from_dict(results["verdict"]).student == "causal"
+    assert results["controls"]["self_swap"]["cases"] > 0
+    assert results["controls"]["self_swap"]["changed"] == 0
+    assert (results["comparison"]["treatment"], results["comparison"]["baseline"]) == ("causal", "plain")
+
+
+def test_outcomes_hold_the_same_cases_for_every_student(folder: Path) -> None:
+    outcomes = read_outcomes(folder / "outcomes.parquet")
+    cases = {
+        student: set(rows[["variable", "base", "source", "position"]].itertuples(index=False, name=None))
+        for student, rows in outcomes.groupby("student")
+    }
+    assert set(cases) == {"plain", "causal", "untrained"}
+    assert cases["plain"] == cases["causal"] == cases["untrained"]
+    assert outcomes["base"].nunique() == 16
+
+
+def test_students_are_plain_models_with_a_card(folder: Path) -> None:
+    students = {}
+    for arm in ("plain", "causal"):
+        student = AutoModelForMaskedLM.from_pretrained(folder / arm)
+        assert type(student).__name__ == "BertForMaskedLM" and student.config.num_hidden_layers == 3
+        tokenizer = AutoTokenizer.from_pretrained(folder / arm)
+        assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(ASSETS / "teacher").get_vocab()
+        card = (folder / arm / "README.md").read_text()
+        assert card.startswith("---\n") and f"# quickstart: {arm}" in card
+        students[arm] = student
+    first, second = (dict(student.named_parameters()) for student in students.values())
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_report_is_made_again_from_the_folder_without_models(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("plain", "causal", "report.*", "figures"))
+    assert call("report", str(copy)) == f"{copy / 'report.html'}\n"
+    for name in ("report.md", "report.html"):
+        assert (copy / name).read_text() == (folder / name).read_text()
+    assert {path.name for path in (copy / "figures").iterdir()} == {
+        path.name for path in (folder / "figures").iterdir()
+    }
+
+
+def test_the_same_seed_gives_the_same_numbers_in_another_process(results: dict[str, Any], tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    command = [sys.executable, "-m", "iit_toolkit", "run", "quickstart", *TINY, "--json", "-o", str(again)]
+    threads = {"OMP_NUM_THREADS": "1"}  # as here: sums over threads end in other digits
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"folder": str(again)}
+    other = RunFolder.open(again).read_results()
+    for part in ("data", "summary", "verdict", "comparison", "controls"):
+        assert other[part] == results[part]
+    for arm, details in results["arms"].items():
+        assert [line["loss"] for line in details["history"]] == [line["loss"] for line in other["arms"][arm]["history"]]
+
+
+def test_train_then_verify(on_text: list[str], tmp_path: Path) -> None:
+    trained, verified = tmp_path / "trained", tmp_path / "verified"
+    printed = call("train", *on_text, "--arm", "causal", "--json", "-o", str(trained))
+    assert json.loads(printed) == {"folder": str(trained)}
+    assert {path.name for path in trained.iterdir()} == {"config.yaml", "alignment.yaml", "causal"}
+    student = ["--student", str(trained / "causal"), "--alignment", "diito/middle"]
+    assert call("verify", *on_text, *student, "-o", str(verified)) == f"{verified}\n"
+    assert {path.name for path in verified.iterdir()} == FILES | {"figures"}
+    results = RunFolder.open(verified).read_results()
+    assert set(Summary.from_dict(results["summary"]).students) == {"student", "untrained"}
+    assert results["verdict"]["student"] == "student" and results["comparison"] is None
+
+
+def test_validate_finds_nothing_wrong(on_text: list[str]) -> None:
+    lines = call("validate", *on_text).splitlines()
+    assert lines and all(line.startswith("ok    ") for line in lines)
+    for check in ("data", "teacher is frozen", "student: sites fire once", "gradient through the source run"):
+        assert any(check in line for line in lines)
+    checks = json.loads(call("validate", *on_text, "--json"))
+    assert [f"ok    {check['name']}: {check['detail']}" for check in checks] == lines
+
+
+def test_explain_names_sites_and_losses(on_text: list[str]) -> None:
+    text = call("explain", *on_text)
+    assert "bert.encoder.layer[1].output (whole vector)" in text  # the student's middle block
+    assert "bert.encoder.layer[3].output (whole vector)" in text  # and the teacher's
+    assert "0.25 causal_ce" in text and "computes 1 of 3 blocks again" in text
+
+
+def test_checkpoints_stay_where_they_are_asked_for(on_text: list[str], tmp_path: Path) -> None:
+    saving = ["training.save_strategy=steps", "training.save_steps=1"]
+    call("train", *on_text, *saving, "--arm", "plain", "-o", str(tmp_path / "out"))
+    found = (tmp_path / "out" / "checkpoints" / "plain").iterdir()
+    assert {path.name for path in found} == {"checkpoint-1", "checkpoint-2"}
+
+
+def save(model: PreTrainedModel, target: Path) -> str:
+    """Save a teacher with the embedded teacher's tokenizer."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, 0, 0.3)
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(ASSETS / "teacher", model_max_length=32).save_pretrained(target)
+    return str(target)
+
+
+def config(task: str, teacher: str, data: dict[str, Any]) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "name": task,
+            "task": task,
+            "teacher": teacher,
+            "data": {"max_length": 24, "packing": False, **data},
+            "arms": {"plain": {}, "causal": {"alignment": "diito/middle"}},
+            "training": {"max_steps": 5, "per_device_train_batch_size": 4},
+            "verification": {"pairs": 8, "batch_size": 4, "resamples": 100},
+            "evaluation": {"again": {"max_length": 24, "packing": False, **data}},
+        }
+    )
+
+
+def sentences(count: int) -> list[str]:
+    words = ["module", "file", "value", "list", "error", "string", "class", "function", "method", "object"]
+    chosen = torch.randint(len(words), (count, 14), generator=torch.Generator().manual_seed(0))
+    return [" ".join(words[index] for index in row) for row in chosen.tolist()]
+
+
+def test_a_causal_language_model(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = save(LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=1)), tmp_path / "teacher")
+    (tmp_path / "text.txt").write_text("\n".join(sentences(13)))
+    files = {"train": str(tmp_path / "text.txt"), "validation": str(tmp_path / "text.txt")}
+    out = pipeline.run(config("causal_lm", teacher, {"path": "text", "data_files": files}), tmp_path / "out")
+    assert AutoModelForCausalLM.from_pretrained(out / "causal").config.num_hidden_layers == 2
+    outcomes = read_outcomes(out / "outcomes.parquet")
+    assert set(outcomes["student"]) == {"plain", "causal", "untrained"}
+    assert (outcomes["position"] >= 0).all() and set(outcomes["inside"]) == {True, False}
+    assert (outcomes["teacher_base"] != outcomes["teacher_cf"]).any()
+    results = RunFolder.open(out).read_results()
+    assert results["controls"]["self_swap"]["changed"] == 0
+    assert set(results["evaluation"]["again"]["perplexity"]) == {"teacher", "plain", "causal", "untrained"}
+
+
+def test_sequence_classification_with_a_row_left_over_for_the_last_batch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    teacher = save(BertForSequenceClassification(BertConfig(**SIZES, num_labels=3)), tmp_path / "teacher")
+    rows = "".join(f"{text},{index % 3}\n" for index, text in enumerate(sentences(13)))
+    (tmp_path / "rows.csv").write_text("sentence,kind\n" + rows)
+    files = {"train": str(tmp_path / "rows.csv"), "validation": str(tmp_path / "rows.csv")}
+    data = {"path": "csv", "data_files": files, "text_column": "sentence", "label_column": "kind"}
+    out = pipeline.run(config("sequence_classification", teacher, data), tmp_path / "out")
+    student = AutoModelForSequenceClassification.from_pretrained(out / "causal")
+    assert (student.config.num_hidden_layers, student.config.num_labels) == (2, 3)
+    outcomes = read_outcomes(out / "outcomes.parquet")
+    assert set(outcomes["position"]) == {-1} and set(outcomes["gold"]) <= {0, 1, 2}
+    assert len(outcomes) == 3 * 8  # students x pairs
+    assert (out / "report.html").is_file()
