@@ -41,9 +41,7 @@ def trim_tokenizer(source: Path, target: Path, texts: list[list[str]], size: int
     old = content["model"]["vocab"]
     weight: Counter[int] = Counter()
     for group in texts:  # every group of texts counts alike, whatever its size
-        counts = Counter(
-            token for ids in AutoTokenizer.from_pretrained(source)(group)["input_ids"] for token in ids
-        )
+        counts = Counter(token for ids in AutoTokenizer.from_pretrained(source)(group)["input_ids"] for token in ids)
         weight.update({token: count / counts.total() for token, count in counts.items()})
     letters = [chr(code) for code in range(33, 127)]
     pieces = [piece for char in letters for piece in (char, f"##{char}") if piece in old]
@@ -273,9 +271,7 @@ def main() -> None:
         required=True,
         help="folder with {train,validation}.parquet, column text",
     )
-    parser.add_argument(
-        "--big-teacher", type=Path, required=True, help="folder of a BERT masked LM with 6 blocks"
-    )
+    parser.add_argument("--big-teacher", type=Path, required=True, help="folder of a BERT masked LM with 6 blocks")
     parser.add_argument("--output", type=Path, required=True, help="folder of the new model")
     parser.add_argument("--results", type=Path, required=True, help="file of the figures")
     parser.add_argument("--vocabulary", type=int, default=5000)

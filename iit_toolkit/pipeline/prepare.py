@@ -119,6 +119,7 @@ class Prepared:
 
     def rows(self, data: DataConfig, split: str, max_tokens: int | None) -> Dataset:
         """Load one split of a data set and cut it into rows of token ids."""
+        tokenizer = self.tokenizer  # a teacher that cannot be used is told before any data is loaded
         if data.source == "python_docs":
             texts = load_python_docs(split)
         else:
@@ -132,10 +133,10 @@ class Prepared:
                 label_column=data.label_column,
             )
         if data.detokenize == "wikitext":
-            texts = join_wikitext(texts, self.tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
+            texts = join_wikitext(texts, tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
         limit = getattr(self.teacher.config, "max_position_embeddings", None)
         if self.config.task == "sequence_classification":
-            rows = tokenize_labelled(texts, self.tokenizer, data.max_length, position_limit=limit)
+            rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit)
             labels = self.teacher.config.num_labels
             if max(rows["label"]) >= labels:
                 raise UserError(
@@ -145,7 +146,7 @@ class Prepared:
             return rows
         return tokenize_corpus(
             texts,
-            self.tokenizer,
+            tokenizer,
             data.max_length,
             packing=data.packing,
             causal=self.config.task == "causal_lm",
