@@ -1,1 +1,4 @@
-"""From stored outcomes to numbers, verdict, plots and report. Nothing here runs a model or imports torch."""
+"""From live models to outcomes (`verify`, `perplexity`), and from stored outcomes to numbers, verdict and report.
+
+Only the first part runs models and imports torch: a report can be written anew anywhere.
+"""

@@ -171,19 +171,7 @@ def _controls(results: dict[str, Any], verdict: Verdict) -> list[ControlRow]:
     rows: list[ControlRow] = []
     swap = (results.get("controls") or {}).get("self_swap")
     if swap:
-        exact = swap["changed"] == 0
-        rows.append(
-            ControlRow(
-                name="self-swap",
-                variable="",
-                result=f"{swap['changed']:,} of {count(swap['cases'], 'case')} changed, "
-                f"largest difference {swap['max_difference']:.2g}",
-                passed=exact,
-                meaning="Activations swapped for themselves change no answer: what is measured is the swap."
-                if exact
-                else "Swapping activations for themselves changes answers: the interventions are not exact.",
-            )
-        )
+        rows.append(_self_swap(swap))
     for variable, judged in verdict.variables.items():
         for control in judged.controls:
             kind = control.name if control.name == FLOOR else f"{control.name} student"
@@ -192,6 +180,23 @@ def _controls(results: dict[str, Any], verdict: Verdict) -> list[ControlRow]:
                 result += f"; {verdict.student} less that: {interval(control.difference, signed=True)}"
             rows.append(ControlRow(kind, variable, result, control.passed, control.meaning))
     return rows
+
+
+def _self_swap(swap: dict[str, Any]) -> ControlRow:
+    if not swap["cases"]:
+        meaning = "Every variable reads elsewhere than it writes, so swapping with itself is meant to change answers."
+        return ControlRow("self-swap", "", "not applicable", None, meaning)
+    exact = swap["changed"] == 0
+    return ControlRow(
+        name="self-swap",
+        variable="",
+        result=f"{swap['changed']:,} of {count(swap['cases'], 'case')} changed, "
+        f"largest difference {swap['max_difference']:.2g}",
+        passed=exact,
+        meaning="Activations swapped for themselves change no answer: what is measured is the swap."
+        if exact
+        else "Swapping activations for themselves changes answers: the interventions are not exact.",
+    )
 
 
 def _warnings(results: dict[str, Any], verdict: Verdict) -> list[str]:

@@ -1,6 +1,6 @@
 """The command line: one small file per verb.
 
-Exit codes: 0 fine, 1 a check or verdict failed, 2 wrong usage or input, 130 interrupted. Results go to
+Exit codes: 0 fine, 1 a check of `validate` failed, 2 wrong usage or input, 130 interrupted. Results go to
 standard output; progress and errors go to standard error. Everything heavy is imported inside the commands,
 so that `--help` answers at once.
 """

@@ -12,12 +12,13 @@ from iit_toolkit.cli.arguments import (
     read_config,
     stdout_for_results,
 )
+from iit_toolkit.cli.summary import print_summary
 
 
 def run(config: Config, overrides: Overrides = None, output: Output = None, as_json: Json = False) -> None:
     """Train, verify and report every arm of a config.
 
-    Prints the folder of the run.
+    Prints the verdict, a table of the students, and where the report is.
 
     Example: iit-toolkit run quickstart --output runs/first
     """
@@ -28,4 +29,7 @@ def run(config: Config, overrides: Overrides = None, output: Output = None, as_j
     folder = output_folder(output, settings)
     with stdout_for_results():
         pipeline.run(settings, folder)
-    print_folder(folder, as_json=as_json)
+    if as_json:
+        print_folder(folder, as_json=True)
+    else:
+        print_summary(folder)

@@ -8,6 +8,7 @@ from typing import Any
 
 def print_summary(folder: Path) -> None:
     """Print the verdict, a table of the students, the comparison and where the report is."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
@@ -15,23 +16,18 @@ def print_summary(folder: Path) -> None:
 
     run = RunFolder.open(folder)
     results = run.read_results()
-    heads = ["effective IIA, outside", "its floor", "above floor", "IIA, all", "KL", "perplexity"]
-    table = Table("student", "variable", *heads, title=f"{results['name']}: [95 % intervals over base examples]")
+    table = Table(box=SIMPLE_HEAD, caption="95 % intervals over base examples", caption_justify="left")
+    for head in ("student\nvariable", "effective IIA\noutside", "its floor\n", "IIA\nall cases", "perplexity\n"):
+        table.add_column(head, no_wrap=True)
     for student, measured in results["summary"]["students"].items():
-        behaviour = measured["behaviour"]
+        perplexity = _interval(measured["behaviour"]["student_perplexity"], 1)
         for variable, found in measured["variables"].items():
-            cells = [
-                found["effective_iia"]["outside"],
-                found["effective_floor"]["outside"],
-                found["margin"],
-                found["iia"]["all"],
-                behaviour["kl"],
-            ]
-            perplexity = _interval(behaviour["student_perplexity"], 1)
-            table.add_row(student, variable, *(_interval(cell, 3) for cell in cells), perplexity)
+            cells = [found["effective_iia"]["outside"], found["effective_floor"]["outside"], found["iia"]["all"]]
+            table.add_row(f"{student}\n{variable}", *(_interval(cell, 3) for cell in cells), perplexity)
     console = Console(highlight=False, markup=False)
     console.print(table)
-    console.print(f"{results['verdict']['label']}: {results['verdict']['sentence']}")
+    verdict = results["verdict"]
+    console.print(f"{verdict['label']} for {verdict['student']}. {verdict['sentence']}")
     if results["comparison"]:
         console.print(results["comparison"]["sentence"])
     console.print(f"report: {run.report_html}", soft_wrap=True)

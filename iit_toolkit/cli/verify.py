@@ -16,6 +16,7 @@ from iit_toolkit.cli.arguments import (
     read_config,
     stdout_for_results,
 )
+from iit_toolkit.cli.summary import print_summary
 
 
 def verify(
@@ -30,7 +31,7 @@ def verify(
     """Verify a finished student against its teacher.
 
     Measures how well it follows the teacher under interchange interventions. The teacher, the data and the
-    settings of the verification come from the config. Prints the folder of the run.
+    settings of the verification come from the config. Prints the verdict, a table, and where the report is.
 
     Example: iit-toolkit verify quickstart --student my-student --alignment diito/middle -o runs/mine
     """
@@ -41,4 +42,7 @@ def verify(
     folder = output_folder(output, settings)
     with stdout_for_results():
         pipeline.verify(settings, student=student, alignment=alignment, output=folder)
-    print_folder(folder, as_json=as_json)
+    if as_json:
+        print_folder(folder, as_json=True)
+    else:
+        print_summary(folder)

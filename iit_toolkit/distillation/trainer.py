@@ -58,6 +58,11 @@ class CausalDistillationTrainer(Trainer):
         args: CausalDistillationConfig,
         **rest: Any,
     ) -> None:
+        if args.n_gpu > 1:
+            raise UserError(
+                f"{args.n_gpu} GPUs in one process are not used; start one process per GPU with torchrun or accelerate "
+                "launch, or show it one with CUDA_VISIBLE_DEVICES"
+            )
         super().__init__(model=model, args=args, **rest)
         self.loss_is_scaled_for_ga = False
         self.settings = args

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -66,7 +66,7 @@ class Prepared:
         """The teacher in float32, eval mode and without gradients."""
         name = self.config.teacher
         try:
-            model, report = _CLASSES[self.config.task].from_pretrained(
+            loaded: Any = _CLASSES[self.config.task].from_pretrained(
                 self.teacher_path, dtype=torch.float32, output_loading_info=True
             )
         except SafetensorError as error:
@@ -75,6 +75,7 @@ class Prepared:
             ) from None
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"teacher {name}: cannot be loaded ({_one_line(error)}); {_MODEL_REMEDY}") from None
+        model, report = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
         if report["missing_keys"]:  # transformers made them up
             raise UserError(
                 f"teacher {name}: lacks weights for task {self.config.task}, e.g. {min(report['missing_keys'])}; "
@@ -137,7 +138,7 @@ class Prepared:
         limit = getattr(self.teacher.config, "max_position_embeddings", None)
         if self.config.task == "sequence_classification":
             rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit)
-            labels = self.teacher.config.num_labels
+            labels = cast(int, self.teacher.config.num_labels)
             if max(rows["label"]) >= labels:
                 raise UserError(
                     f"data.label_column {data.label_column}: split {split} has the label {max(rows['label'])}, but "
@@ -221,6 +222,9 @@ class Prepared:
         Raises:
             UserError: If a setting is unknown or unusable.
         """
+        for name in ("task", "temperature", "weights", "output_dir"):
+            if name in self.config.training:
+                raise UserError(f"training.{name}: this is set by the config's task, arms and output; leave it out")
         settings = {"seed": self.config.seed, "disable_tqdm": not sys.stderr.isatty(), **self.config.training}
         settings |= {
             "task": self.config.task,

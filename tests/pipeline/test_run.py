@@ -34,6 +34,7 @@ from iit_toolkit.analysis.metrics import Summary
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.cli import main
+from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.schema import RunConfig
@@ -279,14 +280,27 @@ def test_a_causal_language_model(tmp_path: Path) -> None:
     assert set(results["evaluation"]["again"]["perplexity"]) == {"teacher", "plain", "causal", "untrained"}
 
 
-def test_sequence_classification_with_a_row_left_over_for_the_last_batch(tmp_path: Path) -> None:
+@pytest.fixture
+def labelled(tmp_path: Path) -> RunConfig:
+    """A config with a teacher of three labels, and 13 rows of data."""
     torch.manual_seed(0)
     teacher = save(BertForSequenceClassification(BertConfig(**SIZES, num_labels=3)), tmp_path / "teacher")
-    rows = "".join(f"{text},{index % 3}\n" for index, text in enumerate(sentences(13)))
-    (tmp_path / "rows.csv").write_text("sentence,kind\n" + rows)
+    rows = "".join(f"{text},{index % 3},{index}\n" for index, text in enumerate(sentences(13)))
+    (tmp_path / "rows.csv").write_text("sentence,kind,number\n" + rows)
     files = {"train": str(tmp_path / "rows.csv"), "validation": str(tmp_path / "rows.csv")}
     data = {"path": "csv", "data_files": files, "text_column": "sentence", "label_column": "kind"}
-    out = pipeline.run(config("sequence_classification", teacher, data), tmp_path / "out")
+    return config("sequence_classification", teacher, data)
+
+
+def test_labels_that_the_teacher_does_not_know(labelled: RunConfig, tmp_path: Path) -> None:
+    numbers = labelled.data.model_copy(update={"label_column": "number"})
+    with pytest.raises(UserError, match="number: split train has the label 12, but the teacher only knows 0 to 2"):
+        pipeline.run(labelled.model_copy(update={"data": numbers}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_sequence_classification_with_a_row_left_over_for_the_last_batch(labelled: RunConfig, tmp_path: Path) -> None:
+    out = pipeline.run(labelled, tmp_path / "out")
     student = AutoModelForSequenceClassification.from_pretrained(out / "causal")
     assert (student.config.num_hidden_layers, student.config.num_labels) == (2, 3)
     outcomes = read_outcomes(out / "outcomes.parquet")
