@@ -293,8 +293,6 @@ def _gradients(
             found = torch.autograd.grad(loss, embedded, retain_graph=True, allow_unused=True) if embedded else ()
             gradients = cast(tuple[Tensor | None, ...], found)
             norm = sum(float(gradient[reached].norm()) for gradient in gradients if gradient is not None)
-            detail = (
-                "reaches the student's embeddings" if norm > 0 else "none arrives; unfreeze the student below the site"
-            )
+            detail = "reaches the embeddings" if norm > 0 else "none arrives; unfreeze the student below the site"
             checks.append(Check(f"student: gradient through the {run} run of {name}", norm > 0, detail))
     return checks
