@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import iit_toolkit
 from iit_toolkit.cli import app, main
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs import config as config_module
+from tests.analysis.synthetic import make_run
 
 CONFIG = """\
 name: quickstart
@@ -35,22 +37,22 @@ class Check:
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
-    """A pipeline that only notes its calls, the config `quickstart`, and an empty working directory."""
+    """A pipeline that notes its calls and writes synthetic results, the config `quickstart`, an empty directory."""
     noted: list[tuple[Any, ...]] = []
 
     def note(verb: str, answer: Any) -> Any:
         def called(config: Any, *arguments: Any, **options: Any) -> Any:
             noted.append((verb, config, *arguments, options))
-            return answer(*arguments) if callable(answer) else answer
+            return answer(*arguments, **options) if callable(answer) else answer
 
         return called
 
     pipeline = SimpleNamespace(
         validate=note("validate", [Check("data", True, "512 rows"), Check("arm causal", True, "certified")]),
         explain=note("explain", "The teacher has 6 layers."),
-        run=note("run", lambda folder: folder),
+        run=note("run", make_run),
         train=note("train", None),
-        verify=note("verify", None),
+        verify=note("verify", lambda output, **_: make_run(output)),
     )
     monkeypatch.setattr(iit_toolkit, "pipeline", pipeline, raising=False)
     report = SimpleNamespace(write_report=note("report", None))
@@ -116,7 +118,22 @@ def test_overrides_and_output_reach_the_pipeline(calls: list[Any], capsys: pytes
 def test_the_folder_is_named_after_the_config(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
     assert run("run", "quickstart", "name=second") == 0
     assert calls[0][2] == Path("runs/second")
-    assert capsys.readouterr().out == f"{Path('runs/second')}\n"
+    assert capsys.readouterr().out.endswith(f"report: {Path('runs/second/report.html')}\n")
+
+
+@pytest.mark.usefixtures("calls")
+def test_the_summary_gives_verdict_table_comparison_and_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("run", "quickstart") == 0
+    printed = capsys.readouterr().out
+    results = json.loads(Path("runs/quickstart/results.json").read_text())
+    words = " ".join(printed.split())
+    assert f"SUPPORTED for causal. {results['verdict']['sentence']}" in words
+    assert results["comparison"]["sentence"] in words
+    for student, measured in results["summary"]["students"].items():
+        effective = measured["variables"]["middle"]["effective_iia"]["outside"]
+        assert re.search(rf"{student} +{effective['value']:.3f} ", printed)
+        assert f"[{effective['low']:.3f}, {effective['high']:.3f}]" in printed
+    assert printed.splitlines()[-1] == f"report: {Path('runs/quickstart/report.html')}"
 
 
 def test_train_needs_an_arm_that_exists(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:

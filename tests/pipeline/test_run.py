@@ -102,9 +102,9 @@ def on_text(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["quickstart", data, *(override for override in TINY if "max_length" not in override)]
 
 
-def test_standard_output_holds_the_folder_and_nothing_else(finished: tuple[Path, str]) -> None:
+def test_standard_output_ends_with_where_the_report_is(finished: tuple[Path, str]) -> None:
     folder, printed = finished
-    assert printed == f"{folder}\n"
+    assert printed.splitlines()[-1] == f"report: {folder / 'report.html'}"
 
 
 def test_every_file_is_there_and_no_other(folder: Path) -> None:
@@ -203,7 +203,8 @@ def test_train_then_verify(on_text: list[str], tmp_path: Path) -> None:
     assert json.loads(printed) == {"folder": str(trained)}
     assert {path.name for path in trained.iterdir()} == {"config.yaml", "alignment.yaml", "causal"}
     student = ["--student", str(trained / "causal"), "--alignment", "diito/middle"]
-    assert call("verify", *on_text, *student, "-o", str(verified)) == f"{verified}\n"
+    printed = call("verify", *on_text, *student, "-o", str(verified))
+    assert printed.splitlines()[-1] == f"report: {verified / 'report.html'}"
     assert {path.name for path in verified.iterdir()} == FILES | {"figures"}
     results = RunFolder.open(verified).read_results()
     assert set(Summary.from_dict(results["summary"]).students) == {"student", "untrained"}
