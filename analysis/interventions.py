@@ -1,0 +1,194 @@
+"""The interventions that are measured: pairs of base and source, what is swapped, where answers are read.
+
+Whatever measures two models (`verify`, `search`, `subspace`) draws its cases here, so all mean the same by a case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from iit_toolkit.alignment.spec import Positions, Sources
+from iit_toolkit.analysis.outcomes import NO_GOLD, NO_POSITION
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
+
+Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
+Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+_CAUSAL_TOKENS = 16
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The evaluated cases of one batch.
+
+    Attributes:
+        tokens: (B, S) boolean; `None` in classification.
+        base, source, position, inside, gold: (N,) columns of the outcomes table.
+    """
+
+    tokens: Tensor | None
+    base: Tensor
+    source: Tensor
+    position: Tensor
+    inside: Tensor
+    gold: Tensor
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """One batch of pairs.
+
+    Attributes:
+        base: The base rows, as the collator made them.
+        source: The rows that sources are taken from; `None` where they are the base rows themselves.
+        swap: Which activations go where.
+        cases: Where answers are read.
+    """
+
+    base: dict[str, Tensor]
+    source: dict[str, Tensor] | None
+    swap: Swap
+    cases: Cases
+
+
+def draw_pairs(
+    rows: Sequence[Mapping[str, Any]],
+    collator: Collator,
+    positions: Positions,
+    sources: Sources,
+    *,
+    task: Task,
+    pairs: int,
+    batch_size: int,
+    seed: int,
+    what: str,
+) -> Iterator[Pairs]:
+    """Draw pairs, swaps and evaluated tokens, a batch at a time; every row is base once.
+
+    A base's source is another row of its batch (`in_batch`), or one of the next batch (`dataset`). Evaluated tokens:
+    the masked ones (masked LM), up to 16 drawn ones (causal LM), the label (classification).
+
+    Args:
+        rows: Examples with `input_ids` and `example_id`; at least two.
+        collator: Makes a batch of rows, as those of `iit_toolkit.data` do.
+        positions: Which positions are swapped.
+        sources: Where sources come from.
+        task: What is answered.
+        pairs: How many pairs; at most the number of rows is used.
+        batch_size: Rows per batch.
+        seed: Of sources, positions and evaluated tokens.
+        what: What the progress bar says is done.
+
+    Raises:
+        UserError: If there are fewer than two rows.
+    """
+    if len(rows) < 2:
+        raise UserError(f"verification needs at least 2 examples, got {len(rows)}; give more evaluation data")
+    generator = torch.Generator().manual_seed(seed)
+    spans = _spans(min(pairs, len(rows)), batch_size)
+
+    def collated(batch: int) -> dict[str, Tensor]:
+        return collator([rows[index] for index in spans[batch % len(spans)]])
+
+    for index in tqdm(range(len(spans)), what, disable=None):
+        batch = collated(index)
+        other = collated(index + 1) if sources.kind == "dataset" else None
+        swap = _draw(positions, batch, other, task, generator)
+        yield Pairs(batch, other, swap, _cases(batch, other or batch, swap, task, generator))
+
+
+class Runs:
+    """One model's base run on a batch of pairs, from which its counterfactual runs start.
+
+    Args:
+        side: The model with its sites.
+        pairs: The batch.
+        variables: The variables that will be swapped.
+    """
+
+    def __init__(self, side: InterchangeModel, pairs: Pairs, variables: Sequence[str]) -> None:
+        device = side.model.device
+        self.side = side
+        self.swap = pairs.swap.to(device)
+        self._tokens = None if pairs.cases.tokens is None else pairs.cases.tokens.to(device)
+        self._base = side.base_run(_inputs(pairs.base, device), variables, self._tokens)
+        self._source = None if pairs.source is None else side.base_run(_inputs(pairs.source, device), variables)
+
+    def base(self) -> Tensor:
+        """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in classification."""
+        return self.side.logits(self._base)
+
+    def counterfactual(self, variable: str) -> Tensor:
+        """Return the logits, as `base`, with the sources' activations at the sites of one variable."""
+        return self.side.logits(
+            self.side.counterfactual_run(self._base, variable, self.swap, source=self._source, tokens=self._tokens)
+        )
+
+    def self_swapped(self, variable: str) -> Tensor:
+        """Return the logits, as `base`, with every example's own activations put in their own places."""
+        rows, length = self.swap.mask.shape
+        device = self.swap.mask.device
+        own = Swap(
+            torch.arange(rows, device=device),
+            self.swap.mask,
+            torch.arange(length, device=device).expand(rows, length),
+        )
+        return self.side.logits(self.side.counterfactual_run(self._base, variable, own, tokens=self._tokens))
+
+
+def _spans(count: int, batch_size: int) -> list[range]:
+    """Cut `count` rows into batches; a last one of one row joins the one before, since a source needs another row."""
+    starts = list(range(0, count, batch_size))
+    if len(starts) > 1 and count - starts[-1] < 2:
+        starts.pop()
+    return [range(start, end) for start, end in zip(starts, [*starts[1:], count], strict=True)]
+
+
+def _inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: batch[name].to(device) for name in _INPUTS if name in batch}
+
+
+def _draw(
+    positions: Positions,
+    batch: Mapping[str, Tensor],
+    other: Mapping[str, Tensor] | None,
+    task: Task,
+    generator: torch.Generator,
+) -> Swap:
+    count = len(batch["input_ids"])
+    if other is None:
+        source = other_rows(count, generator)
+    else:
+        source = torch.randint(len(other["input_ids"]), (count,), generator=generator)
+    predicted = batch["labels"] != NO_GOLD if task == "masked_lm" else None
+    eligible, source_eligible = ~batch["special_tokens_mask"], ~(other or batch)["special_tokens_mask"]
+    return draw_swap(positions, source, eligible, source_eligible, generator, predicted)
+
+
+def _cases(
+    batch: Mapping[str, Tensor],
+    source: Mapping[str, Tensor],
+    swap: Swap,
+    task: Task,
+    generator: torch.Generator,
+) -> Cases:
+    base_ids, source_ids = batch["example_id"], source["example_id"][swap.source]
+    if task == "sequence_classification":
+        count = len(base_ids)
+        outside = torch.zeros(count, dtype=torch.bool)
+        return Cases(None, base_ids, source_ids, torch.full((count,), NO_POSITION), outside, batch["labels"])
+    gold = batch["labels"]
+    tokens = gold != NO_GOLD
+    if task == "causal_lm":
+        gold = torch.cat([gold[:, 1:], torch.full_like(gold[:, :1], NO_GOLD)], 1)
+        keys = torch.rand(gold.shape, generator=generator).masked_fill(gold == NO_GOLD, 2.0)
+        tokens = (keys.argsort(dim=1).argsort(dim=1) < _CAUSAL_TOKENS) & (gold != NO_GOLD)
+    row, position = tokens.nonzero(as_tuple=True)
+    return Cases(tokens, base_ids[row], source_ids[row], position, swap.mask[tokens], gold[tokens])
