@@ -122,12 +122,26 @@ def _summed(student: str, bases: Ints, order: Ints, quantities: Columns) -> dict
 
 
 def _intervention_quantities(cases: Columns) -> Columns:
-    inside = cases["inside"] & (cases["position"] != NO_POSITION)
+    quantities = counted(cases)
+    quantities["agree/all"] = cases["student_base"] == cases["teacher_base"]
+    for region, chosen in _regions(cases).items():
+        quantities[f"effect_cases/{region}"] = chosen & (cases["effect_n"] > 0)
+        for suffix in _EFFECT:
+            quantities[f"effect/{region}/{suffix}"] = np.where(chosen, cases[f"effect_{suffix}"], 0.0)
+    return quantities
+
+
+def counted(cases: Columns) -> Columns:
+    """Say of every case what it counts as, by the definitions above: each (N,), named `{quantity}/{region}`.
+
+    Args:
+        cases: The columns `position`, `inside` and the four answers of the outcomes table.
+    """
     hit = cases["student_cf"] == cases["teacher_cf"]
     changed = cases["teacher_cf"] != cases["teacher_base"]
     floor = cases["student_base"] == cases["teacher_cf"]
-    quantities: Columns = {"agree/all": cases["student_base"] == cases["teacher_base"]}
-    for region, chosen in zip(REGIONS, (np.ones_like(inside), inside, ~inside), strict=True):
+    quantities: Columns = {}
+    for region, chosen in _regions(cases).items():
         quantities |= {
             f"cases/{region}": chosen,
             f"hits/{region}": chosen & hit,
@@ -136,11 +150,13 @@ def _intervention_quantities(cases: Columns) -> Columns:
             f"floor/{region}": chosen & floor,
             f"effective_floor/{region}": chosen & changed & floor,
             f"above_floor/{region}": (chosen & changed) * (hit.astype(np.int64) - floor),
-            f"effect_cases/{region}": chosen & (cases["effect_n"] > 0),
         }
-        for suffix in _EFFECT:
-            quantities[f"effect/{region}/{suffix}"] = np.where(chosen, cases[f"effect_{suffix}"], 0.0)
     return quantities
+
+
+def _regions(cases: Columns) -> Columns:
+    inside = cases["inside"] & (cases["position"] != NO_POSITION)
+    return dict(zip(REGIONS, (np.ones_like(inside), inside, ~inside), strict=True))
 
 
 def _behaviour_quantities(cases: Columns) -> Columns:
