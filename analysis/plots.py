@@ -1,4 +1,4 @@
-"""Figures of a run: numbers in, SVG and PNG out. The only file that imports matplotlib (and never pyplot)."""
+"""Figures of a run: numbers in, SVG and PNG out. Matplotlib is imported here and in `heatmap` (never pyplot)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ History = Sequence[Mapping[str, Any]]
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, distinct to colour-blind readers; students differ in place and label, too."""
 _GREY, _INK = "#767676", "#22272e"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
@@ -66,7 +66,7 @@ def write_figures(summary: Summary, histories: Mapping[str, History], margin: fl
     Returns:
         The figures in the order in which a report shows them.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         drawn = [_accuracy(summary), _above_floor(summary, margin), _effects(summary), _cases(summary)]
         for name, prefix, caption in (
             ("training", "loss", "Training loss and its terms, as logged; each has a scale of its own."),
@@ -74,10 +74,11 @@ def write_figures(summary: Summary, histories: Mapping[str, History], margin: fl
         ):
             if any(_terms(history, prefix) for history in histories.values()):
                 drawn.append((name, *_curves(histories, prefix, caption)))
-        return [_save(folder, *one) for one in drawn]
+        return [save(folder, *one) for one in drawn]
 
 
-def _save(folder: Path, name: str, figure: Figure, caption: str, alt: str) -> Plot:
+def save(folder: Path, name: str, figure: Figure, caption: str, alt: str) -> Plot:
+    """Writes a figure that was drawn in `STYLE` as `folder/{name}.svg` and `.png`."""
     FigureCanvasAgg(figure)
     contents: dict[str, bytes] = {}
     for kind, options in {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 160}}.items():

@@ -2,5 +2,6 @@
 
 from iit_toolkit.pipeline.check import explain, validate
 from iit_toolkit.pipeline.run import run, train, verify
+from iit_toolkit.pipeline.search import search
 
-__all__ = ["explain", "run", "train", "validate", "verify"]
+__all__ = ["explain", "run", "search", "train", "validate", "verify"]

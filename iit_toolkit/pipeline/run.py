@@ -54,7 +54,7 @@ def run(config: RunConfig, output: str | Path) -> Path:
         UserError: If the config does not hold on the live models and data, or the folder is taken.
     """
     prepared = Prepared(config)
-    with _new_folder(output) as folder:
+    with new_folder(output) as folder:
         refuse_failed(validate_prepared(prepared))
         untrained = prepared.new_student()
         alignment = prepared.verified_alignment(untrained)
@@ -74,7 +74,7 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
         UserError: As for `run`.
     """
     prepared = Prepared(config)
-    with _new_folder(output) as folder:
+    with new_folder(output) as folder:
         prepared.arm_training(arm, folder.path)
         student = prepared.new_student()
         alignment = prepared.arm_alignment(arm, student)
@@ -99,7 +99,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path) 
         UserError: If the alignment does not hold on the live models, or the folder is taken.
     """
     prepared = Prepared(config)
-    with _new_folder(output) as folder:
+    with new_folder(output) as folder:
         model = student_from_checkpoint(prepared.teacher, student)
         chosen = prepared.alignment(alignment, model)
         refuse_failed([certify_tokenizer(prepared, student)])
@@ -114,7 +114,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path) 
 
 
 @contextlib.contextmanager
-def _new_folder(output: str | Path) -> Generator[RunFolder]:
+def new_folder(output: str | Path) -> Generator[RunFolder]:
     """Make a run folder; if what comes first fails, leave everything as it was."""
     made = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
     folder = RunFolder.create(output)

@@ -46,6 +46,17 @@ def write_atomically(path: Path, data: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Writes a document as JSON, whole or not at all.
+
+    NumPy and torch scalars become plain numbers; a number that is not finite becomes null, since JSON has none.
+
+    Raises:
+        UserError: If it can't be written.
+    """
+    write_atomically(path, json.dumps(_plain(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def check_arm_name(name: str) -> str:
     """Returns the name of an arm if it can be the name of a folder in a run.
 
@@ -157,17 +168,13 @@ class RunFolder:
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Writes `results.json`; `schema` is put in where it is missing.
 
-        NumPy and torch scalars become plain numbers; a number that is not finite becomes null, since JSON has
-        none.
-
         Raises:
             UserError: If `results` is of another schema, or the file can't be written.
         """
         document = {"schema": RESULTS_SCHEMA, **results}
         if document["schema"] != RESULTS_SCHEMA:
             raise UserError(f'{self.results}: results of schema {document["schema"]!r}; must be "{RESULTS_SCHEMA}"')
-        text = json.dumps(_plain(document), indent=1, ensure_ascii=False, allow_nan=False)
-        write_atomically(self.results, text + "\n")
+        write_json(self.results, document)
 
 
 def _plain(value: Any) -> Any:

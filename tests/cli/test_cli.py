@@ -35,6 +35,25 @@ class Check:
     detail: str
 
 
+def make_search(folder: Path) -> None:
+    """The document of a search of one layer, as the command line reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cell = {"teacher_layer": 0, "student_layer": 0, "moved": 30, "outside": {"changed": 50, "above_floor": 0.25}}
+    share = {"value": 0.5, "low": 0.4, "high": 0.6}
+    variable = {"effective_iia": {"outside": share}, "effective_floor": {"outside": share}, "margin": share}
+    verdict = {"label": "SUPPORTED", "sentence": "It holds.", "variables": {"layer-0": {"label": "SUPPORTED"}}}
+    document = {
+        "note": "Exploratory.",
+        "matrix": {"teacher_layers": 1, "student_layers": 1, "minimum_bases": 20, "cells": [cell]},
+        "map": [{"teacher_layer": 0, "student_layer": 0}],
+        "confirmation": {
+            "summary": {"students": {"student": {"variables": {"layer-0": variable}}}},
+            "verdict": verdict,
+        },
+    }
+    (folder / "search.json").write_text(json.dumps(document))
+
+
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """A pipeline that notes its calls and writes synthetic results, the config `quickstart`, an empty directory."""
@@ -53,6 +72,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
         run=note("run", make_run),
         train=note("train", None),
         verify=note("verify", lambda output, **_: make_run(output)),
+        search=note("search", lambda output, **_: make_search(output)),
     )
     monkeypatch.setattr(iit_toolkit, "pipeline", pipeline, raising=False)
     report = SimpleNamespace(write_report=note("report", None))
@@ -151,6 +171,20 @@ def test_verify_hands_everything_over(calls: list[Any]) -> None:
     assert run("verify", "quickstart", "--student", "s", "--alignment", "a.yaml", "-o", "out") == 0
     assert calls[0][2] == {"student": "s", "alignment": "a.yaml", "output": Path("out")}
     assert run("verify", "quickstart", "--student", "s") == 2
+
+
+def test_search_hands_everything_over_and_prints_what_was_found(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("search", "quickstart", "seed=7", "--student", "s", "-o", "out") == 0
+    [(_, config, options)] = calls
+    assert (config.seed, options) == (7, {"student": "s", "output": Path("out")})
+    printed = capsys.readouterr().out
+    assert "+0.250*" in printed and "[0.400, 0.600]" in printed and "SUPPORTED. It holds." in printed
+    assert printed.splitlines()[-1] == f"alignment: {Path('out/alignment.yaml')}"
+    assert run("search", "quickstart", "--student", "s", "-o", "out", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": "out"}
+    assert run("search", "quickstart") == 2
 
 
 @pytest.mark.usefixtures("calls")

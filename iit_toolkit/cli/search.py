@@ -1,0 +1,105 @@
+"""`iit-toolkit search`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from iit_toolkit.cli.arguments import (
+    Config,
+    Json,
+    Output,
+    Overrides,
+    output_folder,
+    print_folder,
+    read_config,
+    stdout_for_results,
+)
+
+
+def search(
+    config: Config,
+    overrides: Overrides = None,
+    *,
+    student: Annotated[str, typer.Option(help="The model to align: a folder or a Hub id.")],
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Search the alignment of a finished student's layers.
+
+    Swaps every layer of teacher and student on the first half of the held-out pairs, chooses the increasing map of
+    layers by which the student answers most like its teacher, and verifies it on the second half. The teacher, the
+    data and the settings come from the config. Prints the matrix, the map, its confirmation and where its alignment
+    file is.
+
+    Example: iit-toolkit search quickstart --student my-student -o runs/search
+    """
+    settings = read_config(config, overrides)
+
+    from iit_toolkit import pipeline
+
+    folder = output_folder(output, settings)
+    with stdout_for_results():
+        pipeline.search(settings, student=student, output=folder)
+    if as_json:
+        print_folder(folder, as_json=True)
+    else:
+        _print_search(folder)
+
+
+def _print_search(folder: Path) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    found: dict[str, Any] = json.loads((folder / "search.json").read_text(encoding="utf-8"))
+    chosen = {(one["teacher_layer"], one["student_layer"]) for one in found["map"]}
+    matrix = Table(box=SIMPLE_HEAD, title="effective IIA less its floor, outside; * chosen", title_justify="left")
+    for head in ("teacher\nlayer", "changed\ncases"):
+        matrix.add_column(head, justify="right")
+    for layer in range(found["matrix"]["student_layers"]):
+        matrix.add_column(f"student\nlayer {layer}", justify="right", no_wrap=True)
+    for layer in range(found["matrix"]["teacher_layers"]):
+        row = [cell for cell in found["matrix"]["cells"] if cell["teacher_layer"] == layer]
+        values = (_cell(cell, (layer, cell["student_layer"]) in chosen) for cell in row)
+        matrix.add_row(str(layer), f"{row[0]['outside']['changed']:,}", *values)
+    moved = (f"{cell['moved']:,} " for cell in found["matrix"]["cells"][: found["matrix"]["student_layers"]])
+    matrix.add_section()
+    matrix.add_row("", "moved", *moved)
+    needed = found["matrix"]["minimum_bases"]
+    matrix.caption = f"moved: examples in which the swap changes the student's own answer; {needed} make it eligible"
+    matrix.caption_justify = "left"
+    confirmed = Table(box=SIMPLE_HEAD, title="confirmation, on the other half", title_justify="left")
+    for head in ("student\nlayer", "teacher\nlayer"):
+        confirmed.add_column(head, justify="right")
+    for head in ("effective IIA\noutside", "its floor\n", "above floor\n", "verdict\n"):
+        confirmed.add_column(head, no_wrap=True)
+    measured = found["confirmation"]["summary"]["students"]["student"]["variables"]
+    verdict = found["confirmation"]["verdict"]
+    for one, (name, values) in zip(found["map"], measured.items(), strict=True):
+        estimates = (values["effective_iia"]["outside"], values["effective_floor"]["outside"], values["margin"])
+        cells = [_interval(estimate) for estimate in estimates]
+        confirmed.add_row(
+            str(one["student_layer"]), str(one["teacher_layer"]), *cells, verdict["variables"][name]["label"]
+        )
+    console = Console(highlight=False, markup=False)
+    console.print(matrix)
+    console.print(found["note"])
+    console.print(confirmed)
+    console.print(f"{verdict['label']}. {verdict['sentence']}")
+    console.print(f"alignment: {folder / 'alignment.yaml'}", soft_wrap=True)
+
+
+def _cell(cell: dict[str, Any], chosen: bool) -> str:
+    value = cell["outside"]["above_floor"]
+    return "n/a" if value is None else f"{value:+.3f}{'*' if chosen else ' '}"
+
+
+def _interval(estimate: dict[str, Any]) -> str:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}" + ("" if low is None else f"\n[{low:.3f}, {high:.3f}]")

@@ -1,0 +1,201 @@
+"""Searches from the command line to their files, on a teacher that was built from its student."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from iit_toolkit.alignment import Alignment
+from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.cli import main
+from iit_toolkit.runs.config import ASSETS
+from iit_toolkit.runs.folder import RunFolder
+from tests.pipeline.test_run import SIZES, call, sentences
+
+CONFIG = """\
+name: planted
+task: causal_lm
+teacher: teacher
+student: {config: {num_hidden_layers: 3}}
+data: {path: text, data_files: {train: text.txt, validation: text.txt}, max_length: 16, packing: false}
+arms: {none: {}}
+verification: {pairs: 120, resamples: 200}
+"""
+
+
+def llama(layers: int, seed: int = 0, **changed: Any) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    sizes = {**SIZES, "num_key_value_heads": 2, "num_hidden_layers": layers, **changed}
+    model = LlamaForCausalLM(LlamaConfig(**sizes))
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, 0, 0.5)
+    return model
+
+
+def spread(student: LlamaForCausalLM) -> LlamaForCausalLM:
+    """The student with an identity block after each of its own."""
+    teacher = llama(2 * student.config.num_hidden_layers)
+    weights = {}
+    for name, value in student.state_dict().items():
+        if name.startswith("model.layers."):
+            layer, rest = name.removeprefix("model.layers.").split(".", 1)
+            name = f"model.layers.{2 * int(layer)}.{rest}"
+        weights[name] = value
+    teacher.load_state_dict(weights, strict=False)
+    for block in teacher.model.layers[1::2]:
+        torch.nn.init.zeros_(block.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(block.mlp.down_proj.weight)
+    return teacher
+
+
+def save(model: LlamaForCausalLM, target: Path) -> None:
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(ASSETS / "teacher", model_max_length=32).save_pretrained(target)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with teacher, its student, a stranger, text and config."""
+    place = tmp_path_factory.mktemp("search")
+    student = llama(3)
+    save(student, place / "student")
+    save(spread(student), place / "teacher")
+    save(llama(3, seed=9), place / "stranger")
+    (place / "text.txt").write_text("\n".join(sentences(130)))
+    (place / "config.yaml").write_text(CONFIG)
+    return place
+
+
+@pytest.fixture(autouse=True)
+def working_directory(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", place / ".cache")
+
+
+@pytest.fixture(scope="module")
+def found(place: Path) -> tuple[dict[str, Any], str]:
+    """The document of the planted student's search, and what was printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / ".cache")
+        printed = call("search", "config.yaml", "--student", "student", "-o", "found")
+    return json.loads((place / "found" / "search.json").read_text()), printed
+
+
+def test_the_planted_map_is_found_and_confirmed(found: tuple[dict[str, Any], str]) -> None:
+    document, printed = found
+    assert document["schema"] == "iit_toolkit/search/1"
+    assert document["map"] == [{"student_layer": 0, "teacher_layer": 0}, {"student_layer": 1, "teacher_layer": 2}]
+    assert document["confirmation"]["verdict"]["label"] == "SUPPORTED"
+    students = document["confirmation"]["summary"]["students"]
+    assert set(students) == {"student", "untrained"}
+    assert students["student"]["variables"]["layer-1"]["effective_iia"]["outside"]["value"] == 1.0
+    assert document["confirmation"]["controls"]["self_swap"]["changed"] == 0
+    assert len(document["matrix"]["cells"]) == 18
+    assert "exploratory" in " ".join(printed.split()) and "SUPPORTED." in printed
+    assert printed.splitlines()[-1] == f"alignment: {Path('found/alignment.yaml')}"
+
+
+def test_it_is_confirmed_on_pairs_that_had_no_part_in_choosing(found: tuple[dict[str, Any], str]) -> None:
+    document, _ = found
+    confirmed = read_outcomes(Path("found/outcomes.parquet"))
+    assert {part: rows["examples"] for part, rows in document["data"].items()} == {"choosing": 60, "confirming": 60}
+    assert document["data"]["choosing"]["fingerprint"] != document["data"]["confirming"]["fingerprint"]
+    assert set(confirmed["base"]) == set(confirmed["source"]) == set(range(60, 120))
+
+
+@pytest.mark.usefixtures("found")
+def test_the_files_are_those_that_the_guide_names() -> None:
+    files = {path.relative_to("found").as_posix() for path in Path("found").rglob("*") if path.is_file()}
+    figure = {f"figures/layers.{kind}" for kind in ("svg", "png", "csv")}
+    assert files == {"search.json", "alignment.yaml", "outcomes.parquet"} | figure
+    ElementTree.parse("found/figures/layers.svg")
+
+
+def test_the_figures_data_are_those_of_the_matrix(found: tuple[dict[str, Any], str]) -> None:
+    document, _ = found
+    table = pd.read_csv("found/figures/layers.csv")
+    assert len(table) == 2 * 18
+    chosen = table[table["chosen"] & (table["region"] == "outside")]
+    assert list(zip(chosen["teacher_layer"], chosen["student_layer"], strict=True)) == [(0, 0), (2, 1)]
+    for cell in document["matrix"]["cells"]:
+        row = table[
+            (table["teacher_layer"] == cell["teacher_layer"])
+            & (table["student_layer"] == cell["student_layer"])
+            & (table["region"] == "outside")
+        ].iloc[0]
+        assert row["changed"] == cell["outside"]["changed"]
+        value = cell["outside"]["above_floor"]
+        assert pd.isna(row["above_floor"]) if value is None else row["above_floor"] == pytest.approx(value)
+
+
+@pytest.mark.usefixtures("found")
+def test_verify_takes_the_alignment() -> None:
+    assert [one.teacher[0].layer for one in Alignment.from_yaml("found/alignment.yaml").variables] == [0, 2]
+    call("verify", "config.yaml", "--student", "student", "--alignment", "found/alignment.yaml", "-o", "verified")
+    assert RunFolder.open("verified").read_results()["verdict"]["label"] == "SUPPORTED"
+
+
+def test_a_strangers_map_is_not_confirmed() -> None:
+    call("search", "config.yaml", "--student", "stranger", "-o", "strange")
+    verdict = json.loads(Path("strange/search.json").read_text())["confirmation"]["verdict"]
+    assert verdict["label"] != "SUPPORTED"
+
+
+def test_positions_and_sources_are_those_of_the_configs_alignment() -> None:
+    alignment = "diito/middle"
+    call("search", "config.yaml", f"verification.alignment={alignment}", "--student", "student", "-o", "policy")
+    site = "[{component: block_output, layer: 0}]"
+    given = (
+        f"{{name: x, variables: [{{name: v, teacher: {site}, student: {site}}}], "
+        "positions: {kind: random, fraction: 0.5}, sources: {kind: dataset}}"
+    )
+    call("search", "config.yaml", f"verification.alignment={given}", "--student", "student", "-o", "other-policy")
+    first, second = (Alignment.from_yaml(f"{folder}/alignment.yaml") for folder in ("policy", "other-policy"))
+    assert (first.positions.kind, first.sources.kind) == ("span", "in_batch")
+    assert (second.positions.kind, second.sources.kind) == ("random", "dataset")
+
+
+REFUSED = {
+    "too few pairs": (["verification.pairs=39"], "student", "a search needs 40 pairs or more"),
+    "no student": ([], "nowhere", "nowhere"),
+    "another vocabulary": ([], "other-words", "teacher has 5000 tokens, student 5100"),
+    "nothing changes": (["teacher=shallow"], "shallow", "no layers can be aligned"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_searched_is_one_line_and_leaves_nothing(
+    case: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides, student, message = REFUSED[case]
+    if case == "another vocabulary":
+        save(llama(3, vocab_size=5100), place / student)
+    if case == "nothing changes":  # a single block: its swap reaches no other position
+        save(llama(1), place / student)
+    with pytest.raises(SystemExit) as exit_:
+        main(["search", "config.yaml", *overrides, "--student", student, "-o", "refused/here"])
+    told = capsys.readouterr()
+    assert (exit_.value.code, told.out) == (2, "")
+    errors = [line for line in told.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0], told.err
+    assert "Traceback" not in told.err
+    assert not Path("refused").exists()
+
+
+def test_a_taken_folder_is_left_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").mkdir()
+    Path("taken/mine.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        main(["search", "config.yaml", "--student", "student", "-o", "taken"])
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in Path("taken").iterdir()] == ["mine.txt"]
