@@ -73,18 +73,15 @@ def _print_search(folder: Path) -> None:
     matrix.caption = f"moved: examples in which the swap changes the student's own answer; {needed} make it eligible"
     matrix.caption_justify = "left"
     confirmed = Table(box=SIMPLE_HEAD, title="confirmation, on the other half", title_justify="left")
-    for head in ("student\nlayer", "teacher\nlayer"):
-        confirmed.add_column(head, justify="right")
-    for head in ("effective IIA\noutside", "its floor\n", "above floor\n", "verdict\n"):
+    for head in ("student,\nteacher", "effective IIA\noutside", "its floor\n", "above floor\n", "verdict\n"):
         confirmed.add_column(head, no_wrap=True)
     measured = found["confirmation"]["summary"]["students"]["student"]["variables"]
     verdict = found["confirmation"]["verdict"]
     for one, (name, values) in zip(found["map"], measured.items(), strict=True):
         estimates = (values["effective_iia"]["outside"], values["effective_floor"]["outside"], values["margin"])
         cells = [_interval(estimate) for estimate in estimates]
-        confirmed.add_row(
-            str(one["student_layer"]), str(one["teacher_layer"]), *cells, verdict["variables"][name]["label"]
-        )
+        layers = f"{one['student_layer']}, {one['teacher_layer']}"
+        confirmed.add_row(layers, *cells, verdict["variables"][name]["label"])
     console = Console(highlight=False, markup=False)
     console.print(matrix)
     console.print(found["note"])
