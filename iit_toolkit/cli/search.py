@@ -18,6 +18,7 @@ from iit_toolkit.cli.arguments import (
     read_config,
     stdout_for_results,
 )
+from iit_toolkit.errors import UserError
 
 
 def search(
@@ -25,29 +26,42 @@ def search(
     overrides: Overrides = None,
     *,
     student: Annotated[str, typer.Option(help="The model to align: a folder or a Hub id.")],
+    subspace: Annotated[
+        int | None, typer.Option(metavar="RANK", help="Search subspaces of this rank, of two given layers.")
+    ] = None,
+    teacher_layer: Annotated[int | None, typer.Option(help="The teacher's layer, with --subspace.")] = None,
+    student_layer: Annotated[int | None, typer.Option(help="The student's layer, with --subspace.")] = None,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Search the alignment of a finished student's layers.
+    """Search an alignment of a finished student.
 
     Swaps every layer of teacher and student on the first half of the held-out pairs, chooses the increasing map of
     layers by which the student answers most like its teacher, and verifies it on the second half. The teacher, the
     data and the settings come from the config. Prints the matrix, the map, its confirmation and where its alignment
-    file is.
+    file is. With --subspace, learns which low-rank subspaces of two given layers swap alike instead.
 
     Example: iit-toolkit search quickstart --student my-student -o runs/search
     """
     settings = read_config(config, overrides)
+    if len({option is None for option in (subspace, teacher_layer, student_layer)}) > 1:
+        raise UserError("--subspace, --teacher-layer and --student-layer belong together: give all three, or none")
 
     from iit_toolkit import pipeline
 
     folder = output_folder(output, settings)
     with stdout_for_results():
-        pipeline.search(settings, student=student, output=folder)
+        if subspace is None or teacher_layer is None or student_layer is None:
+            pipeline.search(settings, student=student, output=folder)
+        else:
+            layers = {"teacher_layer": teacher_layer, "student_layer": student_layer}
+            pipeline.search_subspace(settings, student=student, output=folder, rank=subspace, **layers)
     if as_json:
         print_folder(folder, as_json=True)
-    else:
+    elif subspace is None:
         _print_search(folder)
+    else:
+        _print_subspace(folder)
 
 
 def _print_search(folder: Path) -> None:
@@ -88,6 +102,31 @@ def _print_search(folder: Path) -> None:
     console.print(confirmed)
     console.print(f"{verdict['label']}. {verdict['sentence']}")
     console.print(f"alignment: {folder / 'alignment.yaml'}", soft_wrap=True)
+
+
+def _print_subspace(folder: Path) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    found: dict[str, Any] = json.loads((folder / "subspace.json").read_text(encoding="utf-8"))
+    console = Console(highlight=False, markup=False)
+    titles = {
+        "teacher_subspace": f"teacher layer {found['teacher_layer']}: rank {found['rank']} against the whole vector",
+        "confirmation": f"student layer {found['student_layer']} against the teacher's learned subspace",
+    }
+    for part, title in titles.items():
+        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+        for head in ("", "effective IIA\noutside", "its floor\n", "above floor\n"):
+            table.add_column(head, no_wrap=True)
+        for name, measured in found[part]["summary"]["students"].items():
+            [values] = measured["variables"].values()
+            estimates = (values["effective_iia"]["outside"], values["effective_floor"]["outside"], values["margin"])
+            table.add_row(name, *map(_interval, estimates))
+        console.print(table)
+    verdict = found["confirmation"]["verdict"]
+    console.print(f"{verdict['label']}. {verdict['sentence']}")
+    console.print(f"subspaces: {folder / 'subspaces.safetensors'}", soft_wrap=True)
 
 
 def _cell(cell: dict[str, Any], chosen: bool) -> str:

@@ -57,6 +57,8 @@ class InterchangeModel:
         model: The teacher or the student. It is not changed: hooks live only as long as a run.
         sites: The resolved sites of each variable (`iit_toolkit.alignment.resolve`).
         share_prefix: Whether counterfactual runs restart after the last block that no swap reaches.
+        subspaces: The variables of which only a subspace is swapped; each has one site, which it swaps as a whole
+            vector and reads where it writes.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class InterchangeModel:
         sites: Mapping[str, Sequence[ResolvedSite]],
         *,
         share_prefix: bool = True,
+        subspaces: Mapping[str, safe_pyvene.SubspaceInterchange] | None = None,
     ) -> None:
         self.model = model
         self.sites = {name: tuple(variable) for name, variable in sites.items()}
         self.cuts = {name: _cut(variable) if share_prefix else None for name, variable in self.sites.items()}
+        self._subspaces = dict(subspaces or {})
         self._collecting: dict[tuple[str, ...], safe_pyvene.SafeIntervenableModel] = {}
         self._swapping: dict[str, safe_pyvene.SafeIntervenableModel] = {}
         self._head_is_linear: bool | None = None
@@ -132,6 +136,9 @@ class InterchangeModel:
         activations = (source or base).activations
         sources = [swap.take(activations[site.read]) for site in sites]
         masks = [_mask(swap, site, moved.shape[-1]) for site, moved in zip(sites, sources, strict=True)]
+        if variable in self._subspaces:  # whose intervention takes no mask: elsewhere, the base is its own source
+            sources = [torch.where(masks[0], sources[0], base.activations[sites[0].read])]
+            masks = None
         cut = self.cuts[variable]
         restart = (
             contextlib.nullcontext() if cut is None else restart_after(blocks(self.model), cut, base.block_outputs[cut])
@@ -139,12 +146,17 @@ class InterchangeModel:
         with safe_pyvene.lock(self.model), restart:
             view = self._swapping.get(variable)
             if view is None:
-                components = [site.write for site in sites]
-                view = self._swapping[variable] = safe_pyvene.swapping_view(self.model, components)
+                view = self._swapping[variable] = self._swapping_view(variable)
             run, _ = self._evaluate(
                 lambda: (safe_pyvene.swap(view, base.inputs, sources, masks), None), base.inputs, tokens
             )
         return run
+
+    def _swapping_view(self, variable: str) -> safe_pyvene.SafeIntervenableModel:
+        components = [site.write for site in self.sites[variable]]
+        if variable in self._subspaces:
+            return safe_pyvene.rotating_view(self.model, components[0], self._subspaces[variable])
+        return safe_pyvene.swapping_view(self.model, components)
 
     def logits(self, run: Run) -> Tensor:
         """Return a run's logits at its evaluated tokens (N, V), or per example (B, C) in classification."""

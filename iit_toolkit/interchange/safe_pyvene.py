@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
@@ -180,20 +181,54 @@ def swapping_view(model: PreTrainedModel, components: Sequence[str]) -> SafeInte
     )
 
 
+class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
+    """Replaces the base's part in a subspace by the source's, and leaves the rest: base + (source - base) W W'.
+
+    The columns of W (D, r) are orthonormal and start at random; they can be learned.
+
+    Args:
+        width: D, neurons of the site.
+        rank: r, dimensions of the subspace.
+        seed: Of the start.
+    """
+
+    def __init__(self, width: int, rank: int, seed: int) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            super().__init__(embed_dim=width, low_rank_dimension=rank, keep_last_dim=True)
+
+    def basis(self) -> Tensor:
+        """Return W (D, r), without gradient."""
+        rotation: Any = self.rotate_layer
+        return rotation.weight.detach().clone()
+
+
+def rotating_view(model: PreTrainedModel, component: str, subspace: SubspaceInterchange) -> SafeIntervenableModel:
+    """Return a view whose run swaps a subspace of one component's activations, wherever base and source differ."""
+    return SafeIntervenableModel(
+        pv.IntervenableConfig([{"component": component, "intervention": subspace}]),
+        model,
+    )
+
+
 def collect(view: SafeIntervenableModel, inputs: dict[str, Tensor]) -> tuple[Any, list[Tensor]]:
     """Run a collecting view; return the model's outputs and each component's activation, in order."""
     (_, activations), outputs = view(inputs)
     return outputs, activations
 
 
-def swap(view: SafeIntervenableModel, inputs: dict[str, Tensor], sources: list[Tensor], masks: list[Tensor]) -> Any:
+def swap(
+    view: SafeIntervenableModel, inputs: dict[str, Tensor], sources: list[Tensor], masks: list[Tensor] | None
+) -> Any:
     """Run a swapping view; return the model's outputs.
 
     Args:
-        view: What `swapping_view` returned.
+        view: What `swapping_view` or `rotating_view` returned.
         inputs: The base inputs.
         sources: Per component, the (B, S, D) source activation at the base's positions.
-        masks: Per component, a boolean mask that broadcasts to (B, S, D).
+        masks: Per component, a boolean mask that broadcasts to (B, S, D); none for a rotating view.
     """
-    _, outputs = view(inputs, source_representations=dict(zip(view.sorted_keys, sources, strict=True)), subspaces=masks)
+    representations = dict(zip(view.sorted_keys, sources, strict=True))
+    with parametrize.cached():  # pyvene asks for a rotation three times, and every time it would be computed anew
+        _, outputs = view(inputs, source_representations=representations, subspaces=masks)
     return outputs

@@ -3,5 +3,6 @@
 from iit_toolkit.pipeline.check import explain, validate
 from iit_toolkit.pipeline.run import run, train, verify
 from iit_toolkit.pipeline.search import search
+from iit_toolkit.pipeline.subspace import search_subspace
 
-__all__ = ["explain", "run", "search", "train", "validate", "verify"]
+__all__ = ["explain", "run", "search", "search_subspace", "train", "validate", "verify"]

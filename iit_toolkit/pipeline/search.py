@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -51,75 +51,111 @@ def search(config: RunConfig, student: str, output: str | Path) -> Path:
         UserError: If student or data don't fit, there are too few pairs, no layers can be aligned, or the folder is
             taken.
     """
-    prepared = Prepared(config)
     with new_folder(output) as folder:
-        model = student_from_checkpoint(prepared.teacher, student)
-        refuse_failed([certify_tokenizer(prepared, student), *certify_on_rows(prepared, model, None)])
-        positions, sources = _policy(prepared, model)
-        choosing, confirming = halves(prepared)
-        for side in (prepared.teacher, model):
-            side.to(device()).eval()  # pyright: ignore[reportArgumentType]
+        inputs = search_inputs(config, student)
         answers = answer_layers(
-            prepared.teacher,
-            model,
-            choosing,  # pyright: ignore[reportArgumentType]
-            prepared.collator,
+            inputs.prepared.teacher,
+            inputs.student,
+            inputs.choosing,  # pyright: ignore[reportArgumentType]
+            inputs.prepared.collator,
             task=config.task,
-            positions=positions,
-            sources=sources,
-            pairs=len(choosing),
+            positions=inputs.positions,
+            sources=inputs.sources,
+            pairs=len(inputs.choosing),
             batch_size=config.verification.batch_size,
             seed=config.seed,
         )
         matrix = layer_matrix(answers)
         layers = choose_map(matrix)
-        alignment = mapped_alignment(layers, f"{config.name}-searched", positions, sources)
-        verification = _confirm(prepared, model, alignment, confirming)
+        alignment = mapped_alignment(layers, f"{config.name}-searched", inputs.positions, inputs.sources)
+        verification = _confirm(inputs, alignment)
         document = {
-            **described(SEARCH_SCHEMA, prepared, student, choosing, confirming),
+            **inputs.described(SEARCH_SCHEMA),
             "note": EXPLORATORY,
             "matrix": asdict(matrix),
             "map": [{"student_layer": s, "teacher_layer": t} for s, t in layers.items()],
-            "confirmation": _confirmation(config, verification),
+            "confirmation": confirmation(config, verification, "student", UNTRAINED),
         }
         _write(folder, document, alignment, verification, matrix, layers)
     return folder.path
 
 
-def halves(prepared: Prepared) -> tuple[Dataset, Dataset]:
-    """Return the held-out rows on which to choose, and those on which to confirm; neighbours stay together.
+@dataclass(frozen=True)
+class SearchInputs:
+    """What a search works on.
+
+    Attributes:
+        prepared: The config with what it names.
+        name: Folder or Hub id of the student.
+        student: The student, on the device.
+        positions: Which positions are swapped.
+        sources: Where sources come from.
+        choosing: Held-out rows on which to choose.
+        confirming: Other held-out rows, on which to confirm.
+    """
+
+    prepared: Prepared
+    name: str
+    student: PreTrainedModel
+    positions: Positions
+    sources: Sources
+    choosing: Dataset
+    confirming: Dataset
+
+    def described(self, schema: str) -> dict[str, Any]:
+        """Return what a document says of where its numbers come from."""
+        config = self.prepared.config
+        halves = {"choosing": self.choosing, "confirming": self.confirming}
+        return {
+            "schema": schema,
+            "name": config.name,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "provenance": provenance(),
+            "seed": config.seed,
+            "task": config.task,
+            "teacher": config.teacher,
+            "student": self.name,
+            "data": {
+                name: {"examples": len(rows), "fingerprint": fingerprint(rows["input_ids"])}
+                for name, rows in halves.items()
+            },
+            "config": config.model_dump(mode="json"),
+        }
+
+
+def search_inputs(config: RunConfig, student: str) -> SearchInputs:
+    """Load what a search works on; neighbouring rows stay in one half.
 
     Raises:
-        UserError: If a half would hold too few rows for an interval.
+        UserError: If student or data don't fit, or a half would hold too few rows for an interval.
     """
+    prepared = Prepared(config)
+    model = student_from_checkpoint(prepared.teacher, student)
+    refuse_failed([certify_tokenizer(prepared, student), *certify_on_rows(prepared, model, None)])
+    positions, sources = _policy(prepared, model)
     rows = prepared.eval_rows
-    count = min(prepared.config.verification.pairs, len(rows))
+    count = min(config.verification.pairs, len(rows))
     if count < 2 * MINIMUM_CLUSTERS:
         raise UserError(
             f"a search needs {2 * MINIMUM_CLUSTERS} pairs or more, one half to choose and one to confirm, but "
-            f"verification.pairs is {prepared.config.verification.pairs} and the data give {len(rows)} held-out rows; "
+            f"verification.pairs is {config.verification.pairs} and the data give {len(rows)} held-out rows; "
             "raise the one or give more of the other"
         )
-    return rows.select(range(count // 2)), rows.select(range(count // 2, count))
+    for side in (prepared.teacher, model):
+        side.to(device()).eval()  # pyright: ignore[reportArgumentType]
+    halves = (rows.select(range(count // 2)), rows.select(range(count // 2, count)))
+    return SearchInputs(prepared, student, model, positions, sources, *halves)
 
 
-def described(schema: str, prepared: Prepared, student: str, choosing: Dataset, confirming: Dataset) -> dict[str, Any]:
-    """Return what a search's document says of where its numbers come from."""
-    config = prepared.config
+def confirmation(config: RunConfig, verification: Verification, judged: str, control: str) -> dict[str, Any]:
+    """Return what a document says of a verification on the confirming rows."""
+    settings = config.verification
+    bootstrap = {"resamples": settings.resamples, "seed": config.seed}
+    verdict = judge(verification.outcomes, judged, untrained=control, margin=settings.margin, **bootstrap)
     return {
-        "schema": schema,
-        "name": config.name,
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "provenance": provenance(),
-        "seed": config.seed,
-        "task": config.task,
-        "teacher": config.teacher,
-        "student": student,
-        "data": {
-            name: {"examples": len(rows), "fingerprint": fingerprint(rows["input_ids"])}
-            for name, rows in (("choosing", choosing), ("confirming", confirming))
-        },
-        "config": config.model_dump(mode="json"),
+        "summary": summarise(verification.outcomes, **bootstrap).to_dict(),
+        "verdict": verdict.to_dict(),
+        "controls": {"self_swap": asdict(verification.self_swap)},
     }
 
 
@@ -132,36 +168,25 @@ def _policy(prepared: Prepared, student: PreTrainedModel) -> tuple[Positions, So
     return alignment.positions, alignment.sources
 
 
-def _confirm(prepared: Prepared, student: PreTrainedModel, alignment: Alignment, rows: Dataset) -> Verification:
+def _confirm(inputs: SearchInputs, alignment: Alignment) -> Verification:
     """Verify the chosen alignment as any other, on the rows that had no part in choosing it."""
-    config = prepared.config
-    students = {"student": student}
+    prepared, config = inputs.prepared, inputs.prepared.config
+    students = {"student": inputs.student}
     untrained = prepared.new_student().to(device()).eval()  # pyright: ignore[reportArgumentType]
-    if untrained.config.num_hidden_layers == student.config.num_hidden_layers:
+    if untrained.config.num_hidden_layers == inputs.student.config.num_hidden_layers:
         students[UNTRAINED] = untrained
     return verify(
         prepared.teacher,
         students,
         alignment,
-        rows,  # pyright: ignore[reportArgumentType]
+        inputs.confirming,  # pyright: ignore[reportArgumentType]
         prepared.collator,
         task=config.task,
-        pairs=len(rows),
+        pairs=len(inputs.confirming),
         batch_size=config.verification.batch_size,
         top_k=config.verification.top_k,
         seed=config.seed,
     )
-
-
-def _confirmation(config: RunConfig, verification: Verification) -> dict[str, Any]:
-    settings = config.verification
-    bootstrap = {"resamples": settings.resamples, "seed": config.seed}
-    verdict = judge(verification.outcomes, "student", untrained=UNTRAINED, margin=settings.margin, **bootstrap)
-    return {
-        "summary": summarise(verification.outcomes, **bootstrap).to_dict(),
-        "verdict": verdict.to_dict(),
-        "controls": {"self_swap": asdict(verification.self_swap)},
-    }
 
 
 def _write(

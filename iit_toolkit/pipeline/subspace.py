@@ -1,0 +1,88 @@
+"""Search for subspaces of two layers that swap alike: learned on one half of the pairs, confirmed on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors.torch import save
+
+from iit_toolkit.analysis.interventions import Pairs, draw_pairs
+from iit_toolkit.analysis.outcomes import write_outcomes
+from iit_toolkit.analysis.subspace import (
+    LEARNED,
+    RANDOM,
+    Sites,
+    learn_subspaces,
+    verify_subspaces,
+    verify_teacher_subspace,
+)
+from iit_toolkit.pipeline.run import new_folder
+from iit_toolkit.pipeline.search import SearchInputs, confirmation, search_inputs
+from iit_toolkit.runs.folder import write_atomically, write_json
+from iit_toolkit.runs.schema import RunConfig
+
+SUBSPACE_SCHEMA = "iit_toolkit/subspace/1"
+
+
+def search_subspace(
+    config: RunConfig, student: str, output: str | Path, *, rank: int, teacher_layer: int, student_layer: int
+) -> Path:
+    """Learn the subspaces of a teacher's and a student's layer that swap alike, and confirm them on other pairs.
+
+    Args:
+        config: As for `search`.
+        student: Folder or Hub id of the student.
+        output: The folder to write `subspace.json`, `subspaces.safetensors` and `outcomes.parquet` to; new or empty.
+        rank: Dimensions of the subspaces.
+        teacher_layer: The teacher's block, from 0.
+        student_layer: The student's.
+
+    Raises:
+        UserError: As for `search`, or if a layer or the rank does not fit.
+    """
+    with new_folder(output) as folder:
+        inputs = search_inputs(config, student)
+        sites = Sites(inputs.prepared.teacher, teacher_layer, inputs.student, student_layer, rank)
+        learned = learn_subspaces(
+            sites,
+            inputs.choosing,  # pyright: ignore[reportArgumentType]
+            inputs.prepared.collator,
+            task=config.task,
+            positions=inputs.positions,
+            sources=inputs.sources,
+            batch_size=config.verification.batch_size,
+            seed=config.seed,
+        )
+        top_k, control_seed = config.verification.top_k, config.seed + 1
+        teacher = verify_teacher_subspace(sites, learned, _confirming(inputs), control_seed, top_k)
+        both = verify_subspaces(sites, learned, _confirming(inputs), control_seed, top_k)
+        document = {
+            **inputs.described(SUBSPACE_SCHEMA),
+            "teacher_layer": teacher_layer,
+            "student_layer": student_layer,
+            "rank": rank,
+            "losses": {"teacher": learned.teacher_losses, "student": learned.student_losses},
+            "teacher_subspace": confirmation(config, teacher, LEARNED, RANDOM),
+            "confirmation": confirmation(config, both, LEARNED, RANDOM),
+        }
+        bases = {"teacher": learned.teacher.basis().cpu(), "student": learned.student.basis().cpu()}
+        write_atomically(folder.path / "subspaces.safetensors", save(bases, {"schema": SUBSPACE_SCHEMA}))
+        write_outcomes(both.outcomes, folder.outcomes)
+        write_json(folder.path / "subspace.json", document)
+    return folder.path
+
+
+def _confirming(inputs: SearchInputs) -> Iterator[Pairs]:
+    config = inputs.prepared.config
+    return draw_pairs(
+        inputs.confirming,  # pyright: ignore[reportArgumentType]
+        inputs.prepared.collator,
+        inputs.positions,
+        inputs.sources,
+        task=config.task,
+        pairs=len(inputs.confirming),
+        batch_size=config.verification.batch_size,
+        seed=config.seed,
+        what="confirming",
+    )
