@@ -11,6 +11,7 @@ import datasets
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from iit_toolkit.alignment import Alignment
@@ -163,6 +164,82 @@ def test_positions_and_sources_are_those_of_the_configs_alignment() -> None:
     first, second = (Alignment.from_yaml(f"{folder}/alignment.yaml") for folder in ("policy", "other-policy"))
     assert (first.positions.kind, first.sources.kind) == ("span", "in_batch")
     assert (second.positions.kind, second.sources.kind) == ("random", "dataset")
+
+
+@pytest.fixture(scope="module")
+def subspace(place: Path) -> tuple[dict[str, Any], str]:
+    """The document of a search for subspaces, and what was printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / ".cache")
+        layers = ["--subspace", "4", "--teacher-layer", "2", "--student-layer", "1"]
+        printed = call("search", "config.yaml", "--student", "student", *layers, "-o", "subspace")
+    return json.loads((place / "subspace" / "subspace.json").read_text()), printed
+
+
+def test_subspaces_are_learned_and_confirmed_against_a_random_one(subspace: tuple[dict[str, Any], str]) -> None:
+    document, printed = subspace
+    assert document["schema"] == "iit_toolkit/subspace/1"
+    assert (document["teacher_layer"], document["student_layer"], document["rank"]) == (2, 1, 4)
+    for part in ("teacher_subspace", "confirmation"):
+        students = document[part]["summary"]["students"]
+        assert list(students) == ["learned subspace", "random subspace"]
+        shares = [
+            next(iter(one["variables"].values()))["effective_iia"]["outside"]["value"] for one in students.values()
+        ]
+        assert shares[0] > shares[1]
+        assert document[part]["controls"]["self_swap"]["changed"] == 0
+    verdict = document["confirmation"]["verdict"]
+    assert verdict["student"] == "learned subspace"
+    assert f"{verdict['label']}. {verdict['sentence']}" in " ".join(printed.split())
+    assert printed.splitlines()[-1] == f"subspaces: {Path('subspace/subspaces.safetensors')}"
+    assert set(read_outcomes(Path("subspace/outcomes.parquet"))["base"]) <= set(range(60, 120))
+
+
+@pytest.mark.usefixtures("subspace")
+def test_the_learned_bases_are_kept() -> None:
+    assert {path.name for path in Path("subspace").iterdir()} == {
+        "subspace.json",
+        "subspaces.safetensors",
+        "outcomes.parquet",
+    }
+    bases = load_file("subspace/subspaces.safetensors")
+    assert set(bases) == {"teacher", "student"}
+    for basis in bases.values():
+        assert basis.shape == (SIZES["hidden_size"], 4)
+        assert torch.allclose(basis.T @ basis, torch.eye(4), atol=1e-5)
+
+
+REFUSED_SUBSPACES = {
+    "no layers": (["--subspace", "4"], "belong together"),
+    "no rank": (["--teacher-layer", "1", "--student-layer", "1"], "belong together"),
+    "a rank beyond the width": (
+        ["--subspace", "16", "--teacher-layer", "1", "--student-layer", "1"],
+        "choose a rank of 1 to 15",
+    ),
+    "a layer that is not there": (
+        ["--subspace", "4", "--teacher-layer", "6", "--student-layer", "1"],
+        "layers 0 to 5",
+    ),
+    "the last layer": (
+        ["--subspace", "4", "--teacher-layer", "5", "--student-layer", "1"],
+        "changes no answer outside",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_SUBSPACES)
+def test_what_cannot_be_a_subspace_is_one_line_and_leaves_nothing(
+    case: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, message = REFUSED_SUBSPACES[case]
+    with pytest.raises(SystemExit) as exit_:
+        main(["search", "config.yaml", "--student", "student", *options, "-o", "refused"])
+    told = capsys.readouterr()
+    assert (exit_.value.code, told.out) == (2, "")
+    errors = [line for line in told.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0], told.err
+    assert not Path("refused").exists()
 
 
 REFUSED = {
