@@ -66,7 +66,10 @@ def search_subspace(
             "teacher_subspace": confirmation(config, teacher, LEARNED, RANDOM),
             "confirmation": confirmation(config, both, LEARNED, RANDOM),
         }
-        bases = {"teacher": learned.teacher.basis().cpu(), "student": learned.student.basis().cpu()}
+        bases = {
+            "teacher": learned.teacher.basis().cpu().contiguous(),
+            "student": learned.student.basis().cpu().contiguous(),
+        }
         write_atomically(folder.path / "subspaces.safetensors", save(bases, {"schema": SUBSPACE_SCHEMA}))
         write_outcomes(both.outcomes, folder.outcomes)
         write_json(folder.path / "subspace.json", document)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as tf
 from transformers import LlamaForCausalLM
 
 from iit_toolkit.alignment import Alignment
@@ -26,8 +27,8 @@ from iit_toolkit.analysis.search import (
 from iit_toolkit.analysis.verdict import Verdict, judge
 from iit_toolkit.analysis.verify import verify
 from iit_toolkit.errors import UserError
-from tests.analysis.test_planted_truth import WIDTH, collate, llama, rows, teacher_of
-from tests.families import FAMILIES, LAYERS, make_model
+from tests.analysis.test_planted_truth import LENGTH, WIDTH, collate, llama, rows, teacher_of
+from tests.families import FAMILIES, LAYERS, bert_config, make_model, with_large_weights
 from tests.twin import twin
 
 POSITIONS = RandomPositions(fraction=0.4)
@@ -164,6 +165,34 @@ def _plain_region(
     if not changed:
         return Region(cases, 0, 0, None, None, None)
     return Region(cases, changed, len(bases), hits / changed, floor / changed, (hits - floor) / changed)
+
+
+def labelled(batch: Any) -> dict[str, torch.Tensor]:
+    return {**collate(batch), "labels": torch.zeros(len(batch), dtype=torch.long)}
+
+
+def masked(batch: Any) -> dict[str, torch.Tensor]:
+    collated = collate(batch)
+    predicted = torch.arange(LENGTH) % 4 == 1
+    return {**collated, "labels": collated["input_ids"].masked_fill(~predicted, -100)}
+
+
+@pytest.mark.parametrize("task", ["masked_lm", "sequence_classification"])
+def test_a_student_that_is_its_teacher_answers_alike_layer_by_layer(task: Any) -> None:
+    classes: dict[str, Any] = {
+        "masked_lm": tf.BertForMaskedLM,
+        "sequence_classification": tf.BertForSequenceClassification,
+    }
+    model = with_large_weights(classes[task](bert_config(num_labels=4)), torch.float64).eval()
+    collator = masked if task == "masked_lm" else labelled
+    answers = answer_layers(model, model, CHOOSING, collator, task=task, positions=POSITIONS, batch_size=10)
+    matrix = layer_matrix(answers, minimum_bases=1)
+    for layer in range(LAYERS - 1):
+        cell = matrix.cell(layer, layer)
+        assert (cell.outside.effective_iia, cell.outside.floor) == (1.0, 0.0)
+        assert (cell.inside.cases == 0) == (task == "sequence_classification")
+    expected = {0: 0, 1: 1} if task == "masked_lm" else {0: 0, 1: 1, 2: 2}  # the label is read where swaps may fall
+    assert choose_map(matrix) == expected
 
 
 def matrix_of(values: list[list[float | None]], moved: list[int] | None = None) -> Matrix:
