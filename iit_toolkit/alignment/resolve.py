@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -151,4 +150,3 @@ def _refuse_overlaps(sites: tuple[ResolvedSite, ...], where: str) -> None:
             if any(low < other_high and other_low < high for other_low, other_high in spans):
                 raise UserError(f"{where}: two sites write the same neurons of {site.write}; give each its own range")
             spans.append((low, high))
-

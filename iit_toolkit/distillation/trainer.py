@@ -15,10 +15,11 @@ from transformers import PreTrainedModel, Trainer
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.spec import MaskedPositions
 from iit_toolkit.distillation.config import CausalDistillationConfig
+from iit_toolkit.distillation.cost import cheapest_draw, counterfactual_costs
 from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
 from iit_toolkit.interchange.partial import replaced_forward
 
 _PROJECTION = "projection.safetensors"
@@ -86,7 +87,11 @@ class CausalDistillationTrainer(Trainer):
             temperature=args.temperature,
             projection=self.projection,
             loss_dtype=getattr(torch, args.loss_dtype),
+            teacher_dtype=getattr(torch, args.teacher_dtype),
+            base_tokens=args.base_tokens,
+            counterfactual_tokens=args.counterfactual_tokens,
         )
+        self._drawn: tuple[Tensor, Tensor] | None = None
         self._sums: dict[str, Tensor] = {}
         self._summed_steps = 0
         self._micro_step = (-1, 0)
@@ -111,25 +116,49 @@ class CausalDistillationTrainer(Trainer):
             if not model.training:
                 loss = self.objective.task_loss(inputs)
                 return (loss, {"loss": loss}) if return_outputs else loss
-            interchanged = self.draw_interchange(inputs) if self.objective.weights.interchange else None
+            interchanges = self.draw_interchanges(inputs)
             student = self.accelerator.unwrap_model(model)
-            losses = _inside(model, student, lambda: self.objective(inputs, interchanged))
+            losses = _inside(model, student, lambda: self.objective(inputs, interchanges))
             self._refuse_non_finite(losses)
-            self._gather(losses, inputs, interchanged)
+            self._gather(losses, inputs, interchanges)
         return (losses.total, {"loss": losses.total}) if return_outputs else losses.total
 
-    def draw_interchange(self, batch: Mapping[str, Tensor]) -> Interchanged:
-        """Draw the variable, the sources and the positions of a batch.
+    def draw_interchanges(self, batch: Mapping[str, Tensor]) -> list[Interchanged]:
+        """Draw the variables, the sources and the positions of a batch; none if no term needs them.
 
         The draw depends only on the seed, the step, the micro-step and the process, so a resumed run draws the same.
         """
+        if not self.objective.weights.interchange:
+            return []
         assert self.alignment is not None
         generator = torch.Generator().manual_seed(self._draw_seed())
-        probabilities = torch.tensor(self.alignment.probabilities, dtype=torch.float64)
-        index = int(torch.multinomial(probabilities, 1, generator=generator))
-        variable = self.alignment.variables[index].name
+        probabilities, weights = self._draw(batch)
+        drawn: list[Interchanged] = []
+        for _ in range(self.settings.interchanges):
+            index = int(torch.multinomial(probabilities, 1, generator=generator))
+            source_batch, swap = self._draw_swap(self.alignment, batch, generator)
+            name = self.alignment.variables[index].name
+            drawn.append(Interchanged(name, swap, source_batch, float(weights[index])))
+        return drawn
+
+    def _draw(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return, per variable, the probability with which it is drawn and the weight that its loss then has."""
+        if self._drawn is None:
+            assert self.alignment is not None
+            declared = torch.tensor(self.alignment.probabilities, dtype=torch.float64)
+            drawn = declared
+            if self.settings.cost_aware_draw:
+                own_source = self.alignment.sources.kind == "dataset"
+                drawn = cheapest_draw(declared, counterfactual_costs(self.objective, batch, own_source=own_source))
+            self._drawn = drawn, torch.where(drawn > 0, declared / drawn, 0.0)
+        return self._drawn
+
+    def _draw_swap(
+        self, alignment: Alignment, batch: Mapping[str, Tensor], generator: torch.Generator
+    ) -> tuple[Mapping[str, Tensor] | None, Swap]:
+        """Draw the sources (a batch of their own, or rows of this one) and the positions of one interchange."""
         rows = len(batch["labels"])
-        if self.alignment.sources.kind == "dataset":
+        if alignment.sources.kind == "dataset":
             source_batch = self._source_batch(rows, generator)
             source = torch.randperm(rows, generator=generator)
         elif rows < 2:
@@ -137,17 +166,17 @@ class CausalDistillationTrainer(Trainer):
         else:
             source_batch, source = None, other_rows(rows, generator)
         predicted = None
-        if isinstance(self.alignment.positions, MaskedPositions) and self.settings.task == "masked_lm":
+        if isinstance(alignment.positions, MaskedPositions) and self.settings.task == "masked_lm":
             predicted = batch["labels"] != IGNORED_LABEL
         swap = draw_swap(
-            self.alignment.positions,
+            alignment.positions,
             source,
             _eligible(batch),
             _eligible(batch if source_batch is None else source_batch),
             generator,
             predicted,
         )
-        return Interchanged(variable, swap.to(self.args.device), source_batch)
+        return source_batch, swap.to(self.args.device)
 
     def _draw_seed(self) -> int:
         step, micro = self._micro_step
@@ -173,31 +202,31 @@ class CausalDistillationTrainer(Trainer):
                 "checkpoints are kept; lower learning_rate or the term's weight"
             )
 
-    def _gather(self, losses: Losses, inputs: Mapping[str, Tensor], interchanged: Interchanged | None) -> None:
+    def _gather(self, losses: Losses, inputs: Mapping[str, Tensor], interchanges: list[Interchanged]) -> None:
         """Sum up the terms for the next log line; measure shares and effect size once per line."""
         for name, value in losses.terms.items():
             self._sums[f"loss/{name}"] = self._sums.get(f"loss/{name}", torch.zeros_like(value)) + value
         if self._summed_steps == 0 and self.settings.gradient_shares and len(losses.terms) > 1:
             self._shares = self.gradient_shares(inputs)
-        if self._summed_steps == 0 and interchanged is not None:
-            self._effect_size = float(self.objective.effect_size(inputs, interchanged))
+        if self._summed_steps == 0 and interchanges:
+            self._effect_size = float(self.objective.effect_size(inputs, interchanges[0]))
         self._summed_steps += 1
 
     def gradient_shares(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """Return each weighted term's gradient norm over the sum of these norms, on the first rows of a batch."""
         few = {name: value[:_GRADIENT_ROWS] for name, value in batch.items()}
         weights = self.objective.weights.model_dump()
-        interchanged = None
-        if self.objective.weights.interchange and len(few["labels"]) > 1:
+        interchanges: list[Interchanged] = []
+        if len(few["labels"]) > 1:
             kept = self._micro_step
-            interchanged = self.draw_interchange(few)
+            interchanges = self.draw_interchanges(few)
             self._micro_step = kept
         parameters = [parameter for parameter in self.objective.student.model.parameters() if parameter.requires_grad]
         norms: dict[str, float] = {}
         with torch.random.fork_rng(devices=_cuda_devices(self.args.device)):
             for name, weight in weights.items():
-                if weight and (interchanged is not None or not name.startswith("causal_")):
-                    loss = self.objective(few, interchanged, ObjectiveWeights(**{name: weight})).total
+                if weight and (interchanges or not name.startswith("causal_")):
+                    loss = self.objective(few, interchanges, ObjectiveWeights(**{name: weight})).total
                     gradients = cast(_Gradients, torch.autograd.grad(loss, parameters, allow_unused=True))
                     squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
                     norms[name] = float(torch.stack(squares).sum().sqrt())
@@ -242,6 +271,7 @@ class CausalDistillationTrainer(Trainer):
 def _eligible(batch: Mapping[str, Tensor]) -> Tensor:
     """Return (B, S) boolean: positions that may be swapped, which are neither padding nor special tokens."""
     real = real_tokens(batch)
+    assert real is not None
     return real & ~batch["special_tokens_mask"].bool() if "special_tokens_mask" in batch else real
 
 
