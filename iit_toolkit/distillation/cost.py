@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from iit_toolkit.distillation.losses import IGNORED_LABEL, ObjectiveWeights
+from iit_toolkit.distillation.losses import IGNORED_LABEL
 from iit_toolkit.distillation.objective import Objective, model_inputs, real_tokens, task_labels
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.products import Product, RunProducts, trace_products
@@ -17,6 +18,7 @@ from iit_toolkit.interchange.products import Product, RunProducts, trace_product
 Ledger = dict[str, list[Product]]
 """The products of a step by part, in the order in which they run."""
 
+_REPEATS = 3
 _REPLAYED = 2**26
 
 
@@ -45,57 +47,43 @@ class StepCost:
         }
         self._tokens["swapped"] = self._tokens["all"]  # at most
 
-    def ledger(
-        self, variable: str | None, *, weights: ObjectiveWeights | None = None, own_source: bool = False
-    ) -> Ledger:
-        """Return a step's products.
+    def plain(self) -> Ledger:
+        """Return the products of a step without counterfactual runs."""
+        objective, weights = self._objective, self._objective.weights
+        compares_logits = bool(weights.ce or weights.logit_mse)
+        tokens = objective.base_tokens if compares_logits else "labelled" if weights.task else "none"
+        teacher = self._run(self._teacher, None) if weights.needs_teacher else []
+        return {
+            "teacher, base": teacher,
+            "student, base": self._run(self._student, None),
+            "vocabulary, teacher": self._head(objective.teacher, tokens) if compares_logits else [],
+            "vocabulary, student": self._head(objective.student, tokens),
+            "backward, student": _backward(self._run(self._student, None, above=tokens != "none")),
+            "backward, vocabulary": _backward(self._head(objective.student, tokens)),
+        }
+
+    def counterfactual(self, variable: str, *, own_source: bool = False) -> Ledger:
+        """Return the products that one counterfactual run adds, with its losses and gradients.
 
         Args:
-            variable: The variable that is swapped; `None` for a step without counterfactual runs.
-            weights: Other weights than the objective's own.
+            variable: The variable that is swapped.
             own_source: Whether sources are another batch, which is run as far as the variable reads.
         """
-        weights = weights or self._objective.weights
-        plain = weights.model_copy(update={name: 0.0 for name in type(weights).model_fields if "causal" in name})
-        objective = self._objective
-        compares_logits = bool(plain.ce or plain.logit_mse)
-        tokens = objective.base_tokens if compares_logits else "labelled" if plain.task else "none"
-        ledger: Ledger = {}
-        if weights.needs_teacher:
-            ledger["teacher, base"] = self._run(self._teacher, None)
-        ledger["student, base"] = self._run(self._student, None)
-        if compares_logits:
-            ledger["vocabulary, teacher"] = self._head(objective.teacher, tokens)
-        ledger["vocabulary, student"] = self._head(objective.student, tokens)
-        ledger["backward, student"] = _backward(self._run(self._student, None, above=tokens != "none"))
-        ledger["backward, vocabulary"] = _backward(self._head(objective.student, tokens))
-        if variable is not None and weights.interchange:
-            for part, products in self._counterfactual(variable, weights, own_source).items():
-                ledger[part] = ledger.get(part, []) + products
-        return {part: products for part, products in ledger.items() if products}
-
-    def counterfactual_flops(self, variable: str, own_source: bool = False) -> int:
-        """Return what one counterfactual run adds to a step, with its losses and gradients."""
-        return flops(self._counterfactual(variable, self._objective.weights, own_source))
-
-    def _counterfactual(self, variable: str, weights: ObjectiveWeights, own_source: bool) -> Ledger:
-        objective = self._objective
+        objective, weights = self._objective, self._objective.weights
         compares_logits = bool(weights.causal_ce or weights.causal_logit_mse)
         tokens = objective.counterfactual_tokens if compares_logits else "none"
         cut = objective.student.cuts[variable]
-        ledger: Ledger = {
+        source = self._source(self._student, objective.student, variable) if own_source else []
+        return {
+            "teacher, source": self._source(self._teacher, objective.teacher, variable) if own_source else [],
+            "student, source": source,
             "teacher, counterfactual": self._run(self._teacher, objective.teacher.cuts[variable]),
             "student, counterfactual": self._run(self._student, cut),
             "vocabulary, teacher": self._head(objective.teacher, tokens),
             "vocabulary, student": self._head(objective.student, tokens),
-            "backward, student": _backward(self._run(self._student, cut, above=tokens != "none")),
+            "backward, student": _backward(source + self._run(self._student, cut, above=tokens != "none")),
             "backward, vocabulary": _backward(self._head(objective.student, tokens)),
         }
-        if own_source:
-            ledger["teacher, source"] = self._source(self._teacher, objective.teacher, variable)
-            ledger["student, source"] = self._source(self._student, objective.student, variable)
-            ledger["backward, student"] += _backward(ledger["student, source"])
-        return ledger
 
     def _run(self, run: RunProducts, cut: int | None, *, above: bool = True) -> list[Product]:
         """Products of a run that restarts after block `cut`."""
@@ -121,20 +109,80 @@ def flops(ledger: Ledger) -> int:
     return sum(one.flops for products in ledger.values() for one in products)
 
 
-def mean_flops(ledgers: Iterable[tuple[float, Ledger]]) -> dict[str, float]:
-    """Return the expected operations of each part, over ledgers with their probabilities."""
-    total: dict[str, float] = {}
-    for probability, ledger in ledgers:
-        for part, products in ledger.items():
-            total[part] = total.get(part, 0.0) + probability * sum(one.flops for one in products)
-    return total
+@dataclass(frozen=True)
+class Part:
+    """What one part of a step takes, on average over the variables that are drawn.
+
+    Attributes:
+        flops: Multiplications and additions in matrix products.
+        elements: Numbers that these read and write.
+    """
+
+    flops: float
+    elements: float
+
+
+@dataclass(frozen=True)
+class ExpectedCost:
+    """What a step of an objective costs, before any was taken.
+
+    Attributes:
+        parts: Each part of the step, in order.
+        flops: All multiplications and additions in matrix products.
+        plain_flops: Those of the same step without counterfactual runs.
+        floor_seconds: The time that the products alone take on this machine now.
+    """
+
+    parts: dict[str, Part]
+    flops: float
+    plain_flops: float
+    floor_seconds: float
+
+
+def expected_cost(
+    cost: StepCost,
+    probabilities: Mapping[str, float],
+    *,
+    interchanges: int,
+    own_source: bool,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> ExpectedCost:
+    """Return what a step costs on average.
+
+    Args:
+        cost: The products of single steps.
+        probabilities: With which each variable is drawn; empty for a step without counterfactual runs.
+        interchanges: Counterfactual runs per step.
+        own_source: Whether each has a source batch of its own.
+        device: Where the floor is measured.
+        dtype: Precision in which the floor is measured.
+    """
+    weighted = [(1.0, cost.plain())]
+    for variable, probability in probabilities.items():
+        weighted.append((probability * interchanges, cost.counterfactual(variable, own_source=own_source)))
+    parts: dict[str, Part] = {}
+    for weight, ledger in weighted:
+        for name, products in ledger.items():
+            before = parts.get(name, Part(0.0, 0.0))
+            parts[name] = Part(
+                before.flops + weight * sum(one.flops for one in products),
+                before.elements + weight * sum(one.elements for one in products),
+            )
+    return ExpectedCost(
+        parts={name: part for name, part in parts.items() if part.flops},
+        flops=sum(part.flops for part in parts.values()),
+        plain_flops=flops(cost.plain()),
+        floor_seconds=floor_seconds(weighted, device, dtype),
+    )
 
 
 def counterfactual_costs(objective: Objective, batch: Mapping[str, Tensor], *, own_source: bool) -> Tensor:
     """Return what each variable's counterfactual run costs (V,), in matrix operations."""
     cost = StepCost(objective, batch)
     return torch.tensor(
-        [cost.counterfactual_flops(name, own_source) for name in objective.student.sites], dtype=torch.float64
+        [flops(cost.counterfactual(name, own_source=own_source)) for name in objective.student.sites],
+        dtype=torch.float64,
     )
 
 
@@ -152,54 +200,50 @@ def cheapest_draw(declared: Tensor, costs: Tensor) -> Tensor:
     return drawn / drawn.sum()
 
 
-def floor_seconds(ledger: Ledger, device: torch.device, dtype: torch.dtype = torch.float32, repeats: int = 3) -> float:
-    """Return the time that a ledger's products alone take on this device, with as many threads as torch uses now.
+def floor_seconds(
+    weighted: Iterable[tuple[float, Ledger]],
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Return the time that ledgers' products alone take on this device, with as many threads as torch uses now.
 
-    Each distinct product is run by itself, `repeats` times, and its median time counts. Very large ones are run on
-    fewer rows and scaled.
+    Each distinct product is run by itself, a few times, and its median time counts. Very large ones are run on fewer
+    rows and scaled.
 
     Args:
-        ledger: The products.
+        weighted: Ledgers, each with how often it is run.
         device: Where they run.
         dtype: Their precision.
-        repeats: Runs of each.
+        clock: What measures, in seconds.
     """
-    distinct: dict[tuple[int, int, int, bool], int] = {}
-    for products in ledger.values():
-        for one in products:
-            shape = (one.rows, one.inner, one.columns, one.batched)
-            distinct[shape] = distinct.get(shape, 0) + one.count
-    return sum(count * _seconds(*shape, count, device, dtype, repeats) for shape, count in distinct.items())
+    distinct: dict[Product, float] = {}
+    for weight, ledger in weighted:
+        for one in (one for products in ledger.values() for one in products):
+            single = replace(one, count=1)
+            distinct[single] = distinct.get(single, 0.0) + weight * one.count
+    return sum(count * _seconds(one, device, dtype, clock) for one, count in distinct.items())
 
 
-def _seconds(
-    rows: int,
-    inner: int,
-    columns: int,
-    batched: bool,
-    count: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    repeats: int,
-) -> float:
-    """Return the median time of one product."""
-    replayed = min(rows, max(1, _REPLAYED // columns))
-    batch = min(count, 64) if batched else 1
-    left = torch.randn(batch, replayed, inner, device=device, dtype=dtype)
-    right = torch.randn(batch, inner, columns, device=device, dtype=dtype)
-    padded = torch.empty(batch, replayed, -(-columns // 16) * 16, device=device, dtype=dtype)  # aligned rows are faster
-    result = padded[:, :, :columns]
+def _seconds(one: Product, device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
+    """Return the median time of one product; of one of many, where there are many at a time."""
+    rows = min(one.rows, max(1, _REPLAYED // one.columns))
+    many = 32 if one.batched else 1
+    left = torch.randn(many, rows, one.inner, device=device, dtype=dtype)
+    right = torch.randn(many, one.inner, one.columns, device=device, dtype=dtype)
+    padded = torch.empty(many, rows, -(-one.columns // 16) * 16, device=device, dtype=dtype)  # aligned rows are faster
+    result = padded[:, :, : one.columns]
     times: list[float] = []
-    for _ in range(repeats + 1):
+    for _ in range(_REPEATS + 1):
         _wait(device)
-        started = time.perf_counter()
-        if batched:
+        started = clock()
+        if one.batched:
             torch.bmm(left, right)
         else:
             torch.mm(left[0], right[0], out=result[0])
         _wait(device)
-        times.append(time.perf_counter() - started)
-    return median(times[1:]) / batch * rows / replayed
+        times.append(clock() - started)
+    return median(times[1:]) / many * one.rows / rows
 
 
 def _wait(device: torch.device) -> None:

@@ -41,6 +41,7 @@ class Product:
         """Multiplications and additions."""
         return 2 * self.rows * self.inner * self.columns * self.count
 
+    @property
     def elements(self) -> int:
         """Numbers read and written, each operand and result once."""
         return (self.rows * self.inner + self.inner * self.columns + self.rows * self.columns) * self.count

@@ -18,7 +18,14 @@ from transformers import (
 )
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.distillation.cost import StepCost, cheapest_draw, counterfactual_costs, flops, floor_seconds
+from iit_toolkit.distillation.cost import (
+    StepCost,
+    cheapest_draw,
+    counterfactual_costs,
+    expected_cost,
+    floor_seconds,
+    flops,
+)
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged, Objective, Task
 from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
@@ -103,14 +110,20 @@ def counted(objective: Objective, batch: dict[str, torch.Tensor], interchanges: 
     return counter.get_total_flops()
 
 
+def step_flops(cost: StepCost, variable: str | None, own_source: bool = False) -> int:
+    """What the ledger counts in a step with one counterfactual run, or none."""
+    counterfactual = {} if variable is None else cost.counterfactual(variable, own_source=own_source)
+    return flops(cost.plain()) + flops(counterfactual)
+
+
 @pytest.mark.parametrize("variable", ["early", "late", None])
 @pytest.mark.parametrize("family", TASKS)
 def test_the_ledger_counts_what_torch_counts(family: str, variable: str | None) -> None:
     weights = ObjectiveWeights.standard() if variable is None else ObjectiveWeights.causal_with_cosine()
     objective, batch = setup(family, weights)
-    ledger = StepCost(objective, batch).ledger(variable)
+    cost = StepCost(objective, batch)
     interchanges = [] if variable is None else [interchanged(batch, variable)]
-    assert flops(ledger) == pytest.approx(counted(objective, batch, interchanges), rel=0.02)
+    assert step_flops(cost, variable) == pytest.approx(counted(objective, batch, interchanges), rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +139,8 @@ def test_the_ledger_leaves_out_what_no_term_needs(weights: ObjectiveWeights, set
     objective, batch = setup("bert", weights, **settings)
     variable = "early" if weights.interchange else None
     interchanges = [] if variable is None else [interchanged(batch, variable)]
-    ledger = StepCost(objective, batch).ledger(variable)
-    assert flops(ledger) == pytest.approx(counted(objective, batch, interchanges), rel=0.02)
+    cost = StepCost(objective, batch)
+    assert step_flops(cost, variable) == pytest.approx(counted(objective, batch, interchanges), rel=0.02)
 
 
 def test_sources_of_their_own_are_run_as_far_as_they_are_read() -> None:
@@ -136,15 +149,15 @@ def test_sources_of_their_own_are_run_as_far_as_they_are_read() -> None:
     for variable in ("early", "late"):
         one = interchanged(batch, variable, {name: value.flip(0) for name, value in batch.items()})
         expected = counted(objective, batch, [one])
-        assert flops(cost.ledger(variable, own_source=True)) == pytest.approx(expected, rel=0.02)
-        assert flops(cost.ledger(variable)) < 0.95 * expected
+        assert step_flops(cost, variable, own_source=True) == pytest.approx(expected, rel=0.02)
+        assert step_flops(cost, variable) < 0.95 * expected
 
 
 def test_shares_of_each_part_add_up_to_several_interchanges() -> None:
     objective, batch = setup("bert", ObjectiveWeights.causal())
     cost = StepCost(objective, batch)
     expected = counted(objective, batch, [interchanged(batch, "early"), interchanged(batch, "late")])
-    found = flops(cost.ledger("early")) + cost.counterfactual_flops("late")
+    found = step_flops(cost, "early") + flops(cost.counterfactual("late"))
     assert found == pytest.approx(expected, rel=0.02)
 
 
@@ -187,7 +200,20 @@ def test_early_variables_cost_more() -> None:
 
 def test_the_floor_grows_with_the_products() -> None:
     objective, batch = setup("bert", ObjectiveWeights.causal())
-    ledger = StepCost(objective, batch).ledger("early")
-    whole = floor_seconds(ledger, torch.device("cpu"))
-    part = floor_seconds({"vocabulary, student": ledger["vocabulary, student"]}, torch.device("cpu"))
-    assert 0 < part < whole
+    cost = StepCost(objective, batch)
+    plain, causal = (1.0, cost.plain()), (1.0, cost.counterfactual("early"))
+    assert 0 < floor_seconds([plain], torch.device("cpu")) < floor_seconds([plain, causal, causal], torch.device("cpu"))
+
+
+def test_the_expected_cost_is_the_mean_over_what_is_drawn() -> None:
+    objective, batch = setup("bert", ObjectiveWeights.causal())
+    cost = StepCost(objective, batch)
+    probabilities = {"early": 0.25, "late": 0.75}
+    expected = expected_cost(
+        cost, probabilities, interchanges=2, own_source=False, device=torch.device("cpu"), dtype=torch.float32
+    )
+    added = {name: flops(cost.counterfactual(name)) for name in probabilities}
+    assert expected.plain_flops == flops(cost.plain())
+    assert expected.flops == pytest.approx(expected.plain_flops + 2 * (0.25 * added["early"] + 0.75 * added["late"]))
+    assert sum(part.flops for part in expected.parts.values()) == pytest.approx(expected.flops)
+    assert "teacher, source" not in expected.parts and "teacher, counterfactual" in expected.parts
