@@ -20,6 +20,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, P
 from iit_toolkit.cli import main
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.runs.config import ASSETS
+from tests.analysis.synthetic import make_run
 from tests.families import bert_config
 
 TEXT = "the module returns the first value of the list and raises an error if the file is closed while it reads\n"
@@ -406,3 +407,16 @@ def test_outcomes_of_another_schema(folder: Path, refused: Callable[..., str]) -
     (run / "results.json").write_text('{"schema": "iit_toolkit/results/0"}')
     assert "this version reads" in refused("report", "old")
     assert [path.name for path in run.iterdir()] == ["results.json"]
+
+
+def test_a_gate_on_what_is_no_run(folder: Path, refused: Callable[..., str]) -> None:
+    assert "nowhere: no such results" in refused("gate", "nowhere", "--min-lower", "0.5")
+    assert "results.json is missing" in refused("gate", ".", "--min-lower", "0.5")
+    assert "config.yaml can't be read as JSON" in refused("gate", "config.yaml", "--min-lower", "0.5")
+    make_run(folder / "run")
+    assert "--min-lower is nan" in refused("gate", "run", "--min-lower", "nan")
+    assert "nowhere: no such results" in refused("gate", "run", "--min-lower", "0.5", "--baseline", "nowhere")
+    make_run(folder / "other", teacher={"name": "other", "parameters": 1})
+    message = refused("gate", "run", "--min-lower", "0.5", "--baseline", "other", "--junit", "gate.xml")
+    assert "other teacher (other, 1 parameters against example/teacher-12l" in message
+    assert not (folder / "gate.xml").exists()

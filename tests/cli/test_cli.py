@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ data: {source: python_docs}
 arms: {plain: {}, causal: {alignment: diito/middle}}
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
+WITHOUT_PIPELINE = {"gate", "schema"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def run(*arguments: str) -> int:
 def test_help_names_every_verb() -> None:
     answer = CliRunner().invoke(app, ["--help"])
     assert answer.exit_code == 0
-    assert {"validate", "explain", "run", "train", "verify", "report", "schema"} <= set(VERBS)
+    assert {"validate", "explain", "run", "train", "verify", "report", "gate", "schema"} <= set(VERBS)
     for verb in VERBS:
         assert f"\n  {verb}" in answer.output
     assert "..." not in answer.output.partition("Commands:")[2]  # every summary is whole
@@ -83,11 +85,13 @@ def test_help_names_every_verb() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_example_in_the_help_of_each_verb_runs(verb: str, calls: list[Any]) -> None:
+    if verb == "gate":
+        make_run(Path("runs/quickstart"))
     example = next(line for line in (VERBS[verb].__doc__ or "").splitlines() if "Example:" in line)
     program, *arguments = shlex.split(example.partition("Example:")[2].partition(" > ")[0])
     assert (program, arguments[0]) == ("iit-toolkit", verb)
     assert run(*arguments) == 0
-    assert [call[0] for call in calls] == ([] if verb == "schema" else [verb])
+    assert [call[0] for call in calls] == ([] if verb in WITHOUT_PIPELINE else [verb])
     assert example.partition("Example: ")[2].split()[-1] in CliRunner().invoke(app, [verb, "--help"]).output
 
 
@@ -213,3 +217,17 @@ def test_errors_of_the_pipeline(
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("schema") == 0
     assert "arms" in json.loads(capsys.readouterr().out)["properties"]
+
+
+@pytest.mark.usefixtures("calls")
+def test_the_gate_exits_with_one_and_writes_junit(capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(Path("run"))
+    assert run("gate", "run", "--min-lower", "0.1", "--baseline", "run/results.json") == 0
+    assert capsys.readouterr().out.startswith("### Gate passed: causal of synthetic &lt;run> & more\n")
+    assert run("gate", "run", "--min-lower", "0.99", "--junit", "ci/gate.xml") == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("### Gate FAILED (1 check of 2): causal of") and told.err == ""
+    assert [case.get("name") for case in ElementTree.parse("ci/gate.xml").iter("testcase")] == [
+        "self-swap",
+        "lower bound, variable middle",
+    ]
