@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from iit_toolkit import __version__
+from iit_toolkit.cli.compare import compare
 from iit_toolkit.cli.explain import explain
 from iit_toolkit.cli.gate import gate
 from iit_toolkit.cli.report import report
@@ -50,7 +51,7 @@ def _options(
 
 
 app.callback()(_options)
-for _verb in (validate, explain, run, train, verify, report, gate, schema):
+for _verb in (validate, explain, run, train, verify, report, compare, gate, schema):
     app.command(no_args_is_help=_verb is not schema)(_verb)
 
 

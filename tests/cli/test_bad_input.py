@@ -420,3 +420,20 @@ def test_a_gate_on_what_is_no_run(folder: Path, refused: Callable[..., str]) -> 
     message = refused("gate", "run", "--min-lower", "0.5", "--baseline", "other", "--junit", "gate.xml")
     assert "other teacher (other, 1 parameters against example/teacher-12l" in message
     assert not (folder / "gate.xml").exists()
+
+
+def test_runs_that_are_not_comparable(folder: Path, refused: Callable[..., str]) -> None:
+    make_run(folder / "run")
+    assert "nowhere: no such results" in refused("compare", "run", "nowhere")
+    assert "have the same seed 7" in refused("compare", "run", "./run", "-o", "out")
+    make_run(folder / "other", seed=8, teacher={"name": "other", "parameters": 1})
+    assert "other/results.json can't be compared with run/results.json: other teacher" in refused(
+        "compare", "run", "other", "-o", "out"
+    )
+    assert '--baseline: run/results.json has no arm "plian", did you mean "plain"?' in refused(
+        "compare", "run", "--baseline", "plian"
+    )
+    assert not (folder / "out").exists()
+    assert "could not write text.txt/compare.json" in refused("compare", "run", "-o", "text.txt")
+    (folder / "run" / "outcomes.parquet").unlink()
+    assert "no outcomes table there" in refused("compare", "run")

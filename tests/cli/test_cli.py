@@ -18,7 +18,7 @@ import iit_toolkit
 from iit_toolkit.cli import app, main
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs import config as config_module
-from tests.analysis.synthetic import make_run
+from tests.analysis.synthetic import make_outcomes, make_run
 
 CONFIG = """\
 name: quickstart
@@ -27,7 +27,7 @@ data: {source: python_docs}
 arms: {plain: {}, causal: {alignment: diito/middle}}
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
-WITHOUT_PIPELINE = {"gate", "schema"}
+WITHOUT_PIPELINE = {"compare", "gate", "schema"}
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,19 @@ def run(*arguments: str) -> int:
     return int(exit_.value.code or 0)
 
 
+def make_runs() -> list[str]:
+    """Three synthetic runs, `runs/seed-42` to `-44`."""
+    folders = [f"runs/seed-{seed}" for seed in (42, 43, 44)]
+    for place, folder in enumerate(folders):
+        follows = {"causal": 0.6, "plain": 0.2 + 0.05 * place, "untrained": 0.0}
+        make_run(Path(folder), make_outcomes(follows, bases=40, seed=place), seed=42 + place)
+    return folders
+
+
 def test_help_names_every_verb() -> None:
     answer = CliRunner().invoke(app, ["--help"])
     assert answer.exit_code == 0
-    assert {"validate", "explain", "run", "train", "verify", "report", "gate", "schema"} <= set(VERBS)
+    assert {"validate", "explain", "run", "train", "verify", "report", "compare", "gate", "schema"} <= set(VERBS)
     for verb in VERBS:
         assert f"\n  {verb}" in answer.output
     assert "..." not in answer.output.partition("Commands:")[2]  # every summary is whole
@@ -87,6 +96,8 @@ def test_help_names_every_verb() -> None:
 def test_the_example_in_the_help_of_each_verb_runs(verb: str, calls: list[Any]) -> None:
     if verb == "gate":
         make_run(Path("runs/quickstart"))
+    if verb == "compare":
+        make_runs()
     example = next(line for line in (VERBS[verb].__doc__ or "").splitlines() if "Example:" in line)
     program, *arguments = shlex.split(example.partition("Example:")[2].partition(" > ")[0])
     assert (program, arguments[0]) == ("iit-toolkit", verb)
@@ -231,3 +242,23 @@ def test_the_gate_exits_with_one_and_writes_junit(capsys: pytest.CaptureFixture[
         "self-swap",
         "lower bound, variable middle",
     ]
+
+
+@pytest.mark.usefixtures("calls")
+def test_compare_prints_a_table_or_json_and_writes_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    folders = make_runs()
+    assert run("compare", *folders, "-o", "over-seeds") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "causal against plain, at equal steps: causal and plain each made 130 steps." in printed
+    assert "causal against its baseline, at equal compute: n/a" in printed
+    assert re.search(r"effective IIA outside, middle \+0\.\d+ \[\+0\.\d+, \+0\.\d+\] BEATS", printed)
+    assert "perplexity (lower is better) -" in printed
+    suffixes = ("csv", "json", "md", "png", "svg", "tex")
+    assert sorted(path.name for path in Path("over-seeds").iterdir()) == [f"compare.{suffix}" for suffix in suffixes]
+    assert run("compare", *folders, "--json", "--treatment", "causal", "--baseline", "plain") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads(Path("over-seeds/compare.json").read_text())
+    assert (document["schema"], document["seeds"]) == ("iit_toolkit/compare/1", [42, 43, 44])
+    assert run("compare", *folders[:2], "--json") == 0
+    outcomes = {one["outcome"] for one in json.loads(capsys.readouterr().out)["bases"][0]["measures"]}
+    assert outcomes == {"INCONCLUSIVE"}
