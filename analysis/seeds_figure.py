@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from iit_toolkit.analysis.numbers import count
 from iit_toolkit.analysis.seed_runs import Row
 from iit_toolkit.analysis.seeds import SeedComparison
 from iit_toolkit.runs.folder import write_atomically
@@ -82,7 +83,7 @@ def _draw(compared: SeedComparison) -> Figure:
                 label=f"seed {seed}",
             )
         defined = min(sum(value is not None for value in values) for values in row.values.values())
-        axes.set_title(f"{row.measure.name}: n = {defined}")
+        axes.set_title(f"{row.measure.name}: n = {count(defined, 'seed')}")
         axes.set_xticks(range(len(arms)), labels=arms)
         axes.set_xlim(-0.3, len(arms) - 0.7)
         if row.measure.higher_is_better and shares is not None:

@@ -16,6 +16,7 @@ import typer
 from iit_toolkit import __version__
 from iit_toolkit.cli.compare import compare
 from iit_toolkit.cli.explain import explain
+from iit_toolkit.cli.export import export
 from iit_toolkit.cli.gate import gate
 from iit_toolkit.cli.report import report
 from iit_toolkit.cli.run import run
@@ -51,7 +52,7 @@ def _options(
 
 
 app.callback()(_options)
-for _verb in (validate, explain, run, train, verify, report, compare, gate, schema):
+for _verb in (validate, explain, run, train, verify, report, compare, gate, export, schema):
     app.command(no_args_is_help=_verb is not schema)(_verb)
 
 

@@ -64,7 +64,7 @@ def test_the_figure_joins_the_arms_of_a_seed(compared: SeedComparison, tmp_path:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.csv", "compare.png", "compare.svg"]
     first = (tmp_path / "compare.svg").read_text()
     ElementTree.fromstring(first)
-    for label in ("seed 1", "seed 3", "plain_1", "perplexity: n = 2", "effective IIA outside: n = 0"):
+    for label in ("seed 1", "seed 3", "plain_1", "perplexity: n = 2 seeds", "effective IIA outside: n = 0 seeds"):
         assert f"<!-- {label} -->" in first
     assert (tmp_path / "compare.png").read_bytes().startswith(b"\x89PNG")
     write_figure(compared, tmp_path)
