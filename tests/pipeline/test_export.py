@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pandas as pd
 import pytest
 import pyvene as pv
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from iit_toolkit.alignment import Alignment, resolve
@@ -25,9 +27,10 @@ from iit_toolkit.analysis.verdict import judge
 from iit_toolkit.cli import main
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap
-from iit_toolkit.pipeline import export, verify_export
+from iit_toolkit.pipeline import export, push_to_hub, verify_export
 from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
+from tests.pipeline.hub import fake_hub
 
 TINY = [
     "training.max_steps=2",
@@ -270,3 +273,45 @@ def test_a_folder_that_is_no_export(exported: Path, tmp_path: Path, file: str) -
     with pytest.raises(UserError, match=f"broken: no {file} there; give a folder that `iit-toolkit export` wrote"):
         verify_export(broken, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def pushed(run: Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Exports and pushes in a process of its own: huggingface_hub reads its environment when it is imported."""
+    command = [sys.executable, "-m", "iit_toolkit", "export", str(run), "--arm", "causal", "-o", str(folder)]
+    environment = {**os.environ, "HF_HOME": str(folder.parent / "home"), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run(
+        [*command, "--push-to-hub", "me/causal-student"], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_every_file_reaches_the_hub(run: Path, tmp_path: Path) -> None:
+    with fake_hub("secret") as hub:
+        done = pushed(run, tmp_path / "out", HF_ENDPOINT=hub.endpoint, HF_TOKEN="secret", HF_HUB_OFFLINE="0")
+        assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'out'}\n{hub.endpoint}/me/causal-student\n"
+    assert [(one["organization"], one["name"]) for one in hub.repositories] == [("me", "causal-student")]
+    assert "POST /api/models/me/causal-student/commit/main" in hub.requests
+    assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [({"HF_TOKEN": "wrong", "HF_HUB_OFFLINE": "0"}, "401"), ({"HF_TOKEN": "secret"}, "offline mode is enabled")],
+)
+def test_a_push_that_fails_keeps_the_folder(run: Path, tmp_path: Path, environment: dict[str, str], said: str) -> None:
+    with fake_hub("secret") as hub:
+        done = pushed(run, tmp_path / "out", HF_ENDPOINT=hub.endpoint, **environment)
+    assert done.returncode == 2 and done.stdout == f"{tmp_path / 'out'}\n"
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "could not push" in errors[0] and said in errors[0]
+    assert "Traceback" not in done.stderr and hub.files == {}
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_no_server_and_no_such_name(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    with pytest.raises(UserError, match="could not push .* to me/x: .*refused.*push it again"):
+        push_to_hub(exported, "me/x")
+    with pytest.raises(UserError, match="could not push .* to a/b/c: Repo id must be"):
+        push_to_hub(exported, "a/b/c")
