@@ -437,3 +437,33 @@ def test_runs_that_are_not_comparable(folder: Path, refused: Callable[..., str])
     assert "could not write text.txt/compare.json" in refused("compare", "run", "-o", "text.txt")
     (folder / "run" / "outcomes.parquet").unlink()
     assert "no outcomes table there" in refused("compare", "run")
+
+
+def test_an_export_of_what_is_no_run(folder: Path, refused: Callable[..., str]) -> None:
+    assert "nowhere is no run folder" in refused("export", "nowhere", "-o", "out")
+    (folder / "unfinished").mkdir()
+    (folder / "unfinished" / "config.yaml").write_text(CONFIG)
+    assert "results.json is missing: the run did not finish" in refused("export", "unfinished", "-o", "out")
+    run = make_run(folder / "run")
+    assert "has several arms, choose with --arm: causal, plain" in refused("export", "run", "-o", "out")
+    assert 'has no arm "clausal": did you mean "causal"?' in refused("export", "run", "--arm", "clausal", "-o", "out")
+    assert "run/config.yaml" in refused("export", "run", "--arm", "causal", "-o", "out")
+    (run / "config.yaml").write_text(CONFIG)
+    assert "run/alignment.yaml" in refused("export", "run", "--arm", "causal", "-o", "out")
+    (run / "alignment.yaml").write_text(f"{{name: x, variables: [{{name: v, teacher: [{SITE}], student: [{SITE}]}}]}}")
+    assert "the student of arm causal is not there" in refused("export", "run", "--arm", "causal", "-o", "out")
+    make_run(folder / "verified", arms={}, comparison=None)
+    assert "verified/results.json: no trained arms" in refused("export", "verified", "-o", "out")
+    assert not (folder / "out").exists()
+    copy_of_the_teacher(run / "causal")
+    (folder / "taken").mkdir()
+    (folder / "taken" / "precious.txt").write_text("mine")
+    assert "taken is not empty" in refused("export", "run", "--arm", "causal", "-o", "taken")
+    assert [path.name for path in (folder / "taken").iterdir()] == ["precious.txt"]
+
+
+def test_verification_of_what_is_no_export(folder: Path, refused: Callable[..., str]) -> None:
+    assert "nowhere: no config.yaml there; give a folder that" in refused("verify", "--from", "nowhere", "-o", "out")
+    make_run(folder / "run")
+    assert "run: no config.yaml there" in refused("verify", "--from", "run", "-o", "out")
+    assert not (folder / "out").exists()

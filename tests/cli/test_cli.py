@@ -42,6 +42,10 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
     """A pipeline that notes its calls and writes synthetic results, the config `quickstart`, an empty directory."""
     noted: list[tuple[Any, ...]] = []
 
+    def reverified(output: Path | None, _: list[str]) -> SimpleNamespace:
+        folder = make_run(output or Path("runs/default"))
+        return SimpleNamespace(folder=folder, same=True, sentence="REPRODUCED: so it is.")
+
     def note(verb: str, answer: Any) -> Any:
         def called(config: Any, *arguments: Any, **options: Any) -> Any:
             noted.append((verb, config, *arguments, options))
@@ -55,6 +59,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
         run=note("run", make_run),
         train=note("train", None),
         verify=note("verify", lambda output, **_: make_run(output)),
+        verify_export=note("verify_export", reverified),
+        export=note("export", lambda output, _: output),
+        push_to_hub=note("push_to_hub", "https://hub.example/me/mine"),
     )
     monkeypatch.setattr(iit_toolkit, "pipeline", pipeline, raising=False)
     report = SimpleNamespace(write_report=note("report", None))
@@ -86,7 +93,9 @@ def make_runs() -> list[str]:
 def test_help_names_every_verb() -> None:
     answer = CliRunner().invoke(app, ["--help"])
     assert answer.exit_code == 0
-    assert {"validate", "explain", "run", "train", "verify", "report", "compare", "gate", "schema"} <= set(VERBS)
+    assert {"validate", "explain", "run", "train", "verify", "report", "compare", "gate", "export", "schema"} <= set(
+        VERBS
+    )
     for verb in VERBS:
         assert f"\n  {verb}" in answer.output
     assert "..." not in answer.output.partition("Commands:")[2]  # every summary is whole
@@ -262,3 +271,40 @@ def test_compare_prints_a_table_or_json_and_writes_a_folder(capsys: pytest.Captu
     assert run("compare", *folders[:2], "--json") == 0
     outcomes = {one["outcome"] for one in json.loads(capsys.readouterr().out)["bases"][0]["measures"]}
     assert outcomes == {"INCONCLUSIVE"}
+
+
+def test_verify_from_an_export_takes_nothing_else_but_overrides(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("verify", "--from", "mine", "teacher=here", "data.path=there", "-o", "out") == 0
+    assert calls[-1] == ("verify_export", Path("mine"), Path("out"), ["teacher=here", "data.path=there"], {})
+    assert capsys.readouterr().out.splitlines()[-1] == "REPRODUCED: so it is."
+    assert run("verify", "--from", "mine", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": "runs/default", "reproduced": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from", "mine", "quickstart"], "error: --from gives config, student and alignment; leave them out"),
+        (["--from", "mine", "--student", "x"], "error: --from gives config, student and alignment"),
+        (["quickstart", "--student", "x"], "error: give CONFIG, --student and --alignment; or --from"),
+        (["--student", "x", "--alignment", "y"], "error: give CONFIG, --student and --alignment; or --from"),
+    ],
+)
+def test_verify_needs_one_way_and_not_two(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run("verify", *arguments) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(message) and told.err.count("\n") == 1 and told.out == ""
+    assert calls == []
+
+
+def test_export_prints_the_folder_and_the_address(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", "runs/first", "-o", "out", "--push-to-hub", "me/mine") == 0
+    assert calls == [
+        ("export", Path("runs/first"), Path("out"), None, {}),
+        ("push_to_hub", Path("out"), "me/mine", {}),
+    ]
+    assert capsys.readouterr().out == "out\nhttps://hub.example/me/mine\n"
