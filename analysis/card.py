@@ -60,8 +60,11 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
 
 
 def _base_model(name: str) -> dict[str, str]:
-    """The teacher as `base_model`, where its name can be one on the Hub (a path of this machine cannot)."""
-    return {"base_model": name} if _HUB_NAME.fullmatch(name) else {}
+    """The teacher as `base_model`, where its name can be one on the Hub.
+
+    A path of this machine cannot, nor `embedded`, which is the toolkit's own.
+    """
+    return {"base_model": name} if name != "embedded" and _HUB_NAME.fullmatch(name) else {}
 
 
 def _origin(results: dict[str, Any], arm: str) -> str:

@@ -1,6 +1,7 @@
 """A gate for continuous integration: does the judged student still hold what it must?
 
-The bound is asked of the interval, not of the value: a lucky small sample does not pass. What is undefined fails.
+The bound is asked of the interval, not of the value: a lucky small sample does not pass. What is
+undefined, or rests on too few base examples for the verdict, fails.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from iit_toolkit.analysis.numbers import count, decimal, interval
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.stored import StoredResults, refuse_incomparable
+from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.errors import UserError
 
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -101,8 +103,8 @@ def _lower_bound(variable: str, estimate: Estimate, min_lower: float) -> GateChe
     def check(passed: bool, sentence: str) -> GateCheck:
         return GateCheck("lower bound", variable, passed, sentence)
 
-    if estimate.value is None or estimate.low is None:
-        return check(False, _undefined(estimate))
+    if estimate.low is None or estimate.clusters < MINIMUM_CLUSTERS:
+        return check(False, _untested(estimate))
     passed = estimate.low >= min_lower
     relation = "is at least" if passed else "is below"
     return check(passed, f"{_facts(estimate)}: its lower end {relation} {min_lower:g}.")
@@ -112,8 +114,8 @@ def _not_below(variable: str, estimate: Estimate, value: float, margin: float) -
     def check(passed: bool, sentence: str) -> GateCheck:
         return GateCheck("baseline", variable, passed, sentence)
 
-    if estimate.value is None or estimate.high is None:
-        return check(False, _undefined(estimate))
+    if estimate.high is None or estimate.clusters < MINIMUM_CLUSTERS:
+        return check(False, _untested(estimate))
     passed = estimate.high >= value - margin
     relation = "does not lie" if passed else "lies"
     bound = f"{decimal(value - margin)} (the baseline's {decimal(value)} less {margin:g})"
@@ -127,13 +129,13 @@ def _facts(estimate: Estimate) -> str:
     )
 
 
-def _undefined(estimate: Estimate) -> str:
+def _untested(estimate: Estimate) -> str:
     if estimate.cases == 0:
         return (
             "Effective IIA outside is undefined: no intervention changed the teacher's answer outside the swapped "
             "positions, so nothing was tested."
         )
-    return f"{_facts(estimate)}: too few cases for an interval; verify more pairs."
+    return f"{_facts(estimate)}: {MINIMUM_CLUSTERS} base examples are needed to trust an interval; verify more pairs."
 
 
 def to_markdown(checked: Gate) -> str:

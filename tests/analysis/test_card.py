@@ -38,6 +38,13 @@ def test_a_path_of_this_machine_is_not_published():
     assert ModelCard(card).data.base_model is None
 
 
+def test_the_embedded_teacher_is_no_model_of_the_hub():
+    results = make_results(make_outcomes(bases=30))
+    results["teacher"]["name"] = "embedded"
+    card = model_card(results, "causal")
+    assert "Distilled from embedded" in card and ModelCard(card).data.base_model is None
+
+
 def test_without_changed_cases_the_card_still_stands():
     card = ModelCard(model_card(make_results(make_outcomes(changed=0.0, bases=30)), "causal"))
     assert "n/a (no changed cases)" in card.text
