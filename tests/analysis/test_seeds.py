@@ -179,3 +179,15 @@ def test_runs_without_a_comparison_need_the_arms_named(runs: Any) -> None:
 def test_the_treatment_must_have_made_equal_steps(runs: Any) -> None:
     with pytest.raises(UserError, match="causal made 131 steps, not 130; give runs of one config"):
         compare_seeds(runs(2, lambda d: d["arms"]["causal"].update(steps=129 + d["seed"] if d["seed"] > 1 else 130)))
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_equal_arms_beat_each_other_as_seldom_as_promised(seeds: int) -> None:
+    generator = np.random.default_rng(seeds)
+    trials = 4000
+    common = generator.normal(0, 1, (trials, seeds))  # what a seed does to both arms
+    arms = common[None] + generator.normal(0, 0.3, (2, trials, seeds))
+    found = [pair(row(SHARE, one.tolist(), two.tolist()), "t", "b") for one, two in zip(*arms, strict=True)]
+    outcomes = [one.outcome for one in found]
+    for outcome in ("BEATS", "DOES NOT BEAT"):
+        assert 0.018 < outcomes.count(outcome) / trials < 0.033  # 2.5 %, give or take three standard errors
