@@ -86,7 +86,7 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
     return folder.path
 
 
-def verify(config: RunConfig, student: str, alignment: str, output: str | Path) -> Path:
+def verify(config: RunConfig, student: str, alignment: str, output: str | Path, name: str = "student") -> Path:
     """Verify a finished student, from this toolkit or not, against the config's teacher.
 
     Args:
@@ -94,6 +94,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path) 
         student: Folder or Hub id of the student.
         alignment: An alignment file or a preset.
         output: The run folder; new or empty.
+        name: What results and outcomes call the student.
 
     Raises:
         UserError: If the alignment does not hold on the live models, or the folder is taken.
@@ -106,7 +107,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path) 
         refuse_failed(certify_on_rows(prepared, model, chosen))
         _write_inputs(folder, config, chosen)
     untrained = prepared.new_student()
-    students = {"student": model}
+    students = {name: model}
     if untrained.config.num_hidden_layers == model.config.num_hidden_layers:
         students[UNTRAINED] = untrained
     _verify_and_report(prepared, folder, chosen, students, {})
