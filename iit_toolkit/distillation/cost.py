@@ -10,6 +10,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from iit_toolkit.alignment import Alignment
+from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.losses import IGNORED_LABEL
 from iit_toolkit.distillation.objective import Objective, model_inputs, real_tokens, task_labels
 from iit_toolkit.interchange import InterchangeModel
@@ -140,27 +142,27 @@ class ExpectedCost:
 
 
 def expected_cost(
-    cost: StepCost,
-    probabilities: Mapping[str, float],
-    *,
-    interchanges: int,
-    own_source: bool,
-    device: torch.device,
-    dtype: torch.dtype,
+    objective: Objective, batch: Mapping[str, Tensor], alignment: Alignment | None, args: CausalDistillationConfig
 ) -> ExpectedCost:
-    """Return what a step costs on average.
+    """Return what a training step costs on average.
 
     Args:
-        cost: The products of single steps.
-        probabilities: With which each variable is drawn; empty for a step without counterfactual runs.
-        interchanges: Counterfactual runs per step.
-        own_source: Whether each has a source batch of its own.
-        device: Where the floor is measured.
-        dtype: Precision in which the floor is measured.
+        objective: The objective that the settings describe.
+        batch: A batch; its shape and its padding stand for all.
+        alignment: The alignment, if there is one.
+        args: The settings: how many counterfactual runs there are, how they are drawn, where and in which precision
+            steps run.
     """
+    cost = StepCost(objective, batch)
     weighted = [(1.0, cost.plain())]
-    for variable, probability in probabilities.items():
-        weighted.append((probability * interchanges, cost.counterfactual(variable, own_source=own_source)))
+    if alignment is not None and objective.weights.interchange:
+        drawn = torch.tensor(alignment.probabilities, dtype=torch.float64)
+        if args.cost_aware_draw:
+            drawn = cheapest_draw(drawn, cost, alignment)
+        own_source = alignment.sources.kind == "dataset"
+        for variable, probability in zip(alignment.variables, drawn.tolist(), strict=True):
+            ledger = cost.counterfactual(variable.name, own_source=own_source)
+            weighted.append((probability * args.interchanges, ledger))
     parts: dict[str, Part] = {}
     for weight, ledger in weighted:
         for name, products in ledger.items():
@@ -173,20 +175,11 @@ def expected_cost(
         parts={name: part for name, part in parts.items() if part.flops},
         flops=sum(part.flops for part in parts.values()),
         plain_flops=flops(cost.plain()),
-        floor_seconds=floor_seconds(weighted, device, dtype),
+        floor_seconds=floor_seconds(weighted, args.device, torch.bfloat16 if args.bf16 else torch.float32),
     )
 
 
-def counterfactual_costs(objective: Objective, batch: Mapping[str, Tensor], *, own_source: bool) -> Tensor:
-    """Return what each variable's counterfactual run costs (V,), in matrix operations."""
-    cost = StepCost(objective, batch)
-    return torch.tensor(
-        [flops(cost.counterfactual(name, own_source=own_source)) for name in objective.student.sites],
-        dtype=torch.float64,
-    )
-
-
-def cheapest_draw(declared: Tensor, costs: Tensor) -> Tensor:
+def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment) -> Tensor:
     """Return the probabilities that estimate the declared mixture's loss with least variance for the computation.
 
     For equal variances, the variance of the weighted mean times the expected cost is least where each probability is
@@ -194,9 +187,12 @@ def cheapest_draw(declared: Tensor, costs: Tensor) -> Tensor:
 
     Args:
         declared: (V,) the alignment's probabilities.
-        costs: (V,) cost of each variable's counterfactual run.
+        cost: What counterfactual runs cost.
+        alignment: The alignment.
     """
-    drawn = declared / costs.sqrt()
+    own_source = alignment.sources.kind == "dataset"
+    added = [flops(cost.counterfactual(variable.name, own_source=own_source)) for variable in alignment.variables]
+    drawn = declared / torch.tensor(added, dtype=torch.float64).sqrt()
     return drawn / drawn.sum()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,9 +14,10 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
 
 from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.alignment.resolve import Side
 from iit_toolkit.alignment.spec import MaskedPositions
 from iit_toolkit.distillation.config import CausalDistillationConfig
-from iit_toolkit.distillation.cost import cheapest_draw, counterfactual_costs
+from iit_toolkit.distillation.cost import StepCost, cheapest_draw
 from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
 from iit_toolkit.errors import UserError
@@ -29,6 +31,41 @@ _Gradients = tuple[Tensor | None, ...]
 
 class NonFiniteLossError(UserError):
     """A loss term became NaN or infinite; training has stopped and earlier checkpoints are as they were."""
+
+
+def make_objective(
+    student: PreTrainedModel, teacher: PreTrainedModel, alignment: Alignment | None, args: CausalDistillationConfig
+) -> Objective:
+    """Make the objective that settings describe, on the models' live sites.
+
+    Hidden states of unequal widths are compared through a projection, on the settings' device.
+
+    Raises:
+        UserError: If weights ask for interchange without an alignment, or the alignment does not fit the models.
+    """
+    weights = args.objective_weights
+    if weights.interchange and alignment is None:
+        raise UserError("causal_* loss weights need an alignment; give one, or set these weights to 0")
+    widths = (student.config.hidden_size, teacher.config.hidden_size)
+    compares_hidden = any((weights.cos, weights.hidden_mse, weights.causal_cos, weights.causal_hidden_mse))
+    projected = compares_hidden and widths[0] != widths[1]
+
+    def engine(model: PreTrainedModel, side: Side) -> InterchangeModel:
+        sites = {} if alignment is None else resolve(alignment, model, side)
+        return InterchangeModel(model, sites, share_prefix=args.share_prefix)
+
+    return Objective(
+        engine(teacher, "teacher"),
+        engine(student, "student"),
+        weights,
+        args.task,
+        temperature=args.temperature,
+        projection=HiddenProjection(*widths).to(args.device) if projected else None,
+        loss_dtype=getattr(torch, args.loss_dtype),
+        teacher_dtype=getattr(torch, args.teacher_dtype),
+        base_tokens=args.base_tokens,
+        counterfactual_tokens=args.counterfactual_tokens,
+    )
 
 
 class CausalDistillationTrainer(Trainer):
@@ -68,36 +105,19 @@ class CausalDistillationTrainer(Trainer):
         self.loss_is_scaled_for_ga = False
         self.settings = args
         self.alignment = alignment
-        weights = args.objective_weights
-        if weights.interchange and alignment is None:
-            raise UserError("causal_* loss weights need an alignment; give one, or set these weights to 0")
         teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
-        widths = (model.config.hidden_size, teacher.config.hidden_size)
-        compares_hidden = any((weights.cos, weights.hidden_mse, weights.causal_cos, weights.causal_hidden_mse))
-        self.projection = (
-            HiddenProjection(*widths).to(args.device) if compares_hidden and widths[0] != widths[1] else None
-        )
-        teacher_sites = {} if alignment is None else resolve(alignment, teacher, "teacher")
-        student_sites = {} if alignment is None else resolve(alignment, model, "student")
-        self.objective = Objective(
-            InterchangeModel(teacher, teacher_sites, share_prefix=args.share_prefix),
-            InterchangeModel(model, student_sites, share_prefix=args.share_prefix),
-            weights,
-            args.task,
-            temperature=args.temperature,
-            projection=self.projection,
-            loss_dtype=getattr(torch, args.loss_dtype),
-            teacher_dtype=getattr(torch, args.teacher_dtype),
-            base_tokens=args.base_tokens,
-            counterfactual_tokens=args.counterfactual_tokens,
-        )
+        self.objective = make_objective(model, teacher, alignment, args)
+        self.projection = self.objective.projection
         self._drawn: tuple[Tensor, Tensor] | None = None
         self._sums: dict[str, Tensor] = {}
         self._summed_steps = 0
         self._micro_step = (-1, 0)
+        self._last_line = (0, 0.0)
+        self._diagnosed = 0.0
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """Train, and take off what mixed precision put around the student's forward function."""
+        self._last_line = (-1, 0.0)
         try:
             return super().train(*arguments, **named)
         finally:
@@ -148,8 +168,7 @@ class CausalDistillationTrainer(Trainer):
             declared = torch.tensor(self.alignment.probabilities, dtype=torch.float64)
             drawn = declared
             if self.settings.cost_aware_draw:
-                own_source = self.alignment.sources.kind == "dataset"
-                drawn = cheapest_draw(declared, counterfactual_costs(self.objective, batch, own_source=own_source))
+                drawn = cheapest_draw(declared, StepCost(self.objective, batch), self.alignment)
             self._drawn = drawn, torch.where(drawn > 0, declared / drawn, 0.0)
         return self._drawn
 
@@ -206,10 +225,15 @@ class CausalDistillationTrainer(Trainer):
         """Sum up the terms for the next log line; measure shares and effect size once per line."""
         for name, value in losses.terms.items():
             self._sums[f"loss/{name}"] = self._sums.get(f"loss/{name}", torch.zeros_like(value)) + value
-        if self._summed_steps == 0 and self.settings.gradient_shares and len(losses.terms) > 1:
-            self._shares = self.gradient_shares(inputs)
-        if self._summed_steps == 0 and interchanges:
-            self._effect_size = float(self.objective.effect_size(inputs, interchanges[0]))
+        if self._summed_steps == 0:
+            started = time.perf_counter()
+            if self._last_line[0] < 0:  # the first step of this training
+                self._last_line = (self.state.global_step, started)
+            if self.settings.gradient_shares and len(losses.terms) > 1:
+                self._shares = self.gradient_shares(inputs)
+            if interchanges:
+                self._effect_size = float(self.objective.effect_size(inputs, interchanges[0]))
+            self._diagnosed = time.perf_counter() - started
         self._summed_steps += 1
 
     def gradient_shares(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
@@ -234,8 +258,12 @@ class CausalDistillationTrainer(Trainer):
         return {f"gradient_share/{name}": norm / total for name, norm in norms.items()}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add each term's mean since the last line, its gradient share, and the swap's effect size."""
+        """Add each term's mean since the last line, its gradient share, the swap's effect size, and a step's time."""
         if "loss" in logs and self._summed_steps:
+            (step, before), now = self._last_line, time.perf_counter()
+            if self.state.global_step > step:
+                logs["step_seconds"] = (now - before - self._diagnosed) / (self.state.global_step - step)
+            self._last_line = (self.state.global_step, now)
             logs |= {name: float(total) / self._summed_steps for name, total in self._sums.items()}
             logs |= getattr(self, "_shares", {})
             if self.objective.weights.interchange:
