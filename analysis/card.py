@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -16,12 +17,13 @@ _TAGS = ["iit-toolkit", "causal-abstraction", "interchange-intervention", "knowl
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
-def model_card(results: dict[str, Any], arm: str) -> str:
+def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | None = None) -> str:
     """Writes the card (README.md) of one arm's student.
 
     Args:
         results: The content of results.json.
         arm: Which student; it must have been verified.
+        files: What else is in an exported folder, by name; the card then says how to verify the folder.
 
     Returns:
         Markdown with YAML metadata: library, base model, tags and, as `model-index`, the measured values.
@@ -50,6 +52,7 @@ def model_card(results: dict[str, Any], arm: str) -> str:
         "share of cases with the same answer of student and teacher, both intervened, where the intervention "
         "changes the teacher's answer; outside: at positions that are not swapped; floor: the student's "
         "answer without intervention. Read effective IIA only against its floor.",
+        *([] if files is None else [_how_to_verify(results, files)]),
         "## Limits",
         f"{SCOPE} One training seed; the student inherits the limits and biases of its teacher and its data.",
     ]
@@ -57,8 +60,11 @@ def model_card(results: dict[str, Any], arm: str) -> str:
 
 
 def _base_model(name: str) -> dict[str, str]:
-    """The teacher as `base_model`, where its name can be one on the Hub (a path of this machine cannot)."""
-    return {"base_model": name} if _HUB_NAME.fullmatch(name) else {}
+    """The teacher as `base_model`, where its name can be one on the Hub.
+
+    A path of this machine cannot, nor `embedded`, which is the toolkit's own.
+    """
+    return {"base_model": name} if name != "embedded" and _HUB_NAME.fullmatch(name) else {}
 
 
 def _origin(results: dict[str, Any], arm: str) -> str:
@@ -82,6 +88,18 @@ def _verdict(verdict: Verdict, arm: str) -> str:
             "which it is compared with."
         )
     return f"**{verdict.label}**\n\n{verdict.sentence}"
+
+
+def _how_to_verify(results: dict[str, Any], files: Mapping[str, str]) -> str:
+    version = results["provenance"]["versions"].get("iit_toolkit")
+    listed = "\n".join(f"* `{name}`: {content}" for name, content in files.items())
+    return (
+        "## Verify it yourself\n\n"
+        f"```bash\npip install iit_toolkit{f'=={version}' if version else ''}\n"
+        "iit-toolkit verify --from path/to/this/folder\n```\n\n"
+        "It runs the same interventions on this student and its teacher, and says whether every answer is as in "
+        "`outcomes.parquet`. Where teacher or data lie elsewhere, add `teacher=...` or `data.path=...`.\n\n" + listed
+    )
 
 
 def _table(student: StudentSummary) -> str:
@@ -108,15 +126,19 @@ def _table(student: StudentSummary) -> str:
 
 def _index(results: dict[str, Any], student: StudentSummary) -> list[dict[str, Any]]:
     metrics: list[dict[str, Any]] = []
+
+    def add(kind: str, name: str, value: float | None) -> None:
+        if value is not None:
+            metrics.append({"type": kind, "name": name, "value": round(value, 4)})
+
     for name, one in student.variables.items():
-        for metric, estimate in {
-            "effective IIA, outside": one.effective_iia.outside,
-            "no-intervention floor, outside": one.effective_floor.outside,
-            "IIA": one.iia.all,
-        }.items():
-            if estimate.value is not None:
-                kind = metric.split(",")[0].lower().replace(" ", "_").replace("-", "_")
-                metrics.append({"type": kind, "name": f"{metric} ({name})", "value": round(estimate.value, 4)})
+        effective = one.effective_iia.outside
+        add("effective_iia", f"effective IIA, outside ({name})", effective.value)
+        add("effective_iia_low", f"effective IIA, outside, lower end ({name})", effective.low)
+        add("no_intervention_floor", f"no-intervention floor, outside ({name})", one.effective_floor.outside.value)
+        add("iia", f"IIA ({name})", one.iia.all.value)
+    add("agreement", "agreement with the teacher, without intervention", student.behaviour.top1_agreement.value)
+    add("perplexity", "perplexity", student.behaviour.student_perplexity.value)
     if not metrics:
         return []
     return [

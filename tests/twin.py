@@ -70,7 +70,7 @@ def engine(
     tokens: Tensor | None = None,
 ) -> Answers:
     """The same through the engine."""
-    source = None if source_inputs is None else interchange.base_run(source_inputs, [variable])
+    source = None if source_inputs is None else interchange.source_run(source_inputs, [variable])
     base = interchange.base_run(inputs, [variable], tokens)
     base_logits = interchange.logits(base)
     changed = interchange.counterfactual_run(base, variable, swap, source=source, tokens=tokens)

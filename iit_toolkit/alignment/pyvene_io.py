@@ -3,10 +3,15 @@
 One `IntervenableConfig` per side holds every site as a `VanillaIntervention`; the sites of a variable share a
 `group_key` (the variable's index), so that stock pyvene swaps a variable by being given a source for its group only.
 A neuron range or a set of heads becomes the `subspace_partition`, of which stock pyvene is told to swap every part.
+
+pyvene 0.1.8 cannot write a config that was not run yet, and what it writes loads any class that the file names. So
+`to_json` writes plain data: the keyword arguments of each `RepresentationConfig`, from which the config is built.
 """
 
 from __future__ import annotations
 
+import json
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -46,6 +51,31 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: Side) -> Any:
                 )
             )
     return pv.IntervenableConfig(representations)
+
+
+def to_json(alignment: Alignment, model: PreTrainedModel, side: Side) -> str:
+    """Return one side as JSON; `representations` holds keyword arguments of `pyvene.RepresentationConfig`.
+
+    Besides, each representation needs `intervention`: a `pyvene.VanillaIntervention` of its `subspace_partition`.
+    `variables` names the variable of each `group_key`.
+
+    Raises:
+        UserError: As for `to_pyvene`.
+    """
+    fields = ("component", "unit", "max_number_of_units", "subspace_partition", "group_key")
+    document = {
+        "schema": "iit_toolkit/pyvene/1",
+        "pyvene": version("pyvene"),
+        "side": side,
+        "model": type(model).__name__,
+        "intervention": "VanillaIntervention",
+        "variables": [variable.name for variable in alignment.variables],
+        "representations": [
+            {name: getattr(representation, name) for name in fields}
+            for representation in to_pyvene(alignment, model, side).representations
+        ],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def from_pyvene(teacher: Any, student: Any, name: str = "pyvene", **rest: Any) -> Alignment:

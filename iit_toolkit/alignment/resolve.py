@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +26,8 @@ class ResolvedSite:
         ranges: Neuron ranges `[low, high)` that are swapped; `None` for the whole vector.
         cut: Index of the last block whose output in the base run is still good for the counterfactual run, which
             therefore restarts just after it; `None` if the run must start at the beginning.
+        last: Index of the block in which, or at whose input or output, `read` is: a source run need not go further;
+            `None` if it is at no block.
         inside_block: Whether reading or writing happens inside a block rather than at its input or output; true where
             the model's blocks are not known.
     """
@@ -35,6 +36,7 @@ class ResolvedSite:
     read: str
     ranges: tuple[tuple[int, int], ...] | None
     cut: int | None
+    last: int | None
     inside_block: bool
 
 
@@ -98,9 +100,9 @@ def resolve_site(site: Site, model: PreTrainedModel) -> ResolvedSite:
     """
     write = _component(site, model)
     read = write if site.read is None else _component(site.read, model)
-    cut, write_inside = _locate(write, model)
-    _, read_inside = _locate(read, model)
-    return ResolvedSite(write, read, _ranges(site, model), cut, write_inside or read_inside)
+    _, cut, write_inside = _locate(write, model)
+    last, _, read_inside = _locate(read, model)
+    return ResolvedSite(write, read, _ranges(site, model), cut, last, write_inside or read_inside)
 
 
 def _component(place: Place, model: PreTrainedModel) -> str:
@@ -112,19 +114,19 @@ def _component(place: Place, model: PreTrainedModel) -> str:
     return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path) + f".{kind}"
 
 
-def _locate(component: str, model: PreTrainedModel) -> tuple[int | None, bool]:
-    """Return (index of the last block that need not run again, whether the component is inside a block)."""
+def _locate(component: str, model: PreTrainedModel) -> tuple[int | None, int | None, bool]:
+    """Return the component's block, the last block that need not run again, and whether it is inside its block."""
     path, kind = split_component(component)
     try:
         match = re.fullmatch(re.escape(blocks_path(model)) + r"\.(\d+)(\..+)?", path)
     except UserError:  # the blocks are not known: no run can restart in the middle, and any place may be inside one
-        return None, True
+        return None, None, True
     if match is None:
-        return None, False
+        return None, None, False
     index, below = int(match[1]), match[2]
     if below is None and kind == "output":
-        return index, False
-    return (index - 1 if index > 0 else None), below is not None
+        return index, index, False
+    return index, (index - 1 if index > 0 else None), below is not None
 
 
 def _ranges(site: Site, model: PreTrainedModel) -> tuple[tuple[int, int], ...] | None:
@@ -148,12 +150,3 @@ def _refuse_overlaps(sites: tuple[ResolvedSite, ...], where: str) -> None:
             if any(low < other_high and other_low < high for other_low, other_high in spans):
                 raise UserError(f"{where}: two sites write the same neurons of {site.write}; give each its own range")
             spans.append((low, high))
-
-
-def cuts(sites: Mapping[str, tuple[ResolvedSite, ...]]) -> dict[str, int | None]:
-    """Return, per variable, the block after which its counterfactual run restarts (`None`: at the beginning)."""
-    result: dict[str, int | None] = {}
-    for name, variable_sites in sites.items():
-        found = [site.cut for site in variable_sites]
-        result[name] = None if None in found else min(cut for cut in found if cut is not None)
-    return result

@@ -1,6 +1,6 @@
 """The command line: one small file per verb.
 
-Exit codes: 0 fine, 1 a check of `validate` failed, 2 wrong usage or input, 130 interrupted. Results go to
+Exit codes: 0 fine, 1 a check of `validate` or `gate` failed, 2 wrong usage or input, 130 interrupted. Results go to
 standard output; progress and errors go to standard error. Everything heavy is imported inside the commands,
 so that `--help` answers at once.
 """
@@ -14,7 +14,10 @@ from typing import Annotated
 import typer
 
 from iit_toolkit import __version__
+from iit_toolkit.cli.compare import compare
 from iit_toolkit.cli.explain import explain
+from iit_toolkit.cli.export import export
+from iit_toolkit.cli.gate import gate
 from iit_toolkit.cli.report import report
 from iit_toolkit.cli.run import run
 from iit_toolkit.cli.schema import schema
@@ -50,7 +53,7 @@ def _options(
 
 
 app.callback()(_options)
-for _verb in (validate, explain, run, train, verify, search, report, schema):
+for _verb in (validate, explain, run, train, verify, search, report, compare, gate, export, schema):
     app.command(no_args_is_help=_verb is not schema)(_verb)
 
 

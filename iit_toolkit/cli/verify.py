@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from iit_toolkit.cli.arguments import (
-    Config,
     Json,
     Output,
     Overrides,
@@ -17,14 +18,23 @@ from iit_toolkit.cli.arguments import (
     stdout_for_results,
 )
 from iit_toolkit.cli.summary import print_summary
+from iit_toolkit.errors import UserError
 
 
 def verify(
-    config: Config,
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="[CONFIG]", help="A YAML file or a bundled config; left out with --from."),
+    ] = None,
     overrides: Overrides = None,
     *,
-    student: Annotated[str, typer.Option(help="The model to verify: a folder or a Hub id.")],
-    alignment: Annotated[str, typer.Option(help="The alignment to verify it by: a YAML file or a preset.")],
+    student: Annotated[str | None, typer.Option(help="The model to verify: a folder or a Hub id.")] = None,
+    alignment: Annotated[
+        str | None, typer.Option(help="The alignment to verify it by: a YAML file or a preset.")
+    ] = None,
+    exported: Annotated[
+        Path | None, typer.Option("--from", metavar="FOLDER", help="An export: verify it again, as its run did.")
+    ] = None,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
@@ -33,8 +43,19 @@ def verify(
     Measures how well it follows the teacher under interchange interventions. The teacher, the data and the
     settings of the verification come from the config. Prints the verdict, a table, and where the report is.
 
+    With --from, everything comes from a folder that `iit-toolkit export` wrote, and the last line says whether
+    the answers are those of the export.
+
     Example: iit-toolkit verify quickstart --student my-student --alignment diito/middle -o runs/mine
     """
+    if exported is not None:
+        if student is not None or alignment is not None or (config is not None and "=" not in config):
+            raise UserError("--from gives config, student and alignment; leave them out, or leave out --from")
+        changes = [*([] if config is None else [config]), *(overrides or [])]
+        _verify_export(exported, output, changes, as_json=as_json)
+        return
+    if config is None or student is None or alignment is None:
+        raise UserError("give CONFIG, --student and --alignment; or --from, with a folder of `iit-toolkit export`")
     settings = read_config(config, overrides)
 
     from iit_toolkit import pipeline
@@ -46,3 +67,15 @@ def verify(
         print_folder(folder, as_json=True)
     else:
         print_summary(folder)
+
+
+def _verify_export(exported: Path, output: Path | None, overrides: list[str], *, as_json: bool) -> None:
+    from iit_toolkit import pipeline
+
+    with stdout_for_results():
+        verified = pipeline.verify_export(exported, output, overrides)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(verified.folder), "reproduced": verified.same}))
+    else:
+        print_summary(verified.folder)
+        typer.echo(verified.sentence)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import ValidationError
 from transformers import TrainingArguments
 
 from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.objective import Task
+from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens, Task
 from iit_toolkit.errors import UserError, did_you_mean
+
+_CHOICES = {
+    "loss_dtype": ("float32", "bfloat16"),
+    "teacher_dtype": ("float32", "bfloat16"),
+    "base_tokens": get_args(BaseTokens),
+    "counterfactual_tokens": get_args(CounterfactualTokens),
+}
 
 
 @dataclass
@@ -28,6 +35,13 @@ class CausalDistillationConfig(TrainingArguments):
         share_prefix: Whether counterfactual runs restart from the base run, sharing its dropout masks below the
             swap; `False` computes them from the input, with masks of their own, as the official code does.
         loss_dtype: Precision of the vocabulary's matrix products; the softmax is always in float32 or better.
+        teacher_dtype: Precision of the teacher's matrix products; `bfloat16` runs it under autocast.
+        base_tokens: Tokens that distillation terms compare in base runs: `all` but padding (the paper's), or only the
+            `labelled` ones, which is cheaper and another objective.
+        counterfactual_tokens: The same for counterfactual runs; or only the `swapped` positions.
+        interchanges: Counterfactual runs per base run, each with a variable, sources and positions of its own.
+        cost_aware_draw: Draw variables with cheap counterfactual runs more often, and weight each so that the expected
+            loss stays the same.
         gradient_shares: Whether to log each term's share of the gradient norm, measured at every logging step on
             four rows of the batch.
     """
@@ -46,6 +60,11 @@ class CausalDistillationConfig(TrainingArguments):
     temperature: float = 2.0
     share_prefix: bool = True
     loss_dtype: Literal["float32", "bfloat16"] = "float32"
+    teacher_dtype: Literal["float32", "bfloat16"] = "float32"
+    base_tokens: BaseTokens = "all"
+    counterfactual_tokens: CounterfactualTokens = "all"
+    interchanges: int = 1
+    cost_aware_draw: bool = False
     gradient_shares: bool = True
 
     @property
@@ -78,6 +97,11 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
         if name not in known:
             raise UserError(f"training.{name}: unknown setting, {did_you_mean(name, known)}")
     accelerated = torch.accelerator.is_available()
+    for name, choices in _CHOICES.items():
+        if name in settings and settings[name] not in choices:
+            raise UserError(f"training.{name}: {settings[name]!r} is none of {', '.join(choices)}")
+    if settings.get("interchanges", 1) not in range(1, 1001):
+        raise UserError(f"training.interchanges: {settings['interchanges']!r} is no number of runs; give 1 or more")
     machine: dict[str, Any] = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
     try:
         return CausalDistillationConfig(output_dir=output_dir, **(machine | settings))

@@ -20,6 +20,8 @@ from torch.autograd.function import once_differentiable
 from iit_toolkit.distillation.losses import IGNORED_LABEL
 from iit_toolkit.errors import UserError
 
+_CACHED = 2**17
+
 
 @dataclass(frozen=True)
 class Head:
@@ -74,7 +76,7 @@ def vocabulary_losses(
         ce_weight: Weight of the distillation loss in the total.
         task_weight: Weight of the cross entropy in the total.
         temperature: Of the distillation loss.
-        chunk: Rows whose logits exist at one time; three (chunk, V) buffers are held.
+        chunk: Rows whose logits exist at one time; two (chunk, V) buffers are held, and a smaller one.
         dtype: Of the matrix products. With bfloat16 the logits are rounded to it, and the softmax is still
             taken in float32. float64 features stay float64.
 
@@ -127,7 +129,7 @@ class _VocabularyLosses(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         needed = ctx.needs_input_grad[:3] if settings.gradients else (False, False, False)
         with torch.autocast(features.device.type, enabled=False):
-            ce, task, ctx.gradients, ctx.unit = _scan(Head(features, weight, bias), teacher, labels, settings, needed)
+            ce, task, ctx.gradients = _scan(Head(features, weight, bias), teacher, labels, settings, needed)
         ctx.mark_non_differentiable(ce, task)
         return settings.ce_weight * ce + settings.task_weight * task, ce, task
 
@@ -138,9 +140,46 @@ class _VocabularyLosses(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("vocabulary_losses: an earlier backward pass has used up its gradients")
-        gradients, ctx.gradients = ctx.gradients, None  # given away, so that autograd need not copy them
-        scale = upstream * ctx.unit
-        return *(g if g is None else g.mul_(scale) for g in gradients), None, None, None
+        made, ctx.gradients = ctx.gradients, None  # given away, so that autograd need not copy them
+        gradients = (made.features, made.weight, made.bias)
+        if upstream.device.type != "cpu" or float(upstream) != 1:  # on a GPU, looking at it costs more than the product
+            gradients = tuple(g if g is None else g.mul_(upstream) for g in gradients)
+        return *gradients, None, None, None
+
+
+@dataclass(frozen=True)
+class _Gradients:
+    """The gradients of features, weight and bias that are wanted; uninitialised until the first chunk is added."""
+
+    features: Tensor | None
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def zero(self) -> None:
+        for gradient in (self.features, self.weight, self.bias):
+            if gradient is not None:
+                gradient.zero_()
+
+    def add(self, student: Head, part: slice, slope: Tensor, unit: float) -> None:
+        """Add what the (chunk, V) gradient of a chunk's logits, divided by `unit`, means for each of them."""
+        rounded, features = slope.to(student.weight.dtype), student.features[part]
+        if self.features is not None:
+            torch.mul(rounded @ student.weight, unit, out=self.features[part])
+        if self.weight is not None:
+            self._add_to_weight(self.weight, rounded, features, unit, first=part.start == 0)
+        if self.bias is not None:
+            units = torch.full((len(slope),), unit, dtype=slope.dtype, device=slope.device)
+            torch.addmv(self.bias, slope.T, units, beta=int(part.start > 0), out=self.bias)
+
+    @staticmethod
+    def _add_to_weight(weight: Tensor, slope: Tensor, features: Tensor, unit: float, *, first: bool) -> None:
+        if slope.dtype != weight.dtype:  # the sum over chunks stays in float32
+            product = slope.T @ features
+            torch.mul(product, unit, out=weight) if first else weight.add_(product, alpha=unit)
+        elif first:  # not added to zeros, which would have to be written first
+            torch.mm(slope.T, features * unit, out=weight)
+        else:
+            weight.addmm_(slope.T, features, alpha=unit)
 
 
 def _scan(
@@ -149,12 +188,10 @@ def _scan(
     labels: Tensor | None,
     settings: _Settings,
     needed: tuple[bool, bool, bool],
-) -> tuple[Tensor, Tensor, tuple[Tensor | None, Tensor | None, Tensor | None], float]:
-    """Go over the rows once.
+) -> tuple[Tensor, Tensor, _Gradients]:
+    """Go over the rows once; return the mean distillation loss, the mean cross entropy, and their sum's gradients.
 
-    Returns:
-        The mean distillation loss, the mean cross entropy, the gradients of their weighted sum divided by
-        `unit`, and `unit`. So divided, the gradient of a logit is of order one: half precision can carry it.
+    Gradients of logits are kept divided by `unit`, so that they are of order one: half precision can carry them.
     """
     exact = torch.float64 if settings.dtype == torch.float64 else torch.float32
     count, words, t = len(student.features), len(student.weight), settings.temperature
@@ -164,63 +201,66 @@ def _scan(
     task_slope = settings.task_weight / labelled_count
     unit = ce_slope or task_slope or 1.0
 
-    def zeros(like: Tensor | None, wanted: bool) -> Tensor | None:
-        return torch.zeros_like(like, dtype=exact) if like is not None and wanted else None
+    def empty(like: Tensor | None, wanted: bool) -> Tensor | None:
+        return torch.empty_like(like, dtype=exact) if like is not None and wanted else None
 
-    gradients = (
-        zeros(student.features, needed[0]),
-        zeros(student.weight, needed[1]),
-        zeros(student.bias, needed[2]),
+    gradients = _Gradients(
+        empty(student.features, needed[0]), empty(student.weight, needed[1]), empty(student.bias, needed[2])
     )
+    if not count:
+        gradients.zero()
     ce, task = student.features.new_zeros((), dtype=exact), student.features.new_zeros((), dtype=exact)
     student = _cast(student, settings.dtype)
     teacher = None if teacher is None else _cast(teacher, settings.dtype)
 
     # Rows of a multiple of 64 bytes are multiplied faster. Columns past the vocabulary get probability zero.
-    padded = -(-words // 16) * 16
-    buffers = _buffers((3, min(settings.chunk, count), padded), exact, student.features.device)
-    starts = range(0, count, settings.chunk)
-    labelled_in_chunk = torch.bincount(labelled // settings.chunk, minlength=len(starts)).tolist()
-    for start, gold_rows in zip(starts, labelled.split(labelled_in_chunk), strict=True):
-        part = slice(start, min(start + settings.chunk, count))
-        slope, spare, teacher_p = buffers[:, : part.stop - start]
-        _log_softmax(student, part, t, out=slope)
+    columns, chunk = -(-words // 16) * 16, min(settings.chunk, count)
+    step = _block_rows(columns, chunk, student.features.device)
+    buffer = _buffer((2 * chunk + step, columns), exact, student.features.device)
+    slopes, others, probabilities = buffer.split([chunk, chunk, step])
+    blocks = [
+        first for start in range(0, count, settings.chunk) for first in range(start, min(start + chunk, count), step)
+    ]
+    gold_rows_of = dict(zip(blocks, _split(labelled, blocks), strict=True))
+    for start in range(0, count, settings.chunk):
+        part = slice(start, min(start + chunk, count))
+        _logits(student, part, t, out=slopes[: part.stop - start])
         if teacher is not None:
-            _log_softmax(teacher, part, t, out=spare)
-            torch.exp(spare, out=teacher_p)
-            ce += spare.sub_(slope).mul_(teacher_p)[:, :words].sum(-1).sum() * (t**2 / count)
-        golden = spare[: len(gold_rows)]
-        if labels is not None:
-            gold = torch.arange(len(gold_rows), device=labels.device), labels[gold_rows]
-            torch.index_select(slope, 0, gold_rows - start, out=golden)
-            torch.log_softmax(golden.mul_(t), -1, out=golden)  # back to temperature 1
-            task -= golden[gold].sum() / labelled_count
-            golden.exp_()[gold] -= 1
+            _logits(teacher, part, t, out=others[: part.stop - start])
+        for first in range(start, part.stop, step):
+            rows = slice(first - start, min(first + step, part.stop) - start)
+            slope, spare, teacher_p = slopes[rows], others[rows], probabilities[: rows.stop - rows.start]
+            torch.log_softmax(slope, -1, out=slope)
+            if teacher is not None:
+                torch.log_softmax(spare, -1, out=spare)
+                torch.exp(spare, out=teacher_p)
+                ce += spare.sub_(slope).mul_(teacher_p)[:, :words].sum(-1).sum() * (t**2 / count)
+            gold_rows = gold_rows_of[first]
+            golden = spare[: len(gold_rows)]
+            if labels is not None and len(gold_rows):
+                gold = torch.arange(len(gold_rows), device=labels.device), labels[gold_rows]
+                torch.index_select(slope, 0, gold_rows - first, out=golden)
+                torch.log_softmax(golden.mul_(t), -1, out=golden)  # back to temperature 1
+                task -= golden[gold].sum() / labelled_count
+                golden.exp_()[gold] -= 1
+            if any(needed):
+                slope = slope.exp_().sub_(teacher_p) if ce_slope else slope.zero_()
+                slope.index_add_(0, gold_rows - first, golden, alpha=task_slope / unit)
         if any(needed):
-            slope = slope.exp_().sub_(teacher_p) if ce_slope else slope.zero_()
-            slope.index_add_(0, gold_rows - start, golden, alpha=task_slope / unit)
-            _add_gradients(gradients, student, part, slope[:, :words])
-    return ce, task, gradients, unit
+            gradients.add(student, part, slopes[: part.stop - start, :words], unit)
+    return ce, task, gradients
 
 
-def _add_gradients(
-    gradients: tuple[Tensor | None, Tensor | None, Tensor | None], student: Head, part: slice, slope: Tensor
-) -> None:
-    """Add what the (chunk, V) gradient of the logits means for the student's features, weight and bias."""
-    d_features, d_weight, d_bias = gradients
-    rounded = slope.to(student.weight.dtype)
-    if d_features is not None:
-        d_features[part] = rounded @ student.weight
-    if d_weight is not None and rounded is slope:
-        d_weight.addmm_(slope.T, student.features[part])
-    elif d_weight is not None:
-        d_weight += rounded.T @ student.features[part]  # the sum over chunks stays in float32
-    if d_bias is not None:
-        d_bias += slope.sum(0)
+def _split(labelled: Tensor, blocks: list[int]) -> tuple[Tensor, ...]:
+    """Return the labelled rows of each block, given the first row of each."""
+    if not blocks:
+        return ()
+    bounds = torch.searchsorted(labelled, torch.tensor(blocks[1:], device=labelled.device, dtype=labelled.dtype))
+    return torch.tensor_split(labelled, bounds.tolist())
 
 
-def _log_softmax(head: Head, part: slice, temperature: float, *, out: Tensor) -> None:
-    """Write the log-probabilities of the rows `part` to `out` (chunk, padded V), -inf past the vocabulary."""
+def _logits(head: Head, part: slice, temperature: float, *, out: Tensor) -> None:
+    """Write the softened logits of the rows `part` to `out` (chunk, padded V), -inf past the vocabulary."""
     words = len(head.weight)
     scores = out if head.weight.dtype == out.dtype else torch.empty_like(out, dtype=head.weight.dtype)
     logits = scores[:, :words]
@@ -235,7 +275,11 @@ def _log_softmax(head: Head, part: slice, temperature: float, *, out: Tensor) ->
     if scores is not out:
         out.copy_(scores)
     out[:, words:] = -torch.inf
-    torch.log_softmax(out, -1, out=out)
+
+
+def _block_rows(columns: int, chunk: int, device: torch.device) -> int:
+    """Return how many rows of logits are compared at one time: on a CPU, those that fit into its cache."""
+    return min(chunk, max(1, _CACHED // columns)) if device.type == "cpu" else chunk
 
 
 def _cast(head: Head, dtype: torch.dtype) -> Head:
@@ -253,14 +297,14 @@ def _labelled(labels: Tensor | None, features: Tensor) -> Tensor:
 _kept = threading.local()
 
 
-def _buffers(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _buffer(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return uninitialised memory; on a CPU that of the last call of this thread, if it is large enough.
 
     A new allocation of this size gets new pages from the system, which costs up to a fifth of the time.
     """
     if device.type != "cpu":  # the CUDA allocator keeps its memory itself
         return torch.empty(shape, dtype=dtype, device=device)
-    size = shape[0] * shape[1] * shape[2]
+    size = shape[0] * shape[1]
     memory: Tensor | None = getattr(_kept, "memory", None)
     if memory is None or memory.dtype != dtype or memory.numel() < size:
         with torch.inference_mode(False):  # else it could not be written outside of inference mode

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,23 +25,27 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Run, Swap
 
 Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
+BaseTokens = Literal["all", "labelled"]
+CounterfactualTokens = Literal["all", "labelled", "swapped"]
 _BASE_TERMS = ("task", "ce", "cos", "logit_mse", "hidden_mse")
 MODEL_INPUTS = ("input_ids", "pixel_values", "attention_mask", "token_type_ids", "position_ids")
 
 
 @dataclass(frozen=True)
 class Interchanged:
-    """The interchange intervention of one step.
+    """One interchange intervention of a step.
 
     Attributes:
         variable: The variable that is swapped.
         swap: Which activations go where.
         source: The source batch, if sources are not rows of the base's own batch.
+        weight: Factor on its loss; other than 1 where variables are not drawn as the alignment says.
     """
 
     variable: str
     swap: Swap
     source: Mapping[str, Tensor] | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,22 @@ def task_labels(batch: Mapping[str, Tensor], task: Task) -> Tensor:
     return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORED_LABEL)], dim=1)
 
 
-def real_tokens(batch: Mapping[str, Tensor], hidden: Tensor | None = None) -> Tensor:
-    """Return (B, S) boolean: the tokens that are not padding."""
+def real_tokens(batch: Mapping[str, Tensor]) -> Tensor | None:
+    """Return (B, S) boolean: the tokens that are not padding; `None` for images, which have none."""
     if "attention_mask" in batch:
         return batch["attention_mask"].bool()
-    if "input_ids" in batch:
-        return torch.ones_like(batch["input_ids"], dtype=torch.bool)
-    assert hidden is not None
-    return torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    return torch.ones_like(batch["input_ids"], dtype=torch.bool) if "input_ids" in batch else None
+
+
+def _evaluated(labels: Tensor, compared: Tensor | None, on_compared: float, on_labelled: float) -> Tensor | None:
+    """Return (B, S) the tokens whose logits are needed; `None` in classification, which has no choice."""
+    if labels.dim() == 1:
+        return None
+    assert compared is not None
+    labelled = labels != IGNORED_LABEL
+    if on_compared:
+        return compared | labelled if on_labelled else compared
+    return labelled if on_labelled else torch.zeros_like(labelled)
 
 
 class Objective:
@@ -93,6 +106,13 @@ class Objective:
         temperature: Temperature of `ce` and `causal_ce`.
         projection: Maps the student's hidden states to the teacher's width, where these differ.
         loss_dtype: Precision of the vocabulary's matrix products.
+        teacher_dtype: Precision of the teacher's matrix products: bfloat16 runs it under autocast.
+        base_tokens: Tokens that the distillation terms of the base runs compare: all but padding, as in the paper, or
+            only the labelled ones, which is cheaper and another objective.
+        counterfactual_tokens: The same for the counterfactual runs; `swapped`: only the swapped positions.
+
+    Raises:
+        UserError: If tokens are chosen in classification, which compares examples.
     """
 
     def __init__(
@@ -105,7 +125,12 @@ class Objective:
         temperature: float = 2.0,
         projection: HiddenProjection | None = None,
         loss_dtype: torch.dtype = torch.float32,
+        teacher_dtype: torch.dtype = torch.float32,
+        base_tokens: BaseTokens = "all",
+        counterfactual_tokens: CounterfactualTokens = "all",
     ) -> None:
+        if task == "sequence_classification" and (base_tokens, counterfactual_tokens) != ("all", "all"):
+            raise UserError("base_tokens and counterfactual_tokens must be `all` in classification: it has no tokens")
         self.teacher = teacher
         self.student = student
         self.weights = weights
@@ -113,41 +138,46 @@ class Objective:
         self.temperature = temperature
         self.projection = projection
         self.loss_dtype = loss_dtype
+        self.teacher_dtype = teacher_dtype
+        self.base_tokens: BaseTokens = base_tokens
+        self.counterfactual_tokens: CounterfactualTokens = counterfactual_tokens
 
     def __call__(
         self,
         batch: Mapping[str, Tensor],
-        interchanged: Interchanged | None = None,
+        interchanges: Sequence[Interchanged] = (),
         weights: ObjectiveWeights | None = None,
     ) -> Losses:
         """Compute the step's losses.
 
         Args:
             batch: `input_ids` (B, S) or `pixel_values`, `attention_mask` (B, S), `labels` (B, S) or (B,).
-            interchanged: The intervention; needed by `causal_*` terms.
+            interchanges: The interventions; `causal_*` terms need at least one, and are means over them. All share
+                one base run.
             weights: Other weights than the objective's own, to look at single terms.
+
+        Raises:
+            UserError: If there are `causal_*` terms and no intervention.
         """
         weights = weights or self.weights
         labels = task_labels(batch, self.task)
         inputs = model_inputs(batch)
-        variables = ()
-        if weights.interchange:
-            if interchanged is None:
-                raise UserError(
-                    "causal loss terms need an alignment to intervene on; give one or set their weights to 0"
-                )
-            variables = (interchanged.variable,)
-        tokens = self._tokens(batch, labels, weights.ce or weights.logit_mse, weights.task)
+        if not weights.interchange:
+            interchanges = ()
+        elif not interchanges:
+            raise UserError("causal loss terms need an alignment to intervene on; give one or set their weights to 0")
+        variables = tuple(dict.fromkeys(one.variable for one in interchanges))
+        compared = self._compared(batch, labels, self.base_tokens)
+        tokens = _evaluated(labels, compared, weights.ce or weights.logit_mse, weights.task)
         student = self.student.base_run(inputs, variables, tokens)
         teacher = self._teacher_base(inputs, variables, tokens, weights)
         sum_ = _Sum()
         base_weights = {name: getattr(weights, name) for name in _BASE_TERMS}
         base_labels = labels if tokens is None else labels[tokens]
-        real = real_tokens(batch, student.hidden)
-        self._add_terms(sum_, student, teacher, base_labels, real, base_weights)
-        if interchanged is not None and weights.interchange:
+        self._add_terms(sum_, student, teacher, base_labels, compared, base_weights)
+        for one in interchanges:
             assert teacher is not None
-            self._add_counterfactual_terms(sum_, batch, labels, student, teacher, interchanged, weights)
+            self._add_counterfactual_terms(sum_, batch, labels, student, teacher, one, weights, len(interchanges))
         return Losses(torch.stack(sum_.weighted).sum(), sum_.values)
 
     def task_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -168,14 +198,26 @@ class Objective:
         changed = self.teacher.logits(base).argmax(-1) != self.teacher.logits(counterfactual).argmax(-1)
         return changed.float().mean()
 
-    def _tokens(self, batch: Mapping[str, Tensor], labels: Tensor, on_all: float, on_labelled: float) -> Tensor | None:
-        """Return the tokens whose logits are needed; `None` in classification, which has no choice."""
-        if self.task == "sequence_classification":
-            return None
-        if on_all:
-            return real_tokens(batch)
-        labelled = labels != IGNORED_LABEL
-        return labelled if on_labelled else torch.zeros_like(labelled)
+    def _compared(
+        self,
+        batch: Mapping[str, Tensor],
+        labels: Tensor,
+        which: CounterfactualTokens,
+        swap: Swap | None = None,
+    ) -> Tensor | None:
+        """Return (B, S) the tokens that distillation terms compare; `None` in classification of images."""
+        real = real_tokens(batch)
+        if which == "all" or real is None:
+            return real
+        if which == "labelled":
+            return labels != IGNORED_LABEL
+        assert swap is not None
+        return swap.mask & real
+
+    def _teachers_precision(self) -> contextlib.AbstractContextManager[object]:
+        if self.teacher_dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.teacher.model.device.type, dtype=self.teacher_dtype)
 
     @torch.no_grad()
     def _teacher_base(
@@ -188,7 +230,10 @@ class Objective:
         if not weights.needs_teacher:
             return None
         needs_logits = bool(weights.ce or weights.logit_mse)
-        return self.teacher.base_run(inputs, variables, tokens if needs_logits or tokens is None else tokens & False)
+        with self._teachers_precision():
+            return self.teacher.base_run(
+                inputs, variables, tokens if needs_logits or tokens is None else tokens & False
+            )
 
     def _add_counterfactual_terms(
         self,
@@ -199,25 +244,27 @@ class Objective:
         teacher: Run,
         interchanged: Interchanged,
         weights: ObjectiveWeights,
+        count: int,
     ) -> None:
-        tokens = self._tokens(batch, labels, weights.causal_ce or weights.causal_logit_mse, 0.0)
+        """Add the terms of one of `count` counterfactual runs."""
         name, swap = interchanged.variable, interchanged.swap.to(student.hidden.device)
-        with torch.no_grad():
+        compared = self._compared(batch, labels, self.counterfactual_tokens, swap)
+        tokens = _evaluated(labels, compared, weights.causal_ce or weights.causal_logit_mse, 0.0)
+        with torch.no_grad(), self._teachers_precision():
             source = self._source(self.teacher, interchanged)
             teacher = self.teacher.counterfactual_run(teacher, name, swap, source=source, tokens=tokens)
         source = self._source(self.student, interchanged)
         student = self.student.counterfactual_run(student, name, swap, source=source, tokens=tokens)
+        one = _Sum()
         causal_weights = {name: getattr(weights, f"causal_{name}", 0.0) for name in _BASE_TERMS}
-        real = real_tokens(batch, student.hidden)
-        self._add_terms(sum_, student, teacher, None, real, causal_weights, prefix="causal_")
+        self._add_terms(one, student, teacher, None, compared, causal_weights, prefix="causal_")
+        sum_.add_share(one, interchanged.weight, count)
 
     def _source(self, side: InterchangeModel, interchanged: Interchanged) -> Run | None:
-        """Run the source batch where there is one; only its activations are wanted, so no token is evaluated."""
+        """Run the source batch where there is one."""
         if interchanged.source is None:
             return None
-        inputs = model_inputs(interchanged.source)
-        tokens = None if self.task == "sequence_classification" else torch.zeros_like(inputs["input_ids"]).bool()
-        return side.base_run(inputs, (interchanged.variable,), tokens)
+        return side.source_run(model_inputs(interchanged.source), (interchanged.variable,))
 
     def _add_terms(
         self,
@@ -225,7 +272,7 @@ class Objective:
         student: Run,
         teacher: Run | None,
         labels: Tensor | None,
-        real: Tensor,
+        compared: Tensor | None,
         weights: dict[str, float],
         prefix: str = "",
     ) -> None:
@@ -237,12 +284,14 @@ class Objective:
             loss = logit_mse_loss(self.student.logits(student), self.teacher.logits(teacher))
             sum_.add(f"{prefix}logit_mse", weights["logit_mse"], loss)
         if weights["cos"] or weights["hidden_mse"]:
-            hidden = student.hidden[real]
+            hidden, target = (
+                run.hidden.flatten(0, 1) if compared is None else run.hidden[compared] for run in (student, teacher)
+            )
             if self.projection is not None:
                 hidden = self.projection(hidden)
             for name, function in (("cos", cosine_loss), ("hidden_mse", hidden_mse_loss)):
                 if weights[name]:
-                    sum_.add(f"{prefix}{name}", weights[name], function(hidden, teacher.hidden[real]))
+                    sum_.add(f"{prefix}{name}", weights[name], function(hidden, target))
 
     def _add_vocabulary_terms(
         self,
@@ -291,6 +340,12 @@ class _Sum:
     def add(self, name: str, weight: float, loss: Tensor) -> None:
         self.weighted.append(weight * loss)
         self.values[name] = loss.detach()
+
+    def add_share(self, other: _Sum, weight: float, count: int) -> None:
+        """Add one of `count` equal parts: of the total with its weight, of the values without."""
+        self.weighted += [term if weight == count == 1 else term * (weight / count) for term in other.weighted]
+        for name, value in other.values.items():
+            self.values[name] = self.values[name] + value / count if name in self.values else value / count
 
 
 def _head(side: InterchangeModel, features: Tensor | None) -> Head:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,12 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
 
 from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.alignment.resolve import Side
 from iit_toolkit.alignment.spec import MaskedPositions
 from iit_toolkit.distillation.config import CausalDistillationConfig
+from iit_toolkit.distillation.cost import StepCost, cheapest_draw
 from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
 from iit_toolkit.interchange.partial import replaced_forward
 
 _PROJECTION = "projection.safetensors"
@@ -28,6 +31,41 @@ _Gradients = tuple[Tensor | None, ...]
 
 class NonFiniteLossError(UserError):
     """A loss term became NaN or infinite; training has stopped and earlier checkpoints are as they were."""
+
+
+def make_objective(
+    student: PreTrainedModel, teacher: PreTrainedModel, alignment: Alignment | None, args: CausalDistillationConfig
+) -> Objective:
+    """Make the objective that settings describe, on the models' live sites.
+
+    Hidden states of unequal widths are compared through a projection, on the settings' device.
+
+    Raises:
+        UserError: If weights ask for interchange without an alignment, or the alignment does not fit the models.
+    """
+    weights = args.objective_weights
+    if weights.interchange and alignment is None:
+        raise UserError("causal_* loss weights need an alignment; give one, or set these weights to 0")
+    widths = (student.config.hidden_size, teacher.config.hidden_size)
+    compares_hidden = any((weights.cos, weights.hidden_mse, weights.causal_cos, weights.causal_hidden_mse))
+    projected = compares_hidden and widths[0] != widths[1]
+
+    def engine(model: PreTrainedModel, side: Side) -> InterchangeModel:
+        sites = {} if alignment is None else resolve(alignment, model, side)
+        return InterchangeModel(model, sites, share_prefix=args.share_prefix)
+
+    return Objective(
+        engine(teacher, "teacher"),
+        engine(student, "student"),
+        weights,
+        args.task,
+        temperature=args.temperature,
+        projection=HiddenProjection(*widths).to(args.device) if projected else None,
+        loss_dtype=getattr(torch, args.loss_dtype),
+        teacher_dtype=getattr(torch, args.teacher_dtype),
+        base_tokens=args.base_tokens,
+        counterfactual_tokens=args.counterfactual_tokens,
+    )
 
 
 class CausalDistillationTrainer(Trainer):
@@ -67,32 +105,19 @@ class CausalDistillationTrainer(Trainer):
         self.loss_is_scaled_for_ga = False
         self.settings = args
         self.alignment = alignment
-        weights = args.objective_weights
-        if weights.interchange and alignment is None:
-            raise UserError("causal_* loss weights need an alignment; give one, or set these weights to 0")
         teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
-        widths = (model.config.hidden_size, teacher.config.hidden_size)
-        compares_hidden = any((weights.cos, weights.hidden_mse, weights.causal_cos, weights.causal_hidden_mse))
-        self.projection = (
-            HiddenProjection(*widths).to(args.device) if compares_hidden and widths[0] != widths[1] else None
-        )
-        teacher_sites = {} if alignment is None else resolve(alignment, teacher, "teacher")
-        student_sites = {} if alignment is None else resolve(alignment, model, "student")
-        self.objective = Objective(
-            InterchangeModel(teacher, teacher_sites, share_prefix=args.share_prefix),
-            InterchangeModel(model, student_sites, share_prefix=args.share_prefix),
-            weights,
-            args.task,
-            temperature=args.temperature,
-            projection=self.projection,
-            loss_dtype=getattr(torch, args.loss_dtype),
-        )
+        self.objective = make_objective(model, teacher, alignment, args)
+        self.projection = self.objective.projection
+        self._drawn: tuple[Tensor, Tensor] | None = None
         self._sums: dict[str, Tensor] = {}
         self._summed_steps = 0
         self._micro_step = (-1, 0)
+        self._last_line = (0, 0.0)
+        self._diagnosed = 0.0
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """Train, and take off what mixed precision put around the student's forward function."""
+        self._last_line = (-1, 0.0)
         try:
             return super().train(*arguments, **named)
         finally:
@@ -111,25 +136,48 @@ class CausalDistillationTrainer(Trainer):
             if not model.training:
                 loss = self.objective.task_loss(inputs)
                 return (loss, {"loss": loss}) if return_outputs else loss
-            interchanged = self.draw_interchange(inputs) if self.objective.weights.interchange else None
+            interchanges = self.draw_interchanges(inputs)
             student = self.accelerator.unwrap_model(model)
-            losses = _inside(model, student, lambda: self.objective(inputs, interchanged))
+            losses = _inside(model, student, lambda: self.objective(inputs, interchanges))
             self._refuse_non_finite(losses)
-            self._gather(losses, inputs, interchanged)
+            self._gather(losses, inputs, interchanges)
         return (losses.total, {"loss": losses.total}) if return_outputs else losses.total
 
-    def draw_interchange(self, batch: Mapping[str, Tensor]) -> Interchanged:
-        """Draw the variable, the sources and the positions of a batch.
+    def draw_interchanges(self, batch: Mapping[str, Tensor]) -> list[Interchanged]:
+        """Draw the variables, the sources and the positions of a batch; none if no term needs them.
 
         The draw depends only on the seed, the step, the micro-step and the process, so a resumed run draws the same.
         """
+        if not self.objective.weights.interchange:
+            return []
         assert self.alignment is not None
         generator = torch.Generator().manual_seed(self._draw_seed())
-        probabilities = torch.tensor(self.alignment.probabilities, dtype=torch.float64)
-        index = int(torch.multinomial(probabilities, 1, generator=generator))
-        variable = self.alignment.variables[index].name
+        probabilities, weights = self._draw(batch)
+        drawn: list[Interchanged] = []
+        for _ in range(self.settings.interchanges):
+            index = int(torch.multinomial(probabilities, 1, generator=generator))
+            source_batch, swap = self._draw_swap(self.alignment, batch, generator)
+            name = self.alignment.variables[index].name
+            drawn.append(Interchanged(name, swap, source_batch, float(weights[index])))
+        return drawn
+
+    def _draw(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return, per variable, the probability with which it is drawn and the weight that its loss then has."""
+        if self._drawn is None:
+            assert self.alignment is not None
+            declared = torch.tensor(self.alignment.probabilities, dtype=torch.float64)
+            drawn = declared
+            if self.settings.cost_aware_draw:
+                drawn = cheapest_draw(declared, StepCost(self.objective, batch), self.alignment)
+            self._drawn = drawn, torch.where(drawn > 0, declared / drawn, 0.0)
+        return self._drawn
+
+    def _draw_swap(
+        self, alignment: Alignment, batch: Mapping[str, Tensor], generator: torch.Generator
+    ) -> tuple[Mapping[str, Tensor] | None, Swap]:
+        """Draw the sources (a batch of their own, or rows of this one) and the positions of one interchange."""
         rows = len(batch["labels"])
-        if self.alignment.sources.kind == "dataset":
+        if alignment.sources.kind == "dataset":
             source_batch = self._source_batch(rows, generator)
             source = torch.randperm(rows, generator=generator)
         elif rows < 2:
@@ -137,17 +185,17 @@ class CausalDistillationTrainer(Trainer):
         else:
             source_batch, source = None, other_rows(rows, generator)
         predicted = None
-        if isinstance(self.alignment.positions, MaskedPositions) and self.settings.task == "masked_lm":
+        if isinstance(alignment.positions, MaskedPositions) and self.settings.task == "masked_lm":
             predicted = batch["labels"] != IGNORED_LABEL
         swap = draw_swap(
-            self.alignment.positions,
+            alignment.positions,
             source,
             _eligible(batch),
             _eligible(batch if source_batch is None else source_batch),
             generator,
             predicted,
         )
-        return Interchanged(variable, swap.to(self.args.device), source_batch)
+        return source_batch, swap.to(self.args.device)
 
     def _draw_seed(self) -> int:
         step, micro = self._micro_step
@@ -173,31 +221,36 @@ class CausalDistillationTrainer(Trainer):
                 "checkpoints are kept; lower learning_rate or the term's weight"
             )
 
-    def _gather(self, losses: Losses, inputs: Mapping[str, Tensor], interchanged: Interchanged | None) -> None:
+    def _gather(self, losses: Losses, inputs: Mapping[str, Tensor], interchanges: list[Interchanged]) -> None:
         """Sum up the terms for the next log line; measure shares and effect size once per line."""
         for name, value in losses.terms.items():
             self._sums[f"loss/{name}"] = self._sums.get(f"loss/{name}", torch.zeros_like(value)) + value
-        if self._summed_steps == 0 and self.settings.gradient_shares and len(losses.terms) > 1:
-            self._shares = self.gradient_shares(inputs)
-        if self._summed_steps == 0 and interchanged is not None:
-            self._effect_size = float(self.objective.effect_size(inputs, interchanged))
+        if self._summed_steps == 0:
+            started = time.perf_counter()
+            if self._last_line[0] < 0:  # the first step of this training
+                self._last_line = (self.state.global_step, started)
+            if self.settings.gradient_shares and len(losses.terms) > 1:
+                self._shares = self.gradient_shares(inputs)
+            if interchanges:
+                self._effect_size = float(self.objective.effect_size(inputs, interchanges[0]))
+            self._diagnosed = time.perf_counter() - started
         self._summed_steps += 1
 
     def gradient_shares(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """Return each weighted term's gradient norm over the sum of these norms, on the first rows of a batch."""
         few = {name: value[:_GRADIENT_ROWS] for name, value in batch.items()}
         weights = self.objective.weights.model_dump()
-        interchanged = None
-        if self.objective.weights.interchange and len(few["labels"]) > 1:
+        interchanges: list[Interchanged] = []
+        if len(few["labels"]) > 1:
             kept = self._micro_step
-            interchanged = self.draw_interchange(few)
+            interchanges = self.draw_interchanges(few)
             self._micro_step = kept
         parameters = [parameter for parameter in self.objective.student.model.parameters() if parameter.requires_grad]
         norms: dict[str, float] = {}
         with torch.random.fork_rng(devices=_cuda_devices(self.args.device)):
             for name, weight in weights.items():
-                if weight and (interchanged is not None or not name.startswith("causal_")):
-                    loss = self.objective(few, interchanged, ObjectiveWeights(**{name: weight})).total
+                if weight and (interchanges or not name.startswith("causal_")):
+                    loss = self.objective(few, interchanges, ObjectiveWeights(**{name: weight})).total
                     gradients = cast(_Gradients, torch.autograd.grad(loss, parameters, allow_unused=True))
                     squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
                     norms[name] = float(torch.stack(squares).sum().sqrt())
@@ -205,8 +258,12 @@ class CausalDistillationTrainer(Trainer):
         return {f"gradient_share/{name}": norm / total for name, norm in norms.items()}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add each term's mean since the last line, its gradient share, and the swap's effect size."""
+        """Add each term's mean since the last line, its gradient share, the swap's effect size, and a step's time."""
         if "loss" in logs and self._summed_steps:
+            (step, before), now = self._last_line, time.perf_counter()
+            if self.state.global_step > step:
+                logs["step_seconds"] = (now - before - self._diagnosed) / (self.state.global_step - step)
+            self._last_line = (self.state.global_step, now)
             logs |= {name: float(total) / self._summed_steps for name, total in self._sums.items()}
             logs |= getattr(self, "_shares", {})
             if self.objective.weights.interchange:
@@ -242,6 +299,7 @@ class CausalDistillationTrainer(Trainer):
 def _eligible(batch: Mapping[str, Tensor]) -> Tensor:
     """Return (B, S) boolean: positions that may be swapped, which are neither padding nor special tokens."""
     real = real_tokens(batch)
+    assert real is not None
     return real & ~batch["special_tokens_mask"].bool() if "special_tokens_mask" in batch else real
 
 

@@ -20,6 +20,7 @@ from iit_toolkit.interchange.partial import (
     block_outputs,
     last_hidden_state,
     restart_after,
+    stopped_after,
     stopped_at_vocabulary,
 )
 from iit_toolkit.interchange.swap import Swap
@@ -99,21 +100,34 @@ class InterchangeModel:
         """
         names = tuple(variables)
         self._refuse_checkpointed_sites(names)
-        kept = self._inputs(inputs)
-        components = tuple(dict.fromkeys(site.read for name in names for site in self.sites[name]))
         wanted = {cut for name in names if (cut := self.cuts[name]) is not None}
         recording = block_outputs(blocks(self.model), wanted) if wanted else contextlib.nullcontext({})
         with safe_pyvene.lock(self.model), recording as outputs:
-            if components:
-                view = self._collecting.get(components)
-                if view is None:
-                    view = self._collecting[components] = safe_pyvene.collecting_view(self.model, components)
-                run, activations = self._evaluate(lambda: safe_pyvene.collect(view, kept), kept, tokens)
-                run.activations = dict(zip(components, map(_sequence, components, activations), strict=True))
-            else:
-                run, _ = self._evaluate(lambda: (self.model(**kept), None), kept, tokens)
+            run = self._collected(inputs, names, tokens)
             run.block_outputs = outputs
         return run
+
+    def source_run(self, inputs: Mapping[str, Tensor], variables: Iterable[str]) -> Run:
+        """Run the model only as far as counterfactual runs take activations from it; its answers mean nothing.
+
+        For sources that are not rows of the base's own batch.
+
+        Args:
+            inputs: The model's inputs, as for `base_run`.
+            variables: Variables that will be swapped from this run.
+
+        Raises:
+            UserError: As for `base_run`.
+        """
+        names = tuple(variables)
+        self._refuse_checkpointed_sites(names)
+        ends = [site.last for name in names for site in self.sites[name]]
+        last = None if None in ends else max((end for end in ends if end is not None), default=None)
+        stopping = contextlib.nullcontext() if last is None else stopped_after(blocks(self.model), last)
+        ids = inputs.get("input_ids")
+        nowhere = None if ids is None else torch.zeros_like(ids, dtype=torch.bool)
+        with safe_pyvene.lock(self.model), stopping:
+            return self._collected(inputs, names, nowhere)
 
     def counterfactual_run(
         self, base: Run, variable: str, swap: Swap, *, source: Run | None = None, tokens: Tensor | None = None
@@ -166,8 +180,18 @@ class InterchangeModel:
         with safe_pyvene.lock(self.model):
             return self.head(run.features)
 
-    def _inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        return {**inputs, "use_cache": False} if self._takes_cache else dict(inputs)
+    def _collected(self, inputs: Mapping[str, Tensor], variables: tuple[str, ...], tokens: Tensor | None) -> Run:
+        """Run the model, and collect every activation that the variables read."""
+        kept: dict[str, Any] = {**inputs, "use_cache": False} if self._takes_cache else dict(inputs)
+        components = tuple(dict.fromkeys(site.read for name in variables for site in self.sites[name]))
+        if not components:
+            return self._evaluate(lambda: (self.model(**kept), None), kept, tokens)[0]
+        view = self._collecting.get(components)
+        if view is None:
+            view = self._collecting[components] = safe_pyvene.collecting_view(self.model, components)
+        run, activations = self._evaluate(lambda: safe_pyvene.collect(view, kept), kept, tokens)
+        run.activations = dict(zip(components, map(_sequence, components, activations), strict=True))
+        return run
 
     def _evaluate(self, forward: Any, inputs: dict[str, Any], tokens: Tensor | None) -> tuple[Run, Any]:
         """Run `forward`, which returns (the model's outputs, anything), stopping at the vocabulary where possible."""

@@ -1,4 +1,4 @@
-"""Running only part of a model: restarting after a block, and stopping short of the vocabulary."""
+"""Running only part of a model: restarting after a block, and stopping after one or short of the vocabulary."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Generator[Non
     """
 
     def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
-        return (hidden_states, *output[1:]) if isinstance(output, tuple) else hidden_states
+        return _handed_on(hidden_states, output)
 
     def inject(*_: Any, **__: Any) -> Any:
         return output
@@ -35,6 +35,32 @@ def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Generator[Non
         for index in range(cut + 1):
             stack.enter_context(replaced_forward(blocks[index], inject if index == cut else skip))
         yield
+
+
+@contextlib.contextmanager
+def stopped_after(blocks: nn.ModuleList, last: int) -> Generator[None, None, None]:
+    """Make the model's next runs compute nothing in the blocks above `last`, which hand their input on.
+
+    What the model then returns means nothing; the activations up to block `last` are as always.
+
+    Args:
+        blocks: The model's blocks.
+        last: Index of the last block that runs.
+    """
+    with contextlib.ExitStack() as stack:
+        outputs = stack.enter_context(block_outputs(blocks, {last}))
+
+        def skip(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+            return _handed_on(hidden_states, outputs[last])
+
+        for block in blocks[last + 1 :]:
+            stack.enter_context(replaced_forward(block, skip))
+        yield
+
+
+def _handed_on(hidden_states: Tensor, like: Any) -> Any:
+    """Return hidden states in the form in which the model's blocks return them, as `like` shows."""
+    return (hidden_states, *like[1:]) if isinstance(like, tuple) else hidden_states
 
 
 @contextlib.contextmanager

@@ -1,8 +1,21 @@
-"""What the command line's verbs do: prepare, train, verify, report."""
+"""What the command line's verbs do: prepare, train, verify, report, export."""
 
 from iit_toolkit.pipeline.check import explain, validate
+from iit_toolkit.pipeline.export import export, push_to_hub
+from iit_toolkit.pipeline.reverify import verify_export
 from iit_toolkit.pipeline.run import run, train, verify
 from iit_toolkit.pipeline.search import search
 from iit_toolkit.pipeline.subspace import search_subspace
 
-__all__ = ["explain", "run", "search", "search_subspace", "train", "validate", "verify"]
+__all__ = [
+    "explain",
+    "export",
+    "push_to_hub",
+    "run",
+    "search",
+    "search_subspace",
+    "train",
+    "validate",
+    "verify",
+    "verify_export",
+]

@@ -8,6 +8,8 @@ import torch
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
+from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
@@ -86,6 +88,7 @@ def explain(config: RunConfig) -> str:
         lines += ["", f"arm {name}: loss = {terms}"]
         if alignment is not None:
             lines += _explain_alignment(alignment, prepared.teacher, student)
+        lines += _explain_cost(prepared, name, alignment, student)
     lines += ["", "verification"]
     lines += _explain_alignment(prepared.verified_alignment(student), prepared.teacher, student)
     return "\n".join(lines)
@@ -123,6 +126,37 @@ def _explain_alignment(alignment: Alignment, teacher: PreTrainedModel, student: 
             depth = engine.model.config.num_hidden_layers
             again = depth if cut is None else depth - 1 - cut
             lines.append(f"    {'':8}counterfactual run computes {again} of {depth} blocks again")
+    return lines
+
+
+def step_cost(
+    prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel
+) -> tuple[ExpectedCost, int]:
+    """Return what a step of an arm is expected to cost, judged by its first rows, and the tokens of these."""
+    settings = prepared.arm_training(arm, Path("unused"))
+    rows = min(settings.train_batch_size, len(prepared.train_rows))
+    batch = prepared.collator([prepared.train_rows[index] for index in range(rows)])
+    batch = {name: value.to(settings.device) for name, value in batch.items()}
+    student.to(settings.device)  # pyright: ignore[reportArgumentType]
+    prepared.teacher.to(settings.device)  # pyright: ignore[reportArgumentType]
+    objective = make_objective(student, prepared.teacher, alignment, settings)
+    return expected_cost(objective, batch, alignment, settings), int(batch["attention_mask"].sum())
+
+
+def _explain_cost(prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel) -> list[str]:
+    cost, tokens = step_cost(prepared, arm, alignment, student)
+    lines = [f"  matrix products of a step on {tokens:,} tokens, on average", f"    {'':26}{'GFLOP':>10}{'GB':>8}"]
+    for name, part in cost.parts.items():
+        lines.append(f"    {name:26}{part.flops / 1e9:>10.3f}{4 * part.elements / 1e9:>8.3f}")
+    lines.append(
+        f"    {'all':26}{cost.flops / 1e9:>10.3f}{4 * sum(p.elements for p in cost.parts.values()) / 1e9:>8.3f}"
+    )
+    if cost.flops > cost.plain_flops:
+        lines.append(f"    {cost.flops / cost.plain_flops:.2f} times the same step without counterfactual runs")
+    lines.append(
+        f"    floor: {cost.floor_seconds:.3g} s, the time of these products alone on this machine now, with "
+        f"{torch.get_num_threads()} threads"
+    )
     return lines
 
 

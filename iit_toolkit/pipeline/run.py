@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import statistics
 import time
 import uuid
 from collections.abc import Generator
@@ -12,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
@@ -26,11 +28,12 @@ from iit_toolkit.analysis.report import write_report
 from iit_toolkit.analysis.verdict import judge
 from iit_toolkit.analysis.verify import Verification
 from iit_toolkit.analysis.verify import verify as verify_students
+from iit_toolkit.distillation.cost import ExpectedCost
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
-from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device, validate_prepared
+from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device, step_cost, validate_prepared
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
@@ -86,7 +89,7 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
     return folder.path
 
 
-def verify(config: RunConfig, student: str, alignment: str, output: str | Path) -> Path:
+def verify(config: RunConfig, student: str, alignment: str, output: str | Path, name: str = "student") -> Path:
     """Verify a finished student, from this toolkit or not, against the config's teacher.
 
     Args:
@@ -94,6 +97,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path) 
         student: Folder or Hub id of the student.
         alignment: An alignment file or a preset.
         output: The run folder; new or empty.
+        name: What results and outcomes call the student.
 
     Raises:
         UserError: If the alignment does not hold on the live models, or the folder is taken.
@@ -106,7 +110,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path) 
         refuse_failed(certify_on_rows(prepared, model, chosen))
         _write_inputs(folder, config, chosen)
     untrained = prepared.new_student()
-    students = {"student": model}
+    students = {name: model}
     if untrained.config.num_hidden_layers == model.config.num_hidden_layers:
         students[UNTRAINED] = untrained
     _verify_and_report(prepared, folder, chosen, students, {})
@@ -147,6 +151,7 @@ def _train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTra
     alignment = prepared.arm_alignment(name, student)
     checkpoints = folder.path / "checkpoints" / name
     settings = prepared.arm_training(name, checkpoints)
+    expected, _ = step_cost(prepared, name, alignment, student)
     if len(prepared.train_rows) % settings.train_batch_size == 1:
         settings.dataloader_drop_last = True  # a row alone in the last batch would have no source
     trainer = CausalDistillationTrainer(
@@ -173,8 +178,22 @@ def _train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTra
         "tokens": _tokens_seen(trainer, prepared.train_rows),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
+        "cost": _cost(expected, history),
         "objective": {term: weight for term, weight in settings.weights.items() if weight},
         "history": history,
+    }
+
+
+def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a step was expected to cost, and what it took: the median over the log's lines."""
+    measured = [entry["step_seconds"] for entry in history if "step_seconds" in entry]
+    return {
+        "parts": {name: part.flops for name, part in expected.parts.items()},
+        "flops": expected.flops,
+        "plain_flops": expected.plain_flops,
+        "floor_seconds": expected.floor_seconds,
+        "step_seconds": statistics.median(measured) if measured else None,
+        "threads": torch.get_num_threads(),
     }
 
 

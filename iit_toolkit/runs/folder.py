@@ -57,6 +57,24 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(_plain(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_results(path: Path) -> dict[str, Any]:
+    """Reads a file of results, whatever its name.
+
+    Raises:
+        UserError: If it is missing, no JSON, or of another schema.
+    """
+    try:
+        results: object = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: the run did not finish; run it again") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read as JSON: {error}") from error
+    schema = cast(dict[str, Any], results).get("schema") if isinstance(results, dict) else None
+    if schema != RESULTS_SCHEMA:
+        raise UserError(f'{path} has the schema {schema!r}; this version reads "{RESULTS_SCHEMA}"')
+    return cast(dict[str, Any], results)
+
+
 def check_arm_name(name: str) -> str:
     """Returns the name of an arm if it can be the name of a folder in a run.
 
@@ -154,16 +172,7 @@ class RunFolder:
         Raises:
             UserError: If it is missing, no JSON, or of another schema.
         """
-        try:
-            results: object = json.loads(self.results.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise UserError(f"{self.results} is missing: the run did not finish; run it again") from error
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.results} can't be read as JSON: {error}") from error
-        schema = cast(dict[str, Any], results).get("schema") if isinstance(results, dict) else None
-        if schema != RESULTS_SCHEMA:
-            raise UserError(f'{self.results} has the schema {schema!r}; this version reads "{RESULTS_SCHEMA}"')
-        return cast(dict[str, Any], results)
+        return read_results(self.results)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Writes `results.json`; `schema` is put in where it is missing.

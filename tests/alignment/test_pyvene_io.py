@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pyvene as pv
 import torch
 
 from iit_toolkit.alignment import Alignment, from_pyvene, resolve, to_pyvene
-from iit_toolkit.alignment.pyvene_io import stock_arguments
+from iit_toolkit.alignment.pyvene_io import stock_arguments, to_json
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap
 from tests.families import make_batch, make_model
@@ -87,6 +88,44 @@ def test_stock_pyvene_gives_the_engines_counterfactual(
     assert torch.equal(theirs, ours)
 
 
+def from_json(text: str) -> Any:
+    """What a person does who has the JSON and stock pyvene only."""
+    entries = json.loads(text)["representations"]
+    return pv.IntervenableConfig(
+        [
+            pv.RepresentationConfig(
+                **entry, intervention=pv.VanillaIntervention(subspace_partition=entry["subspace_partition"])
+            )
+            for entry in entries
+        ]
+    )
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+@pytest.mark.parametrize(("kind", "which"), [*((kind, 0) for kind in VARIABLES), ("two variables", 1)])
+def test_the_json_alone_makes_the_same_counterfactual(
+    kind: str, which: int, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, alignment = make_model(family).eval(), alignment_of(kind)
+    text = to_json(alignment, model, "student")
+    document = json.loads(text)
+    assert document["variables"][which] == f"variable-{which}"
+    assert (document["side"], document["model"], document["intervention"]) == (
+        "student", type(model).__name__, "VanillaIntervention",
+    )  # fmt: skip
+    inputs, _ = make_batch(family)
+    sources: list[Any] = [None] * len(VARIABLES[kind])
+    sources[which] = {key: value[SOURCE] for key, value in inputs.items()}
+    monkeypatch.delitem(pv.type_to_dimension_mapping, type(model), raising=False)
+    with torch.no_grad():
+        logits = []
+        for config in (from_json(text), to_pyvene(alignment, model, "student")):
+            arguments = stock_arguments(config, which, (SOURCE_POSITIONS, BASE_POSITIONS))
+            logits.append(pv.IntervenableModel(config, model)(inputs, sources, **arguments)[1].logits)
+        assert torch.equal(*logits)
+        assert not torch.allclose(logits[0], model(**inputs).logits, atol=1e-2)
+
+
 def test_native_components_and_index_lists_are_read() -> None:
     config = pv.IntervenableConfig(
         [
@@ -128,3 +167,5 @@ def test_reading_elsewhere_cannot_be_said_in_pyvene() -> None:
     alignment = Alignment.from_dict({"name": "n", "variables": [variable]})
     with pytest.raises(UserError, match="pyvene reads and writes the same place"):
         to_pyvene(alignment, make_model("bert"), "student")
+    with pytest.raises(UserError, match="pyvene reads and writes the same place"):
+        to_json(alignment, make_model("bert"), "student")

@@ -17,6 +17,8 @@ def test_the_card_is_valid_for_the_hub_and_holds_the_measured_values():
     found = {one.metric_name: one.metric_value for one in card.data.eval_results}
     measured = results["summary"]["students"]["causal"]["variables"]["middle"]
     assert found["effective IIA, outside (middle)"] == round(measured["effective_iia"]["outside"]["value"], 4)
+    assert found["effective IIA, outside, lower end (middle)"] == round(measured["effective_iia"]["outside"]["low"], 4)
+    assert found["perplexity"] == pytest.approx(8.0 - 4 * 0.6)
     assert found["IIA (middle)"] == round(measured["iia"]["all"]["value"], 4)
     assert "**SUPPORTED**" in card.text
     assert results["verdict"]["scope"] in card.text
@@ -36,12 +38,30 @@ def test_a_path_of_this_machine_is_not_published():
     assert ModelCard(card).data.base_model is None
 
 
+def test_the_embedded_teacher_is_no_model_of_the_hub():
+    results = make_results(make_outcomes(bases=30))
+    results["teacher"]["name"] = "embedded"
+    card = model_card(results, "causal")
+    assert "Distilled from embedded" in card and ModelCard(card).data.base_model is None
+
+
 def test_without_changed_cases_the_card_still_stands():
     card = ModelCard(model_card(make_results(make_outcomes(changed=0.0, bases=30)), "causal"))
     assert "n/a (no changed cases)" in card.text
-    assert [one.metric_name for one in card.data.eval_results] == ["IIA (middle)"]
+    names = [one.metric_name for one in card.data.eval_results]
+    assert names == ["IIA (middle)", "agreement with the teacher, without intervention", "perplexity"]
 
 
 def test_unknown_arm():
     with pytest.raises(UserError, match='no verified arm "clausal" in the results; there are: causal, plain'):
         model_card(make_results(make_outcomes(bases=30)), "clausal")
+
+
+def test_the_card_of_an_export_says_how_to_verify_it():
+    results = make_results(make_outcomes(bases=30))
+    assert "Verify it yourself" not in model_card(results, "causal")
+    results["provenance"]["versions"]["iit_toolkit"] = "1.2.3"
+    card = model_card(results, "causal", {"alignment.yaml": "the alignment"})
+    assert "pip install iit_toolkit==1.2.3\niit-toolkit verify --from " in card
+    assert "* `alignment.yaml`: the alignment\n" in card
+    assert ModelCard(card).data.library_name == "transformers"

@@ -20,6 +20,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, P
 from iit_toolkit.cli import main
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.runs.config import ASSETS
+from tests.analysis.synthetic import make_run
 from tests.families import bert_config
 
 TEXT = "the module returns the first value of the list and raises an error if the file is closed while it reads\n"
@@ -406,3 +407,63 @@ def test_outcomes_of_another_schema(folder: Path, refused: Callable[..., str]) -
     (run / "results.json").write_text('{"schema": "iit_toolkit/results/0"}')
     assert "this version reads" in refused("report", "old")
     assert [path.name for path in run.iterdir()] == ["results.json"]
+
+
+def test_a_gate_on_what_is_no_run(folder: Path, refused: Callable[..., str]) -> None:
+    assert "nowhere: no such results" in refused("gate", "nowhere", "--min-lower", "0.5")
+    assert "results.json is missing" in refused("gate", ".", "--min-lower", "0.5")
+    assert "config.yaml can't be read as JSON" in refused("gate", "config.yaml", "--min-lower", "0.5")
+    make_run(folder / "run")
+    assert "--min-lower is nan" in refused("gate", "run", "--min-lower", "nan")
+    assert "nowhere: no such results" in refused("gate", "run", "--min-lower", "0.5", "--baseline", "nowhere")
+    make_run(folder / "other", teacher={"name": "other", "parameters": 1})
+    message = refused("gate", "run", "--min-lower", "0.5", "--baseline", "other", "--junit", "gate.xml")
+    assert "other teacher (other, 1 parameters against example/teacher-12l" in message
+    assert not (folder / "gate.xml").exists()
+
+
+def test_runs_that_are_not_comparable(folder: Path, refused: Callable[..., str]) -> None:
+    make_run(folder / "run")
+    assert "nowhere: no such results" in refused("compare", "run", "nowhere")
+    assert "have the same seed 7" in refused("compare", "run", "./run", "-o", "out")
+    make_run(folder / "other", seed=8, teacher={"name": "other", "parameters": 1})
+    assert "other/results.json can't be compared with run/results.json: other teacher" in refused(
+        "compare", "run", "other", "-o", "out"
+    )
+    assert '--baseline: run/results.json has no arm "plian", did you mean "plain"?' in refused(
+        "compare", "run", "--baseline", "plian"
+    )
+    assert not (folder / "out").exists()
+    assert "could not write text.txt/compare.json" in refused("compare", "run", "-o", "text.txt")
+    (folder / "run" / "outcomes.parquet").unlink()
+    assert "no outcomes table there" in refused("compare", "run")
+
+
+def test_an_export_of_what_is_no_run(folder: Path, refused: Callable[..., str]) -> None:
+    assert "nowhere is no run folder" in refused("export", "nowhere", "-o", "out")
+    (folder / "unfinished").mkdir()
+    (folder / "unfinished" / "config.yaml").write_text(CONFIG)
+    assert "results.json is missing: the run did not finish" in refused("export", "unfinished", "-o", "out")
+    run = make_run(folder / "run")
+    assert "has several arms, choose with --arm: causal, plain" in refused("export", "run", "-o", "out")
+    assert 'has no arm "clausal": did you mean "causal"?' in refused("export", "run", "--arm", "clausal", "-o", "out")
+    assert "run/config.yaml" in refused("export", "run", "--arm", "causal", "-o", "out")
+    (run / "config.yaml").write_text(CONFIG)
+    assert "run/alignment.yaml" in refused("export", "run", "--arm", "causal", "-o", "out")
+    (run / "alignment.yaml").write_text(f"{{name: x, variables: [{{name: v, teacher: [{SITE}], student: [{SITE}]}}]}}")
+    assert "the student of arm causal is not there" in refused("export", "run", "--arm", "causal", "-o", "out")
+    make_run(folder / "verified", arms={}, comparison=None)
+    assert "verified/results.json: no trained arms" in refused("export", "verified", "-o", "out")
+    assert not (folder / "out").exists()
+    copy_of_the_teacher(run / "causal")
+    (folder / "taken").mkdir()
+    (folder / "taken" / "precious.txt").write_text("mine")
+    assert "taken is not empty" in refused("export", "run", "--arm", "causal", "-o", "taken")
+    assert [path.name for path in (folder / "taken").iterdir()] == ["precious.txt"]
+
+
+def test_verification_of_what_is_no_export(folder: Path, refused: Callable[..., str]) -> None:
+    assert "nowhere: no config.yaml there; give a folder that" in refused("verify", "--from", "nowhere", "-o", "out")
+    make_run(folder / "run")
+    assert "run: no config.yaml there" in refused("verify", "--from", "run", "-o", "out")
+    assert not (folder / "out").exists()

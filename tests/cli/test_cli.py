@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ import iit_toolkit
 from iit_toolkit.cli import app, main
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs import config as config_module
-from tests.analysis.synthetic import make_run
+from tests.analysis.synthetic import make_outcomes, make_run
 
 CONFIG = """\
 name: quickstart
@@ -26,6 +27,7 @@ data: {source: python_docs}
 arms: {plain: {}, causal: {alignment: diito/middle}}
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
+WITHOUT_PIPELINE = {"compare", "gate", "schema"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
     """A pipeline that notes its calls and writes synthetic results, the config `quickstart`, an empty directory."""
     noted: list[tuple[Any, ...]] = []
 
+    def reverified(output: Path | None, _: list[str]) -> SimpleNamespace:
+        folder = make_run(output or Path("runs/default"))
+        return SimpleNamespace(folder=folder, same=True, sentence="REPRODUCED: so it is.")
+
     def note(verb: str, answer: Any) -> Any:
         def called(config: Any, *arguments: Any, **options: Any) -> Any:
             noted.append((verb, config, *arguments, options))
@@ -73,6 +79,9 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
         train=note("train", None),
         verify=note("verify", lambda output, **_: make_run(output)),
         search=note("search", lambda output, **_: make_search(output)),
+        verify_export=note("verify_export", reverified),
+        export=note("export", lambda output, _: output),
+        push_to_hub=note("push_to_hub", "https://hub.example/me/mine"),
     )
     monkeypatch.setattr(iit_toolkit, "pipeline", pipeline, raising=False)
     report = SimpleNamespace(write_report=note("report", None))
@@ -92,10 +101,21 @@ def run(*arguments: str) -> int:
     return int(exit_.value.code or 0)
 
 
+def make_runs() -> list[str]:
+    """Three synthetic runs, `runs/seed-42` to `-44`."""
+    folders = [f"runs/seed-{seed}" for seed in (42, 43, 44)]
+    for place, folder in enumerate(folders):
+        follows = {"causal": 0.6, "plain": 0.2 + 0.05 * place, "untrained": 0.0}
+        make_run(Path(folder), make_outcomes(follows, bases=40, seed=place), seed=42 + place)
+    return folders
+
+
 def test_help_names_every_verb() -> None:
     answer = CliRunner().invoke(app, ["--help"])
     assert answer.exit_code == 0
-    assert {"validate", "explain", "run", "train", "verify", "report", "schema"} <= set(VERBS)
+    assert {"validate", "explain", "run", "train", "verify", "report", "compare", "gate", "export", "schema"} <= set(
+        VERBS
+    )
     for verb in VERBS:
         assert f"\n  {verb}" in answer.output
     assert "..." not in answer.output.partition("Commands:")[2]  # every summary is whole
@@ -103,11 +123,15 @@ def test_help_names_every_verb() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_example_in_the_help_of_each_verb_runs(verb: str, calls: list[Any]) -> None:
+    if verb == "gate":
+        make_run(Path("runs/quickstart"))
+    if verb == "compare":
+        make_runs()
     example = next(line for line in (VERBS[verb].__doc__ or "").splitlines() if "Example:" in line)
     program, *arguments = shlex.split(example.partition("Example:")[2].partition(" > ")[0])
     assert (program, arguments[0]) == ("iit-toolkit", verb)
     assert run(*arguments) == 0
-    assert [call[0] for call in calls] == ([] if verb == "schema" else [verb])
+    assert [call[0] for call in calls] == ([] if verb in WITHOUT_PIPELINE else [verb])
     assert example.partition("Example: ")[2].split()[-1] in CliRunner().invoke(app, [verb, "--help"]).output
 
 
@@ -247,3 +271,74 @@ def test_errors_of_the_pipeline(
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("schema") == 0
     assert "arms" in json.loads(capsys.readouterr().out)["properties"]
+
+
+@pytest.mark.usefixtures("calls")
+def test_the_gate_exits_with_one_and_writes_junit(capsys: pytest.CaptureFixture[str]) -> None:
+    make_run(Path("run"))
+    assert run("gate", "run", "--min-lower", "0.1", "--baseline", "run/results.json") == 0
+    assert capsys.readouterr().out.startswith("### Gate passed: causal of synthetic &lt;run> & more\n")
+    assert run("gate", "run", "--min-lower", "0.99", "--junit", "ci/gate.xml") == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("### Gate FAILED (1 check of 2): causal of") and told.err == ""
+    assert [case.get("name") for case in ElementTree.parse("ci/gate.xml").iter("testcase")] == [
+        "self-swap",
+        "lower bound, variable middle",
+    ]
+
+
+@pytest.mark.usefixtures("calls")
+def test_compare_prints_a_table_or_json_and_writes_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    folders = make_runs()
+    assert run("compare", *folders, "-o", "over-seeds") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "causal against plain, at equal steps: causal and plain each made 130 steps." in printed
+    assert "causal against its baseline, at equal compute: n/a" in printed
+    assert re.search(r"effective IIA outside, middle \+0\.\d+ \[\+0\.\d+, \+0\.\d+\] BEATS", printed)
+    assert "perplexity (lower is better) -" in printed
+    suffixes = ("csv", "json", "md", "png", "svg", "tex")
+    assert sorted(path.name for path in Path("over-seeds").iterdir()) == [f"compare.{suffix}" for suffix in suffixes]
+    assert run("compare", *folders, "--json", "--treatment", "causal", "--baseline", "plain") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads(Path("over-seeds/compare.json").read_text())
+    assert (document["schema"], document["seeds"]) == ("iit_toolkit/compare/1", [42, 43, 44])
+    assert run("compare", *folders[:2], "--json") == 0
+    outcomes = {one["outcome"] for one in json.loads(capsys.readouterr().out)["bases"][0]["measures"]}
+    assert outcomes == {"INCONCLUSIVE"}
+
+
+def test_verify_from_an_export_takes_nothing_else_but_overrides(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("verify", "--from", "mine", "teacher=here", "data.path=there", "-o", "out") == 0
+    assert calls[-1] == ("verify_export", Path("mine"), Path("out"), ["teacher=here", "data.path=there"], {})
+    assert capsys.readouterr().out.splitlines()[-1] == "REPRODUCED: so it is."
+    assert run("verify", "--from", "mine", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": "runs/default", "reproduced": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from", "mine", "quickstart"], "error: --from gives config, student and alignment; leave them out"),
+        (["--from", "mine", "--student", "x"], "error: --from gives config, student and alignment"),
+        (["quickstart", "--student", "x"], "error: give CONFIG, --student and --alignment; or --from"),
+        (["--student", "x", "--alignment", "y"], "error: give CONFIG, --student and --alignment; or --from"),
+    ],
+)
+def test_verify_needs_one_way_and_not_two(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert run("verify", *arguments) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(message) and told.err.count("\n") == 1 and told.out == ""
+    assert calls == []
+
+
+def test_export_prints_the_folder_and_the_address(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("export", "runs/first", "-o", "out", "--push-to-hub", "me/mine") == 0
+    assert calls == [
+        ("export", Path("runs/first"), Path("out"), None, {}),
+        ("push_to_hub", Path("out"), "me/mine", {}),
+    ]
+    assert capsys.readouterr().out == "out\nhttps://hub.example/me/mine\n"

@@ -224,10 +224,10 @@ def test_only_wanted_gradients_are_made() -> None:
 def test_evaluation_makes_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     student, teacher = make_head(6, 20, 4, 0), make_head(6, 20, 4, 1)
     leaves(student)
-    monkeypatch.delattr("iit_toolkit.distillation.fused._add_gradients")
+    monkeypatch.delattr("iit_toolkit.distillation.fused._Gradients.add")
     with torch.no_grad():
         vocabulary_losses(student, teacher)
-    with pytest.raises(NameError):
+    with pytest.raises(AttributeError, match="'add'"):
         vocabulary_losses(student, teacher)
 
 
@@ -302,4 +302,4 @@ def test_no_tensor_of_tokens_times_vocabulary_exists(dtype: torch.dtype) -> None
     thread = threading.Thread(target=in_a_new_thread)
     thread.start()
     thread.join()
-    assert sizes[0] == 3 * chunk * words
+    assert sizes[0] == 3 * chunk * words  # two chunks and a block, here as large

@@ -112,7 +112,7 @@ def test_every_term_and_gradient_equals_the_formulas_written_out(width: int) -> 
     torch.manual_seed(5)
     projection = HiddenProjection(width, 16).double() if width != 16 else None
     objective = Objective(*sides, ALL_TERMS, "masked_lm", temperature=2.0, projection=projection)
-    losses = objective(batch, Interchanged("middle", swap))
+    losses = objective(batch, [Interchanged("middle", swap)])
     losses.total.backward()
     gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
     student.zero_grad()
@@ -133,7 +133,9 @@ def test_every_term_and_gradient_equals_the_formulas_written_out(width: int) -> 
 
 def test_the_papers_five_weights_sum_the_five_losses() -> None:
     _, _, sides, batch, swap = setup()
-    losses = Objective(*sides, ObjectiveWeights.causal_with_cosine(), "masked_lm")(batch, Interchanged("middle", swap))
+    losses = Objective(*sides, ObjectiveWeights.causal_with_cosine(), "masked_lm")(
+        batch, [Interchanged("middle", swap)]
+    )
     assert set(losses.terms) == {"task", "ce", "cos", "causal_ce", "causal_cos"}
     assert math.isclose(float(losses.total), 0.2 * sum(map(float, losses.terms.values())), rel_tol=1e-9)
 
@@ -142,8 +144,8 @@ def test_naacl2022_differs_from_diito() -> None:
     _, _, sides, batch, swap = setup()
     _, _, official, _, _ = setup(family="naacl2022")
     weights = ObjectiveWeights(causal_ce=1.0)
-    ours = Objective(*sides, weights, "masked_lm")(batch, Interchanged("middle", swap))
-    theirs = Objective(*official, weights, "masked_lm")(batch, Interchanged("middle", swap))
+    ours = Objective(*sides, weights, "masked_lm")(batch, [Interchanged("middle", swap)])
+    theirs = Objective(*official, weights, "masked_lm")(batch, [Interchanged("middle", swap)])
     assert abs(float(ours.total) - float(theirs.total)) > 1e-3
 
 
@@ -155,7 +157,7 @@ def test_a_term_without_weight_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         model.bert.encoder.layer[-1].register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
     Objective(*sides, ObjectiveWeights(task=1.0), "masked_lm")(batch)
     assert calls == {"teacher": 0, "student": 1}
-    Objective(*sides, ObjectiveWeights.standard(), "masked_lm")(batch, Interchanged("middle", swap))
+    Objective(*sides, ObjectiveWeights.standard(), "masked_lm")(batch, [Interchanged("middle", swap)])
     assert calls == {"teacher": 1, "student": 2 + 0}
     seen: list[int] = []
     head = teacher.get_output_embeddings()

@@ -160,10 +160,10 @@ def test_plain_distillation_needs_no_alignment_but_causal_terms_do(tmp_path: Pat
 def test_equal_seeds_draw_equal_interchanges_and_steps_draw_other_ones(tmp_path: Path) -> None:
     batch = collate([Rows()[index] for index in range(8)])
     one, two = trainer(tmp_path), trainer(tmp_path)
-    first = one.draw_interchange(batch)
-    assert torch.equal(first.swap.mask, two.draw_interchange(batch).swap.mask)
-    assert not torch.equal(first.swap.mask, one.draw_interchange(batch).swap.mask)
-    other_seed = trainer(tmp_path, seed=7).draw_interchange(batch)
+    [first] = one.draw_interchanges(batch)
+    assert torch.equal(first.swap.mask, two.draw_interchanges(batch)[0].swap.mask)
+    assert not torch.equal(first.swap.mask, one.draw_interchanges(batch)[0].swap.mask)
+    other_seed = trainer(tmp_path, seed=7).draw_interchanges(batch)[0]
     assert not torch.equal(first.swap.mask, other_seed.swap.mask)
 
 

@@ -1,0 +1,110 @@
+"""Results of finished runs, read back: whole enough to be judged, and alike enough to be compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from iit_toolkit.analysis.metrics import StudentSummary, Summary
+from iit_toolkit.errors import UserError
+from iit_toolkit.runs.folder import RunFolder, read_results
+
+_REQUIRED = ("name", "seed", "data", "teacher", "arms", "alignment", "summary", "verdict")
+
+
+@dataclass(frozen=True)
+class StoredResults:
+    """A results.json.
+
+    Attributes:
+        path: Where it was read.
+        document: Its content.
+        summary: What was measured, as the file has it.
+    """
+
+    path: Path
+    document: dict[str, Any]
+    summary: Summary
+
+    @property
+    def judged(self) -> str:
+        """The student that the verdict is on."""
+        return self.document["verdict"]["student"]
+
+    def student(self, name: str) -> StudentSummary:
+        """Returns what was measured of a student.
+
+        Raises:
+            UserError: If it is not in the summary.
+        """
+        if name not in self.summary.students:
+            raise UserError(f'{self.path}: no student "{name}"; there are: {", ".join(self.summary.students)}')
+        return self.summary.students[name]
+
+    def held_out(self) -> dict[str, Any]:
+        """The split that was verified on: `examples`, `tokens`, `fingerprint`."""
+        return list(self.document["data"].values())[-1]
+
+
+def read_stored(path: Path) -> StoredResults:
+    """Reads the results of a finished run.
+
+    Args:
+        path: A results.json, or the run folder that holds one.
+
+    Raises:
+        UserError: Where there is none, or it is of another schema or not whole.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such results; give a results.json, or the folder of a finished run")
+    file = RunFolder(path).results if path.is_dir() else path
+    document = read_results(file)
+    missing = [name for name in _REQUIRED if name not in document]
+    if missing:
+        raise UserError(f"{file}: no {', '.join(missing)}; verify the run again")
+    try:
+        stored = StoredResults(file, document, Summary.from_dict(document["summary"]))
+        stored.student(stored.judged)
+        _ = stored.held_out()["fingerprint"], document["teacher"]["name"], document["verdict"]["label"]
+        _ = document["alignment"].items(), document["arms"].items()
+    except (ValidationError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: its entries are not those of a finished run ({_first_line(error)})") from None
+    return stored
+
+
+def refuse_incomparable(one: StoredResults, two: StoredResults) -> None:
+    """Checks that the numbers of two results mean the same: task, teacher, held-out data and alignment are equal.
+
+    Raises:
+        UserError: Naming the first of these that differs.
+    """
+    for what in ("task", "teacher", "held-out data", "alignment"):
+        (compared, shown), (other, other_shown) = _fact(one, what), _fact(two, what)
+        if compared != other:
+            raise UserError(
+                f"{two.path} can't be compared with {one.path}: other {what} ({other_shown} against {shown}); "
+                "give runs of the same task, teacher, data and alignment"
+            )
+
+
+def _fact(stored: StoredResults, what: str) -> tuple[Any, str]:
+    """What must be equal, and how a message shows it."""
+    document = stored.document
+    if what == "task":
+        return document.get("task"), str(document.get("task"))
+    if what == "teacher":
+        teacher = document["teacher"]
+        return teacher, f"{teacher['name']}, {teacher.get('parameters', 0):,} parameters"
+    if what == "held-out data":
+        fingerprint = stored.held_out()["fingerprint"]
+        return fingerprint, f"{fingerprint[:15]}..."
+    alignment = document["alignment"]
+    interventions = {name: value for name, value in alignment.items() if name not in ("name", "draw")}
+    return interventions, str(alignment.get("name"))
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0]}"

@@ -1,0 +1,317 @@
+"""What a causal distillation step costs beside a plain one, a naive one, and the time of its matrix products alone.
+
+    python -m benchmarks.step_cost                      every shape; writes docs/step_cost.json
+    python -m benchmarks.step_cost small --rounds 5     one shape; prints only
+
+Every variant trains a student of its own. All take one step per round, in turn, in an order that is reversed every
+other round, on one thread; what is compared is the process's CPU time (on a GPU, time between events), in medians.
+A step is the objective, its backward pass, clipping and AdamW. Peak memory is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
+from transformers.utils import logging
+
+from benchmarks.steps import (
+    HandHooks,
+    PlainLosses,
+    naive_step,
+    stock_pyvene_step,
+    textbook_plain_step,
+)
+from iit_toolkit.alignment import Alignment, preset, resolve
+from iit_toolkit.distillation.cost import StepCost, floor_seconds, flops
+from iit_toolkit.distillation.losses import ObjectiveWeights
+from iit_toolkit.distillation.objective import Interchanged, Objective, Task
+from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
+from iit_toolkit.runs.provenance import provenance
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "step_cost.json"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one comparison."""
+
+    task: Task
+    teacher_layers: int
+    student_layers: int
+    width: int
+    heads: int
+    batch: int
+    length: int
+    words: int
+    rounds: int
+
+
+SHAPES = {
+    "small": Shape("masked_lm", 12, 6, 256, 4, 8, 64, 30_522, 9),
+    "small-vocabulary": Shape("masked_lm", 12, 6, 256, 4, 8, 64, 2_000, 15),
+    "base": Shape("masked_lm", 12, 6, 768, 12, 8, 128, 30_522, 3),
+    "causal-lm": Shape("causal_lm", 12, 6, 256, 4, 8, 64, 151_936, 3),
+}
+
+
+class Setting:
+    """The models, the batch and the swaps of one shape."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        torch.manual_seed(0)
+        self.teacher = self.model(shape.teacher_layers).eval().requires_grad_(False)
+        ids = torch.randint(5, shape.words, (shape.batch, shape.length))
+        labels = ids.clone()
+        if shape.task == "masked_lm":
+            labels[torch.rand(ids.shape) >= 0.15] = -100
+        self.batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        self.generator = torch.Generator().manual_seed(1)
+
+    def model(self, layers: int) -> Any:
+        """Make a model of this many blocks."""
+        shape = self.shape
+        sizes: dict[str, Any] = {
+            "vocab_size": shape.words, "hidden_size": shape.width, "num_hidden_layers": layers,
+            "num_attention_heads": shape.heads, "intermediate_size": 4 * shape.width,
+        }  # fmt: skip
+        if shape.task == "masked_lm":
+            return BertForMaskedLM(BertConfig(**sizes))
+        return LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=True))
+
+    def alignment(self, name: str) -> Alignment:
+        """Make a `diito` alignment."""
+        return preset(f"diito/{name}", self.shape.teacher_layers, self.shape.student_layers)
+
+    def interchanged(self, variable: str) -> Interchanged:
+        """Draw an interchange: new sources and spans."""
+        eligible = torch.ones_like(self.batch["input_ids"], dtype=torch.bool)
+        source = other_rows(self.shape.batch, self.generator)
+        swap = draw_swap(self.alignment("middle").positions, source, eligible, eligible, self.generator)
+        return Interchanged(variable, swap)
+
+    def objective(
+        self,
+        student: Any,
+        alignment: str,
+        weights: ObjectiveWeights,
+        kind: type[Objective] = Objective,
+        side: type[InterchangeModel] = InterchangeModel,
+        share_prefix: bool = True,
+        **settings: Any,
+    ) -> Objective:
+        """Make an objective over the teacher and a student."""
+        chosen = self.alignment(alignment)
+        sides = [
+            side(model, resolve(chosen, model, name), share_prefix=share_prefix)
+            for name, model in (("teacher", self.teacher), ("student", student))
+        ]
+        return kind(*sides, weights, self.shape.task, **settings)
+
+
+Loss = Callable[[int], Tensor]
+
+
+def losses(setting: Setting) -> dict[str, Callable[[Any], Loss]]:
+    """What each variant computes, as a function of its student: the loss of the step with a number."""
+    causal, plain = ObjectiveWeights.causal(), ObjectiveWeights.standard()
+
+    def ours(alignment: str, weights: ObjectiveWeights, precision: torch.dtype | None = None, **how: Any) -> Any:
+        def make(student: Any) -> Loss:
+            objective = setting.objective(student, alignment, weights, **how)
+            names = [variable.name for variable in setting.alignment(alignment).variables]
+
+            def loss(number: int) -> Tensor:
+                interchanges = [setting.interchanged(names[number % len(names)])] if weights.interchange else []
+                with torch.autocast("cpu", precision, enabled=precision is not None):
+                    return objective(setting.batch, interchanges).total
+
+            return loss
+
+        return make
+
+    def other(step: Callable[..., Tensor]) -> Any:
+        def make(student: Any) -> Loss:
+            sites = setting.objective(student, "middle", causal)
+            return lambda _: step(setting, sites)
+
+        return make
+
+    half = {"precision": torch.bfloat16, "loss_dtype": torch.bfloat16}
+    return {
+        "naive, three passes": other(naive_step),
+        "stock pyvene": other(stock_pyvene_step),
+        "sources from the base run": ours("middle", causal, kind=PlainLosses, share_prefix=False),
+        "+ restart after the swap": ours("middle", causal, kind=PlainLosses),
+        "causal, middle": ours("middle", causal),
+        "causal, middle, hand-written hooks": ours("middle", causal, side=HandHooks),
+        "causal, middle + cos": ours("middle", ObjectiveWeights.causal_with_cosine()),
+        "causal, late": ours("late", causal),
+        "causal, full": ours("full", causal),
+        "causal, middle, full recomputation": ours("middle", causal, share_prefix=False),
+        "causal, middle, labelled tokens": ours(
+            "middle", causal, base_tokens="labelled", counterfactual_tokens="labelled"
+        ),
+        "causal, middle, teacher bfloat16": ours("middle", causal, teacher_dtype=torch.bfloat16),
+        "causal, middle, bfloat16": ours("middle", causal, **half),
+        "plain, textbook": other(textbook_plain_step),
+        "plain": ours("middle", plain),
+        "plain, bfloat16": ours("middle", plain, **half),
+    }
+
+
+def stepper(setting: Setting, make: Callable[[Any], Loss]) -> Callable[[int], None]:
+    """A whole training step of a fresh student."""
+    torch.manual_seed(1)
+    student = setting.model(setting.shape.student_layers).train()
+    loss = make(student)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-5, fused=True)
+
+    def step(number: int) -> None:
+        loss(number).backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def measure(name: str, shape: Shape, only: list[str], rounds: int) -> dict[str, Any]:
+    """Compare the variants on one shape."""
+    setting = Setting(shape)
+    steps = {variant: stepper(setting, make) for variant, make in losses(setting).items() if keep(variant, only)}
+    times: dict[str, list[float]] = {variant: [] for variant in steps}
+    for number in range(-1, rounds):  # one round to warm up
+        order = list(steps) if number % 2 else list(reversed(steps))
+        for variant in order:
+            started = time.process_time()
+            steps[variant](max(number, 0))
+            if number >= 0:
+                times[variant].append(time.process_time() - started)
+        print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr)
+    del steps
+    return {
+        "shape": asdict(shape),
+        "rounds": rounds,
+        "seconds": {variant: spread(found) for variant, found in times.items()},
+        "floor": floors(setting),
+        "peak_mb": {variant: peak_memory(name, variant) for variant in times if variant in MEMORY},
+    }
+
+
+MEMORY = ("naive, three passes", "plain, textbook", "causal, middle", "plain")
+
+
+def keep(variant: str, only: list[str]) -> bool:
+    """Whether a variant was asked for."""
+    return not only or variant in only
+
+
+def spread(found: list[float]) -> dict[str, float]:
+    """Median and extremes."""
+    return {"median": statistics.median(found), "min": min(found), "max": max(found), "mean": statistics.mean(found)}
+
+
+def floors(setting: Setting) -> dict[str, dict[str, float]]:
+    """Operations of a step, and the time of its matrix products alone at this machine's speed."""
+    found: dict[str, dict[str, float]] = {}
+    for name, weights in (("causal, middle", ObjectiveWeights.causal()), ("plain", ObjectiveWeights.standard())):
+        student = setting.model(setting.shape.student_layers)
+        objective = setting.objective(student, "middle", weights)
+        variable = setting.alignment("middle").variables[0].name if weights.interchange else None
+        cost = StepCost(objective, setting.batch)
+        ledgers = [cost.plain()] + ([] if variable is None else [cost.counterfactual(variable)])
+        weighted, cpu = [(1.0, ledger) for ledger in ledgers], torch.device("cpu")
+        floor = statistics.median(floor_seconds(weighted, cpu, clock=time.process_time) for _ in range(3))
+        found[name] = {"gigaflops": sum(flops(ledger) for ledger in ledgers) / 1e9, "seconds": floor}
+    return found
+
+
+def peak_memory(name: str, variant: str) -> dict[str, float]:
+    """Peak resident memory of a process that takes three steps, and what it held before the first."""
+    command = [sys.executable, "-m", "benchmarks.step_cost", name, "--peak-of", variant]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return json.loads(printed.splitlines()[-1])
+
+
+def print_peak(name: str, variant: str) -> None:
+    """Take three steps of one variant, and print the process's memory."""
+    setting = Setting(SHAPES[name])
+    step = stepper(setting, losses(setting)[variant])
+    before = high_water()
+    for number in range(3):
+        step(number)
+    print(json.dumps({"before": before, "peak": high_water()}))
+
+
+def high_water() -> int:
+    """Peak resident memory of this process so far, MB; `getrusage` would give its parent's."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+
+
+def print_table(name: str, result: dict[str, Any]) -> None:
+    """Print one shape's times, ratios and floors."""
+    seconds = {variant: found["median"] for variant, found in result["seconds"].items()}
+    naive, textbook, plain = (seconds.get(one) for one in ("naive, three passes", "plain, textbook", "plain"))
+
+    def ratio(variant: str, to: float | None) -> str:
+        return "" if to is None else f"{seconds[variant] / to:.3f}"
+
+    print(f"\n## {name}: {result['shape']}\n")
+    print("| step | CPU ms, median [min, max] | to naive | to textbook plain | to our plain | peak MB |")
+    print("|---|---|---|---|---|---|")
+    for variant, found in result["seconds"].items():
+        times = f"{1e3 * found['median']:.0f} [{1e3 * found['min']:.0f}, {1e3 * found['max']:.0f}]"
+        ratios = " | ".join(ratio(variant, to) for to in (naive, textbook, plain))
+        peak = result["peak_mb"].get(variant)
+        print(f"| {variant} | {times} | {ratios} | {'' if peak is None else peak['peak']} |")
+    for variant, floor in result["floor"].items():
+        if variant in seconds:
+            share = floor["seconds"] / seconds[variant]
+            rate = floor["gigaflops"] / floor["seconds"]
+            print(
+                f"\n{variant}: {floor['gigaflops']:.1f} GFLOP; its products alone take {1e3 * floor['seconds']:.0f} ms "
+                f"({rate:.0f} GFLOP/s): {100 * share:.0f} % of the floor's speed"
+            )
+
+
+def main() -> None:
+    """Compare the variants on the shapes that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shapes", nargs="*", choices=[*SHAPES, []], help="shapes; all, and written down, if none")
+    parser.add_argument("--rounds", type=int, help="rounds, instead of the shape's own number")
+    parser.add_argument("--only", action="append", default=[], metavar="VARIANT", help="only this variant; repeatable")
+    parser.add_argument("--peak-of", metavar="VARIANT", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    if arguments.peak_of:
+        print_peak(arguments.shapes[0], arguments.peak_of)
+        return
+    results: dict[str, Any] = {}
+    for name in arguments.shapes or SHAPES:
+        shape = SHAPES[name]
+        results[name] = measure(name, shape, arguments.only, arguments.rounds or shape.rounds)
+        print_table(name, results[name])
+    if not arguments.shapes:
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        document = {"created": created, "provenance": provenance(), "threads": 1, "shapes": results}
+        RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

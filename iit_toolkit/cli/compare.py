@@ -1,0 +1,91 @@
+"""`iit-toolkit compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from iit_toolkit.cli.arguments import Json
+
+if TYPE_CHECKING:
+    from iit_toolkit.analysis.seeds import SeedComparison
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs that differ in the seed.")],
+    *,
+    treatment: Annotated[
+        str | None, typer.Option(metavar="ARM", help="The arm to judge [default: as the runs do]")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ARM", help="The arm to compare it with [default: as the runs do]")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for compare.json, .md, .tex, .svg, .png and .csv.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two arms over seeds.
+
+    The runs must be of one config and differ in their seed only. Values are paired by seed, at equal steps and,
+    where the runs hold an arm for it, at equal compute.
+
+    Example: iit-toolkit compare runs/seed-42 runs/seed-43 runs/seed-44
+    """
+    from iit_toolkit.analysis.seed_runs import read_runs
+    from iit_toolkit.analysis.seeds import compare_seeds
+
+    compared = compare_seeds(read_runs(runs), treatment, baseline)
+    text = json.dumps(compared.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    if output is not None:
+        _write(compared, text, output)
+    if as_json:
+        typer.echo(text)
+    else:
+        _print(compared)
+
+
+def _write(compared: SeedComparison, text: str, folder: Path) -> None:
+    from iit_toolkit.analysis.seeds_figure import write_figure
+    from iit_toolkit.analysis.seeds_text import to_latex, to_markdown
+    from iit_toolkit.runs.folder import write_atomically
+
+    write_atomically(folder / "compare.json", text + "\n")
+    write_atomically(folder / "compare.md", to_markdown(compared))
+    write_atomically(folder / "compare.tex", to_latex(compared))
+    write_figure(compared, folder)
+
+
+def _print(compared: SeedComparison) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from iit_toolkit.analysis.numbers import count
+    from iit_toolkit.analysis.seeds import difference
+    from iit_toolkit.analysis.seeds_text import heading, spread
+
+    console = Console(highlight=False, markup=False)
+    arms = list(compared.rows[0].values)
+    caption = f"mean ± standard deviation over {count(len(compared.seeds), 'seed')}"
+    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+    for head in ("measure", *arms):
+        table.add_column(head)
+    for row in compared.rows:
+        table.add_row(row.measure.name, *(spread(row, arm) for arm in arms))
+    console.print(table)
+    for basis in compared.bases:
+        console.print(f"{heading(basis, compared.treatment)}: {basis.note}")
+        if not basis.measures:
+            continue
+        table = Table(box=SIMPLE_HEAD)
+        for head in ("measure", f"difference [{compared.level:.0%}]", "outcome"):
+            table.add_column(head)
+        for one in basis.measures:
+            better = "" if one.measure.higher_is_better else " (lower is better)"
+            table.add_row(f"{one.measure.name}{better}", difference(one), one.outcome)
+        console.print(table)
+    console.print(compared.scope)

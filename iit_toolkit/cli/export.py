@@ -1,0 +1,37 @@
+"""`iit-toolkit export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iit_toolkit.cli.arguments import stdout_for_results
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write, new or empty.")],
+    arm: Annotated[str | None, typer.Option(help="Whose student; needed if the run has several arms.")] = None,
+    push_to_hub: Annotated[
+        str | None, typer.Option(metavar="REPO", help="Upload it, too: the name of a model repository.")
+    ] = None,
+) -> None:
+    """Write one student as a folder that others can verify again.
+
+    It holds the student with its tokenizer and model card, its alignment, verdict and outcomes, and the alignment
+    for stock pyvene. Prints the folder, and where it was uploaded.
+
+    Example: iit-toolkit export runs/quickstart --arm causal --output exports/causal
+    """
+    from iit_toolkit import pipeline
+
+    with stdout_for_results():
+        folder = pipeline.export(run, output, arm)
+    typer.echo(folder)
+    if push_to_hub is not None:
+        with stdout_for_results():
+            address = pipeline.push_to_hub(folder, push_to_hub)
+        typer.echo(address)

@@ -1,0 +1,186 @@
+"""One student with all that others need to verify it again, as one folder, here and on the Hub."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment import Alignment
+from iit_toolkit.alignment.pyvene_io import to_json
+from iit_toolkit.analysis.card import model_card
+from iit_toolkit.analysis.outcomes import read_outcomes, write_outcomes
+from iit_toolkit.analysis.stored import StoredResults, read_stored
+from iit_toolkit.analysis.verdict import judge
+from iit_toolkit.distillation.student import student_from_checkpoint
+from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs.config import dump_config, load_config
+from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.runs.schema import RunConfig
+
+_FILES = {
+    "alignment.yaml": "the alignment it is verified by",
+    "config.yaml": "the config of the run: teacher, data and settings of the verification",
+    "results.json": "every number, with its provenance",
+    "outcomes.parquet": "every answer behind them",
+}
+_PYVENE = "that side of the alignment for stock pyvene, as keyword arguments of its configs"
+
+
+def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
+    """Writes the student of one arm with tokenizer, model card, alignment, verdict and pyvene configs to a folder.
+
+    Args:
+        run: The folder of a finished run.
+        output: The folder to write; new or empty.
+        arm: Which student; needed if the run has several.
+
+    Returns:
+        `output`.
+
+    Raises:
+        UserError: If the run is not finished or has no such arm, its teacher cannot be loaded, or the folder is
+            taken or cannot be written.
+    """
+    source = RunFolder.open(run)
+    stored = read_stored(source.path)
+    arm = chosen_arm(stored, arm)
+    outcomes = read_outcomes(source.outcomes)
+    config = load_config(source.config)
+    alignment = Alignment.from_yaml(source.alignment)
+    if not (source.arm(arm) / "config.json").is_file():
+        raise UserError(f"{source.arm(arm)}: the student of arm {arm} is not there; run it again")
+    target = Path(output).resolve()
+    existed = target.exists()
+    RunFolder.create(target)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        sides = _pyvene_sides(config, alignment, source.arm(arm))
+        _copy_student(source.arm(arm), temporary)
+        others = set(stored.document["arms"]) - {arm}
+        kept = cast(pd.DataFrame, outcomes[~outcomes["student"].isin(list(others))])
+        folder = RunFolder(temporary)
+        write_atomically(folder.config, dump_config(_for_verification(config, arm)))
+        write_atomically(folder.alignment, alignment.to_yaml())
+        folder.write_results(_without(stored, others, _verdict(stored, outcomes, arm)))
+        write_outcomes(kept.reset_index(drop=True), folder.outcomes)
+        for name, text in sides.items():
+            write_atomically(temporary / name, text)
+        files = _FILES | dict.fromkeys(sides, _PYVENE)
+        write_atomically(temporary / "README.md", model_card(folder.read_results(), arm, files))
+        _take_place(temporary, target)
+    except BaseException:
+        if not existed:
+            with contextlib.suppress(OSError):
+                target.rmdir()
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Path(output)
+
+
+def push_to_hub(folder: Path, repo: str) -> str:
+    """Uploads an export as a model repository, which is made where it does not exist; returns its address.
+
+    Endpoint and token are those of huggingface_hub: `HF_ENDPOINT`, `HF_TOKEN` or the saved login.
+
+    Raises:
+        UserError: If the repository cannot be made or written.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    try:
+        api = HfApi()
+        created = api.create_repo(repo, exist_ok=True)
+        api.upload_folder(repo_id=created.repo_id, folder_path=folder, commit_message="Upload a verified student")
+    except (HTTPError, OSError, ValueError) as error:  # offline, no login, no right, no such name
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"could not push {folder} to {repo}: {reason}; the folder is written, push it again") from error
+    return str(created)
+
+
+def chosen_arm(stored: StoredResults, arm: str | None = None) -> str:
+    """Returns the arm that is asked for, or the only one.
+
+    Raises:
+        UserError: If there is no such arm, or no choice among several.
+    """
+    arms = stored.document["arms"]
+    if not arms:
+        raise UserError(f"{stored.path}: no trained arms; give a folder that `iit-toolkit run` wrote")
+    if arm is None and len(arms) > 1:
+        raise UserError(f"{stored.path} has several arms, choose with --arm: {', '.join(arms)}")
+    chosen = next(iter(arms)) if arm is None else arm
+    if chosen not in arms:
+        raise UserError(f'{stored.path} has no arm "{chosen}": {did_you_mean(chosen, arms)}')
+    stored.student(chosen)
+    return chosen
+
+
+def _pyvene_sides(config: RunConfig, alignment: Alignment, student: Path) -> dict[str, str]:
+    """Both sides as pyvene configs in JSON, by file name; none where a site reads elsewhere than it writes."""
+    sites = [site for variable in alignment.variables for site in (*variable.teacher, *variable.student)]
+    if any(site.read is not None for site in sites):
+        return {}
+    teacher = Prepared(config).teacher
+    models: dict[str, PreTrainedModel] = {"teacher": teacher, "student": student_from_checkpoint(teacher, student)}
+    return {
+        f"pyvene-{side}.json": to_json(alignment, model, side)  # pyright: ignore[reportArgumentType]
+        for side, model in models.items()
+    }
+
+
+def _take_place(temporary: Path, target: Path) -> None:
+    try:
+        temporary.replace(target)
+    except OSError as error:
+        raise UserError(f"could not write the folder {target}: {error.strerror or error}") from error
+
+
+def _copy_student(student: Path, target: Path) -> None:
+    try:
+        shutil.copytree(student, target)
+    except (OSError, shutil.Error) as error:
+        raise UserError(f"could not copy {student}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _for_verification(config: RunConfig, arm: str) -> RunConfig:
+    """The config with this arm alone; how the student was made stays, for the untrained control."""
+    verification = config.verification.model_copy(update={"baseline": None, "treatment": arm})
+    return config.model_copy(update={"arms": {arm: config.arms[arm]}, "verification": verification})
+
+
+def _verdict(stored: StoredResults, outcomes: pd.DataFrame, arm: str) -> dict[str, Any]:
+    """The run's verdict if it is on this arm, else one on it."""
+    verdict: dict[str, Any] = stored.document["verdict"]
+    if verdict["student"] == arm:
+        return verdict
+    settings = {name: getattr(stored.summary, name) for name in ("resamples", "seed", "level")}
+    return judge(outcomes, arm, margin=verdict["margin"], **settings).to_dict()
+
+
+def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> dict[str, Any]:
+    """The results without some arms; controls, which are no arms, stay."""
+    document = stored.document
+
+    def rest(students: dict[str, Any]) -> dict[str, Any]:
+        return {name: one for name, one in students.items() if name not in arms}
+
+    return {
+        **document,
+        "arms": rest(document["arms"]),
+        "summary": {**document["summary"], "students": rest(document["summary"]["students"])},
+        "evaluation": {
+            name: {**one, "perplexity": rest(one["perplexity"])}
+            for name, one in (document.get("evaluation") or {}).items()
+        },
+        "comparison": None,
+        "verdict": verdict,
+    }
