@@ -119,7 +119,7 @@ class Runs:
         self.swap = pairs.swap.to(device)
         self._tokens = None if pairs.cases.tokens is None else pairs.cases.tokens.to(device)
         self._base = side.base_run(_inputs(pairs.base, device), variables, self._tokens)
-        self._source = None if pairs.source is None else side.base_run(_inputs(pairs.source, device), variables)
+        self._source = None if pairs.source is None else side.source_run(_inputs(pairs.source, device), variables)
 
     def base(self) -> Tensor:
         """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in classification."""

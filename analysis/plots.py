@@ -1,4 +1,7 @@
-"""Figures of a run: numbers in, SVG and PNG out. Matplotlib is imported here and in `heatmap` (never pyplot)."""
+"""Figures of a run: numbers in, SVG and PNG out.
+
+Matplotlib is imported here, in `heatmap` and in `seeds_figure` (never pyplot).
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from iit_toolkit.runs.folder import write_atomically
 
 History = Sequence[Mapping[str, Any]]
 
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, distinct to colour-blind readers; students differ in place and label, too."""
 _GREY, _INK = "#767676", "#22272e"
 STYLE: dict[Any, Any] = {
@@ -205,7 +208,7 @@ def _curves(histories: Mapping[str, History], prefix: str, caption: str) -> tupl
         for place, (arm, history) in enumerate(histories.items()):
             points = [(row["step"], row[term]) for row in history if row.get(term) is not None and "step" in row]
             if points:
-                axes.plot(*zip(*points, strict=True), color=_PALETTE[place % len(_PALETTE)], lw=1.5, label=arm)
+                axes.plot(*zip(*points, strict=True), color=PALETTE[place % len(PALETTE)], lw=1.5, label=arm)
         steps = max(row["step"] for history in histories.values() for row in history if "step" in row)
         axes.set_title(f"{term.removeprefix(prefix + '/')}, n = {steps:,} steps")
         if prefix != "loss":
@@ -252,7 +255,7 @@ def _legend(figure: Figure, handles: list[Line2D]) -> None:
 
 def _colour(summary: Summary, student: str) -> str:
     trained = [name for name in summary.students if name != "untrained"]
-    return _GREY if student == "untrained" else _PALETTE[trained.index(student) % len(_PALETTE)]
+    return _GREY if student == "untrained" else PALETTE[trained.index(student) % len(PALETTE)]
 
 
 def _rows(summary: Summary) -> list[tuple[str, str, VariableSummary]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, select_autoescape
 
 from iit_toolkit.analysis.comparison import Comparison, compare
 from iit_toolkit.analysis.metrics import Behaviour, Summary, VariableSummary, summarise
@@ -228,6 +228,7 @@ def _environment() -> Environment:
         cell=_cell,
         bounds=_bounds,
         facts=_facts,
+        cost_cells=_cost_cells,
         base64=_base64,
     )
     return environment
@@ -242,6 +243,16 @@ def _facts(facts: dict[str, Any]) -> str:
     """`cores 2, cuda none` of a dictionary of facts; lists are spelt out."""
     spelt = {name: ", ".join(map(str, one)) if isinstance(one, list) else one for name, one in facts.items()}
     return "; ".join(f"{name} {'none' if one in (None, '') else one}" for name, one in spelt.items())
+
+
+def _cost_cells(cost: dict[str, Any] | Undefined) -> list[str]:
+    """A step's operations, their ratio to a plain step's, its time, and how near that is to the floor."""
+    if isinstance(cost, Undefined):  # a run of a version that did not count them
+        return ["n/a"] * 4
+    cells = [f"{cost['flops'] / 1e9:,.3g} GFLOP", f"{cost['flops'] / cost['plain_flops']:.2f} times"]
+    if not cost["step_seconds"]:
+        return [*cells, "n/a", "n/a"]
+    return [*cells, f"{cost['step_seconds']:.3g} s", f"{cost['floor_seconds'] / cost['step_seconds']:.0%}"]
 
 
 def _base64(text: str) -> str:

@@ -5,35 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.numbers import count
+from iit_toolkit.analysis.plots import PALETTE, STYLE, save
 from iit_toolkit.analysis.seed_runs import Row
 from iit_toolkit.analysis.seeds import SeedComparison
 from iit_toolkit.runs.folder import write_atomically
 
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours; seeds differ in their marker, too."""
 _MARKERS = "osD^vP*X"
 _COLUMNS = 3
-_STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": "#e6e9ed",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "svg.hashsalt": "iit_toolkit",
-}
 
 
 def write_figure(compared: SeedComparison, folder: Path, name: str = "compare") -> None:
@@ -41,13 +24,8 @@ def write_figure(compared: SeedComparison, folder: Path, name: str = "compare") 
 
     Shares (accuracies of interchange interventions) are drawn on one scale, perplexities each on its own.
     """
-    with matplotlib.rc_context(_STYLE):
-        figure = _draw(compared)
-        FigureCanvasAgg(figure)
-        for kind, options in {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 160}}.items():
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=kind, **options)  # pyright: ignore[reportArgumentType]
-            write_atomically(folder / f"{name}.{kind}", buffer.getvalue())
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "y"}):
+        save(folder, name, _draw(compared), caption="", alt="")
     write_atomically(folder / f"{name}.csv", to_csv(compared))
 
 
@@ -76,7 +54,7 @@ def _draw(compared: SeedComparison) -> Figure:
             axes.plot(
                 range(len(arms)),
                 [float("nan") if value is None else value for value in values],  # a gap in the line
-                color=_PALETTE[place % len(_PALETTE)],
+                color=PALETTE[place % len(PALETTE)],
                 marker=_MARKERS[place % len(_MARKERS)],
                 ms=5,
                 lw=1.3,

@@ -100,8 +100,9 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     for name, choices in _CHOICES.items():
         if name in settings and settings[name] not in choices:
             raise UserError(f"training.{name}: {settings[name]!r} is none of {', '.join(choices)}")
-    if settings.get("interchanges", 1) not in range(1, 1001):
-        raise UserError(f"training.interchanges: {settings['interchanges']!r} is no number of runs; give 1 or more")
+    interchanges = settings.get("interchanges", 1)
+    if not isinstance(interchanges, int) or interchanges < 1:
+        raise UserError(f"training.interchanges: {interchanges!r} is no number of runs; give 1 or more")
     machine: dict[str, Any] = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
     try:
         return CausalDistillationConfig(output_dir=output_dir, **(machine | settings))

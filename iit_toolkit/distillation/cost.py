@@ -93,8 +93,7 @@ class StepCost:
         return [one.of_examples(self._examples) for one in (used + run.above if above else used)]
 
     def _source(self, run: RunProducts, side: InterchangeModel, variable: str) -> list[Product]:
-        ends = [site.last for site in side.sites[variable]]
-        last = None if None in ends else max(end for end in ends if end is not None)
+        last = side.ends[variable]
         used = run.below + [one for block in run.blocks[: None if last is None else last + 1] for one in block]
         return [one.of_examples(self._examples) for one in used]
 

@@ -73,6 +73,7 @@ class InterchangeModel:
         self.model = model
         self.sites = {name: tuple(variable) for name, variable in sites.items()}
         self.cuts = {name: _cut(variable) if share_prefix else None for name, variable in self.sites.items()}
+        self.ends = {name: _end(variable) for name, variable in self.sites.items()}
         self._subspaces = dict(subspaces or {})
         self._collecting: dict[tuple[str, ...], safe_pyvene.SafeIntervenableModel] = {}
         self._swapping: dict[str, safe_pyvene.SafeIntervenableModel] = {}
@@ -121,7 +122,7 @@ class InterchangeModel:
         """
         names = tuple(variables)
         self._refuse_checkpointed_sites(names)
-        ends = [site.last for name in names for site in self.sites[name]]
+        ends = [self.ends[name] for name in names]
         last = None if None in ends else max((end for end in ends if end is not None), default=None)
         stopping = contextlib.nullcontext() if last is None else stopped_after(blocks(self.model), last)
         ids = inputs.get("input_ids")
@@ -242,6 +243,11 @@ class InterchangeModel:
 def _cut(sites: Sequence[ResolvedSite]) -> int | None:
     cuts = [site.cut for site in sites]
     return None if None in cuts else min(cut for cut in cuts if cut is not None)
+
+
+def _end(sites: Sequence[ResolvedSite]) -> int | None:
+    ends = [site.last for site in sites]
+    return None if None in ends else max(end for end in ends if end is not None)
 
 
 def _sequence(component: str, activation: Tensor) -> Tensor:

@@ -155,6 +155,14 @@ def _arm(number: int, causal: bool) -> dict[str, Any]:
         "steps": 130,
         "tokens": 1_064_960,
         "seconds": 312.5 if causal else 214.2,
+        "cost": {
+            "parts": {"student, base": 2e9},
+            "flops": 3e9 if causal else 2e9,
+            "plain_flops": 2e9,
+            "floor_seconds": 0.03,
+            "step_seconds": 0.04,
+            "threads": 1,
+        },
         "objective": terms,
         "history": history,
     }

@@ -181,3 +181,81 @@ def test_effect_size_counts_changed_answers() -> None:
     share = float((base != counterfactual).double().mean())
     assert 0 < share < 1
     assert math.isclose(float(objective.effect_size(batch, Interchanged("middle", swap))), share, rel_tol=1e-6)
+
+
+def other_swap(batch: dict[str, torch.Tensor]) -> Swap:
+    generator = torch.Generator().manual_seed(9)
+    real = batch["attention_mask"].bool()
+    return draw_swap(preset("diito/middle", 4, 2).positions, other_rows(ROWS, generator), real, real, generator)
+
+
+def test_several_interchanges_share_a_base_run_and_are_averaged_with_their_weights() -> None:
+    _, student, sides, batch, swap = setup()
+    objective = Objective(*sides, ALL_TERMS, "masked_lm")
+    causal = {name: weight for name, weight in ALL_TERMS.model_dump().items() if name.startswith("causal_")}
+    swaps = (swap, other_swap(batch))
+    both = objective(
+        batch, [Interchanged("middle", swaps[0], weight=3.0), Interchanged("middle", swaps[1], weight=0.5)]
+    )
+    both.total.backward()
+    gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
+    student.zero_grad()
+
+    plain = objective(batch, weights=ALL_TERMS.model_copy(update=dict.fromkeys(causal, 0.0))).total
+    apart = [objective(batch, [Interchanged("middle", one)], ObjectiveWeights(**causal)) for one in swaps]
+    total = plain + (3.0 * apart[0].total + 0.5 * apart[1].total) / 2
+    assert math.isclose(float(both.total), float(total), rel_tol=1e-12)
+    for name in causal:
+        mean = (float(apart[0].terms[name]) + float(apart[1].terms[name])) / 2
+        assert math.isclose(float(both.terms[name]), mean, rel_tol=1e-12)
+    total.backward()
+    for name, parameter in student.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("base", "counterfactual"), [("labelled", "labelled"), ("all", "swapped"), ("all", "labelled")]
+)
+def test_terms_on_chosen_tokens_equal_the_formulas_on_these(base: str, counterfactual: str) -> None:
+    teacher, student, sides, batch, swap = setup()
+    objective = Objective(
+        *sides,
+        ALL_TERMS,
+        "masked_lm",
+        base_tokens=base,
+        counterfactual_tokens=counterfactual,  # pyright: ignore
+    )
+    found = objective(batch, [Interchanged("middle", swap)]).terms
+    chosen = {
+        "all": batch["attention_mask"],
+        "labelled": (batch["labels"] != -100).long(),
+        "swapped": swap.mask.long(),
+    }
+
+    def expected(tokens: str, swap: Swap | None) -> dict[str, torch.Tensor]:
+        runs = by_hand(student, 0, batch, swap), by_hand(teacher, 1, batch, swap)
+        return terms_by_hand(*runs, {**batch, "attention_mask": chosen[tokens]}, 2.0, None)
+
+    for name, value in expected(base, None).items():
+        assert math.isclose(float(found[name]), float(value), rel_tol=1e-9), name
+    for name, value in expected(counterfactual, swap).items():
+        if name != "task":
+            assert math.isclose(float(found[f"causal_{name}"]), float(value), rel_tol=1e-9), name
+
+
+def test_tokens_cannot_be_chosen_in_classification() -> None:
+    _, _, sides, _, _ = setup()
+    with pytest.raises(UserError, match="must be `all` in classification"):
+        Objective(*sides, ALL_TERMS, "sequence_classification", base_tokens="labelled")
+
+
+def test_a_teacher_in_bfloat16_is_close_and_leaves_the_student_in_its_own_precision() -> None:
+    teacher, student, sides, batch, swap = setup()
+    teacher.float(), student.float()
+    weights, interchanges = ObjectiveWeights.causal(), [Interchanged("middle", swap)]
+    exact = Objective(*sides, weights, "masked_lm")(batch, interchanges).terms
+    half = Objective(*sides, weights, "masked_lm", teacher_dtype=torch.bfloat16)(batch, interchanges).terms
+    assert float(half["task"]) == float(exact["task"])  # the student alone
+    for name in ("ce", "cos", "causal_ce"):
+        assert half[name] != exact[name] and math.isclose(float(half[name]), float(exact[name]), rel_tol=0.05)

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 
 from iit_toolkit.alignment import Alignment, preset
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.distillation.config import training_config
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.student import student_from_teacher
@@ -190,3 +191,81 @@ def test_two_processes_stay_one_student(tmp_path: Path) -> None:
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == ranks[1]
     assert ranks[0][:2] == [2, True]
+
+
+def two_variables() -> Alignment:
+    return Alignment.from_dict(
+        {
+            "name": "two",
+            "variables": [
+                {
+                    "name": f"at {student}",
+                    "teacher": [{"layer": teacher, "component": "block_output"}],
+                    "student": [{"layer": student, "component": "block_output"}],
+                }
+                for teacher, student in ((0, 0), (2, 1))
+            ],
+        }
+    )
+
+
+def test_several_interchanges_per_step_are_drawn_apart(tmp_path: Path) -> None:
+    one = trainer(tmp_path, alignment=two_variables(), interchanges=8)
+    drawn = one.draw_interchanges(collate([Rows()[index] for index in range(8)]))
+    assert len(drawn) == 8 and {interchange.variable for interchange in drawn} == {"at 0", "at 1"}
+    assert len({tuple(interchange.swap.source_position.flatten().tolist()) for interchange in drawn}) == 8
+    assert {interchange.weight for interchange in drawn} == {1.0}
+    one.train()
+    assert one.state.global_step == 6
+
+
+def test_a_cost_aware_draw_keeps_the_expected_loss(tmp_path: Path) -> None:
+    one = trainer(tmp_path, alignment=two_variables(), interchanges=4000, cost_aware_draw=True)
+    drawn = one.draw_interchanges(collate([Rows()[index] for index in range(8)]))
+    early, late = ([one for one in drawn if one.variable == name] for name in ("at 0", "at 1"))
+    assert len(early) < len(late) and early[0].weight > 1 > late[0].weight
+    shares = [len(some) * some[0].weight / len(drawn) for some in (early, late)]
+    assert shares == pytest.approx([0.5, 0.5], abs=0.03)  # what the alignment says, on average
+
+
+def test_sources_of_the_data_set_are_drawn_and_trained_with(tmp_path: Path) -> None:
+    alignment = preset("diito/middle", 4, 2).model_copy(update={"sources": Sources(kind="dataset")})
+    one = trainer(tmp_path, alignment=alignment)
+    [drawn] = one.draw_interchanges(collate([Rows()[index] for index in range(8)]))
+    assert drawn.source is not None and len(drawn.source["input_ids"]) == 8
+    one.train()
+    assert all(line["loss/causal_ce"] > 0 for line in one.state.log_history if "loss" in line)
+
+
+def test_the_log_has_the_time_of_a_step(tmp_path: Path) -> None:
+    one = trainer(tmp_path)
+    one.train()
+    times = [line["step_seconds"] for line in one.state.log_history if "loss" in line]
+    assert len(times) == 3 and all(0 < time < 60 for time in times)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"base_tokens": "swapped"}, "training.base_tokens: 'swapped' is none of all, labelled"),
+        ({"teacher_dtype": "float16"}, "training.teacher_dtype: 'float16' is none of float32, bfloat16"),
+        ({"interchanges": 0}, "training.interchanges: 0 is no number of runs; give 1 or more"),
+    ],
+)
+def test_unusable_options_are_named(tmp_path: Path, setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        training_config(str(tmp_path), setting)
+
+
+def test_rows_of_like_length_can_share_batches(tmp_path: Path) -> None:
+    rows = [{"input_ids": torch.full((4 if index % 2 else LENGTH,), 5)} for index in range(512)]
+
+    def padded(some: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        lengths.append({len(row["input_ids"]) for row in some})
+        return collate([{"input_ids": torch.full((LENGTH,), 5)} for _ in some])
+
+    lengths: list[set[int]] = []
+    one = trainer(tmp_path, train_sampling_strategy="group_by_length", max_steps=16)
+    one.train_dataset, one.data_collator = rows, padded  # pyright: ignore
+    one.train()
+    assert len(lengths) >= 16 and sum(len(one) > 1 for one in lengths[:16]) <= 1  # one batch of 128 rows may be mixed
