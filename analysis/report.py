@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from iit_toolkit.analysis.comparison import Comparison, compare
 from iit_toolkit.analysis.metrics import Behaviour, Summary, VariableSummary, summarise
@@ -99,6 +99,7 @@ def _context(
         "rows": rows,
         "controls": _controls(results, verdict),
         "arms": results["arms"],
+        "costs": {arm: _cost_cells(details.get("cost")) for arm, details in results["arms"].items()},
         "interventions": _interventions(results.get("alignment")),
         "evaluation": {
             name: {model: Estimate(**one) for model, one in measured["perplexity"].items()}
@@ -228,7 +229,6 @@ def _environment() -> Environment:
         cell=_cell,
         bounds=_bounds,
         facts=_facts,
-        cost_cells=_cost_cells,
         base64=_base64,
     )
     return environment
@@ -245,9 +245,9 @@ def _facts(facts: dict[str, Any]) -> str:
     return "; ".join(f"{name} {'none' if one in (None, '') else one}" for name, one in spelt.items())
 
 
-def _cost_cells(cost: dict[str, Any] | Undefined) -> list[str]:
+def _cost_cells(cost: dict[str, Any] | None) -> list[str]:
     """A step's operations, their ratio to a plain step's, its time, and how near that is to the floor."""
-    if isinstance(cost, Undefined):  # a run of a version that did not count them
+    if cost is None:  # a run of a version that did not count them
         return ["n/a"] * 4
     cells = [f"{cost['flops'] / 1e9:,.3g} GFLOP", f"{cost['flops'] / cost['plain_flops']:.2f} times"]
     if not cost["step_seconds"]:
