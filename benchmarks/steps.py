@@ -82,7 +82,7 @@ class HandHooks(InterchangeModel):
 
 
 def textbook_plain_step(setting: Any, sites: Objective) -> Tensor:
-    """Plain distillation as it is usually written: whole logits of both models, in Hugging Face's distiller's way."""
+    """Plain distillation as Hugging Face's distiller has it: whole logits of both models."""
     inputs = model_inputs(setting.batch)
     with torch.no_grad():
         teacher = _answers(sites.teacher.model, inputs)
@@ -133,19 +133,24 @@ def stock_pyvene_step(setting: Any, sites: Objective) -> Tensor:
 
 
 def _causal_loss(setting: Any, student: tuple[Any, Any], teacher: tuple[Any, Any]) -> Tensor:
-    real = setting.batch["attention_mask"].bool()
-    counterfactual = _divergence(student[1][0][real], teacher[1][0][real])
+    counterfactual = _divergence(*(_selected(setting, side[1][0]) for side in (student, teacher)))
     return 0.25 * (sum(_plain_terms(setting, student[0], teacher[0])) + counterfactual)
 
 
 def _plain_terms(setting: Any, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor]) -> list[Tensor]:
-    real = setting.batch["attention_mask"].bool()
     labels = task_labels(setting.batch, setting.shape.task)
+    logits, hidden = ([_selected(setting, side[part]) for side in (student, teacher)] for part in (0, 1))
     return [
         F.cross_entropy(student[0].flatten(0, 1), labels.flatten(), ignore_index=-100),
-        _divergence(student[0][real], teacher[0][real]),
-        cosine_loss(student[1][real], teacher[1][real]),
+        _divergence(*logits),
+        cosine_loss(*hidden),
     ]
+
+
+def _selected(setting: Any, values: Tensor) -> Tensor:
+    """Select (B, S, D) at the real tokens, by an expanded mask, as both codes do."""
+    mask = setting.batch["attention_mask"].bool()[:, :, None].expand_as(values)
+    return values.masked_select(mask).view(-1, values.shape[-1])
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:

@@ -209,7 +209,8 @@ def _scan(
     )
     if not count:
         gradients.zero()
-    ce, task = student.features.new_zeros((), dtype=exact), student.features.new_zeros((), dtype=exact)
+    biases = [_softened_bias(head, t, exact) for head in (student, teacher)]
+    ce, task = student.features.new_zeros(count, dtype=exact), student.features.new_zeros((), dtype=exact)
     student = _cast(student, settings.dtype)
     teacher = None if teacher is None else _cast(teacher, settings.dtype)
 
@@ -224,17 +225,19 @@ def _scan(
     gold_rows_of = dict(zip(blocks, _split(labelled, blocks), strict=True))
     for start in range(0, count, settings.chunk):
         part = slice(start, min(start + chunk, count))
-        _logits(student, part, t, out=slopes[: part.stop - start])
+        _scores(student, part, t, out=slopes[: part.stop - start])
         if teacher is not None:
-            _logits(teacher, part, t, out=others[: part.stop - start])
+            _scores(teacher, part, t, out=others[: part.stop - start])
         for first in range(start, part.stop, step):
             rows = slice(first - start, min(first + step, part.stop) - start)
             slope, spare, teacher_p = slopes[rows], others[rows], probabilities[: rows.stop - rows.start]
-            torch.log_softmax(slope, -1, out=slope)
+            _shift(slope[:, :words], biases[0])
+            teacher_sum = None
             if teacher is not None:
-                torch.log_softmax(spare, -1, out=spare)
-                torch.exp(spare, out=teacher_p)
-                ce += spare.sub_(slope).mul_(teacher_p)[:, :words].sum(-1).sum() * (t**2 / count)
+                _shift(spare[:, :words], biases[1])
+                teacher_sum = torch.exp(spare, out=teacher_p).sum(-1, keepdim=True)
+                divergence = spare.sub_(slope).mul_(teacher_p)[:, :words].sum(-1) / teacher_sum[:, 0]
+                ce[first : first + len(slope)] = divergence
             gold_rows = gold_rows_of[first]
             golden = spare[: len(gold_rows)]
             if labels is not None and len(gold_rows):
@@ -243,12 +246,17 @@ def _scan(
                 torch.log_softmax(golden.mul_(t), -1, out=golden)  # back to temperature 1
                 task -= golden[gold].sum() / labelled_count
                 golden.exp_()[gold] -= 1
+            if teacher_sum is not None:
+                student_sum = slope.exp_().sum(-1, keepdim=True)
+                ce[first : first + len(slope)] += (student_sum / teacher_sum).log()[:, 0]
+                slope.mul_(1 / student_sum).addcmul_(teacher_p, 1 / teacher_sum, value=-1)
             if any(needed):
-                slope = slope.exp_().sub_(teacher_p) if ce_slope else slope.zero_()
+                if not ce_slope:
+                    slope.zero_()
                 slope.index_add_(0, gold_rows - first, golden, alpha=task_slope / unit)
         if any(needed):
             gradients.add(student, part, slopes[: part.stop - start, :words], unit)
-    return ce, task, gradients
+    return ce.sum() * (t**2 / max(count, 1)), task, gradients
 
 
 def _split(labelled: Tensor, blocks: list[int]) -> tuple[Tensor, ...]:
@@ -259,22 +267,29 @@ def _split(labelled: Tensor, blocks: list[int]) -> tuple[Tensor, ...]:
     return torch.tensor_split(labelled, bounds.tolist())
 
 
-def _logits(head: Head, part: slice, temperature: float, *, out: Tensor) -> None:
-    """Write the softened logits of the rows `part` to `out` (chunk, padded V), -inf past the vocabulary."""
+def _scores(head: Head, part: slice, temperature: float, *, out: Tensor) -> None:
+    """Write the softened logits of the rows `part`, without bias, to `out` (chunk, padded V); -inf past the vocabulary.
+
+    The bias is left to `_shift`: adding it in the product means writing it to every row first.
+    """
     words = len(head.weight)
     scores = out if head.weight.dtype == out.dtype else torch.empty_like(out, dtype=head.weight.dtype)
-    logits = scores[:, :words]
-    torch.addmm(
-        logits if head.bias is None else head.bias,
-        head.features[part],
-        head.weight.T,
-        beta=0 if head.bias is None else 1 / temperature,  # with beta 0 the first argument is not read
-        alpha=1 / temperature,
-        out=logits,
-    )
+    products = scores[:, :words]
+    torch.addmm(products, head.features[part], head.weight.T, beta=0, alpha=1 / temperature, out=products)
     if scores is not out:
         out.copy_(scores)
     out[:, words:] = -torch.inf
+
+
+def _softened_bias(head: Head | None, temperature: float, dtype: torch.dtype) -> Tensor | None:
+    return None if head is None or head.bias is None else head.bias.detach().to(dtype) / temperature
+
+
+def _shift(scores: Tensor, bias: Tensor | None) -> None:
+    """Add the bias, and take each row's maximum from it: its exponentials then neither overflow nor all vanish."""
+    if bias is not None:
+        scores.add_(bias)
+    scores.sub_(scores.amax(-1, keepdim=True))
 
 
 def _block_rows(columns: int, chunk: int, device: torch.device) -> int:
@@ -283,8 +298,7 @@ def _block_rows(columns: int, chunk: int, device: torch.device) -> int:
 
 
 def _cast(head: Head, dtype: torch.dtype) -> Head:
-    bias = None if head.bias is None else head.bias.detach().to(dtype)
-    return Head(head.features.detach().to(dtype), head.weight.detach().to(dtype), bias)
+    return Head(head.features.detach().to(dtype), head.weight.detach().to(dtype))
 
 
 def _labelled(labels: Tensor | None, features: Tensor) -> Tensor:
