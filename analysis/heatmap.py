@@ -14,9 +14,8 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from iit_toolkit.analysis.plots import STYLE, Plot, save
+from iit_toolkit.analysis.plots import STYLE, Drawing, Plot, save
 from iit_toolkit.analysis.search import Matrix, Region
-from iit_toolkit.runs.folder import write_atomically
 
 NAME = "layers"
 _REGIONS = ("outside", "inside")
@@ -33,7 +32,6 @@ def write_heatmap(matrix: Matrix, chosen: Mapping[int, int], folder: Path) -> Pl
         folder: Made where it does not exist.
     """
     table = _table(matrix, chosen)
-    write_atomically(folder / f"{NAME}.csv", table.to_csv(index=False))
     values = [value for value in table["above_floor"] if value == value]
     limit = max([0.05, *map(abs, values)])  # one scale for both panels, the floor in its middle
     with matplotlib.rc_context(STYLE):
@@ -51,7 +49,7 @@ def write_heatmap(matrix: Matrix, chosen: Mapping[int, int], folder: Path) -> Pl
             "changes the teacher's answer and the student gives the same new one. Colour: less the no-intervention "
             "floor, which is white. Framed: the chosen map. Single cells are exploratory."
         )
-        return save(folder, NAME, figure, caption, _alt(matrix, chosen))
+        return save(folder, Drawing(NAME, figure, caption, _alt(matrix, chosen), table))
 
 
 def _draw(axes: Axes, matrix: Matrix, chosen: Mapping[int, int], region: str, norm: TwoSlopeNorm) -> None:

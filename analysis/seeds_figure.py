@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import matplotlib
+import pandas as pd
 from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.numbers import count
-from iit_toolkit.analysis.plots import PALETTE, STYLE, save
+from iit_toolkit.analysis.plots import PALETTE, STYLE, Drawing, save
 from iit_toolkit.analysis.seed_runs import Row
 from iit_toolkit.analysis.seeds import SeedComparison
-from iit_toolkit.runs.folder import write_atomically
 
 _MARKERS = "osD^vP*X"
 _COLUMNS = 3
@@ -25,20 +23,22 @@ def write_figure(compared: SeedComparison, folder: Path, name: str = "compare") 
     Shares (accuracies of interchange interventions) are drawn on one scale, perplexities each on its own.
     """
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "y"}):
-        save(folder, name, _draw(compared), caption="", alt="")
-    write_atomically(folder / f"{name}.csv", to_csv(compared))
+        save(folder, Drawing(name, _draw(compared), "", "", _table(compared)))
 
 
 def to_csv(compared: SeedComparison) -> str:
     """Returns one line per measure, arm and seed; an undefined value is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["measure", "arm", "seed", "value"])
-    for row in compared.rows:
-        for arm, values in row.values.items():
-            for seed, value in zip(compared.seeds, values, strict=True):
-                writer.writerow([row.measure.name, arm, seed, value])
-    return text.getvalue()
+    return _table(compared).to_csv(index=False)
+
+
+def _table(compared: SeedComparison) -> pd.DataFrame:
+    rows = [
+        {"measure": row.measure.name, "arm": arm, "seed": seed, "value": value}
+        for row in compared.rows
+        for arm, values in row.values.items()
+        for seed, value in zip(compared.seeds, values, strict=True)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _draw(compared: SeedComparison) -> Figure:

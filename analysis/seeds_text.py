@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+from iit_toolkit.analysis.latex import latex_row, latex_text
 from iit_toolkit.analysis.numbers import count, decimal
 from iit_toolkit.analysis.seed_runs import Row
 from iit_toolkit.analysis.seeds import Basis, SeedComparison, difference
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-}
 
 
 def spread(row: Row, arm: str, plus_minus: str = "±") -> str:
@@ -69,16 +63,16 @@ def to_latex(compared: SeedComparison) -> str:
         "% needs \\usepackage{booktabs}",
         "\\begin{tabular}{lllll}",
         "\\toprule",
-        _latex_row(heads),
+        latex_row(heads),
     ]
     rows = {row.measure: row for row in compared.rows}
     for basis in compared.bases:
-        lines += ["\\midrule", f"\\multicolumn{{5}}{{l}}{{{_latex(heading(basis, compared.treatment))}}} \\\\"]
+        lines += ["\\midrule", f"\\multicolumn{{5}}{{l}}{{{latex_text(heading(basis, compared.treatment))}}} \\\\"]
         if basis.baseline is None:
-            lines.append(f"\\multicolumn{{5}}{{l}}{{{_latex(basis.note)}}} \\\\")
+            lines.append(f"\\multicolumn{{5}}{{l}}{{{latex_text(basis.note)}}} \\\\")
         for one in basis.measures:
             values = [spread(rows[one.measure], arm) for arm in (compared.treatment, str(basis.baseline))]
-            lines.append(_latex_row([one.measure.name, *values, difference(one), one.outcome]))
+            lines.append(latex_row([one.measure.name, *values, difference(one), one.outcome]))
     lines += [
         "\\bottomrule",
         "\\end{tabular}",
@@ -98,13 +92,3 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 def _cell(text: str) -> str:
     """Text that cannot break out of a cell of a Markdown table."""
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
-
-
-def _latex_row(cells: list[str]) -> str:
-    return f"{' & '.join(map(_latex, cells))} \\\\"
-
-
-def _latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    escaped = "".join(_LATEX.get(character, character) for character in " ".join(text.split()))
-    return escaped.replace("±", "$\\pm$")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,17 @@ class SelfSwap:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` returns: the outcomes table, and the self-swap control."""
+    """What `verify` returns.
+
+    Attributes:
+        outcomes: The outcomes table.
+        self_swap: The self-swap control.
+        examples: One row per base example, with the columns of `iit_toolkit.analysis.examples`; tokens are numbers.
+    """
 
     outcomes: pd.DataFrame
     self_swap: SelfSwap
+    examples: pd.DataFrame
 
 
 @torch.no_grad()
@@ -112,8 +119,10 @@ def tabulate(
         top_k: Tokens of each run that the effect correlation looks at.
     """
     frames: list[pd.DataFrame] = []
+    examples: list[dict[str, Any]] = []
     self_swap = SelfSwap(0, 0, 0.0)
     for index, pairs in enumerate(batches):
+        examples += _examples(pairs)
         runs = {name: Runs(side, pairs, variables) for name, side in {"": teacher, **students}.items()}
         answers = {name: _Answers(run, variables) for name, run in runs.items()}
         truth = answers.pop("")
@@ -123,7 +132,28 @@ def tabulate(
         if index == 0:
             for run in runs.values():
                 self_swap = _add_self_swap(self_swap, run, variables)
-    return Verification(pd.concat(frames, ignore_index=True), self_swap)
+    return Verification(pd.concat(frames, ignore_index=True), self_swap, pd.DataFrame(examples))
+
+
+def _examples(pairs: Pairs) -> Iterator[dict[str, Any]]:
+    """Say of each base row what it and its source read, and which positions are overwritten from where."""
+    source = pairs.base if pairs.source is None else pairs.source
+    for row, place in enumerate(pairs.swap.source.tolist()):
+        swapped = pairs.swap.mask[row].nonzero()[:, 0]
+        yield {
+            "base": int(pairs.base["example_id"][row]),
+            "source": int(source["example_id"][place]),
+            "base_tokens": _tokens(pairs.base, row),
+            "source_tokens": _tokens(source, place),
+            "swapped": swapped.tolist(),
+            "taken": pairs.swap.source_position[row, swapped].tolist(),
+        }
+
+
+def _tokens(batch: Mapping[str, Tensor], row: int) -> list[int]:
+    """Return the tokens of a row without the padding on its right."""
+    length = int(batch["attention_mask"][row].sum())
+    return batch["input_ids"][row, :length].tolist()
 
 
 class _Answers:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
-def report(folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")]) -> None:
+class Form(str, Enum):
+    """The forms of a report."""
+
+    html = "html"
+    md = "md"
+    latex = "latex"
+    pdf = "pdf"
+    json = "json"
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    form: Annotated[
+        Form | None, typer.Option("--format", help="Write this form only [default: html and md]", show_default=False)
+    ] = None,
+) -> None:
     """Write the report of a finished run anew.
 
-    It is made from the results and outcomes in the folder; no model is needed.
+    It is made from the results and the tables in the folder; no model is needed. A PDF is printed by Chromium or
+    Chrome.
 
     Example: iit-toolkit report runs/quickstart
     """
@@ -21,5 +38,5 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a finished
 
     from iit_toolkit.analysis.report import write_report
 
-    write_report(run.path)
-    typer.echo(run.report_html)
+    written = write_report(run.path) if form is None else write_report(run.path, form.value)
+    typer.echo(written)

@@ -35,6 +35,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device, step_cost, validate_prepared
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint, provenance
@@ -249,6 +250,10 @@ def _verify_and_report(
         seed=config.seed,
     )
     write_outcomes(verification.outcomes, folder.outcomes)
+    split, rows = (
+        (config.data.train_split, prepared.train_rows) if arms else (config.data.eval_split, prepared.eval_rows)
+    )
+    write_texts(prepared, folder, verification, split, rows)
     folder.write_results(_results(prepared, alignment, students, arms, verification))
     for name in arms:
         write_atomically(folder.arm(name) / "README.md", model_card(folder.read_results(), name))

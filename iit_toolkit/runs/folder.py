@@ -144,6 +144,16 @@ class RunFolder:
         return self.path / "outcomes.parquet"
 
     @property
+    def examples(self) -> Path:
+        """The texts of the verified pairs, for the report."""
+        return self.path / "examples.parquet"
+
+    @property
+    def answers(self) -> Path:
+        """What the answers read as and how frequent they are, for the report."""
+        return self.path / "answers.parquet"
+
+    @property
     def report_html(self) -> Path:
         """The report as one self-contained page."""
         return self.path / "report.html"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from iit_toolkit.analysis.comparison import compare
+from iit_toolkit.analysis.examples import Answers, write_answers, write_examples
 from iit_toolkit.analysis.metrics import summarise
 from iit_toolkit.analysis.outcomes import write_outcomes
 from iit_toolkit.analysis.verdict import judge
@@ -137,9 +138,35 @@ def make_run(folder: Path, outcomes: pd.DataFrame | None = None, **changes: Any)
     outcomes = make_outcomes() if outcomes is None else outcomes
     folder.mkdir(parents=True, exist_ok=True)
     write_outcomes(outcomes, folder / "outcomes.parquet")
+    make_texts(folder, outcomes)
     results = make_results(outcomes) | changes
     (folder / "results.json").write_text(json.dumps(results, allow_nan=False), encoding="utf-8")
     return folder
+
+
+def make_texts(folder: Path, outcomes: pd.DataFrame) -> None:
+    """Writes texts: base b reads ` b.0 b.1 ...`, its even positions are swapped, and answer n reads ` <n>`."""
+    pairs = outcomes[["base", "source"]].drop_duplicates()
+    length = max(4, int(outcomes["position"].max()) + 1)
+    even = list(range(0, length, 2))
+    rows = [
+        {
+            "base": base,
+            "source": source,
+            "base_tokens": [f" {base}.{place}" for place in range(length)],
+            "source_tokens": [f" {source}.{place}" for place in range(length)],
+            "swapped": even,
+            "taken": [place + 1 for place in even if place + 1 < length],
+        }
+        for base, source in pairs.itertuples(index=False, name=None)
+    ]
+    write_examples(pd.DataFrame(rows), folder / "examples.parquet")
+    names = ["gold", "teacher_base", "teacher_cf", "student_base", "student_cf"]
+    numbers = [int(number) for number in np.unique(outcomes[names].to_numpy()) if number >= 0]
+    words = (outcomes["position"] >= 0).any()
+    frequency = {number: 3.0 * 10 ** (number % 5) for number in numbers} if words else {}
+    answers = Answers({number: f" <{number}>" for number in numbers}, frequency, "train")
+    write_answers(answers, folder / "answers.parquet")
 
 
 def _arm(number: int, causal: bool) -> dict[str, Any]:

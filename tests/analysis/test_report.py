@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import json
 import re
 import subprocess
@@ -11,6 +10,19 @@ import pytest
 from iit_toolkit.analysis.report import write_report
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes, make_results, make_run
+
+FIGURES = {
+    "accuracy",
+    "above_floor",
+    "effects",
+    "cases",
+    "by_position",
+    "by_frequency",
+    "reliability",
+    "effect_scatter",
+    "training",
+    "balance",
+}
 
 
 @pytest.fixture
@@ -39,15 +51,19 @@ def test_a_report_needs_no_model(tmp_path):
 def test_all_files_are_written_and_self_contained(tmp_path):
     assert write_report(make_run(tmp_path)) == tmp_path / "report.html"
     html, markdown = written(tmp_path)
-    names = {"accuracy", "above_floor", "effects", "cases", "training", "balance"}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {
-        f"{name}.{kind}" for name in names for kind in ("svg", "png")
+        f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "csv")
     }
-    assert html.count("<img ") == len(names)
-    assert "<script" not in html
-    assert not re.findall(r'(?:src|href)="(?!data:)', html)
+    assert html.count('<svg role="img" aria-label=') == len(FIGURES)
+    assert html.count("<script") == html.count("<script>") == 1
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', html)
+    ids = re.findall(r'\sid="([^"]*)"', html)
+    assert len(ids) == len(set(ids)) > len(FIGURES)
+    assert set(re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', html)) <= {(one, "") for one in ids} | {
+        ("", one) for one in ids
+    }
     assert len(html.encode()) <= 2 * 2**20
-    assert all(f"(figures/{name}.svg)" in markdown for name in names)
+    assert all(f"(figures/{name}.svg)" in markdown for name in FIGURES)
     assert not [path.name for path in tmp_path.rglob(".*")]
 
 
@@ -106,7 +122,9 @@ def test_classification_and_several_variables(tmp_path):
     html, markdown = written(tmp_path)
     assert html.count('<td class="text">early</td>') >= 3
     assert "| plain | late |" in markdown
-    assert "inside" not in base64.b64decode(re.findall(r"base64,([^\"]+)", html)[0]).decode()
+    assert "inside" not in (tmp_path / "figures" / "accuracy.svg").read_text()
+    assert not {"by_position.svg", "by_frequency.svg"} & {path.name for path in (tmp_path / "figures").iterdir()}
+    assert "early, outside: KL" in html
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 
 from iit_toolkit.analysis.report import write_report
-from tests.analysis.synthetic import make_run
+from tests.analysis.synthetic import make_outcomes, make_run
+from tests.browser.pdf import pages
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
@@ -34,12 +38,35 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    return write_report(make_run(tmp_path_factory.mktemp("run")))
+    """A report of two variables; one student has no gold answers, so no perplexity."""
+    outcomes = make_outcomes(variables=("early", "late"), bases=60)
+    lacking = outcomes["student"] == "plain"
+    outcomes.loc[lacking, "gold"] = -100
+    outcomes.loc[lacking, ["student_nll", "teacher_nll"]] = np.nan
+    run = make_run(tmp_path_factory.mktemp("run"), outcomes)
+    (run / "config.yaml").write_text("name: planted-config\n")
+    return write_report(run)
 
 
-def browse(page, profile, *flags, suffix=""):
-    command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri() + suffix]
+def browse(page, profile, *flags):
+    command = [BROWSER, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+
+
+def drive(page, folder, script, *flags):
+    """What a script returns in a copy of the page, once that is loaded; no console message may be written."""
+    probe = (
+        "<script>addEventListener('load', () => setTimeout(() => { const wait = () => new Promise(setTimeout);"
+        f"(async () => {{ {script} }})().then((found) => document.title = 'found' + JSON.stringify(found));"
+        "}))</script>"
+    )
+    copy = folder / "driven.html"
+    copy.write_text(page.read_text().replace("</head>", probe + "</head>"))
+    done = browse(copy, folder / "profile", "--virtual-time-budget=5000", *flags, "--dump-dom")
+    assert "CONSOLE" not in done.stderr, done.stderr
+    found = re.search(r"<title>found(.*?)</title>", done.stdout)
+    assert found, "the script did not finish"
+    return json.loads(html.unescape(found[1]))
 
 
 def test_the_page_opens_without_console_messages(page, tmp_path):
@@ -48,8 +75,7 @@ def test_the_page_opens_without_console_messages(page, tmp_path):
     dom = done.stdout
     assert re.search(r'class="badge">\s*SUPPORTED\s*<', dom)
     assert re.search(r'class="badge">\s*HIGHER THAN plain\s*<', dom)
-    assert dom.count("<figure") == dom.count('<img src="data:image/svg+xml') == 6
-    assert all(re.findall(r"<img [^>]*alt=\"([^\"]*)\"", dom))
+    assert dom.count("<figure") == dom.count('<svg role="img" aria-label="') == 10
     assert '<html lang="en"' in dom
     assert re.search(r"<th scope=\"row\">causal</th>", dom)
     assert page.stat().st_size <= 2 * 2**20
@@ -61,22 +87,134 @@ def test_a_console_message_would_be_seen(page, tmp_path):
     assert "planted" in browse(broken, tmp_path / "profile", "--dump-dom").stderr
 
 
-def test_every_figure_can_be_drawn_and_nothing_overflows_a_narrow_window(page, tmp_path):
-    """A probe is added to a copy of the page; the page itself holds no script."""
-    probe = (
-        "<script>addEventListener('load', () => document.title = JSON.stringify({"
-        "drawn: [...document.images].filter(i => i.naturalWidth > 0).length,"
-        "wide: document.documentElement.scrollWidth - document.documentElement.clientWidth}))</script>"
-    )
-    probed = tmp_path / "probed.html"
-    probed.write_text(page.read_text().replace("</head>", probe + "</head>"))
-    dom = browse(probed, tmp_path / "profile", "--window-size=500,900", "--dump-dom").stdout
-    drawn, wide = re.search(r'<title>\{"drawn":(\d+),"wide":(-?\d+)\}', dom).groups()
-    assert (int(drawn), int(wide)) == (6, 0)
+def test_every_figure_has_room_and_nothing_overflows_a_narrow_window(page, tmp_path):
+    script = """return {
+        drawn: [...document.querySelectorAll("figure svg")].filter((one) => one.clientWidth > 200).length,
+        hover: document.querySelectorAll("figure svg title").length,
+        wide: document.documentElement.scrollWidth - document.documentElement.clientWidth}"""
+    found = drive(page, tmp_path, script, "--window-size=500,900")
+    assert (found["drawn"], found["wide"]) == (10, 0)
+    assert found["hover"] > 50
 
 
-def test_it_prints(page, tmp_path):
-    printed = tmp_path / "report.pdf"
-    browse(page, tmp_path / "profile", f"--print-to-pdf={printed}", "--no-pdf-header-footer")
-    pages = printed.read_bytes().count(b"/Type /Page\n")
-    assert printed.read_bytes().startswith(b"%PDF") and 2 <= pages <= 8
+def test_tables_are_sorted_by_buttons(page, tmp_path):
+    script = """
+        const table = document.getElementById("students");
+        const heads = [...table.tHead.rows[0].cells];
+        const column = (name) => heads.findIndex((head) => head.textContent.startsWith(name));
+        const texts = (name) => [...table.tBodies[0].rows].map((row) => row.cells[column(name)].textContent.trim());
+        const press = (name) => heads[column(name)].querySelector("button").click();
+        const state = () => heads.map((head) => head.getAttribute("aria-sort"));
+        const found = { buttons: heads.map((head) => head.querySelectorAll("button").length), before: state() };
+        press("Effective");
+        found.down = texts("Effective").map(parseFloat); found.downState = state()[column("Effective")];
+        press("Effective");
+        found.up = texts("Effective").map(parseFloat); found.upState = state()[column("Effective")];
+        press("Perplexity");
+        found.undefined = texts("Perplexity"); found.others = state().filter((one) => one !== null).length;
+        press("Perplexity");
+        found.undefinedUp = texts("Perplexity");
+        press("Student"); press("Student");
+        found.names = texts("Student");
+        const button = heads[0].querySelector("button");
+        button.focus();
+        found.focus = document.activeElement === button;
+        return found;"""
+    found = drive(page, tmp_path, script)
+    assert found["buttons"] == [1, 1, 1, 0, 1, 1, 1, 1, 1, 1]
+    assert set(found["before"]) == {None}
+    assert (found["downState"], found["upState"]) == ("descending", "ascending")
+    assert found["down"] == sorted(found["up"], reverse=True) and found["up"] == sorted(found["up"])
+    assert len(set(found["up"])) > 3
+    assert ["n/a" in one for one in found["undefined"]] == [False] * 4 + [True] * 2
+    assert ["n/a" in one for one in found["undefinedUp"]] == [False] * 4 + [True] * 2
+    assert found["others"] == 1
+    assert found["names"] == ["causal", "causal", "plain", "plain", "untrained", "untrained"]
+    assert found["focus"]
+
+
+def test_worst_cases_are_filtered(page, tmp_path):
+    script = """
+        const form = document.getElementById("worst-filter");
+        const cases = [...document.querySelectorAll("#worst-list > li")];
+        const shown = () => cases.filter((one) => one.offsetParent !== null);
+        const set = (name, value) => {
+            form.elements[name].value = value;
+            form.elements[name].dispatchEvent(new Event("input", { bubbles: true }));
+            return shown().map((one) => one.querySelector("h3").textContent);
+        };
+        const count = () => document.getElementById("worst-count").textContent;
+        const found = { all: shown().length, count: count(), form: !form.hidden };
+        found.late = set("variable", "late"); found.lateInside = set("place", "inside"); found.lateCount = count();
+        const answer = shown()[0].querySelector("td").textContent;
+        const holding = shown().filter((one) => one.textContent.includes(answer)).length;
+        found.word = [set("words", "  " + answer.toUpperCase() + " ").length, holding];
+        found.nothing = set("words", "no such word").length;
+        found.none = document.getElementById("worst-none").offsetParent !== null;
+        form.querySelector("button[type=reset]").click();
+        await wait(); await wait();
+        found.again = shown().length; found.noneAgain = document.getElementById("worst-none").offsetParent !== null;
+        return found;"""
+    found = drive(page, tmp_path, script)
+    assert (found["all"], found["count"], found["form"]) == (20, "20 of 20 shown", True)
+    assert len(found["late"]) == 10 and all(one.startswith("late, ") for one in found["late"])
+    assert len(found["lateInside"]) == 5 and all(one.startswith("late, inside") for one in found["lateInside"])
+    assert found["lateCount"] == "5 of 20 shown"
+    assert found["word"][0] == found["word"][1] and 1 <= found["word"][0] < 5
+    assert (found["nothing"], found["none"]) == (0, True)
+    assert (found["again"], found["noneAgain"]) == (20, False)
+
+
+def test_without_script_everything_is_there(page, tmp_path):
+    plain = tmp_path / "plain.html"
+    plain.write_text(re.sub(r"<script>.*?</script>", "", page.read_text(), flags=re.S))
+    dom = browse(plain, tmp_path / "profile", "--dump-dom").stdout
+    assert re.search(r'<form id="worst-filter" hidden', dom) and dom.count("<li data-variable=") == 20
+
+
+def test_it_can_be_used_without_eyes_or_mouse(page, tmp_path):
+    script = """
+        const all = (selector) => [...document.querySelectorAll(selector)];
+        const ids = all("[id]").map((one) => one.id);
+        return {
+            unlabelled: all("input, select").filter((one) => one.labels.length === 0).length,
+            nameless: all("button, summary").filter((one) => one.textContent.trim() === "").length,
+            scopeless: all("th:not([scope])").length,
+            empty: all("th").filter((one) => !one.textContent.trim() && !one.ariaLabel).length,
+            silent: all("figure svg:not([aria-label])").length,
+            captionless: all("figure").filter((one) => !one.querySelector("figcaption")?.textContent).length,
+            twice: ids.length - new Set(ids).size,
+            outside: all("[src], [href]").map((one) => one.getAttribute("src") ?? one.getAttribute("href"))
+                .filter((one) => !/^(#|data:)/.test(one)).length,
+            ordered: all("[tabindex]").filter((one) => one.tabIndex > 0).length,
+            live: document.getElementById("worst-count").getAttribute("aria-live"),
+            levels: all("h1, h2, h3").map((one) => Number(one.tagName[1]))
+        };"""
+    found = drive(page, tmp_path, script)
+    levels = found.pop("levels")
+    assert found.pop("live") == "polite"
+    assert set(found.values()) == {0}, found
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(two - one <= 1 for one, two in zip(levels, levels[1:], strict=False))
+
+
+def test_it_prints(page):
+    printed = write_report(page.parent, "pdf")
+    assert printed.name == "report.pdf" and printed.read_bytes().startswith(b"%PDF")
+    found = pages(printed.read_bytes())
+    assert 5 <= len(found) <= 16
+    words = ["".join(one.split()) for one in found]
+    assert "SUPPORTED" in words[0] and "HIGHERTHANplain" in words[0]
+    for text in ("Controls", "Worstcasesofcausal", "Allsplits", "Effectcorrelation", "Reproduce", "planted-config"):
+        assert any(text in one for one in words), text
+    assert not any("Showall" in one for one in words)  # what only a screen can use
+    assert not [path.name for path in page.parent.rglob(".*")]
+
+
+def test_the_report_of_many_cases_stays_small(tmp_path):
+    outcomes = make_outcomes(bases=3400)
+    assert len(outcomes) > 100_000
+    page = write_report(make_run(tmp_path, outcomes))
+    assert page.stat().st_size <= 2 * 2**20
+    done = browse(page, tmp_path / "profile", "--dump-dom")
+    assert "CONSOLE" not in done.stderr and "20 of 20 shown" in done.stdout

@@ -30,6 +30,7 @@ from transformers import (
 
 from iit_toolkit import pipeline
 from iit_toolkit.alignment import Alignment, preset
+from iit_toolkit.analysis.examples import read_answers, read_examples
 from iit_toolkit.analysis.metrics import Summary
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.verdict import Verdict
@@ -46,7 +47,8 @@ TINY = [
     "verification.pairs=16",
     "verification.resamples=200",
 ]
-FILES = {"config.yaml", "alignment.yaml", "results.json", "outcomes.parquet", "report.html", "report.md"}
+TABLES = {"outcomes.parquet", "examples.parquet", "answers.parquet"}
+FILES = {"config.yaml", "alignment.yaml", "results.json", "report.html", "report.md"} | TABLES
 VOCABULARY = 5000
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -110,7 +112,7 @@ def test_standard_output_ends_with_where_the_report_is(finished: tuple[Path, str
 def test_every_file_is_there_and_no_other(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == FILES | {"plain", "causal", "figures"}
     figures = {path.name for path in (folder / "figures").iterdir()}
-    assert {path.rpartition(".")[2] for path in figures} == {"png", "svg"} and len(figures) >= 4
+    assert {path.rpartition(".")[2] for path in figures} == {"png", "svg", "csv"} and len(figures) >= 12
 
 
 def test_files_can_be_read_by_whom_the_umask_lets_read(folder: Path) -> None:
@@ -156,6 +158,23 @@ def test_outcomes_hold_the_same_cases_for_every_student(folder: Path) -> None:
     assert set(cases) == {"plain", "causal", "untrained"}
     assert cases["plain"] == cases["causal"] == cases["untrained"]
     assert outcomes["base"].nunique() == 16
+
+
+def test_the_texts_are_those_that_were_verified(folder: Path) -> None:
+    outcomes, examples = read_outcomes(folder / "outcomes.parquet"), read_examples(folder / "examples.parquet")
+    answers = read_answers(folder / "answers.parquet")
+    assert examples is not None and answers is not None and answers.counted_in == "train"
+    cases = outcomes[outcomes["student"] == "causal"].merge(examples, on=["base", "source"])
+    assert len(cases) == len(outcomes) / 3 and len(examples) == 16
+    for case in cases.itertuples():
+        assert case.inside == (case.position in case.swapped) and len(case.swapped) == len(case.taken) > 0
+        assert case.base_tokens[0] == case.source_tokens[0] == " [CLS]"
+        assert max(case.taken) < len(case.source_tokens)
+        assert answers.texts[case.gold] and answers.per_million[case.gold] >= 0
+    read = [case.base_tokens[case.position] for case in cases.itertuples()]
+    assert read.count(" [MASK]") > len(read) / 2
+    sources = dict(zip(examples["base"], map(tuple, examples["base_tokens"]), strict=True))
+    assert all(tuple(row.source_tokens) == sources[row.source] for row in examples.itertuples())
 
 
 def test_students_are_plain_models_with_a_card(folder: Path) -> None:

@@ -1,0 +1,29 @@
+"""Text and rows of LaTeX tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+}
+
+_MINUS = re.compile(r"(?<!\w)-(?=\d)")
+
+
+def latex_text(text: str) -> str:
+    """Text that LaTeX prints as it is, with the minus signs of numbers."""
+    escaped = "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
+    return _MINUS.sub("$-$", escaped)
+
+
+def latex_row(cells: Sequence[str]) -> str:
+    """One row of a table, of plain texts."""
+    return f"{' & '.join(map(latex_text, cells))} \\\\"

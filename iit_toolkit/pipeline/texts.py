@@ -1,0 +1,63 @@
+"""The texts of a verification, written beside its outcomes for the report."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from iit_toolkit.analysis.examples import Answers, write_answers, write_examples
+from iit_toolkit.analysis.outcomes import NO_GOLD
+from iit_toolkit.analysis.verify import Verification
+from iit_toolkit.data.tokenization import count_tokens
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs.folder import RunFolder
+
+_ANSWERS = ["gold", "teacher_base", "teacher_cf", "student_base", "student_cf"]
+
+
+def write_texts(
+    prepared: Prepared, folder: RunFolder, verification: Verification, counted_in: str, counted: Dataset
+) -> None:
+    """Writes `examples.parquet` and `answers.parquet`.
+
+    Args:
+        prepared: Gives tokenizer, task and the teacher's labels.
+        folder: The run folder.
+        verification: What was verified.
+        counted_in: The split whose tokens are counted.
+        counted: Its rows.
+    """
+    examples = verification.examples
+    lists = ["base_tokens", "source_tokens"]
+    used = np.unique(np.concatenate([np.concatenate(examples[name].to_list()) for name in lists]))
+    read = token_texts(prepared.tokenizer, used.tolist())
+    spelt = {name: [[read[token] for token in row] for row in examples[name]] for name in lists}
+    write_examples(examples.assign(**spelt), folder.examples)
+    numbers = np.unique(verification.outcomes[_ANSWERS].to_numpy())
+    answers: list[int] = numbers[numbers != NO_GOLD].tolist()
+    if prepared.config.task == "sequence_classification":
+        labels = cast(dict[int, str], prepared.teacher.config.id2label)
+        write_answers(Answers({number: str(labels[number]) for number in answers}, {}, counted_in), folder.answers)
+        return
+    counts = count_tokens(counted, max(len(prepared.tokenizer), max(answers) + 1))
+    per_million = (counts.double() / max(1, int(counts.sum())) * 1e6).tolist()
+    frequencies = {number: per_million[number] for number in answers}
+    write_answers(Answers(token_texts(prepared.tokenizer, answers), frequencies, counted_in), folder.answers)
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> dict[int, str]:
+    """Returns what each token adds to a text that it continues, the space before a word included.
+
+    Tokenizers mark the beginnings or the ends of words in ways of their own; what they have in common is how they
+    decode.
+    """
+    first = tokenizer.encode("a", add_special_tokens=False)[-1]
+
+    def decoded(ids: list[int]) -> str:
+        return str(cast(Any, tokenizer).decode(ids, clean_up_tokenization_spaces=False))
+
+    before = decoded([first])
+    return {token: decoded([first, token]).removeprefix(before) for token in tokens}
