@@ -153,3 +153,19 @@ def test_one_example_is_refused(planted: Any) -> None:
     student, teacher, pairs = planted
     with pytest.raises(UserError, match="at least 2"):
         verify(teacher, {"student": student}, aligned(pairs), rows(1), collate, task="causal_lm")
+
+
+@pytest.mark.parametrize("kind", ["in_batch", "dataset"])
+def test_the_examples_say_what_was_read_and_swapped(planted: Any, kind: str) -> None:
+    student, teacher, pairs = planted
+    positions = {"kind": "fixed", "base": [2, 5], "source": [7, 1]}
+    given = {**aligned(pairs).to_dict(), "positions": positions, "sources": {"kind": kind}}
+    verification = verified({"student": student}, teacher, Alignment.from_dict(given))
+    tokens = {row["example_id"]: row["input_ids"].tolist() for row in rows(60)}
+    assert set(verification.examples["base"]) == set(tokens)
+    for example in verification.examples.itertuples():
+        assert example.base != example.source
+        assert example.base_tokens == tokens[example.base] and example.source_tokens == tokens[example.source]
+        assert (example.swapped, example.taken) == ([2, 5], [7, 1])
+    cases = set(zip(verification.outcomes["base"], verification.outcomes["source"], strict=True))
+    assert cases == set(zip(verification.examples["base"], verification.examples["source"], strict=True))
