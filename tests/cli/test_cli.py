@@ -135,6 +135,15 @@ def test_the_example_in_the_help_of_each_verb_runs(verb: str, calls: list[Any]) 
     assert example.partition("Example: ")[2].split()[-1] in CliRunner().invoke(app, [verb, "--help"]).output
 
 
+def test_the_form_of_a_report_is_passed_on(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("report", "runs/quickstart") == 0
+    assert run("report", "runs/quickstart", "--format", "latex") == 0
+    folder = Path("runs/quickstart")
+    assert calls == [("report", folder, {}), ("report", folder, "latex", {})]
+    assert run("report", "runs/quickstart", "--format", "docx") == 2
+    assert "docx" in capsys.readouterr().err and len(calls) == 2
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys, iit_toolkit.cli\n"

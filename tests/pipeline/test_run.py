@@ -326,4 +326,7 @@ def test_sequence_classification_with_a_row_left_over_for_the_last_batch(labelle
     outcomes = read_outcomes(out / "outcomes.parquet")
     assert set(outcomes["position"]) == {-1} and set(outcomes["gold"]) <= {0, 1, 2}
     assert len(outcomes) == 3 * 8  # students x pairs
+    answers = read_answers(out / "answers.parquet")
+    assert answers is not None and set(answers.texts.values()) <= {"LABEL_0", "LABEL_1", "LABEL_2"}
+    assert answers.per_million == {}
     assert (out / "report.html").is_file()
