@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.numbers import decimal
-from iit_toolkit.analysis.plots import GREY, INK, MARKERS, Drawing, hover, student_colour
+from iit_toolkit.analysis.plots import GREY, INK, MARKERS, Drawing, hover, legend, student_colour
 from iit_toolkit.analysis.quantities import cases_of, students, variables
 from iit_toolkit.analysis.subsets import Settings, by_frequency, by_position, by_size
 from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
@@ -50,7 +50,7 @@ def reliability(outcomes: pd.DataFrame, student: str, margin: float, settings: S
     names = list(dict.fromkeys(table["variable"]))
     figure, panels = _panels(names)
     for variable, axes in panels.items():
-        rows = _of(table, "variable", variable)
+        rows = _of(table, variable)
         last = rows[-1]
         if last["floor"] is not None:
             axes.axhline(last["floor"], color=INK, lw=1.4)
@@ -62,7 +62,7 @@ def reliability(outcomes: pd.DataFrame, student: str, margin: float, settings: S
         axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         axes.set_title(f"{variable}: n = {last['drawn']:,} base examples")
     panels[names[-1]].set_xlabel("base examples used")
-    _legend(
+    legend(
         figure,
         [
             Line2D([], [], color=INK, lw=1.4, label="floor"),
@@ -145,7 +145,7 @@ def _groups(name: str, table: pd.DataFrame, axis: str, caption: str) -> list[Dra
     rows, everyone = list(dict.fromkeys(table["variable"])), list(dict.fromkeys(table["student"]))
     figure, panels = _panels(rows)
     for variable, axes in panels.items():
-        records = _of(table, "variable", variable)
+        records = _of(table, variable)
         labels = list(dict.fromkeys(record["group"] for record in records))
         changed = {record["group"]: record["changed_cases"] for record in records}
         for record in (record for record in records if record["effective_iia"] is not None):
@@ -159,7 +159,7 @@ def _groups(name: str, table: pd.DataFrame, axis: str, caption: str) -> list[Dra
         axes.set_xlim(-0.5, len(labels) - 0.5)
         axes.set_title(f"{variable}: n = {sum(changed.values()):,} changed cases")
     panels[rows[-1]].set_xlabel(axis)
-    _legend(
+    legend(
         figure,
         [
             Line2D([], [], color=student_colour(everyone, one), marker=MARKERS[place % len(MARKERS)], label=one)
@@ -210,9 +210,5 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def _of(table: pd.DataFrame, column: str, value: str) -> list[dict[str, Any]]:
-    return [record for record in _records(table) if record[column] == value]
-
-
-def _legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    figure.legend(handles=list(handles), loc="outside lower center", ncols=len(handles), fontsize=8)
+def _of(table: pd.DataFrame, variable: str) -> list[dict[str, Any]]:
+    return [record for record in _records(table) if record["variable"] == variable]

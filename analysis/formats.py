@@ -22,7 +22,7 @@ from iit_toolkit.errors import UserError
 
 REPORT_SCHEMA = "iit_toolkit/report/1"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-_QUIET = (
+QUIET = (
     "--headless",
     "--disable-gpu",
     "--disable-quic",
@@ -122,7 +122,7 @@ def print_pdf(browser: str, page: Path) -> bytes:
     """
     with tempfile.TemporaryDirectory() as folder:
         printed = Path(folder) / "report.pdf"
-        command = [browser, *_QUIET, f"--user-data-dir={folder}/profile", f"--print-to-pdf={printed}"]
+        command = [browser, *QUIET, f"--user-data-dir={folder}/profile", f"--print-to-pdf={printed}"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             command.append("--no-sandbox")  # which root has to do without
         try:

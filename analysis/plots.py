@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from iit_toolkit.runs.folder import write_atomically
 
@@ -85,6 +86,11 @@ def save(folder: Path, drawing: Drawing) -> Plot:
 def hover(text: str) -> dict[str, Any]:
     """Keyword arguments for what is drawn, so that a pointer on it shows a text."""
     return {"gid": f"{_HOVER}{text}"}
+
+
+def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
+    """Explains the marks of all panels, in one line below them."""
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=len(handles), fontsize=8.5)
 
 
 def student_colour(students: Sequence[str], student: str) -> str:

@@ -9,11 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.numbers import count
-from iit_toolkit.analysis.plots import PALETTE, STYLE, Drawing, save
+from iit_toolkit.analysis.plots import MARKERS, PALETTE, STYLE, Drawing, save
 from iit_toolkit.analysis.seed_runs import Row
 from iit_toolkit.analysis.seeds import SeedComparison
 
-_MARKERS = "osD^vP*X"
 _COLUMNS = 3
 
 
@@ -55,7 +54,7 @@ def _draw(compared: SeedComparison) -> Figure:
                 range(len(arms)),
                 [float("nan") if value is None else value for value in values],  # a gap in the line
                 color=PALETTE[place % len(PALETTE)],
-                marker=_MARKERS[place % len(_MARKERS)],
+                marker=MARKERS[place % len(MARKERS)],
                 ms=5,
                 lw=1.3,
                 label=f"seed {seed}",

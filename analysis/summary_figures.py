@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.metrics import Split, Summary, VariableSummary
 from iit_toolkit.analysis.numbers import interval
-from iit_toolkit.analysis.plots import GREY, INK, Drawing, hover, student_colour
+from iit_toolkit.analysis.plots import GREY, INK, Drawing, hover, legend, student_colour
 from iit_toolkit.analysis.statistics import Estimate
 
 Pick = Callable[[VariableSummary], Estimate]
@@ -41,7 +41,7 @@ def accuracy(summary: Summary) -> Drawing:
         changed, cases = (_region(getattr(rows[0][1], name), region).cases for name in ("effective_iia", "iia"))
         axes.set_title(f"{variable}, {region}: n = {changed:,} changed of {cases:,}")
         _label_students(axes, [student for student, _ in rows])
-    _legend(
+    legend(
         figure,
         [
             Line2D([], [], color=GREY, marker="o", label="effective IIA (changed cases)"),
@@ -76,7 +76,7 @@ def above_floor(summary: Summary, margin: float) -> Drawing:
     ends = [end for _, _, one in _rows(summary) for end in (one.margin.low, one.margin.high) if end is not None]
     for axes in panels.values():
         axes.set_xlim(min([*ends, 0.0]) - 0.02, max([*ends, margin]) + 0.02)
-    _legend(figure, [Line2D([], [], color=GREY, ls=(0, (4, 3)), label=f"margin of the verdict ({margin:g})")])
+    legend(figure, [Line2D([], [], color=GREY, ls=(0, (4, 3)), label=f"margin of the verdict ({margin:g})")])
     caption = "Effective IIA less its own no-intervention floor, outside the swapped positions (paired)."
     alt = _alt(summary, "Margin over the floor", lambda one: one.margin)
     return Drawing("above_floor", figure, caption, alt, _data(summary, {"above floor": lambda one: one.margin}))
@@ -97,7 +97,7 @@ def effects(summary: Summary) -> Drawing:
         axes.set_xlim(-1.02 if _any_negative(summary) else -0.02, 1.02)
         axes.set_title(f"{variable}: n = {rows[0][1].effect_correlation.all.cases:,} cases")
         _label_students(axes, [student for student, _ in rows])
-    _legend(
+    legend(
         figure,
         [
             Line2D([], [], color=GREY, marker="o", label="outside"),
@@ -168,10 +168,6 @@ def _label_students(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), labels=list(names))
     axes.set_ylim(len(names) - 0.45, -0.55)
     axes.tick_params(length=0)
-
-
-def _legend(figure: Figure, handles: list[Line2D]) -> None:
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8.5)
 
 
 def _rows(summary: Summary) -> list[tuple[str, str, VariableSummary]]:

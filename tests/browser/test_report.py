@@ -11,24 +11,13 @@ import subprocess
 import numpy as np
 import pytest
 
+from iit_toolkit.analysis.formats import BROWSERS, QUIET
 from iit_toolkit.analysis.report import write_report
 from tests.analysis.synthetic import make_outcomes, make_run
 from tests.browser.pdf import pages
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--v=0",
-]
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+FLAGS = [*QUIET, "--no-sandbox", "--enable-logging=stderr", "--v=0"]
 
 pytestmark = [
     pytest.mark.browser,
