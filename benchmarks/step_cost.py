@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from transformers.utils import logging
 from benchmarks.steps import (
     HandHooks,
     PlainLosses,
+    by_index,
     naive_step,
     stock_pyvene_step,
     textbook_plain_step,
@@ -153,6 +155,7 @@ def losses(setting: Setting) -> dict[str, Callable[[Any], Loss]]:
     half = {"precision": torch.bfloat16, "loss_dtype": torch.bfloat16}
     return {
         "naive, three passes": other(naive_step),
+        "naive, rows selected by index": other(partial(naive_step, select=by_index)),
         "stock pyvene": other(stock_pyvene_step),
         "sources from the base run": ours("middle", causal, kind=PlainLosses, share_prefix=False),
         "+ restart after the swap": ours("middle", causal, kind=PlainLosses),
@@ -168,6 +171,7 @@ def losses(setting: Setting) -> dict[str, Callable[[Any], Loss]]:
         "causal, middle, teacher bfloat16": ours("middle", causal, teacher_dtype=torch.bfloat16),
         "causal, middle, bfloat16": ours("middle", causal, **half),
         "plain, textbook": other(textbook_plain_step),
+        "plain, textbook, rows selected by index": other(partial(textbook_plain_step, select=by_index)),
         "plain": ours("middle", plain),
         "plain, bfloat16": ours("middle", plain, **half),
     }
