@@ -1,7 +1,10 @@
 """What a causal distillation step costs beside a plain one, a naive one, and the time of its matrix products alone.
 
-    python -m benchmarks.step_cost                      every shape; writes docs/step_cost.json
-    python -m benchmarks.step_cost small --rounds 5     one shape; prints only
+    python -m benchmarks.step_cost                      every shape
+    python -m benchmarks.step_cost small base           some shapes
+    python -m benchmarks.step_cost small --rounds 5     a trial, that is not written down
+
+What is measured whole is written to docs/step_cost.json, shape by shape.
 
 Every variant trains a student of its own. All take one step per round, in turn, in an order that is reversed every
 other round, on one thread; what is compared is the process's CPU time (on a GPU, time between events), in medians.
@@ -296,9 +299,11 @@ def print_table(name: str, result: dict[str, Any]) -> None:
 def main() -> None:
     """Compare the variants on the shapes that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shapes", nargs="*", choices=[*SHAPES, []], help="shapes; all, and written down, if none")
-    parser.add_argument("--rounds", type=int, help="rounds, instead of the shape's own number")
-    parser.add_argument("--only", action="append", default=[], metavar="VARIANT", help="only this variant; repeatable")
+    parser.add_argument("shapes", nargs="*", choices=[*SHAPES, []], help="shapes; all if none")
+    parser.add_argument("--rounds", type=int, help="rounds, instead of the shape's own number; not written down")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="VARIANT", help="only this variant, not written down; repeatable"
+    )
     parser.add_argument("--peak-of", metavar="VARIANT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -306,15 +311,21 @@ def main() -> None:
     if arguments.peak_of:
         print_peak(arguments.shapes[0], arguments.peak_of)
         return
-    results: dict[str, Any] = {}
     for name in arguments.shapes or SHAPES:
         shape = SHAPES[name]
-        results[name] = measure(name, shape, arguments.only, arguments.rounds or shape.rounds)
-        print_table(name, results[name])
-    if not arguments.shapes:
-        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        document = {"created": created, "provenance": provenance(), "threads": 1, "shapes": results}
-        RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        result = measure(name, shape, arguments.only, arguments.rounds or shape.rounds)
+        print_table(name, result)
+        if not arguments.only and not arguments.rounds:
+            write_down(name, result)
+
+
+def write_down(name: str, result: dict[str, Any]) -> None:
+    """Put one shape's result into the file, in the place of an earlier one."""
+    document: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    document[name] = {"created": created, "provenance": provenance(), "threads": 1, **result}
+    ordered = {shape: document[shape] for shape in SHAPES if shape in document}
+    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
