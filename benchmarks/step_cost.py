@@ -31,6 +31,7 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
+from benchmarks.memory import high_water
 from benchmarks.steps import (
     HandHooks,
     PlainLosses,
@@ -261,13 +262,7 @@ def print_peak(name: str, variant: str) -> None:
     before = high_water()
     for number in range(3):
         step(number)
-    print(json.dumps({"before": before, "peak": high_water()}))
-
-
-def high_water() -> int:
-    """Peak resident memory of this process so far, MB; `getrusage` would give its parent's."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+    print(json.dumps({"before": round(before), "peak": round(high_water())}))
 
 
 def print_table(name: str, result: dict[str, Any]) -> None:
