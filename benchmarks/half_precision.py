@@ -12,31 +12,30 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from iit_toolkit.alignment import resolve
-from iit_toolkit.distillation.objective import Interchanged, Objective
-from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
+from iit_toolkit.distillation.objective import Interchanged
+from iit_toolkit.distillation.trainer import make_objective
+from iit_toolkit.interchange import draw_swap, other_rows
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "half_precision.json"
 BATCHES, ROWS = 5, 8
-BFLOAT16 = torch.bfloat16
-WAYS: dict[str, tuple[bool, dict[str, torch.dtype]]] = {
-    "teacher": (False, {"teacher_dtype": BFLOAT16}),
-    "losses": (False, {"loss_dtype": BFLOAT16}),
+WAYS: dict[str, tuple[bool, dict[str, str]]] = {
+    "teacher": (False, {"teacher_dtype": "bfloat16"}),
+    "losses": (False, {"loss_dtype": "bfloat16"}),
     "both models": (True, {}),
-    "both models and losses": (True, {"loss_dtype": BFLOAT16}),
+    "both models and losses": (True, {"loss_dtype": "bfloat16"}),
 }
-"""What is in bfloat16: whether the whole step is under autocast, and options of the objective."""
+"""What is in bfloat16: whether the whole step is under autocast, and settings of the training."""
 
 
 def main() -> None:
@@ -48,19 +47,15 @@ def main() -> None:
     name = next(name for name, arm in prepared.config.arms.items() if arm.alignment is not None)
     alignment = prepared.arm_alignment(name, student)
     assert alignment is not None
-    weights = prepared.arm_training(name, Path("unused")).weights
-    sides = [
-        InterchangeModel(model, resolve(alignment, model, side))
-        for side, model in (("teacher", prepared.teacher), ("student", student))
-    ]
+    settings = prepared.arm_training(name, Path("unused"))
 
-    def gradient(batch: dict[str, Tensor], seed: int, autocast: bool = False, **options: Any) -> Tensor:
-        objective = Objective(sides[0], sides[1], weights, prepared.config.task, **options)
+    def gradient(batch: dict[str, Tensor], seed: int, autocast: bool = False, **options: str) -> Tensor:
+        objective = make_objective(student, prepared.teacher, alignment, replace(settings, **options))
         generator = torch.Generator().manual_seed(seed)
         ordinary = ~batch["special_tokens_mask"]
         swap = draw_swap(alignment.positions, other_rows(ROWS, generator), ordinary, ordinary, generator)
         student.zero_grad()
-        with torch.autocast("cpu", BFLOAT16, enabled=autocast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             total = objective(batch, [Interchanged(alignment.variables[0].name, swap)]).total
         total.backward()
         return torch.cat([one.grad.flatten() for one in student.parameters() if one.grad is not None])

@@ -2,9 +2,9 @@
 
     python -m benchmarks.loss_memory
 
-Prints the table and writes docs/loss_memory.json. Every cell is a process of its own, which takes both losses of as many
-tokens with their gradients; what is counted is how far its peak resident memory lies above what it held before, inputs
-and weights included. Beside it stands what it would hold if all logits existed at once, of one model in float32.
+Prints the table and writes docs/loss_memory.json. Every cell is a process of its own, which takes both losses of as
+many tokens with their gradients; what is counted is how far its peak resident memory lies above what it held before,
+inputs and weights included. Beside it stand the logits that one model would hold in float32, were they held.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def main() -> None:
     (low, high), (few, many) = TOKENS[::2], WORDS[::2]
     product = corners[high, many] - corners[high, few] - corners[low, many] + corners[low, few]
     at_once = logits(high - low, many - few)
-    print(f"\nMB beyond what was held before; in brackets one model's logits. What grows with both, from the corners: ")
-    print(f"{product:,.0f} MB; one model's logits alone would bring {at_once:,.0f} MB.")
+    print("\nMB beyond what was held before; in brackets one model's logits in float32.")
+    print(f"What grows with tokens and words, from the corners: {product:,.0f} MB; with logits {at_once:,.0f} MB each.")
     document = {"provenance": provenance(), "width": WIDTH, "mb": cells, "grows_with_both_mb": product}
     RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

@@ -8,7 +8,8 @@ What is measured whole is written to docs/step_cost.json, shape by shape.
 
 Every variant trains a student of its own. All take one step per round, in turn, in an order that is reversed every
 other round, on one thread; what is compared is the process's CPU time (on a GPU, time between events), in medians.
-A step is the objective, its backward pass, clipping and AdamW. Peak memory is that of a process of its own.
+A step is the objective, its backward pass, clipping and AdamW. The floor, the time of a step's matrix products alone,
+is measured in every round, too. Peak memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from benchmarks.steps import (
     textbook_plain_step,
 )
 from iit_toolkit.alignment import Alignment, preset, resolve
-from iit_toolkit.distillation.cost import StepCost, floor_seconds, flops
+from iit_toolkit.distillation.cost import Ledger, StepCost, floor_seconds, flops
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged, Objective, Task
 from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
@@ -202,6 +203,8 @@ def measure(name: str, shape: Shape, only: list[str], rounds: int) -> dict[str, 
     setting = Setting(shape)
     steps = {variant: stepper(setting, make) for variant, make in losses(setting).items() if keep(variant, only)}
     times: dict[str, list[float]] = {variant: [] for variant in steps}
+    products, cpu = ledgers(setting), torch.device("cpu")
+    floors: dict[str, list[float]] = {variant: [] for variant in products}
     for number in range(-1, rounds):  # one round to warm up
         order = list(steps) if number % 2 else list(reversed(steps))
         for variant in order:
@@ -209,13 +212,19 @@ def measure(name: str, shape: Shape, only: list[str], rounds: int) -> dict[str, 
             steps[variant](max(number, 0))
             if number >= 0:
                 times[variant].append(time.process_time() - started)
+        if number >= 0:
+            for variant, found in products.items():
+                floors[variant].append(floor_seconds([(1.0, one) for one in found], cpu, clock=time.process_time))
         print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr)
     del steps
     return {
         "shape": asdict(shape),
         "rounds": rounds,
         "seconds": {variant: spread(found) for variant, found in times.items()},
-        "floor": floors(setting),
+        "floor": {
+            variant: {"gigaflops": sum(map(flops, found)) / 1e9, "seconds": statistics.median(floors[variant])}
+            for variant, found in products.items()
+        },
         "peak_mb": {variant: peak_memory(name, variant) for variant in times if variant in MEMORY},
     }
 
@@ -233,18 +242,15 @@ def spread(found: list[float]) -> dict[str, float]:
     return {"median": statistics.median(found), "min": min(found), "max": max(found), "mean": statistics.mean(found)}
 
 
-def floors(setting: Setting) -> dict[str, dict[str, float]]:
-    """Operations of a step, and the time of its matrix products alone at this machine's speed."""
-    found: dict[str, dict[str, float]] = {}
+def ledgers(setting: Setting) -> dict[str, list[Ledger]]:
+    """The matrix products of a causal and of a plain step."""
+    found: dict[str, list[Ledger]] = {}
     for name, weights in (("causal, middle", ObjectiveWeights.causal()), ("plain", ObjectiveWeights.standard())):
         student = setting.model(setting.shape.student_layers)
-        objective = setting.objective(student, "middle", weights)
-        variable = setting.alignment("middle").variables[0].name if weights.interchange else None
-        cost = StepCost(objective, setting.batch)
-        ledgers = [cost.plain()] + ([] if variable is None else [cost.counterfactual(variable)])
-        weighted, cpu = [(1.0, ledger) for ledger in ledgers], torch.device("cpu")
-        floor = statistics.median(floor_seconds(weighted, cpu, clock=time.process_time) for _ in range(3))
-        found[name] = {"gigaflops": sum(flops(ledger) for ledger in ledgers) / 1e9, "seconds": floor}
+        cost = StepCost(setting.objective(student, "middle", weights), setting.batch)
+        found[name] = [cost.plain()]
+        if weights.interchange:
+            found[name].append(cost.counterfactual(setting.alignment("middle").variables[0].name))
     return found
 
 
