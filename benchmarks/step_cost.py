@@ -284,7 +284,7 @@ def print_table(name: str, result: dict[str, Any]) -> None:
     def ratio(variant: str, to: float | None) -> str:
         return "" if to is None else f"{seconds[variant] / to:.3f}"
 
-    print(f"\n## {name}: {result['shape']}\n")
+    print(f"\n## {name}: {', '.join(f'{key} {one}' for key, one in result['shape'].items() if key != 'variants')}\n")
     print("| step | CPU ms, median [min, max] | to naive | to textbook plain | to our plain | peak MB |")
     print("|---|---|---|---|---|---|")
     for variant, found in result["seconds"].items():
