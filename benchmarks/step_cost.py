@@ -4,7 +4,7 @@
     python -m benchmarks.step_cost small base           some shapes
     python -m benchmarks.step_cost small --rounds 5     a trial, that is not written down
 
-What is measured whole is written to docs/step_cost.json, shape by shape.
+What is measured whole is written to docs/step_cost.json and docs/step_cost.md, shape by shape.
 
 Every variant trains a student of its own. All take one step per round, in turn, in an order that is reversed every
 other round, on one thread; what is compared is the process's CPU time (on a GPU, time between events), in medians.
@@ -48,6 +48,13 @@ from iit_toolkit.distillation.objective import Interchanged, Objective, Task
 from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
 from iit_toolkit.runs.provenance import provenance
 
+PAGE = """# Steps, measured
+
+Made by `python -m benchmarks.step_cost`, which says what is measured; [cost.md](cost.md) says what it means. All
+numbers are in `step_cost.json`.
+
+"""
+SIZES = ("teacher_layers", "student_layers", "width", "batch", "length", "words")
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "step_cost.json"
 
 
@@ -276,30 +283,32 @@ def print_peak(name: str, variant: str) -> None:
     print(json.dumps({"before": round(before), "peak": round(high_water())}))
 
 
-def print_table(name: str, result: dict[str, Any]) -> None:
-    """Print one shape's times, ratios and floors."""
+def table(name: str, result: dict[str, Any]) -> str:
+    """One shape's times, ratios and floors, in Markdown."""
     seconds = {variant: found["median"] for variant, found in result["seconds"].items()}
     naive, textbook, plain = (seconds.get(one) for one in ("naive, three passes", "plain, textbook", "plain"))
 
     def ratio(variant: str, to: float | None) -> str:
         return "" if to is None else f"{seconds[variant] / to:.3f}"
 
-    print(f"\n## {name}: {', '.join(f'{key} {one}' for key, one in result['shape'].items() if key != 'variants')}\n")
-    print("| step | CPU ms, median [min, max] | to naive | to textbook plain | to our plain | peak MB |")
-    print("|---|---|---|---|---|---|")
+    shape = ", ".join(f"{key.replace('_', ' ')} {one}" for key, one in result["shape"].items() if key in SIZES)
+    text = f"## {name}\n\n{shape}; {result['rounds']} rounds.\n\n"
+    text += "| step | CPU ms, median [min, max] | to naive | to textbook plain | to our plain | peak MB |\n"
+    text += "|---|--:|--:|--:|--:|--:|\n"
     for variant, found in result["seconds"].items():
         times = f"{1e3 * found['median']:.0f} [{1e3 * found['min']:.0f}, {1e3 * found['max']:.0f}]"
         ratios = " | ".join(ratio(variant, to) for to in (naive, textbook, plain))
         peak = result["peak_mb"].get(variant)
-        print(f"| {variant} | {times} | {ratios} | {'' if peak is None else peak['peak']} |")
+        text += f"| {variant} | {times} | {ratios} | {'' if peak is None else peak['peak']} |\n"
     for variant, floor in result["floor"].items():
         if variant in seconds:
             share = floor["seconds"] / seconds[variant]
             rate = floor["gigaflops"] / floor["seconds"]
-            print(
+            text += (
                 f"\n{variant}: {floor['gigaflops']:.1f} GFLOP; its products alone take {1e3 * floor['seconds']:.0f} ms "
-                f"({rate:.0f} GFLOP/s): {100 * share:.0f} % of the floor's speed"
+                f"({rate:.0f} GFLOP/s): {100 * share:.0f} % of the floor's speed\n"
             )
+    return text
 
 
 def main() -> None:
@@ -320,7 +329,7 @@ def main() -> None:
     for name in arguments.shapes or SHAPES:
         shape = SHAPES[name]
         result = measure(name, shape, arguments.only or shape.variants, arguments.rounds or shape.rounds)
-        print_table(name, result)
+        print(table(name, result))
         if not arguments.only and not arguments.rounds:
             write_down(name, result)
 
@@ -332,6 +341,13 @@ def write_down(name: str, result: dict[str, Any]) -> None:
     document[name] = {"created": created, "provenance": provenance(), "threads": 1, **result}
     ordered = {shape: document[shape] for shape in SHAPES if shape in document}
     RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    text = PAGE
+    for shape, found in ordered.items():
+        where = found["provenance"]
+        versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
+        processor = f"{where['hardware']['cpu']}, one thread"
+        text += table(shape, found) + f"\n{processor}; {versions}; {found['created'][:10]}.\n\n"
+    RESULTS.with_suffix(".md").write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
