@@ -29,7 +29,7 @@ class VariableComparison:
             baseline.
         treatment: Effective IIA of the treatment.
         baseline: Effective IIA of the baseline.
-        effective_iia: Treatment less baseline, paired over base examples.
+        effective_iia: Treatment less baseline, paired over examples.
         margin: The same difference of the margins over each student's own floor.
         sentence: The outcome in words.
     """
@@ -79,7 +79,7 @@ def compare(
     seed: int = 0,
     level: float = 0.95,
 ) -> Comparison:
-    """Compares two students of an outcomes table, paired over base examples.
+    """Compares two students of an outcomes table, paired over examples.
 
     Args:
         outcomes: The table of `iit_toolkit.analysis.outcomes`.
@@ -106,7 +106,7 @@ def compare(
 
         one, two = pair("effective/outside", "changed/outside")
         estimates = resampled.share(*one), resampled.share(*two)
-        difference = resampled.difference(one, two)
+        difference = resampled.lead(one, two)
         outcome = _outcome(*estimates)
         compared[variable] = VariableComparison(
             outcome=outcome,

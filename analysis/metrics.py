@@ -149,7 +149,10 @@ def _variable_summary(resampled: Resampled, student: str) -> VariableSummary:
         base_agreement=resampled.share(f"{student}/agree/all", f"{student}/cases/all"),
         floor=split("floor", "cases"),
         effective_floor=split("effective_floor", "changed"),
-        margin=resampled.ratio(f"{student}/above_floor/outside", f"{student}/changed/outside"),
+        margin=resampled.lead(
+            (f"{student}/effective/outside", f"{student}/changed/outside"),
+            (f"{student}/effective_floor/outside", f"{student}/changed/outside"),
+        ),
         effect_correlation=Split(correlation("all"), correlation("inside"), correlation("outside")),
     )
 

@@ -1,4 +1,4 @@
-"""From the outcomes table to resampled cluster sums; which case counts as what is decided only here.
+"""From the outcomes table to resampled sums; which case counts as what is decided only here.
 
 Definitions (IIA: Geiger et al. 2021, "Causal Abstractions of Neural Networks"; the rest is this project's):
 
@@ -18,11 +18,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from iit_toolkit.analysis.outcomes import NO_GOLD, NO_POSITION
-from iit_toolkit.analysis.statistics import Floats, Ints, Resampled, sum_by_cluster
+from iit_toolkit.analysis.statistics import NO_SOURCE, Floats, Ints, Resampled, sum_by_cluster
 from iit_toolkit.errors import UserError
 
 REGIONS = ("all", "inside", "outside")
 _EFFECT = ("n", "x", "y", "xx", "yy", "xy")
+_BEHAVIOUR = ("student_base", "teacher_base", "kl", "student_nll", "teacher_nll")
 _SAME_CASES = ("base", "source", "position", "inside")
 
 Columns = dict[str, NDArray[Any]]
@@ -42,38 +43,42 @@ def variables(outcomes: pd.DataFrame, student: str | None = None) -> list[str]:
 def resample_variable(
     outcomes: pd.DataFrame, variable: str, *, resamples: int, seed: int, level: float = 0.95
 ) -> Resampled:
-    """Resamples what concerns interventions on one variable, for all students over the same base examples.
+    """Resamples what concerns interventions on one variable, for all students over the same examples.
 
     Quantities are named `{student}/{quantity}/{region}`: `cases`, `hits`, `changed`, `effective`, `floor`,
     `effective_floor`, `above_floor` (effective - effective_floor), `effect_cases`; and `{student}/agree/all`,
     `{student}/effect/{region}/n` .. `xy`.
     """
-    rows = _columns(_where(outcomes, outcomes["variable"] == variable), ("base",))
-    order = np.unique(rows["base"])
+    rows = _where(outcomes, outcomes["variable"] == variable)
+    pairs = _Pairs(rows)
     sums: dict[str, Floats] = {}
-    for student in students(outcomes):
-        cases = cases_of(outcomes, student, variable)
-        if len(cases["base"]):
-            sums |= _summed(student, cases["base"], order, _intervention_quantities(cases))
-    return Resampled(sums, resamples=resamples, seed=seed, level=level)
+    for student in students(rows):
+        mine = (rows["student"] == student).to_numpy()
+        quantities = _intervention_quantities(cases_of(rows, student, variable))
+        sums |= pairs.summed(student, mine, quantities)
+    return Resampled(sums, base=pairs.base, source=pairs.source, resamples=resamples, seed=seed, level=level)
 
 
 def resample_behaviour(outcomes: pd.DataFrame, *, resamples: int, seed: int, level: float = 0.95) -> Resampled:
-    """Resamples what concerns runs without intervention, for all students over the same base examples.
+    """Resamples what concerns runs without intervention, for all students over the same examples.
 
-    These rows repeat for each variable, so those of a student's first variable are taken; only `kl_cf` is of
-    all variables. Quantities are named `{student}/{quantity}`: `cases`, `agree`, `kl`, `gold`, `student_nll`,
-    `teacher_nll`, `cf_cases`, `kl_cf`.
+    These rows repeat for each variable, so those of a student's first variable are taken, as cases without a source;
+    only `kl_cf` is of pairs, and of all variables. Quantities are named `{student}/{quantity}`: `cases`, `agree`, `kl`,
+    `gold`, `student_nll`, `teacher_nll`, `cf_cases`, `kl_cf`.
     """
-    order = np.unique(_columns(outcomes, ("base",))["base"])
+    first = outcomes["variable"] == outcomes.groupby("student")["variable"].transform("first")
+    plain = _where(outcomes, first).assign(source=NO_SOURCE)
+    rows = pd.concat([plain, outcomes], ignore_index=True)
+    pairs = _Pairs(rows)
+    swapped = (rows["source"] != NO_SOURCE).to_numpy()
     sums: dict[str, Floats] = {}
     for student in students(outcomes):
-        cases = cases_of(outcomes, student, variables(outcomes, student)[0])
-        sums |= _summed(student, cases["base"], order, _behaviour_quantities(cases))
-        every = _columns(_where(outcomes, outcomes["student"] == student), ("base", "kl_cf"))
-        counterfactual = {"cf_cases": np.ones(len(every["base"])), "kl_cf": every["kl_cf"]}
-        sums |= _summed(student, every["base"], order, counterfactual)
-    return Resampled(sums, resamples=resamples, seed=seed, level=level)
+        mine = (rows["student"] == student).to_numpy()
+        without = _columns(_where(rows, mine & ~swapped), ("gold", *_BEHAVIOUR))
+        sums |= pairs.summed(student, mine & ~swapped, _behaviour_quantities(without))
+        kl_cf = _columns(_where(rows, mine & swapped), ("kl_cf",))["kl_cf"]
+        sums |= pairs.summed(student, mine & swapped, {"cf_cases": np.ones_like(kl_cf), "kl_cf": kl_cf})
+    return Resampled(sums, base=pairs.base, source=pairs.source, resamples=resamples, seed=seed, level=level)
 
 
 def cases_of(outcomes: pd.DataFrame, student: str, variable: str) -> Columns:
@@ -116,9 +121,23 @@ def _columns(frame: pd.DataFrame, names: Sequence[str]) -> Columns:
     return {name: frame[name].to_numpy() for name in names}
 
 
-def _summed(student: str, bases: Ints, order: Ints, quantities: Columns) -> dict[str, Floats]:
-    sums = sum_by_cluster(np.searchsorted(order, bases), quantities, len(order))
-    return {f"{student}/{name}": values for name, values in sums.items()}
+class _Pairs:
+    """The pairs of base and source of a table.
+
+    Attributes:
+        base, source: (P,) their examples.
+    """
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        groups = rows.groupby(["base", "source"])
+        examples = groups.size().index
+        self.base, self.source = (examples.get_level_values(name).to_numpy() for name in ("base", "source"))
+        self._codes = groups.ngroup().to_numpy()
+
+    def summed(self, student: str, chosen: NDArray[np.bool_], quantities: Columns) -> dict[str, Floats]:
+        """Sums the quantities of the chosen rows within pairs."""
+        sums = sum_by_cluster(self._codes[chosen], quantities, len(self.base))
+        return {f"{student}/{name}": values for name, values in sums.items()}
 
 
 def _intervention_quantities(cases: Columns) -> Columns:

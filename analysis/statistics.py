@@ -1,8 +1,30 @@
-"""Estimates with intervals from a cluster bootstrap.
+"""Estimates with intervals that know which cases hang together.
 
-Cases that share a base example are dependent, so whole bases are resampled, never single cases. Cases are
-summed per cluster first; every statistic is a function of those sums, and all statistics of one `Resampled`
-see the same resampled clusters, which makes their differences paired.
+Cases with the same base depend on each other, so do cases with the same source, and so do cases of which one has an
+example as its base and the other has it as its source. Cases are therefore summed per pair of base and source once,
+and whole examples are resampled, never single cases.
+
+**Resampling.** As many examples as there are are drawn with replacement. An example drawn c times adds c - 1 times
+the sums of its pairs, those it is the base of and those it is the source of, to the totals. This is the first-order
+part of the pigeonhole bootstrap (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1), which weighs
+a pair by count of base times count of source. The part left out, the product of both deviations, makes the variance
+within pairs count three times: where every base has a source of its own, as with sources from the batch, intervals
+would be too wide by the square root of three.
+
+**Width.** The residuals of a statistic say what its draws vary by, and what they should vary by: the sum of the
+products of all residuals that share an example (Cameron, Gelbach and Miller 2011, "Robust inference with multiway
+clustering", Journal of Business & Economic Statistics 29; for examples in both roles Aronow, Samii and Assenova 2015,
+"Cluster-robust variance estimation for dyadic data", Political Analysis 23), but no less than clusters of bases alone
+or of sources alone would give. The deviations of the draws are scaled to that variance, and widened from the normal
+to Student's distribution with the degrees of freedom behind it (Satterthwaite 1946, Biometrics Bulletin 2; such
+"expanded percentile" intervals: Hesterberg 2015, "What teachers should know about the bootstrap", The American
+Statistician 69).
+
+**Shares** have Wilson intervals for as many independent cases as would vary as much (for clustered data: Dean and
+Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys", Journal of Survey
+Statistics and Methodology 3). Where all cases are independent that is Wilson's interval itself.
+
+`docs/coverage.md` holds how often these intervals cover the truth in simulations.
 """
 
 from __future__ import annotations
@@ -14,10 +36,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+NO_SOURCE = -1
+"""The source of a case of a run without intervention."""
+_GROUPS = 2048
 _DRAWS_PER_BLOCK = 2**21
 
 
@@ -30,7 +56,8 @@ class Estimate:
         low: Lower end of the interval.
         high: Upper end of the interval.
         cases: How many cases it rests on.
-        clusters: How many clusters (base examples) those cases come from.
+        clusters: How many base examples those cases come from.
+        sources: How many source examples they have; None where there was no intervention.
     """
 
     value: float | None
@@ -38,6 +65,7 @@ class Estimate:
     high: float | None
     cases: int
     clusters: int
+    sources: int | None = None
 
     def mapped(self, function: Callable[[float], float]) -> Estimate:
         """Applies an increasing function, for instance `math.exp`, to value and interval."""
@@ -51,6 +79,25 @@ class Estimate:
         return replace(self, value=finite(self.value), low=finite(self.low), high=finite(self.high))
 
 
+@dataclass(frozen=True)
+class _Spread:
+    """How far a statistic varies from one set of examples to another.
+
+    Attributes:
+        variance: Its estimated variance.
+        drawn: Its variance in the resamples, to first order.
+        freedom: Degrees of freedom behind `variance`.
+    """
+
+    variance: float
+    drawn: float
+    freedom: float
+
+    def quantile(self, level: float) -> float:
+        """Half the width of a two-sided interval, in standard errors."""
+        return float(stdtrit(self.freedom, (1 + level) / 2))
+
+
 def sum_by_cluster(codes: Ints, columns: Mapping[str, NDArray[Any]], clusters: int) -> dict[str, Floats]:
     """Sums per-case quantities within clusters.
 
@@ -62,60 +109,96 @@ def sum_by_cluster(codes: Ints, columns: Mapping[str, NDArray[Any]], clusters: i
     Returns:
         The sums, each (clusters,).
     """
-    return {
-        name: np.bincount(codes, weights=values.astype(np.float64), minlength=clusters).astype(np.float64)
-        for name, values in columns.items()
-    }
+    return {name: _add_up(codes, values.astype(np.float64), clusters) for name, values in columns.items()}
 
 
 class Resampled:
-    """Cluster sums of named quantities, and the totals of each in bootstrap resamples of the clusters."""
+    """Sums of named quantities per pair of base and source, and their totals in resamples of the examples.
+
+    All statistics of one `Resampled` see the same resamples, which makes their differences paired.
+    """
 
     def __init__(
-        self, sums: Mapping[str, Floats], *, resamples: int = 2000, seed: int = 0, level: float = 0.95
+        self,
+        sums: Mapping[str, Floats],
+        *,
+        base: Ints | None = None,
+        source: Ints | None = None,
+        resamples: int = 2000,
+        seed: int = 0,
+        level: float = 0.95,
     ) -> None:
         """Draws the resamples.
 
         Args:
-            sums: Per quantity its sum in each cluster, each (clusters,), the clusters in the same order.
-            resamples: How many times the clusters are drawn with replacement.
-            seed: The same seed and number of clusters give the same resamples.
-            level: Coverage aimed at by the intervals (percentile bootstrap).
+            sums: Per quantity its sum in each pair, each (P,), the pairs in the same order.
+            base: (P,) which example is the base of each pair; without it, every pair has one of its own.
+            source: (P,) which example is its source, counted like bases, or `NO_SOURCE`; without it, none has one.
+            resamples: How many times the examples are drawn.
+            seed: The same seed and pairs give the same resamples.
+            level: Coverage aimed at by the intervals.
         """
         self._sums = dict(sums)
         self._level = level
-        matrix = np.stack(list(self._sums.values()), axis=1)
-        draws = _resampled_totals(matrix, resamples, seed)
-        self._draws = {name: draws[:, index] for index, name in enumerate(self._sums)}
+        pairs = len(next(iter(self._sums.values())))
+        base = np.arange(pairs) if base is None else base
+        source = np.full(pairs, NO_SOURCE) if source is None else source
+        self._sourced = source != NO_SOURCE
+        examples, codes = np.unique(np.concatenate([base, source[self._sourced]]), return_inverse=True)
+        self._base, self._source, self._examples = codes[:pairs], codes[pairs:], len(examples)
+        self._totals = {name: float(column.sum()) for name, column in self._sums.items()}
+        # Beyond some thousands, examples are drawn in groups: the variance of totals is that of the groups' sums.
+        groups = min(self._examples, _GROUPS)
+        self._groups = {name: _add_up_groups(self._by_role(column), groups) for name, column in self._sums.items()}
+        matrix = np.stack(list(self._groups.values()))
+        deviations = _deviations(matrix, resamples, np.random.default_rng(seed))
+        self._deviations = dict(zip(self._sums, deviations, strict=True))
 
     def ratio(self, numerator: str, denominator: str) -> Estimate:
         """Estimates total(numerator) / total(denominator); `denominator` counts or weighs cases."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            draws = self._draws[numerator] / self._draws[denominator]
-        return self._estimate(self._total_ratio(numerator, denominator), draws, (denominator,))
+        return self._resampled(_ratio, (numerator, denominator), (denominator,))
 
     def share(self, hits: str, cases: str) -> Estimate:
-        """Estimates the share of `cases` that are `hits`.
+        """Estimates the share of `cases` that are `hits`, with a Wilson interval.
 
-        Where all cases agree, resampling sees no variation and would return an interval without width; then
-        the exact binomial bound for as many trials as there are clusters is used for the open end.
+        Its number of trials is value * (1 - value) / variance, at most the number of cases. Where all cases agree,
+        that is undefined; then it is the number of bases, or of sources if there are fewer.
         """
-        estimate = self.ratio(hits, cases)
-        if estimate.low is None or estimate.high is None or estimate.value not in (0.0, 1.0):
+        estimate, spread = self._measured(_ratio, (hits, cases), (cases,))
+        if estimate.value is None or spread is None:
             return estimate
-        bound = ((1 - self._level) / 2) ** (1 / estimate.clusters)
-        if estimate.value == 1.0:
-            return replace(estimate, low=min(estimate.low, bound))
-        return replace(estimate, high=max(estimate.high, 1 - bound))
+        value, quantile = estimate.value, spread.quantile(self._level)
+        if value in (0.0, 1.0):
+            trials = _fewest(estimate)
+        elif self._independent(cases):
+            trials, quantile = estimate.cases, float(ndtri((1 + self._level) / 2))
+        else:
+            trials = value * (1 - value) / max(spread.variance, value * (1 - value) / estimate.cases)
+        low, high = _wilson(value, trials, quantile)
+        return replace(estimate, low=low, high=high)
 
-    def difference(self, first: tuple[str, str], second: tuple[str, str]) -> Estimate:
-        """Estimates the difference of two ratios (numerator, denominator), over the same resamples."""
-        one, two = self._total_ratio(*first), self._total_ratio(*second)
-        value = None if one is None or two is None else one - two
-        with np.errstate(divide="ignore", invalid="ignore"):
-            draws = self._draws[first[0]] / self._draws[first[1]]
-            draws = draws - self._draws[second[0]] / self._draws[second[1]]
-        return self._estimate(value, draws, (first[1], second[1]))
+    def difference(self, first: tuple[str, str], second: tuple[str, str], *, level: float | None = None) -> Estimate:
+        """Estimates the difference of two ratios (numerator, denominator), over the same resamples.
+
+        Args:
+            first: Numerator and denominator.
+            second: Those of the ratio that is subtracted.
+            level: Coverage aimed at, if another than that of all intervals.
+        """
+        return self._resampled(_difference, (*first, *second), (first[1], second[1]), level)
+
+    def lead(self, first: tuple[str, str], second: tuple[str, str], *, level: float | None = None) -> Estimate:
+        """Estimates the difference of two shares (hits, cases).
+
+        Where (almost) no case tells the two apart, resampling sees no variation. So the interval reaches at least as
+        far as Wilson's upper bound for 0 hits in as many trials as there are bases, or sources if there are fewer.
+        """
+        estimate = self.difference(first, second, level=level)
+        if estimate.value is None or estimate.low is None or estimate.high is None:
+            return estimate
+        reach = _wilson(0.0, _fewest(estimate), float(ndtri((1 + (level or self._level)) / 2)))[1]
+        low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
+        return replace(estimate, low=max(-1.0, low), high=min(1.0, high))
 
     def correlation(self, prefix: str, cases: str) -> Estimate:
         """Estimates a pooled Pearson correlation from its sufficient statistics.
@@ -124,43 +207,143 @@ class Resampled:
             prefix: The quantities are `prefix` + `n`, `x`, `y`, `xx`, `yy`, `xy`.
             cases: The quantity that counts the cases with at least one pair.
         """
-        names = [prefix + suffix for suffix in ("n", "x", "y", "xx", "yy", "xy")]
-        point = _pearson(*(np.asarray([self._sums[name].sum()]) for name in names))[0]
-        draws = _pearson(*(self._draws[name] for name in names))
-        return self._estimate(float(point) if np.isfinite(point) else None, draws, (cases,))
+        names = tuple(prefix + suffix for suffix in ("n", "x", "y", "xx", "yy", "xy"))
+        return self._resampled(_pearson, names, (cases,))
 
-    def _total_ratio(self, numerator: str, denominator: str) -> float | None:
-        below = float(self._sums[denominator].sum())
-        if below == 0:
-            return None
-        value = float(self._sums[numerator].sum()) / below
-        return value if math.isfinite(value) else None
-
-    def _estimate(self, value: float | None, draws: Floats, counts: tuple[str, ...]) -> Estimate:
-        cases = min(int(round(float(self._sums[name].sum()))) for name in counts)
-        clusters = min(int(np.count_nonzero(self._sums[name])) for name in counts)
+    def _resampled(
+        self,
+        function: Callable[..., Floats],
+        names: tuple[str, ...],
+        counts: tuple[str, ...],
+        level: float | None = None,
+    ) -> Estimate:
+        """Estimates a function of the totals of some quantities, with the interval of its draws."""
+        estimate, spread = self._measured(function, names, counts)
+        if spread is None:
+            return estimate
+        level = level or self._level
+        scale = 1.0
+        if spread.drawn > 0:
+            scale = math.sqrt(spread.variance / spread.drawn) * spread.quantile(level) / float(ndtri((1 + level) / 2))
+        draws = function(*(self._totals[name] + scale * self._deviations[name] for name in names))
         defined = draws[np.isfinite(draws)]
-        if value is None or clusters < 2 or 2 * len(defined) < len(draws):
-            return Estimate(value, None, None, cases, clusters)
-        tail = (1 - self._level) / 2
+        if 2 * len(defined) < len(draws):
+            return estimate
+        tail = (1 - level) / 2
         low, high = np.quantile(defined, [tail, 1 - tail])
-        return Estimate(value, float(low), float(high), cases, clusters)
+        return replace(estimate, low=float(low), high=float(high))
+
+    def _measured(
+        self, function: Callable[..., Floats], names: tuple[str, ...], counts: tuple[str, ...]
+    ) -> tuple[Estimate, _Spread | None]:
+        """The value of a statistic without its interval, and its spread where it can have an interval."""
+        value = float(function(*(np.asarray([self._totals[name]]) for name in names))[0])
+        estimate = Estimate(
+            value=value if math.isfinite(value) else None,
+            low=None,
+            high=None,
+            cases=min(int(round(self._totals[name])) for name in counts),
+            clusters=min(self._count(name, self._base, slice(None)) for name in counts),
+            sources=min(self._count(name, self._source, self._sourced) for name in counts) or None,
+        )
+        if estimate.value is None or _fewest(estimate) < 2:
+            return estimate, None
+        spread = self._spread(function, names, estimate)
+        return estimate, spread if math.isfinite(spread.variance) else None
+
+    def _spread(self, function: Callable[..., Floats], names: tuple[str, ...], estimate: Estimate) -> _Spread:
+        gradient = _gradient(function, [self._sums[name] for name in names])
+
+        def residuals(sums: Mapping[str, Floats]) -> Floats:
+            return sum((slope * sums[name] for slope, name in zip(gradient, names, strict=True)), np.zeros(1))
+
+        every = residuals(self._sums)
+        as_base, as_source = self._by_role(every)
+        bases, sources = _squares(as_base), _squares(as_source)
+        # A pair's own square is in the sum of its base and in that of its source: once too often.
+        shared = _squares(as_base + as_source) - _squares(every[self._sourced])
+        variance = max(shared, bases, sources)
+        noise = bases**2 / (estimate.clusters - 1)
+        if estimate.sources is not None:
+            noise += sources**2 / (estimate.sources - 1)
+        return _Spread(
+            variance=variance,
+            drawn=_squares(residuals(self._groups)),
+            freedom=variance**2 / noise if noise > 0 else _fewest(estimate) - 1,
+        )
+
+    def _by_role(self, column: Floats) -> tuple[Floats, Floats]:
+        """Sums of a quantity per example, over the pairs it is the base and those it is the source of."""
+        return (
+            _add_up(self._base, column, self._examples),
+            _add_up(self._source, column[self._sourced], self._examples),
+        )
+
+    def _count(self, name: str, codes: Ints, chosen: Any) -> int:
+        return len(np.unique(codes[self._sums[name][chosen] != 0]))
+
+    def _independent(self, cases: str) -> bool:
+        """Whether every pair has at most one case, and no example stands in two pairs that have one."""
+        once = np.concatenate(self._by_role((self._sums[cases] != 0).astype(np.float64)))
+        stands = once[: self._examples] + once[self._examples :]
+        return bool(self._sums[cases].max() <= 1 and stands.max() <= 1)
 
 
-def _resampled_totals(sums: Floats, resamples: int, seed: int) -> Floats:
-    """Totals of each column of `sums` (clusters, columns) in each resample: (resamples, columns)."""
-    generator = np.random.default_rng(seed)
-    clusters = len(sums)
-    rows = max(1, min(resamples, _DRAWS_PER_BLOCK // clusters))
+def _add_up(codes: Ints, column: Floats, clusters: int) -> Floats:
+    return np.bincount(codes, weights=column, minlength=clusters).astype(np.float64)
+
+
+def _add_up_groups(roles: tuple[Floats, Floats], groups: int) -> Floats:
+    per_example = roles[0] + roles[1]
+    return _add_up(np.arange(len(per_example)) % groups, per_example, groups)
+
+
+def _deviations(sums: Floats, resamples: int, generator: np.random.Generator) -> Floats:
+    """By how much the totals of each row of `sums` (rows, groups) move in each resample: (rows, resamples)."""
+    groups = sums.shape[1]
+    per_block = max(1, min(resamples, _DRAWS_PER_BLOCK // groups))
     blocks: list[Floats] = []
-    for start in range(0, resamples, rows):
-        block = min(rows, resamples - start)
-        drawn = generator.integers(0, clusters, size=(block, clusters), dtype=np.int32)
-        cells = drawn + np.arange(block, dtype=np.int32)[:, None] * np.int32(clusters)
-        counts = np.bincount(cells.ravel(), minlength=block * clusters).reshape(block, clusters)
+    for start in range(0, resamples, per_block):
+        block = min(per_block, resamples - start)
+        drawn = generator.integers(0, groups, size=(block, groups), dtype=np.int32)
+        cells = drawn + np.arange(block, dtype=np.int32)[:, None] * np.int32(groups)
+        counts = np.bincount(cells.ravel(), minlength=block * groups).reshape(block, groups)
         with np.errstate(invalid="ignore"):
-            blocks.append(counts.astype(np.float64) @ sums)
-    return np.concatenate(blocks)
+            blocks.append(sums @ (counts - 1.0).T)
+    return np.concatenate(blocks, axis=1)
+
+
+def _gradient(function: Callable[..., Floats], columns: list[Floats]) -> Floats:
+    """Slope of a statistic in each of its totals, by central differences; 0 where a quantity is 0 in all pairs."""
+    totals = np.asarray([[column.sum()] for column in columns])
+    steps = 1e-6 * np.asarray([np.abs(column).sum() for column in columns])
+    rise = function(*(totals + np.diag(steps))) - function(*(totals - np.diag(steps)))
+    return np.divide(rise, 2 * steps, out=np.zeros_like(steps), where=steps > 0)
+
+
+def _wilson(value: float, trials: float, quantile: float) -> tuple[float, float]:
+    """The interval of Wilson 1927 for a share, from its value, number of trials and the quantile of its level."""
+    square = quantile**2 / trials
+    centre = (value + square / 2) / (1 + square)
+    half = math.sqrt(value * (1 - value) * square + square**2 / 4) / (1 + square)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _fewest(estimate: Estimate) -> int:
+    return estimate.clusters if estimate.sources is None else min(estimate.clusters, estimate.sources)
+
+
+def _squares(values: Floats) -> float:
+    return float(values @ values)
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominator > 0, numerator / denominator, np.nan)
+
+
+def _difference(numerator: Floats, denominator: Floats, other: Floats, other_denominator: Floats) -> Floats:
+    return _ratio(numerator, denominator) - _ratio(other, other_denominator)
 
 
 def _pearson(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:

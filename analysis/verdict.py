@@ -1,18 +1,30 @@
 """The verdict: does a student keep its teacher's causal structure beyond what the controls reach?
 
-The claim is tested outside the swapped positions, on cases in which the intervention changes the teacher's
-own answer. It is SUPPORTED where the lower bound of [effective IIA - control] exceeds the margin for every
-control, NOT SUPPORTED where the upper bound lies below the margin for some control, INCONCLUSIVE otherwise.
-Asking it of every control (an intersection-union test) keeps the error of each single test.
+The claim is tested outside the swapped positions (in classification: on the label), on cases in which the
+intervention changes the teacher's own answer. A variable is SUPPORTED where the lower bound of [effective IIA -
+control] exceeds the margin for every control, NOT SUPPORTED where the upper bound lies below the margin for some
+control, INCONCLUSIVE otherwise, and wherever the changed cases come from fewer than `MINIMUM_CLUSTERS` bases or
+sources. The student is SUPPORTED where it is for every variable.
+
+Errors. Let alpha be (1 - level) / 2, 2.5 % by default. A variable is falsely SUPPORTED only if the lower bound exceeds
+a lead that truly does not exceed the margin; as every control must be passed, the control that is hardest to pass
+alone bounds the probability (an intersection-union test: Berger 1982, Technometrics 24). Over variables the bounds
+are Holm's (1979, Scandinavian Journal of Statistics 6): of k variables, those that pass at level 1 - (1 - level) / k
+are SUPPORTED, the others are judged anew as the k' that are left, until none passes. So the probability that any
+variable is falsely SUPPORTED is at most alpha, as far as the intervals keep theirs (`docs/coverage.md`). Falsely NOT
+SUPPORTED a variable is with a probability of at most alpha times the number of its controls.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import ConfigDict, TypeAdapter
+from scipy.special import ndtri
 
 from iit_toolkit.analysis.numbers import count, decimal, interval
 from iit_toolkit.analysis.quantities import check_same_cases, resample_variable, students, variables
@@ -22,7 +34,8 @@ Label = Literal["SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"]
 
 FLOOR = "no-intervention floor"
 MINIMUM_CLUSTERS = 20
-"""Changed cases must come from this many base examples: percentile intervals of fewer are too narrow."""
+"""Changed cases must come from this many base and source examples: intervals of fewer are not to be relied on."""
+POWER = 0.8
 SCOPE = (
     "This speaks only of the tested inputs, sites and interventions; "
     "it does not prove that the student computes what its teacher computes."
@@ -36,7 +49,8 @@ class Control:
     Attributes:
         name: The floor, or the student that serves as a control.
         level: The share it reaches on the same cases.
-        difference: Effective IIA of the judged student less that share, paired.
+        difference: Effective IIA of the judged student less that share, paired; its interval is that of the
+            variable's level.
         passed: Whether the lower bound of the difference exceeds the margin; None where it has no interval.
         meaning: What passing or failing means, in words.
     """
@@ -50,11 +64,23 @@ class Control:
 
 @dataclass(frozen=True)
 class VariableVerdict:
-    """The verdict on one variable with what it rests on."""
+    """The verdict on one variable with what it rests on.
+
+    Attributes:
+        label: SUPPORTED, NOT SUPPORTED or INCONCLUSIVE.
+        effective_iia: Outside the swapped positions.
+        controls: All of them must be passed.
+        level: Of the intervals of the differences, adjusted to the number of variables.
+        detectable: The smallest true lead over the best control that would be SUPPORTED in 80 % of repetitions with
+            as many cases; None where none would.
+        sentence: The verdict in words.
+    """
 
     label: Label
     effective_iia: Estimate
     controls: list[Control]
+    level: float
+    detectable: float | None
     sentence: str
 
 
@@ -69,6 +95,7 @@ class Verdict:
     margin: float
     variables: dict[str, VariableVerdict]
     sentence: str
+    power: str
     scope: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,45 +140,75 @@ def judge(
     has_untrained = untrained in students(outcomes) and untrained != student
     if has_untrained:
         check_same_cases(outcomes, student, untrained)
-    judged: dict[str, VariableVerdict] = {}
-    for variable in variables(outcomes, student):
-        resampled = resample_variable(outcomes, variable, resamples=resamples, seed=seed, level=level)
-        controls = [
-            _control(
-                resampled,
-                student,
-                FLOOR,
-                (f"{student}/effective_floor/outside", f"{student}/changed/outside"),
-                margin,
-            )
-        ]
-        if has_untrained:
-            controls.append(
-                _control(
-                    resampled,
-                    student,
-                    untrained,
-                    (f"{untrained}/effective/outside", f"{untrained}/changed/outside"),
-                    margin,
-                )
-            )
-        effective = resampled.share(f"{student}/effective/outside", f"{student}/changed/outside")
-        label = _label(effective, controls, margin)
-        tested = resampled.share(f"{student}/changed/outside", f"{student}/cases/outside").cases
-        sentence = _sentence(student, variable, label, effective, controls, margin, tested)
-        judged[variable] = VariableVerdict(label, effective, controls, sentence)
+    controls = {FLOOR: (f"{student}/effective_floor/outside", f"{student}/changed/outside")}
+    if has_untrained:
+        controls[untrained] = (f"{untrained}/effective/outside", f"{untrained}/changed/outside")
+    resampled = {
+        variable: resample_variable(outcomes, variable, resamples=resamples, seed=seed, level=level)
+        for variable in variables(outcomes, student)
+    }
+    judged = judge_variables(resampled, student, controls, margin=margin, level=level)
     return Verdict(
         student=student,
         label=_overall([one.label for one in judged.values()]),
         margin=margin,
         variables=judged,
         sentence=" ".join(one.sentence for one in judged.values()),
+        power=_power(judged),
         scope=SCOPE,
     )
 
 
-def _control(resampled: Resampled, student: str, name: str, share: tuple[str, str], margin: float) -> Control:
-    difference = resampled.difference((f"{student}/effective/outside", f"{student}/changed/outside"), share)
+def judge_variables(
+    resampled: Mapping[str, Resampled],
+    student: str,
+    controls: Mapping[str, tuple[str, str]],
+    *,
+    margin: float,
+    level: float,
+) -> dict[str, VariableVerdict]:
+    """Gives the verdict on each variable, by Holm's procedure.
+
+    Args:
+        resampled: Per variable the quantities of `iit_toolkit.analysis.quantities.resample_variable`.
+        student: The student that is judged.
+        controls: Per control the numerator and denominator of the share it reaches.
+        margin: How far effective IIA must lie above every control.
+        level: Coverage of the interval for a single variable.
+    """
+    judged: dict[str, VariableVerdict] = {}
+    left = list(resampled)
+    while left:
+        adjusted = 1 - (1 - level) / len(left)
+        found = {name: _judged(name, resampled[name], student, controls, margin, adjusted) for name in left}
+        supported = {name: one for name, one in found.items() if one.label == "SUPPORTED"}
+        judged |= supported or found
+        left = [name for name in left if name not in judged]
+    return {name: judged[name] for name in resampled}
+
+
+def _judged(
+    variable: str,
+    resampled: Resampled,
+    student: str,
+    shares: Mapping[str, tuple[str, str]],
+    margin: float,
+    level: float,
+) -> VariableVerdict:
+    controls = [_control(resampled, student, name, share, margin, level) for name, share in shares.items()]
+    effective = resampled.share(f"{student}/effective/outside", f"{student}/changed/outside")
+    label = _label(effective, controls, margin)
+    tested = resampled.share(f"{student}/changed/outside", f"{student}/cases/outside").cases
+    sentence = _sentence(student, variable, label, effective, controls, margin, tested, level)
+    detectable = None if _too_few(effective) else _detectable(_best(controls).difference, margin, level)
+    return VariableVerdict(label, effective, controls, level, detectable, sentence)
+
+
+def _control(
+    resampled: Resampled, student: str, name: str, share: tuple[str, str], margin: float, level: float
+) -> Control:
+    own = (f"{student}/effective/outside", f"{student}/changed/outside")
+    difference = resampled.lead(own, share, level=level)
     passed = None if difference.low is None else difference.low > margin
     return Control(name, resampled.share(*share), difference, passed, _meaning(student, name, passed))
 
@@ -173,7 +230,7 @@ def _meaning(student: str, name: str, passed: bool | None) -> str:
 
 
 def _label(effective: Estimate, controls: list[Control], margin: float) -> Label:
-    if effective.clusters < MINIMUM_CLUSTERS or any(one.passed is None for one in controls):
+    if _too_few(effective) or any(one.passed is None for one in controls):
         return "INCONCLUSIVE"
     if all(one.passed for one in controls):
         return "SUPPORTED"
@@ -195,6 +252,7 @@ def _sentence(
     controls: list[Control],
     margin: float,
     tested: int,
+    level: float,
 ) -> str:
     subject = f'Variable "{variable}": '
     if effective.cases == 0:
@@ -203,12 +261,14 @@ def _sentence(
             f"(0 of {count(tested, 'case')}), so nothing was tested."
         )
     basis = f"{count(effective.cases, 'changed case')}, {count(effective.clusters, 'base example')}"
-    if effective.clusters < MINIMUM_CLUSTERS:
+    if effective.sources is not None and effective.sources < effective.clusters:
+        basis += f", {count(effective.sources, 'source example')}"
+    if _too_few(effective):
         return (
             f"{subject}the teacher's answer changed in too few inputs outside the swapped positions "
-            f"({basis}; {MINIMUM_CLUSTERS} base examples are needed)."
+            f"({basis}; {MINIMUM_CLUSTERS} base examples and as many source examples are needed)."
         )
-    best = min(controls, key=lambda one: one.difference.value or 0.0)
+    best = _best(controls)
     end = {
         "SUPPORTED": f"lies above the margin of {decimal(margin, 2)}.",
         "NOT SUPPORTED": f"lies below the margin of {decimal(margin, 2)}.",
@@ -218,6 +278,46 @@ def _sentence(
         f"{subject}where the intervention changes the teacher's answer outside the swapped positions "
         f"({basis}), {student} gives the same new answer at a rate of {interval(effective)}. The best "
         f"control, the {best.name}{'' if best.name == FLOOR else ' student'}, "
-        f"reaches {interval(best.level)}; "
-        f"the difference, {interval(best.difference, signed=True)}, {end}"
+        f"reaches {interval(best.level)}; the difference, {interval(best.difference, signed=True)} "
+        f"({100 * level:.3g} % interval), {end}"
+    )
+
+
+def _best(controls: list[Control]) -> Control:
+    """The control that comes closest to the student."""
+    return min(controls, key=lambda one: one.difference.value or 0.0)
+
+
+def _too_few(effective: Estimate) -> bool:
+    return min(effective.clusters, effective.sources or effective.clusters) < MINIMUM_CLUSTERS
+
+
+def _detectable(difference: Estimate, margin: float, level: float) -> float | None:
+    """The smallest lead, in steps of 0.001, whose lower bound would exceed the margin with a probability of `POWER`.
+
+    Its standard error is the observed one, but no less than that of a share of as many independent cases: a student
+    without any lead has an observed error of 0.
+    """
+    if difference.value is None or difference.low is None:
+        return None
+    quantile = float(ndtri((1 + level) / 2))
+    observed = (difference.value - difference.low) / quantile
+    for step in range(math.ceil(1000 * margin), 1001):
+        lead = step / 1000
+        error = max(observed, math.sqrt(max(0.0, lead * (1 - lead)) / difference.cases))
+        if lead - margin > (quantile + float(ndtri(POWER))) * error:
+            return lead
+    return None
+
+
+def _power(judged: Mapping[str, VariableVerdict]) -> str:
+    """What this many cases can show, in one line."""
+    leads = [
+        (f"{decimal(one.detectable, 2)}" if one.detectable is not None else "none at all")
+        + (f' ("{name}")' if len(judged) > 1 else "")
+        for name, one in judged.items()
+    ]
+    return (
+        f"Power: the smallest true lead over the best control that as many cases would show as SUPPORTED in "
+        f"{POWER:.0%} of repetitions: {', '.join(leads)}. One trained student says nothing about other training seeds."
     )

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from iit_toolkit.analysis.statistics import Resampled, sum_by_cluster
 
@@ -28,37 +29,159 @@ def test_values_and_counts_are_those_of_the_cases():
     assert estimate.low < estimate.value < estimate.high
 
 
-def test_it_equals_a_plain_bootstrap_over_the_same_draws():
-    generator = np.random.default_rng(3)
-    codes, hits = clustered_shares(generator, clusters=20)
-    weights = generator.integers(0, 2, len(codes))
-    fast = resampled(codes, {"hit": hits * weights, "case": weights}, resamples=200, seed=5)
-    drawn = np.random.default_rng(5).integers(0, 20, size=(200, 20), dtype=np.int32)
+def crossed_cases(generator, bases=12, sources=7, cases=90):
+    """Cases of some pairs of bases and sources; example 0 .. 4 are both."""
+    base = generator.integers(0, bases, cases)
+    source = (base + generator.integers(1, sources, cases)) % (bases + 3)
+    hits = generator.random(cases) < 0.2 + 0.5 * generator.random(bases)[base]
+    other = hits ^ (generator.random(cases) < 0.2)
+    counted = generator.random(cases) < 0.8
+    return base, source, {"one": hits & counted, "two": other & counted, "case": counted}
+
+
+def by_pair(base, source, columns):
+    pairs, codes = np.unique(np.stack([base, source]), axis=1, return_inverse=True)
+    return pairs[0], pairs[1], sum_by_cluster(codes.ravel(), columns, pairs.shape[1])
+
+
+def plain_interval(base, source, columns, first, second, *, resamples, seed, level=0.95):
+    """The lead of one share over another by loops over cases: what the docstring of the module says, nothing else."""
+    kept = [case for case in range(len(base)) if columns["case"][case]]
+    total = len(kept)
+    one, two = (sum(int(columns[name][case]) for case in kept) / total for name in (first, second))
+    residual = {}
+    for case in kept:
+        residual[case] = (int(columns[first][case]) - one - int(columns[second][case]) + two) / total
+    examples = sorted({*map(int, base), *map(int, source)})
+
+    def shared(related):
+        return sum(residual[a] * residual[b] for a in kept for b in kept if related(a, b))
+
+    bases = shared(lambda a, b: base[a] == base[b])
+    sources = shared(lambda a, b: source[a] == source[b])
+    either = bases + sources - shared(lambda a, b: base[a] == base[b] and source[a] == source[b])
+    either += 2 * shared(lambda a, b: base[a] == source[b])
+    variance = max(either, bases, sources)
+    of_example = {
+        example: sum(residual[a] * ((base[a] == example) + (source[a] == example)) for a in kept)
+        for example in examples
+    }
+    drawn_variance = sum(value**2 for value in of_example.values())
+    noise = bases**2 / (len({base[a] for a in kept}) - 1) + sources**2 / (len({source[a] for a in kept}) - 1)
+    widening = stats.t.ppf((1 + level) / 2, variance**2 / noise) / stats.norm.ppf((1 + level) / 2)
+    scale = math.sqrt(variance / drawn_variance) * widening
+    values = []
+    for drawn in np.random.default_rng(seed).integers(0, len(examples), (resamples, len(examples)), dtype=np.int32):
+        count = {example: int((drawn == place).sum()) for place, example in enumerate(examples)}
+        weight = {a: 1 + scale * (count[int(base[a])] + count[int(source[a])] - 2) for a in kept}
+        below = sum(weight.values())
+        values.append(sum(weight[a] * (int(columns[first][a]) - int(columns[second][a])) for a in kept) / below)
+    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+
+
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_it_equals_a_plain_loop_over_the_same_draws(level):
+    base, source, columns = crossed_cases(np.random.default_rng(3))
+    bases, sources, sums = by_pair(base, source, columns)
+    fast = Resampled(sums, base=bases, source=sources, resamples=150, seed=5)
+    found = fast.difference(("one", "case"), ("two", "case"), level=level)
+    plain = plain_interval(base, source, columns, "one", "two", resamples=150, seed=5, level=level)
+    assert [found.low, found.high] == pytest.approx(plain, abs=1e-8)
+    kept = columns["case"]
+    assert (found.cases, found.clusters, found.sources) == (
+        kept.sum(),
+        len(set(base[kept])),
+        len(set(source[kept])),
+    )
+
+
+def test_without_sources_it_is_the_bootstrap_over_clusters():
+    """Up to Student's t, the draws are those of whole clusters with replacement."""
+    codes, hits = clustered_shares(np.random.default_rng(3), clusters=40)
+    weights = np.random.default_rng(4).integers(0, 2, len(codes))
+    fast = resampled(codes, {"hit": hits * weights, "case": weights}, resamples=300, seed=5)
+    drawn = np.random.default_rng(5).integers(0, 40, size=(300, 40), dtype=np.int32)
     plain = []
     for clusters in drawn:
         rows = np.concatenate([np.flatnonzero(codes == cluster) for cluster in clusters])
         plain.append((hits * weights)[rows].sum() / weights[rows].sum())
-    estimate = fast.share("hit", "case")
-    assert [estimate.low, estimate.high] == pytest.approx(np.quantile(plain, [0.025, 0.975]), abs=1e-12)
+    estimate = fast.ratio("hit", "case")
+    widening = stats.t.ppf(0.975, 39) / stats.norm.ppf(0.975)
+    low, high = np.quantile(plain, [0.025, 0.975])
+    assert estimate.sources is None
+    assert estimate.low == pytest.approx(estimate.value + widening * (low - estimate.value), abs=0.002)
+    assert estimate.high == pytest.approx(estimate.value + widening * (high - estimate.value), abs=0.002)
 
 
 def test_same_seed_same_interval_and_level_widens_it():
     codes, hits = clustered_shares(np.random.default_rng(0))
     columns = {"hit": hits, "case": np.ones_like(hits)}
-    first, again = (resampled(codes, columns).share("hit", "case") for _ in range(2))
-    other = resampled(codes, columns, seed=1).share("hit", "case")
-    wide = resampled(codes, columns, level=0.99).share("hit", "case")
+    first, again = (resampled(codes, columns).ratio("hit", "case") for _ in range(2))
+    other = resampled(codes, columns, seed=1).ratio("hit", "case")
+    wide = resampled(codes, columns, level=0.99).ratio("hit", "case")
     assert first == again
     assert (first.low, first.high) != (other.low, other.high)
     assert wide.low < first.low < first.high < wide.high
 
 
+def test_order_of_pairs_does_not_matter():
+    generator = np.random.default_rng(6)
+    base, source, sums = by_pair(*crossed_cases(generator))
+    order = generator.permutation(len(base))
+    ends = [
+        Resampled(
+            {name: column[chosen] for name, column in sums.items()}, base=base[chosen], source=source[chosen]
+        ).lead(("one", "case"), ("two", "case"))
+        for chosen in (np.arange(len(base)), order)
+    ]
+    assert ends[0].low == pytest.approx(ends[1].low, abs=1e-9)
+    assert ends[0].high == pytest.approx(ends[1].high, abs=1e-9)
+
+
+def test_independent_pairs_get_wilsons_interval():
+    hits = (np.arange(50) % 3 == 0).astype(float)
+    every = np.ones(50)
+    found = Resampled({"hit": hits, "case": every}, base=np.arange(50), source=np.arange(50) + 50).share("hit", "case")
+    exact = stats.binomtest(int(hits.sum()), 50).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high), abs=1e-12)
+
+
+def test_clusters_make_shares_as_wide_as_so_many_fewer_cases():
+    """Ten copies of each case are no more than one."""
+    hits = np.arange(50) % 3 == 0
+    once = resampled(np.arange(50), {"hit": hits, "case": np.ones(50)}).share("hit", "case")
+    copied = resampled(np.repeat(np.arange(50), 10), {"hit": np.repeat(hits, 10), "case": np.ones(500)})
+    ten = copied.share("hit", "case")
+    assert (ten.cases, once.cases) == (500, 50)
+    assert ten.high - ten.low == pytest.approx(once.high - once.low, rel=0.03)
+
+
+def test_examples_beyond_the_groups_are_drawn_in_groups_of_the_same_variance(monkeypatch):
+    codes, hits = clustered_shares(np.random.default_rng(8), clusters=600)
+    columns = {"hit": hits, "case": np.ones_like(hits)}
+    single = resampled(codes, columns, resamples=4000).ratio("hit", "case")
+    monkeypatch.setattr("iit_toolkit.analysis.statistics._GROUPS", 100)
+    grouped = resampled(codes, columns, resamples=4000).ratio("hit", "case")
+    assert grouped.high - grouped.low == pytest.approx(single.high - single.low, rel=0.05)
+    assert (grouped.low, grouped.high) != (single.low, single.high)
+
+
+def test_a_lead_without_any_deciding_case_keeps_an_honest_width():
+    every = np.ones(40)
+    table = resampled(np.repeat(np.arange(20), 2), {"all": every, "no": 0 * every, "case": every})
+    reach = stats.binomtest(0, 20).proportion_ci(method="wilson").high
+    same = table.lead(("no", "case"), ("no", "case"))
+    assert (same.value, same.low, same.high) == pytest.approx((0.0, -reach, reach))
+    full = table.lead(("all", "case"), ("no", "case"))
+    assert (full.value, full.low, full.high) == pytest.approx((1.0, 1.0 - reach, 1.0))
+
+
 def test_blocks_do_not_change_the_result(monkeypatch):
     codes, hits = clustered_shares(np.random.default_rng(1))
     columns = {"hit": hits, "case": np.ones_like(hits)}
-    whole = resampled(codes, columns).share("hit", "case")
+    whole = resampled(codes, columns).ratio("hit", "case")
     monkeypatch.setattr("iit_toolkit.analysis.statistics._DRAWS_PER_BLOCK", 60 * 7)
-    in_blocks = resampled(codes, columns).share("hit", "case")
+    in_blocks = resampled(codes, columns).ratio("hit", "case")
     assert in_blocks.low == pytest.approx(whole.low, abs=0.02)
     assert in_blocks.value == whole.value
 
@@ -131,9 +254,10 @@ def test_undefined_is_none_and_never_nan():
 def test_agreement_of_all_cases_keeps_an_honest_width():
     every = np.ones(40)
     table = resampled(np.repeat(np.arange(20), 2), {"all": every, "no": 0 * every, "case": every})
-    assert table.share("all", "case").low == pytest.approx(0.025 ** (1 / 20))
+    square = stats.t.ppf(0.975, 19) ** 2
+    assert table.share("all", "case").low == pytest.approx(20 / (20 + square))
     assert table.share("all", "case").high == 1.0
-    assert table.share("no", "case").high == pytest.approx(1 - 0.025 ** (1 / 20))
+    assert table.share("no", "case").high == pytest.approx(square / (20 + square))
 
 
 def test_mapped_moves_value_and_interval_and_overflow_is_undefined():
