@@ -81,6 +81,54 @@ def test_the_weakest_variable_decides():
     assert undecided.label == "INCONCLUSIVE"
 
 
+def test_a_variable_that_passes_alone_may_not_pass_among_several():
+    """Holm: the first of three variables must pass at 98.3 %, the last at 95 %."""
+    alone, worst = make_outcomes({"causal": 0.36}, bases=60, per_base=4), make_outcomes({"causal": 0.0}, bases=60)
+    low = judge(alone, "causal", margin=0.0, resamples=2000).variables["middle"].controls[0].difference.low
+    margin = low - 0.01
+    assert judge(alone, "causal", margin=margin).label == "SUPPORTED"
+    null = [worst.assign(variable=name) for name in ("null", "void")]
+    found = judge(pd.concat([alone, *null]), "causal", margin=margin).variables
+    assert [one.label for one in found.values()] == ["INCONCLUSIVE", "NOT SUPPORTED", "NOT SUPPORTED"]
+    assert [one.level for one in found.values()] == [pytest.approx(1 - 0.05 / 3)] * 3
+    assert "(98.3 % interval)" in found["middle"].sentence
+    strong = [make_outcomes({"causal": 0.95}).assign(variable=name) for name in ("good", "fine")]
+    found = judge(pd.concat([alone, *strong]), "causal", margin=margin).variables
+    assert [one.label for one in found.values()] == ["SUPPORTED"] * 3
+    assert found["good"].level == pytest.approx(1 - 0.05 / 3)
+    assert found["middle"].level == pytest.approx(0.95)
+    assert list(found) == ["middle", "good", "fine"]
+
+
+def test_a_handful_of_sources_cannot_support_anything():
+    outcomes = make_outcomes({"causal": 1.0}).assign(source=lambda rows: 1000 + rows["base"] % 6)
+    found = judge(outcomes, "causal", resamples=200)
+    assert found.label == "INCONCLUSIVE"
+    assert "6 source examples; 20 base examples and as many source examples are needed" in found.sentence
+
+
+def test_the_lead_called_detectable_is_supported_in_most_repetitions():
+    """A student whose true lead is what one table says is detectable: about 80 % of others support it."""
+    table = {"bases": 80, "per_base": 4}
+    detectable = verdict({"causal": 0.3}, **table).variables["middle"].detectable
+    assert 0.1 < detectable < 0.4
+    labels = [
+        judge(make_outcomes({"causal": detectable}, seed=seed, **table), "causal", resamples=200).label
+        for seed in range(1, 81)
+    ]
+    assert 0.65 <= labels.count("SUPPORTED") / len(labels) <= 0.95
+
+
+def test_power_is_said_in_one_line():
+    found = verdict({"causal": 0.8, "untrained": 0.1})
+    lead = found.variables["middle"].detectable
+    assert f"in 80% of repetitions: {lead:.2f}." in found.power
+    assert "nothing about other training seeds" in found.power
+    both = make_outcomes({"causal": 0.8}, variables=("middle", "late"))
+    both = both[(both["variable"] == "middle") | (both["base"] < 5)]
+    assert ', none at all ("late").' in judge(both, "causal", resamples=200).power
+
+
 def test_verdict_survives_json():
     found = verdict({"causal": 0.8, "untrained": 0.1}, bases=30)
     assert Verdict.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found

@@ -1,0 +1,352 @@
+"""How often the intervals cover the truth, and how often a null is called SUPPORTED, on simulated cases.
+
+Run from the repository root: `python -m benchmarks.coverage`.
+Writes `docs/coverage.md` and `docs/coverage.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from iit_toolkit.analysis.statistics import Estimate, Floats, Ints, Resampled, sum_by_cluster
+from iit_toolkit.analysis.verdict import FLOOR, MINIMUM_CLUSTERS, judge_variables
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+SIMULATIONS = 1000
+RESAMPLES = 500
+LEVEL = 0.95
+MARGIN = 0.05
+BAR = (0.93, 0.97)
+BATCH = 16
+STUDENT = ("s/effective/outside", "s/changed/outside")
+CONTROL = ("c/effective/outside", "c/changed/outside")
+DESIGNS = {
+    "batch": "each base's source is another row of its batch of 16",
+    "dataset": "each base's source is drawn from the next batch",
+    "crossed": "20 sources, each used for many bases",
+    "few": "10 sources, each used for many bases",
+    "grid": "every base with each of 20 sources",
+    "pairs": "each base has a source that occurs nowhere else",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One simulated population.
+
+    Attributes:
+        design: Which bases have which sources, one of `DESIGNS`.
+        bases: How many bases there are.
+        share: True share of hits of the first student.
+        tokens: Mean number of cases of a pair (1 + Poisson).
+        base, source: Shares of the variance of a case's latent score that cases of one base, of one source, share.
+        roles: Correlation of what an example does as a base with what it does as a source.
+        lead: True lead of the first student over the second.
+    """
+
+    design: str
+    bases: int
+    share: float = 0.5
+    tokens: int = 5
+    base: float = 0.2
+    source: float = 0.2
+    roles: float = 0.0
+    lead: float = 0.05
+
+
+SETTINGS = [
+    *(Setting("batch", bases, share) for bases in (32, 128, 512) for share in (0.1, 0.5, 0.9)),
+    *(
+        Setting("batch", 128, base=base, source=source)
+        for base, source in ((0.0, 0.0), (0.6, 0.0), (0.0, 0.6), (0.4, 0.4))
+    ),
+    *(Setting("batch", bases, roles=roles) for bases in (32, 128) for roles in (0.6, -0.6)),
+    *(Setting("batch", bases, share, tokens=1) for bases in (32, 128, 512) for share in (0.1, 0.5, 0.9)),
+    *(Setting("dataset", 128, share) for share in (0.1, 0.5, 0.9)),
+    *(Setting("pairs", bases, share, tokens=1) for bases in (32, 128) for share in (0.1, 0.5, 0.9)),
+    *(Setting("crossed", 128, share) for share in (0.1, 0.5, 0.9)),
+    *(Setting("grid", 32, share, tokens=1) for share in (0.1, 0.5, 0.9)),
+    Setting("few", 128),
+    Setting("batch", 12),
+]
+
+
+@dataclass(frozen=True)
+class Null:
+    """Variables that are judged together; all but the last `true` have a lead of exactly the margin.
+
+    The true ones' control reaches 0.01.
+    """
+
+    setting: Setting
+    variables: int = 3
+    true: int = 0
+
+
+NULLS = [
+    *(Null(Setting("batch", bases, share)) for bases in (32, 128) for share in (0.1, 0.5, 0.9)),
+    *(Null(Setting("batch", bases, share, tokens=1)) for bases in (32, 128) for share in (0.1, 0.5, 0.9)),
+    *(Null(Setting("crossed", 128, share)) for share in (0.1, 0.5, 0.9)),
+    Null(Setting("batch", 128), true=2),
+    Null(Setting("batch", 128), variables=1),
+    Null(Setting("batch", 128), variables=6),
+]
+CONTRASTS = [Setting("batch", 128), Setting("dataset", 128), Setting("crossed", 128), Setting("grid", 128, tokens=1)]
+
+
+def main() -> None:
+    """Run every simulation, print the tables, and write them to `docs/`."""
+    covered = [asdict(setting) | coverage(setting, number) for number, setting in enumerate(SETTINGS)]
+    verdicts = [asdict(null) | false_support(null, number) for number, null in enumerate(NULLS)]
+    others = [asdict(setting) | other_resampling(setting, number) for number, setting in enumerate(CONTRASTS)]
+    text = document(covered, verdicts, others)
+    (DOCS / "coverage.md").write_text(text, encoding="utf-8")
+    content = {
+        "settings": {"simulations": SIMULATIONS, "resamples": RESAMPLES, "level": LEVEL, "margin": MARGIN, "bar": BAR},
+        "coverage": covered,
+        "false_support": verdicts,
+        "other_resampling": others,
+    }
+    (DOCS / "coverage.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(text)
+
+
+def coverage(setting: Setting, number: int, simulations: int = SIMULATIONS) -> dict[str, float]:
+    """How often the intervals of share and lead cover the truth, and how often they lie above or below it."""
+    above, below = np.zeros(2), np.zeros(2)
+    truths = (setting.share, setting.lead)
+    for simulation in range(simulations):
+        resampled = draw(setting, np.random.default_rng([1, number, simulation]), simulation).resampled()
+        found = (resampled.share(*STUDENT), resampled.lead(STUDENT, CONTROL))
+        above += [one.low is not None and truth < one.low for one, truth in zip(found, truths, strict=True)]
+        below += [one.high is not None and truth > one.high for one, truth in zip(found, truths, strict=True)]
+    return {
+        f"{name}_{what}": round(float(value) / simulations, 4)
+        for place, name in enumerate(("share", "lead"))
+        for what, value in (
+            ("covered", simulations - above[place] - below[place]),
+            ("interval_above", above[place]),
+            ("interval_below", below[place]),
+        )
+    }
+
+
+def false_support(null: Null, number: int, simulations: int = SIMULATIONS) -> dict[str, float]:
+    """How often any variable whose true lead is exactly the margin is called SUPPORTED."""
+    false, true = 0, 0
+    for simulation in range(simulations):
+        resampled: dict[str, Resampled] = {}
+        for variable in range(null.variables):
+            setting = (
+                null.setting
+                if variable < null.variables - null.true
+                else replace(null.setting, lead=null.setting.share - 0.01)
+            )
+            generator = np.random.default_rng([2, number, simulation, variable])
+            resampled[str(variable)] = draw(setting, generator, simulation).resampled()
+        judged = judge_variables(resampled, "s", {FLOOR: CONTROL}, margin=MARGIN, level=LEVEL)
+        labels = [one.label == "SUPPORTED" for one in judged.values()]
+        nulls = null.variables - null.true
+        false += any(labels[:nulls])
+        true += sum(labels[nulls:])
+    return {
+        "false_supported": round(false / simulations, 4),
+        "true_supported": round(true / simulations / null.true, 4) if null.true else None,
+    }
+
+
+def other_resampling(setting: Setting, number: int, simulations: int = SIMULATIONS) -> dict[str, float]:
+    """How often the share's percentile interval covers the truth when cases are resampled in other ways."""
+    inside = dict.fromkeys(("here", "bases_only", "pigeonhole"), 0)
+    for simulation in range(simulations):
+        generator = np.random.default_rng([3, number, simulation])
+        drawn = draw(setting, generator, simulation)
+        one_way = Resampled(drawn.sums, base=drawn.base, resamples=RESAMPLES, seed=simulation, level=LEVEL)
+        found = {
+            "here": drawn.resampled().ratio(*STUDENT),
+            "bases_only": one_way.ratio(*STUDENT),
+            "pigeonhole": pigeonhole(drawn, generator),
+        }
+        for name, one in found.items():
+            low, high = (one.low, one.high) if isinstance(one, Estimate) else one
+            inside[name] += low is not None and high is not None and low <= setting.share <= high
+    return {name: round(hits / simulations, 4) for name, hits in inside.items()}
+
+
+def pigeonhole(drawn: Drawn, generator: np.random.Generator) -> tuple[float, float]:
+    """Percentile interval of the share by the pigeonhole bootstrap: counts of base times counts of source."""
+
+    def counts(codes: Ints) -> Floats:
+        examples, codes = np.unique(codes, return_inverse=True)
+        even = np.full(len(examples), 1 / len(examples))
+        return generator.multinomial(len(examples), even, size=RESAMPLES)[:, codes].astype(np.float64)
+
+    weights = counts(drawn.base) * counts(drawn.source)
+    shares = (weights @ drawn.sums[STUDENT[0]]) / (weights @ drawn.sums[STUDENT[1]])
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(shares, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Simulated cases, summed by pair; base and source (P,) are the pairs' examples."""
+
+    sums: dict[str, Floats]
+    base: Ints
+    source: Ints
+    seed: int
+
+    def resampled(self) -> Resampled:
+        """The same, resampled."""
+        return Resampled(
+            self.sums, base=self.base, source=self.source, resamples=RESAMPLES, seed=self.seed, level=LEVEL
+        )
+
+
+def draw(setting: Setting, generator: np.random.Generator, seed: int) -> Drawn:
+    """Simulate the changed cases of a student `s` and its control `c`, which share what is hard about an example."""
+    base, source = pairs(setting, generator)
+    examples = int(max(base.max(), source.max())) + 1
+    case = np.repeat(np.arange(len(base)), 1 + generator.poisson(setting.tokens - 1, len(base)))
+    as_base, other = generator.normal(size=(2, examples))
+    as_source = setting.roles * as_base + math.sqrt(1 - setting.roles**2) * other
+    common = math.sqrt(setting.base) * as_base[base[case]] + math.sqrt(setting.source) * as_source[source[case]]
+    own, noise = generator.normal(size=(2, len(case)))
+    rest = math.sqrt(1 - setting.base - setting.source)
+    hits = common + rest * own < ndtri(setting.share)
+    control = common + rest * (0.7 * own + math.sqrt(0.51) * noise) < ndtri(setting.share - setting.lead)
+    columns = {
+        "s/effective/outside": hits,
+        "s/changed/outside": np.ones(len(case)),
+        "s/cases/outside": np.ones(len(case)),
+        "c/effective/outside": control,
+        "c/changed/outside": np.ones(len(case)),
+    }
+    sums = sum_by_cluster(case, columns, len(base))
+    return Drawn(sums, base, source, seed)
+
+
+def pairs(setting: Setting, generator: np.random.Generator) -> tuple[Ints, Ints]:
+    """Base and source of every pair."""
+    base = np.arange(setting.bases)
+    if setting.design == "batch":
+        source = base.copy()
+        for start in range(0, setting.bases, BATCH):
+            order = start + generator.permutation(min(BATCH, setting.bases - start))
+            source[order] = np.roll(order, 1)
+        return base, source
+    if setting.design == "dataset":
+        return base, (base // BATCH * BATCH + BATCH + generator.integers(0, BATCH, len(base))) % setting.bases
+    if setting.design == "grid":
+        return np.repeat(base, 20), setting.bases + np.tile(np.arange(20), setting.bases)
+    if setting.design == "pairs":
+        return base, setting.bases + base
+    return base, setting.bases + generator.permutation(base) % {"crossed": 20, "few": 10}[setting.design]
+
+
+HEADER = """# What the intervals cover
+
+Simulated cases of a student and of a control, whose true rates are known. A case is a hit where a normal score lies
+below a threshold; the score is the sum of what its base, its source and the case itself bring, in the stated shares of
+the variance. An example that is a base here and a source there may bring correlated things (*roles*). The share is
+that of the student, from 0.1 to 0.9; the lead is that of the student over its control, whose score is correlated,
+and in truth {margin}. Pairs have 1 + Poisson cases, or one.
+
+{simulations:,} simulations per line, {resamples:,} resamples, intervals at {level:.0%}: a coverage of 95 % is
+measured to within {error:.1f} points (two standard errors). The bar is {low:.0%} to {high:.0%}; what misses it is bold.
+*Too high*: the whole interval lies above the truth, which is what makes a verdict falsely SUPPORTED. Aimed at: 2.5 %.
+
+Made by `python -m benchmarks.coverage`; all numbers are in `coverage.json`, the method is described in
+[analysis/statistics.py](../analysis/statistics.py). `tests/analysis/test_coverage.py` repeats a small part.
+
+| design | |
+|---|---|
+"""
+
+
+NOTES = """
+NOTES
+"""
+
+VERDICTS = """
+## False SUPPORTED
+
+Verdicts on variables whose true lead over their only control is exactly the margin of {margin}, so that every
+SUPPORTED is false. Counted is how often *any* of them is SUPPORTED; the bar is at most 2.5 %. More controls can only make it
+rarer, since all must be passed. *True* variables, where there are any, have a control that reaches 0.01; beside the
+null ones they test that Holm's procedure does not let the others through. {simulations:,} simulations per line.
+
+| design | bases | cases per pair | share | variables | of them true | any false SUPPORTED | true ones SUPPORTED |
+|---|--:|--:|--:|--:|--:|--:|--:|
+"""
+
+OTHERS = """
+## Other ways to resample
+
+The same share with percentile intervals, resampled as here, by bases only, and by the pigeonhole bootstrap itself
+(count of base times count of source). Bases only miss what sources share; the pigeonhole takes a design in which
+every base has its own source for three times as variable as it is.
+
+| design | bases | cases per pair | of base | of source | as here | bases only | pigeonhole |
+|---|--:|--:|--:|--:|--:|--:|--:|
+"""
+
+
+def document(covered: list[dict[str, Any]], verdicts: list[dict[str, Any]], others: list[dict[str, Any]]) -> str:
+    """The page, in Markdown."""
+    text = HEADER.format(
+        margin=MARGIN,
+        simulations=SIMULATIONS,
+        resamples=RESAMPLES,
+        level=LEVEL,
+        error=200 * math.sqrt(LEVEL * (1 - LEVEL) / SIMULATIONS),
+        low=BAR[0],
+        high=BAR[1],
+    )
+    text += "".join(f"| {name} | {meaning} |\n" for name, meaning in DESIGNS.items())
+    text += "\n## Coverage\n\n"
+    text += "| design | bases | cases per pair | share | of base | of source | roles | share: covered | too high | too low | lead: covered | too high | too low |\n"
+    text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+    for one in covered:
+        facts = [one[name] for name in ("design", "bases", "tokens", "share", "base", "source", "roles")]
+        for name in ("share", "lead"):
+            facts += [_marked(one[f"{name}_covered"], *BAR)]
+            facts += [_percent(one[f"{name}_interval_{side}"]) for side in ("above", "below")]
+        text += f"| {' | '.join(map(str, facts))} |\n"
+    met = sum(BAR[0] <= one[f"{name}_covered"] <= BAR[1] for one in covered for name in ("share", "lead"))
+    text += f"\n{met} of {2 * len(covered)} intervals meet the bar.\n"
+    text += NOTES
+    text += VERDICTS.format(margin=MARGIN, simulations=SIMULATIONS)
+    for one in verdicts:
+        setting = one["setting"]
+        facts = [setting[name] for name in ("design", "bases", "tokens", "share")]
+        facts += [one["variables"], one["true"], _marked(one["false_supported"], 0, (1 - LEVEL) / 2)]
+        facts += ["" if one["true_supported"] is None else _percent(one["true_supported"])]
+        text += f"| {' | '.join(map(str, facts))} |\n"
+    text += OTHERS
+    for one in others:
+        facts = [one[name] for name in ("design", "bases", "tokens", "base", "source")]
+        facts += [_marked(one[name], *BAR) for name in ("here", "bases_only", "pigeonhole")]
+        text += f"| {' | '.join(map(str, facts))} |\n"
+    return text
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _marked(share: float, low: float, high: float) -> str:
+    return _percent(share) if low <= share <= high else f"**{_percent(share)}**"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""A small part of `python -m benchmarks.coverage`; bounds are three binomial standard errors beyond its bar."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from benchmarks.coverage import CONTRASTS, Null, Setting, coverage, false_support, other_resampling
+
+SIMULATIONS = 200
+
+
+def error(share):
+    return 3 * math.sqrt(share * (1 - share) / SIMULATIONS)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        Setting("batch", 64, 0.5),
+        Setting("batch", 64, 0.9),
+        Setting("crossed", 128, 0.5),
+        Setting("pairs", 64, tokens=1),
+    ],
+    ids=lambda setting: f"{setting.design}-{setting.share}",
+)
+def test_intervals_cover_the_truth(setting):
+    found = coverage(setting, 0, SIMULATIONS)
+    for name in ("share", "lead"):
+        assert 0.93 - error(0.93) <= found[f"{name}_covered"] <= 0.97 + error(0.97)
+
+
+def test_a_null_is_rarely_supported_beside_a_true_variable():
+    found = false_support(Null(Setting("batch", 64), variables=3, true=1), 0, SIMULATIONS)
+    assert found["false_supported"] <= 0.025 + error(0.025)
+    assert found["true_supported"] > 0.9
+
+
+def test_other_resampling_misses_the_bar():
+    """Bases only is too narrow where sources are shared; the pigeonhole too wide where each base has its own."""
+    batch, _, _, grid = CONTRASTS
+    shared, own = other_resampling(grid, 0, 100), other_resampling(batch, 0, 100)
+    assert shared["bases_only"] < 0.75 < 0.85 < shared["here"]
+    assert own["pigeonhole"] > 0.98
