@@ -15,10 +15,10 @@ would be too wide by the square root of three.
 products of all residuals that share an example (Cameron, Gelbach and Miller 2011, "Robust inference with multiway
 clustering", Journal of Business & Economic Statistics 29; for examples in both roles Aronow, Samii and Assenova 2015,
 "Cluster-robust variance estimation for dyadic data", Political Analysis 23), but no less than clusters of bases alone
-or of sources alone would give. The deviations of the draws are scaled to that variance, and widened from the normal
-to Student's distribution with the degrees of freedom behind it (Satterthwaite 1946, Biometrics Bulletin 2; such
-"expanded percentile" intervals: Hesterberg 2015, "What teachers should know about the bootstrap", The American
-Statistician 69).
+or of sources alone would give, and times G / (G - 1) for G bases, or sources if there are fewer. The deviations of
+the draws are scaled to that variance, and widened from the normal to Student's distribution with the degrees of
+freedom behind it (Satterthwaite 1946, Biometrics Bulletin 2; such "expanded percentile" intervals: Hesterberg 2015,
+"What teachers should know about the bootstrap", The American Statistician 69).
 
 **Shares** have Wilson intervals for as many independent cases as would vary as much (for clustered data: Dean and
 Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys", Journal of Survey
@@ -190,13 +190,15 @@ class Resampled:
     def lead(self, first: tuple[str, str], second: tuple[str, str], *, level: float | None = None) -> Estimate:
         """Estimates the difference of two shares (hits, cases).
 
-        Where (almost) no case tells the two apart, resampling sees no variation. So the interval reaches at least as
-        far as Wilson's upper bound for 0 hits in as many trials as there are bases, or sources if there are fewer.
+        Where hardly any case tells the two apart, resampling sees too little variation. So the interval reaches at
+        least as far as Wilson's upper bound for 0 hits in as many trials as there are cases; where resampling sees
+        none at all, as there are bases, or sources if there are fewer.
         """
         estimate = self.difference(first, second, level=level)
         if estimate.value is None or estimate.low is None or estimate.high is None:
             return estimate
-        reach = _wilson(0.0, _fewest(estimate), float(ndtri((1 + (level or self._level)) / 2)))[1]
+        trials = estimate.cases if estimate.low < estimate.high else _fewest(estimate)
+        reach = _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
         low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
         return replace(estimate, low=max(-1.0, low), high=min(1.0, high))
 
@@ -262,14 +264,15 @@ class Resampled:
         bases, sources = _squares(as_base), _squares(as_source)
         # A pair's own square is in the sum of its base and in that of its source: once too often.
         shared = _squares(as_base + as_source) - _squares(every[self._sourced])
+        clusters = _fewest(estimate)
         variance = max(shared, bases, sources)
         noise = bases**2 / (estimate.clusters - 1)
         if estimate.sources is not None:
             noise += sources**2 / (estimate.sources - 1)
         return _Spread(
-            variance=variance,
+            variance=variance * clusters / (clusters - 1),
             drawn=_squares(residuals(self._groups)),
-            freedom=variance**2 / noise if noise > 0 else _fewest(estimate) - 1,
+            freedom=variance**2 / noise if noise > 0 else clusters - 1,
         )
 
     def _by_role(self, column: Floats) -> tuple[Floats, Floats]:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from iit_toolkit.analysis.statistics import Estimate, Floats, Ints, Resampled, sum_by_cluster
-from iit_toolkit.analysis.verdict import FLOOR, MINIMUM_CLUSTERS, judge_variables
+from iit_toolkit.analysis.verdict import FLOOR, judge_variables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SIMULATIONS = 1000
+SIMULATIONS, CONTRAST_SIMULATIONS = 1000, 300
 RESAMPLES = 500
 LEVEL = 0.95
 MARGIN = 0.05
@@ -163,7 +162,7 @@ def false_support(null: Null, number: int, simulations: int = SIMULATIONS) -> di
     }
 
 
-def other_resampling(setting: Setting, number: int, simulations: int = SIMULATIONS) -> dict[str, float]:
+def other_resampling(setting: Setting, number: int, simulations: int = CONTRAST_SIMULATIONS) -> dict[str, float]:
     """How often the share's percentile interval covers the truth when cases are resampled in other ways."""
     inside = dict.fromkeys(("here", "bases_only", "pigeonhole"), 0)
     for simulation in range(simulations):

@@ -61,6 +61,7 @@ def plain_interval(base, source, columns, first, second, *, resamples, seed, lev
     sources = shared(lambda a, b: source[a] == source[b])
     either = bases + sources - shared(lambda a, b: base[a] == base[b] and source[a] == source[b])
     either += 2 * shared(lambda a, b: base[a] == source[b])
+    clusters = min(len({base[a] for a in kept}), len({source[a] for a in kept}))
     variance = max(either, bases, sources)
     of_example = {
         example: sum(residual[a] * ((base[a] == example) + (source[a] == example)) for a in kept)
@@ -69,7 +70,7 @@ def plain_interval(base, source, columns, first, second, *, resamples, seed, lev
     drawn_variance = sum(value**2 for value in of_example.values())
     noise = bases**2 / (len({base[a] for a in kept}) - 1) + sources**2 / (len({source[a] for a in kept}) - 1)
     widening = stats.t.ppf((1 + level) / 2, variance**2 / noise) / stats.norm.ppf((1 + level) / 2)
-    scale = math.sqrt(variance / drawn_variance) * widening
+    scale = math.sqrt(variance * clusters / (clusters - 1) / drawn_variance) * widening
     values = []
     for drawn in np.random.default_rng(seed).integers(0, len(examples), (resamples, len(examples)), dtype=np.int32):
         count = {example: int((drawn == place).sum()) for place, example in enumerate(examples)}
@@ -106,7 +107,7 @@ def test_without_sources_it_is_the_bootstrap_over_clusters():
         rows = np.concatenate([np.flatnonzero(codes == cluster) for cluster in clusters])
         plain.append((hits * weights)[rows].sum() / weights[rows].sum())
     estimate = fast.ratio("hit", "case")
-    widening = stats.t.ppf(0.975, 39) / stats.norm.ppf(0.975)
+    widening = math.sqrt(40 / 39) * stats.t.ppf(0.975, 39) / stats.norm.ppf(0.975)
     low, high = np.quantile(plain, [0.025, 0.975])
     assert estimate.sources is None
     assert estimate.low == pytest.approx(estimate.value + widening * (low - estimate.value), abs=0.002)
