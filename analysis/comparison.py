@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import ConfigDict, TypeAdapter
 
-from iit_toolkit.analysis.numbers import count, decimal, interval
+from iit_toolkit.analysis.numbers import basis, decimal, interval
 from iit_toolkit.analysis.quantities import (
     check_same_cases,
     resample_behaviour,
@@ -154,13 +154,11 @@ def _sentence(
     if outcome == "UNDEFINED":
         return (
             f'Variable "{variable}": {treatment} and {baseline} cannot be compared, '
-            f"with {count(estimates[0].cases, 'changed case')} outside the swapped positions "
-            f"from {count(estimates[0].clusters, 'base example')}."
+            f"with {basis(estimates[0])} outside the swapped positions."
         )
     facts = (
         f'Variable "{variable}": effective IIA outside is {interval(estimates[0])} for {treatment} and '
-        f"{interval(estimates[1])} for {baseline} "
-        f"({count(estimates[0].cases, 'changed case')}, {count(estimates[0].clusters, 'base example')})"
+        f"{interval(estimates[1])} for {baseline} ({basis(estimates[0])})"
     )
     paired = f"paired difference {interval(difference, signed=True)}"
     if outcome == "HIGHER":

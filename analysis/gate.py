@@ -1,7 +1,7 @@
 """A gate for continuous integration: does the judged student still hold what it must?
 
 The bound is asked of the interval, not of the value: a lucky small sample does not pass. What is
-undefined, or rests on too few base examples for the verdict, fails.
+undefined, or rests on too few base or source examples for the verdict, fails.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
-from iit_toolkit.analysis.numbers import count, decimal, interval
+from iit_toolkit.analysis.numbers import basis, count, decimal, interval
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.stored import StoredResults, refuse_incomparable
-from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
+from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS, too_few
 from iit_toolkit.errors import UserError
 
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -103,7 +103,7 @@ def _lower_bound(variable: str, estimate: Estimate, min_lower: float) -> GateChe
     def check(passed: bool, sentence: str) -> GateCheck:
         return GateCheck("lower bound", variable, passed, sentence)
 
-    if estimate.low is None or estimate.clusters < MINIMUM_CLUSTERS:
+    if estimate.low is None or too_few(estimate):
         return check(False, _untested(estimate))
     passed = estimate.low >= min_lower
     relation = "is at least" if passed else "is below"
@@ -114,7 +114,7 @@ def _not_below(variable: str, estimate: Estimate, value: float, margin: float) -
     def check(passed: bool, sentence: str) -> GateCheck:
         return GateCheck("baseline", variable, passed, sentence)
 
-    if estimate.high is None or estimate.clusters < MINIMUM_CLUSTERS:
+    if estimate.high is None or too_few(estimate):
         return check(False, _untested(estimate))
     passed = estimate.high >= value - margin
     relation = "does not lie" if passed else "lies"
@@ -123,10 +123,7 @@ def _not_below(variable: str, estimate: Estimate, value: float, margin: float) -
 
 
 def _facts(estimate: Estimate) -> str:
-    return (
-        f"Effective IIA outside is {interval(estimate)} "
-        f"({count(estimate.cases, 'changed case')}, {count(estimate.clusters, 'base example')})"
-    )
+    return f"Effective IIA outside is {interval(estimate)} ({basis(estimate)})"
 
 
 def _untested(estimate: Estimate) -> str:
@@ -135,7 +132,10 @@ def _untested(estimate: Estimate) -> str:
             "Effective IIA outside is undefined: no intervention changed the teacher's answer outside the swapped "
             "positions, so nothing was tested."
         )
-    return f"{_facts(estimate)}: {MINIMUM_CLUSTERS} base examples are needed to trust an interval; verify more pairs."
+    return (
+        f"{_facts(estimate)}: {MINIMUM_CLUSTERS} base examples and as many source examples are needed to trust an "
+        "interval; verify more pairs."
+    )
 
 
 def to_markdown(checked: Gate) -> str:

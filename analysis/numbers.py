@@ -33,6 +33,14 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
+def basis(estimate: Estimate) -> str:
+    """`491 changed cases, 305 base examples`, and the source examples where they are fewer."""
+    text = f"{count(estimate.cases, 'changed case')}, {count(estimate.clusters, 'base example')}"
+    if estimate.sources is not None and estimate.sources < estimate.clusters:
+        text += f", {count(estimate.sources, 'source example')}"
+    return text
+
+
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = int(round(seconds))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from iit_toolkit.analysis.metrics import StudentSummary, Summary
+from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import RunFolder, read_results
 
 _REQUIRED = ("name", "seed", "data", "teacher", "arms", "alignment", "summary", "verdict")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def read_stored(path: Path) -> StoredResults:
         path: A results.json, or the run folder that holds one.
 
     Raises:
-        UserError: Where there is none, or it is of another schema or not whole.
+        UserError: Where there is none, or it is of another schema or an older layout, or not whole.
     """
     if not path.exists():
         raise UserError(f"{path}: no such results; give a results.json, or the folder of a finished run")
@@ -66,13 +69,27 @@ def read_stored(path: Path) -> StoredResults:
     if missing:
         raise UserError(f"{file}: no {', '.join(missing)}; verify the run again")
     try:
-        stored = StoredResults(file, document, Summary.from_dict(document["summary"]))
+        stored = StoredResults(file, document, _entry(file, document, "summary", Summary.from_dict))
+        _entry(file, document, "verdict", Verdict.from_dict)
         stored.student(stored.judged)
         _ = stored.held_out()["fingerprint"], document["teacher"]["name"], document["verdict"]["label"]
         _ = document["alignment"].items(), document["arms"].items()
-    except (ValidationError, LookupError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: its entries are not those of a finished run ({_first_line(error)})") from None
     return stored
+
+
+def _entry(file: Path, document: Mapping[str, Any], name: str, read: Callable[[Any], _T]) -> _T:
+    """Reads one entry; a UserError names what in it is missing, or unknown to this version."""
+    try:
+        return read(document[name])
+    except ValidationError as error:
+        found = error.errors()[0]
+        where = ".".join(str(part) for part in (name, *found["loc"]))
+        raise UserError(
+            f"{file}: {where}: {found['msg'].lower()}; another version wrote this file, or it was changed: "
+            "`iit-toolkit verify` the student again to write it anew"
+        ) from None
 
 
 def refuse_incomparable(one: StoredResults, two: StoredResults) -> None:

@@ -26,7 +26,7 @@ import pandas as pd
 from pydantic import ConfigDict, TypeAdapter
 from scipy.special import ndtri
 
-from iit_toolkit.analysis.numbers import count, decimal, interval
+from iit_toolkit.analysis.numbers import basis, count, decimal, interval
 from iit_toolkit.analysis.quantities import check_same_cases, resample_variable, students, variables
 from iit_toolkit.analysis.statistics import Estimate, Resampled
 
@@ -159,6 +159,11 @@ def judge(
     )
 
 
+def too_few(effective: Estimate) -> bool:
+    """Whether the changed cases come from too few bases or sources for the interval to be relied on."""
+    return min(effective.clusters, effective.sources or effective.clusters) < MINIMUM_CLUSTERS
+
+
 def judge_variables(
     resampled: Mapping[str, Resampled],
     student: str,
@@ -200,7 +205,7 @@ def _judged(
     label = _label(effective, controls, margin)
     tested = resampled.share(f"{student}/changed/outside", f"{student}/cases/outside").cases
     sentence = _sentence(student, variable, label, effective, controls, margin, tested, level)
-    detectable = None if _too_few(effective) else _detectable(_best(controls).difference, margin, level)
+    detectable = None if too_few(effective) else _detectable(_best(controls).difference, margin, level)
     return VariableVerdict(label, effective, controls, level, detectable, sentence)
 
 
@@ -230,7 +235,7 @@ def _meaning(student: str, name: str, passed: bool | None) -> str:
 
 
 def _label(effective: Estimate, controls: list[Control], margin: float) -> Label:
-    if _too_few(effective) or any(one.passed is None for one in controls):
+    if too_few(effective) or any(one.passed is None for one in controls):
         return "INCONCLUSIVE"
     if all(one.passed for one in controls):
         return "SUPPORTED"
@@ -260,13 +265,10 @@ def _sentence(
             f"{subject}no intervention changed the teacher's answer outside the swapped positions "
             f"(0 of {count(tested, 'case')}), so nothing was tested."
         )
-    basis = f"{count(effective.cases, 'changed case')}, {count(effective.clusters, 'base example')}"
-    if effective.sources is not None and effective.sources < effective.clusters:
-        basis += f", {count(effective.sources, 'source example')}"
-    if _too_few(effective):
+    if too_few(effective):
         return (
             f"{subject}the teacher's answer changed in too few inputs outside the swapped positions "
-            f"({basis}; {MINIMUM_CLUSTERS} base examples and as many source examples are needed)."
+            f"({basis(effective)}; {MINIMUM_CLUSTERS} base examples and as many source examples are needed)."
         )
     best = _best(controls)
     end = {
@@ -276,7 +278,7 @@ def _sentence(
     }[label]
     return (
         f"{subject}where the intervention changes the teacher's answer outside the swapped positions "
-        f"({basis}), {student} gives the same new answer at a rate of {interval(effective)}. The best "
+        f"({basis(effective)}), {student} gives the same new answer at a rate of {interval(effective)}. The best "
         f"control, the {best.name}{'' if best.name == FLOOR else ' student'}, "
         f"reaches {interval(best.level)}; the difference, {interval(best.difference, signed=True)} "
         f"({100 * level:.3g} % interval), {end}"
@@ -286,10 +288,6 @@ def _sentence(
 def _best(controls: list[Control]) -> Control:
     """The control that comes closest to the student."""
     return min(controls, key=lambda one: one.difference.value or 0.0)
-
-
-def _too_few(effective: Estimate) -> bool:
-    return min(effective.clusters, effective.sources or effective.clusters) < MINIMUM_CLUSTERS
 
 
 def _detectable(difference: Estimate, margin: float, level: float) -> float | None:

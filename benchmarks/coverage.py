@@ -19,7 +19,7 @@ from iit_toolkit.analysis.statistics import Estimate, Floats, Ints, Resampled, s
 from iit_toolkit.analysis.verdict import FLOOR, judge_variables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SIMULATIONS, CONTRAST_SIMULATIONS = 1000, 300
+SIMULATIONS, CONTRAST_SIMULATIONS = 2000, 500
 RESAMPLES = 500
 LEVEL = 0.95
 MARGIN = 0.05
@@ -67,6 +67,7 @@ SETTINGS = [
         Setting("batch", 128, base=base, source=source)
         for base, source in ((0.0, 0.0), (0.6, 0.0), (0.0, 0.6), (0.4, 0.4))
     ),
+    Setting("batch", 128, 0.02, lead=0.0),
     *(Setting("batch", bases, roles=roles) for bases in (32, 128) for roles in (0.6, -0.6)),
     *(Setting("batch", bases, share, tokens=1) for bases in (32, 128, 512) for share in (0.1, 0.5, 0.9)),
     *(Setting("dataset", 128, share) for share in (0.1, 0.5, 0.9)),
@@ -94,6 +95,12 @@ NULLS = [
     *(Null(Setting("batch", bases, share)) for bases in (32, 128) for share in (0.1, 0.5, 0.9)),
     *(Null(Setting("batch", bases, share, tokens=1)) for bases in (32, 128) for share in (0.1, 0.5, 0.9)),
     *(Null(Setting("crossed", 128, share)) for share in (0.1, 0.5, 0.9)),
+    *(
+        Null(Setting("batch", 128, base=base, source=source))
+        for base, source in ((0.0, 0.0), (0.6, 0.0), (0.0, 0.6), (0.4, 0.4))
+    ),
+    Null(Setting("batch", 512)),
+    Null(Setting("grid", 32, tokens=1)),
     Null(Setting("batch", 128), true=2),
     Null(Setting("batch", 128), variables=1),
     Null(Setting("batch", 128), variables=6),

@@ -148,13 +148,14 @@ def test_independent_pairs_get_wilsons_interval():
 
 
 def test_clusters_make_shares_as_wide_as_so_many_fewer_cases():
-    """Ten copies of each case are no more than one."""
-    hits = np.arange(50) % 3 == 0
-    once = resampled(np.arange(50), {"hit": hits, "case": np.ones(50)}).share("hit", "case")
-    copied = resampled(np.repeat(np.arange(50), 10), {"hit": np.repeat(hits, 10), "case": np.ones(500)})
-    ten = copied.share("hit", "case")
-    assert (ten.cases, once.cases) == (500, 50)
-    assert ten.high - ten.low == pytest.approx(once.high - once.low, rel=0.03)
+    """Ten copies of each of 50 cases are no more than 49 cases, with the quantile of as many degrees of freedom."""
+    hits = np.repeat(np.arange(50) % 3 == 0, 10)
+    table = resampled(np.repeat(np.arange(50), 10), {"hit": hits, "case": np.ones(500)})
+    found, value, square = table.share("hit", "case"), hits.mean(), stats.t.ppf(0.975, 49) ** 2
+    half = math.sqrt(square * (value * (1 - value) * 49 + square / 4)) / (49 + square)
+    centre = (value * 49 + square / 2) / (49 + square)
+    assert (found.cases, found.clusters) == (500, 50)
+    assert (found.low, found.high) == pytest.approx((centre - half, centre + half), abs=1e-6)
 
 
 def test_examples_beyond_the_groups_are_drawn_in_groups_of_the_same_variance(monkeypatch):

@@ -39,8 +39,11 @@ def test_a_file_and_its_folder_are_the_same(planted: dict[str, Any], tmp_path: P
     [
         (lambda d: d.update(schema="iit_toolkit/results/0"), "this version reads"),
         (lambda d: d.pop("verdict"), "no verdict; verify the run again"),
-        (lambda d: d["summary"].pop("students"), "not those of a finished run"),
-        (lambda d: d.update(verdict=None), "not those of a finished run"),
+        (lambda d: d["summary"].pop("students"), "summary.students: field required; another version wrote"),
+        (lambda d: d["verdict"].pop("power"), "verdict.power: field required; another version wrote this file"),
+        (lambda d: d["verdict"]["variables"]["middle"].pop("level"), "verdict.variables.middle.level: field required"),
+        (lambda d: d["verdict"].update(more=1), "verdict.more: "),
+        (lambda d: d.update(verdict=None), "results.json: verdict: "),
         (lambda d: d.update(data={}), "not those of a finished run"),
         (lambda d: d["verdict"].update(student="gone"), 'no student "gone"; there are: causal, plain, untrained'),
     ],
