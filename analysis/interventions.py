@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from iit_toolkit.alignment.spec import Positions, Sources
 from iit_toolkit.analysis.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows
 
 Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
@@ -72,8 +72,9 @@ def draw_pairs(
 ) -> Iterator[Pairs]:
     """Draw pairs, swaps and evaluated tokens, a batch at a time; every row is base once.
 
-    A base's source is another row of its batch (`in_batch`), or one of the next batch (`dataset`). Evaluated tokens:
-    the masked ones (masked LM), up to 16 drawn ones (causal LM), the label (classification).
+    A base's source is another row of its batch (`in_batch`), one of the next batch (`dataset`), or its own (`paired`).
+    Evaluated tokens: the masked ones (masked LM), up to 16 drawn ones (causal LM; of pairs, from the first swapped
+    position on, since those before cannot feel the swap), the label (classification).
 
     Args:
         rows: Examples with `input_ids` and `example_id`; at least two.
@@ -87,7 +88,7 @@ def draw_pairs(
         what: What the progress bar says is done.
 
     Raises:
-        UserError: If there are fewer than two rows.
+        UserError: If there are fewer than two rows, or `paired` sources are asked of rows that have none.
     """
     if len(rows) < 2:
         raise UserError(f"verification needs at least 2 examples, got {len(rows)}; give more evaluation data")
@@ -99,9 +100,14 @@ def draw_pairs(
 
     for index in tqdm(range(len(spans)), what, disable=None):
         batch = collated(index)
-        other = collated(index + 1) if sources.kind == "dataset" else None
-        swap = _draw(positions, batch, other, task, generator)
-        yield Pairs(batch, other, swap, _cases(batch, other or batch, swap, task, generator))
+        if sources.kind == "paired":
+            other, swap = draw_paired_swap(positions, batch, generator, _predicted(batch, task))
+            cases = _cases(batch, other, swap, task, generator, swap.mask.cumsum(1) > 0)
+        else:
+            other = collated(index + 1) if sources.kind == "dataset" else None
+            swap = _draw(positions, batch, other, task, generator)
+            cases = _cases(batch, other or batch, swap, task, generator)
+        yield Pairs(batch, other, swap, cases)
 
 
 class Runs:
@@ -167,9 +173,12 @@ def _draw(
         source = other_rows(count, generator)
     else:
         source = torch.randint(len(other["input_ids"]), (count,), generator=generator)
-    predicted = batch["labels"] != NO_GOLD if task == "masked_lm" else None
     eligible, source_eligible = ~batch["special_tokens_mask"], ~(other or batch)["special_tokens_mask"]
-    return draw_swap(positions, source, eligible, source_eligible, generator, predicted)
+    return draw_swap(positions, source, eligible, source_eligible, generator, _predicted(batch, task))
+
+
+def _predicted(batch: Mapping[str, Tensor], task: Task) -> Tensor | None:
+    return batch["labels"] != NO_GOLD if task == "masked_lm" else None
 
 
 def _cases(
@@ -178,7 +187,9 @@ def _cases(
     swap: Swap,
     task: Task,
     generator: torch.Generator,
+    reached: Tensor | None = None,
 ) -> Cases:
+    """Choose where answers are read; of causal models, only where `reached` (B, S), if it is given."""
     base_ids, source_ids = batch["example_id"], source["example_id"][swap.source]
     if task == "sequence_classification":
         count = len(base_ids)
@@ -188,6 +199,8 @@ def _cases(
     tokens = gold != NO_GOLD
     if task == "causal_lm":
         gold = torch.cat([gold[:, 1:], torch.full_like(gold[:, :1], NO_GOLD)], 1)
+        if reached is not None:
+            gold = gold.masked_fill(~reached, NO_GOLD)
         keys = torch.rand(gold.shape, generator=generator).masked_fill(gold == NO_GOLD, 2.0)
         tokens = (keys.argsort(dim=1).argsort(dim=1) < _CAUSAL_TOKENS) & (gold != NO_GOLD)
     row, position = tokens.nonzero(as_tuple=True)

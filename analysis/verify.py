@@ -63,8 +63,7 @@ def verify(
 ) -> Verification:
     """Intervene on teacher and students at their sides of every variable, on the same pairs and positions.
 
-    Every row is base once; its source is another row of its batch (`in_batch`), or of the next batch (`dataset`).
-    Evaluated tokens: the masked ones (masked LM), up to 16 drawn ones (causal LM), the label (classification).
+    Every row is base once; its source is as `draw_pairs` says, and so are the evaluated tokens.
 
     Args:
         teacher: The teacher.

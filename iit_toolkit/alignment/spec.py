@@ -121,16 +121,26 @@ class FixedPositions(_Strict):
         return self
 
 
+class DifferingPositions(_Strict):
+    """The words in which base and source differ, or those that the data names; needs sources `paired`."""
+
+    kind: Literal["differing"] = "differing"
+
+
 Positions = Annotated[
-    SpanPositions | RandomPositions | MaskedPositions | AllPositions | FixedPositions,
+    SpanPositions | RandomPositions | MaskedPositions | AllPositions | FixedPositions | DifferingPositions,
     Field(discriminator="kind"),
 ]
 
 
 class Sources(_Strict):
-    """Where sources come from: other rows of the base's own batch, or another batch of the data set."""
+    """Where sources come from.
 
-    kind: Literal["in_batch", "dataset"] = "in_batch"
+    Other rows of the base's own batch (`in_batch`), rows drawn from the data set (`dataset`), or the source that the
+    data gives with each base (`paired`).
+    """
+
+    kind: Literal["in_batch", "dataset", "paired"] = "in_batch"
 
 
 class Alignment(_Strict):
@@ -161,6 +171,10 @@ class Alignment(_Strict):
                     raise ValueError(f"draw names no variable {name!r}" + _nearest(name, names))
             if min(self.draw.values()) < 0 or sum(self.draw.values()) <= 0:
                 raise ValueError("draw needs probabilities of 0 or more, at least one above 0")
+        if isinstance(self.positions, DifferingPositions) and self.sources.kind != "paired":
+            raise ValueError(
+                "positions differing needs `sources: {kind: paired}`: other sources differ from their base everywhere"
+            )
         return self
 
     @property

@@ -6,6 +6,13 @@ Every collator takes rows with `input_ids`, pads them on the right to the longes
 * `special_tokens_mask`: (B, S) bool, true for special tokens and for padding: there nothing is masked or
   swapped,
 * `labels`, and `example_id` (B,) int64 where the rows have one.
+
+Of rows that are pairs (`iit_toolkit.data.pairs`) it also returns
+
+* `source_input_ids`, `source_attention_mask`, `source_special_tokens_mask` and `source_example_id`: row i is the
+  source of base row i; S is the same,
+* `swapped` (B, S) bool, true at the base's swapped positions, and `swapped_from` (B, S) int64, the source position
+  that is taken there.
 """
 
 from __future__ import annotations
@@ -33,6 +40,10 @@ class MaskedLanguageCollator:
     Of the batch's ordinary tokens, `round(probability * count)` and at least one are chosen. Of these 80 %
     become the mask token, 10 % a random ordinary token, and 10 % stay; `labels` holds their ids, and -100
     elsewhere.
+
+    Of a pair, the share is taken of the tokens outside the swapped ones, row by row, and at least one of each row.
+    What becomes of a token becomes of the source's, too, where it has the same token at the same position: so base and
+    source still differ in the swapped words only.
 
     The masks are a pure function of the seed and the batch: resumed runs and runs that are compared see the
     same ones, whatever other random numbers were drawn. A batch that returns with the same rows is masked as
@@ -84,10 +95,18 @@ class MaskedLanguageCollator:
         """
         batch = _pad(rows, self._special)
         ids = batch["input_ids"]
-        chosen = self._choose(ids, ~batch["special_tokens_mask"], generator := self._generator(ids))
+        ordinary, generator = ~batch["special_tokens_mask"], self._generator(ids)
+        if "swapped" in batch:
+            outside = zip(ids.split(1), (ordinary & ~batch["swapped"]).split(1), strict=True)
+            chosen = torch.cat([self._choose(*row, generator) for row in outside])
+        else:
+            chosen = self._choose(ids, ordinary, generator)
         original = ids[chosen]
         batch["labels"] = torch.full_like(ids, IGNORED).masked_scatter_(chosen, original)
         batch["input_ids"] = ids.masked_scatter(chosen, self._corrupt(original, generator))
+        if "source_input_ids" in batch:
+            source = batch["source_input_ids"]
+            batch["source_input_ids"] = torch.where(chosen & (source == ids), batch["input_ids"], source)
         return batch
 
     def _generator(self, ids: Tensor) -> torch.Generator:
@@ -149,6 +168,22 @@ class ClassificationCollator:
 
 
 def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
+    """Pads rows to the longest; of pairs, bases and sources alike."""
+    if "source_input_ids" not in rows[0]:
+        return _padded(rows, special)
+    sources = [{"input_ids": row["source_input_ids"], "example_id": row["source_example_id"]} for row in rows]
+    both = _padded([*rows, *sources], special)
+    batch = {name: value[: len(rows)] for name, value in both.items()}
+    batch |= {f"source_{name}": value[len(rows) :] for name, value in both.items()}
+    batch["swapped"] = torch.zeros_like(batch["special_tokens_mask"])
+    batch["swapped_from"] = torch.zeros_like(batch["input_ids"])
+    for index, row in enumerate(rows):
+        batch["swapped"][index, row["positions"]] = True
+        batch["swapped_from"][index, row["positions"]] = torch.as_tensor(row["source_positions"])
+    return batch
+
+
+def _padded(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     ids = torch.full((len(rows), int(lengths.max())), special.pad)
     for index, row in enumerate(rows):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import ClassLabel, Dataset, Value, load_dataset
+from datasets import ClassLabel, Dataset, List, Value, load_dataset
 from datasets.exceptions import DatasetsError
 
 from iit_toolkit.data.python_docs import python_documentation_splits
@@ -33,6 +33,8 @@ def load_texts(
     data_files: Mapping[str, str | Sequence[str]] | Sequence[str] | str | None = None,
     text_column: str = "text",
     label_column: str | None = None,
+    source_column: str | None = None,
+    span_columns: tuple[str, str] | None = None,
 ) -> Dataset:
     """Loads one split of whatever `datasets.load_dataset` takes.
 
@@ -43,13 +45,15 @@ def load_texts(
         data_files: Files for a builder, by split.
         text_column: Column of the texts.
         label_column: Column of integer labels, if they are wanted.
+        source_column: Column of the sources, where every row is a pair and `text_column` the base.
+        span_columns: Columns of the swapped characters of base and source, `[start, end]` with `end` excluded.
 
     Returns:
-        A dataset with the column `text` and, where asked for, `label`.
+        A dataset with the column `text` and, where asked for, `label`, `source`, `span` and `source_span`.
 
     Raises:
-        UserError: If the data can't be read, has no such column, or the column holds no text or no integer
-            labels.
+        UserError: If the data can't be read, has no such column, or the column holds no text, no integer
+            labels or no spans.
     """
     where = f"{path}{f' ({name})' if name else ''}, split {split}"
     try:
@@ -57,17 +61,25 @@ def load_texts(
     except (OSError, ValueError, DatasetsError) as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(f"data {where} can't be loaded: {reason}") from error
-    _check_column(dataset, text_column, where, "data.text_column")
-    if not _is_text(dataset.features[text_column]):
-        raise UserError(f'data {where}: column "{text_column}" holds {_kind(dataset, text_column)}, not text')
-    if not any(text and text.strip() for text in dataset[text_column]):
-        raise UserError(f'data {where}: column "{text_column}" holds no text in any of its {len(dataset)} rows')
-    if label_column is None:
-        return dataset.select_columns([text_column]).rename_columns(_renaming({text_column: "text"}))
-    _check_column(dataset, label_column, where, "data.label_column")
-    if not _is_label(dataset.features[label_column]):
-        raise UserError(f'data {where}: column "{label_column}" holds {_kind(dataset, label_column)}, not integers')
-    columns = {text_column: "text", label_column: "label"}
+    columns = {text_column: "text"}
+    _check_text(dataset, text_column, where, "data.text_column")
+    if source_column is not None:
+        columns[source_column] = "source"
+        _check_text(dataset, source_column, where, "data.source_column")
+    if label_column is not None:
+        columns[label_column] = "label"
+        _check_column(dataset, label_column, where, "data.label_column")
+        if not _is_label(dataset.features[label_column]):
+            raise UserError(f'data {where}: column "{label_column}" holds {_kind(dataset, label_column)}, not integers')
+    if span_columns is not None:
+        for column, name in zip(span_columns, ("span", "source_span"), strict=True):
+            columns[column] = name
+            _check_column(dataset, column, where, f"data.{name}_column")
+            if not _is_span(dataset.features[column]):
+                raise UserError(
+                    f'data {where}: column "{column}" (data.{name}_column) holds {_kind(dataset, column)}, not lists '
+                    "[start, end] of integers"
+                )
     return dataset.select_columns(list(columns)).rename_columns(_renaming(columns))
 
 
@@ -75,6 +87,14 @@ def join_wikitext(lines: Dataset, unknown_token: str | None) -> Dataset:
     """Joins a dataset of WikiText lines to one of articles; see `wikitext_articles`."""
     texts = (text or "" for text in lines["text"])
     return Dataset.from_dict({"text": wikitext_articles(texts, unknown_token)})
+
+
+def _check_text(dataset: Dataset, column: str, where: str, key: str) -> None:
+    _check_column(dataset, column, where, key)
+    if not _is_text(dataset.features[column]):
+        raise UserError(f'data {where}: column "{column}" holds {_kind(dataset, column)}, not text')
+    if not any(text and text.strip() for text in dataset[column]):
+        raise UserError(f'data {where}: column "{column}" holds no text in any of its {len(dataset)} rows')
 
 
 def _check_column(dataset: Dataset, column: str, where: str, key: str) -> None:
@@ -88,6 +108,10 @@ def _is_text(feature: Any) -> bool:
 
 def _is_label(feature: Any) -> bool:
     return isinstance(feature, ClassLabel) or (isinstance(feature, Value) and "int" in feature.dtype)
+
+
+def _is_span(feature: Any) -> bool:
+    return isinstance(feature, List) and isinstance(feature.feature, Value) and "int" in feature.feature.dtype
 
 
 def _kind(dataset: Dataset, column: str) -> str:

@@ -55,12 +55,12 @@ def tokenize_corpus(
     Raises:
         UserError: If `max_length` is too small or too large, or no row is left.
     """
-    _check_max_length(max_length, tokenizer, position_limit)
+    check_max_length(max_length, tokenizer, position_limit)
     special = SpecialTokens.of(tokenizer)
     if causal:
-        prefix, suffix = _present(special.bos), []
+        prefix, suffix = present(special.bos), []
     else:
-        prefix, suffix = _present(special.cls), _present(special.sep)
+        prefix, suffix = present(special.cls), present(special.sep)
     content = max_length - len(prefix) - len(suffix)
     ids, ends = array("i"), array("i", [0])
     for tokens in _tokenized(texts["text"], tokenizer, by_line=not packing):
@@ -93,11 +93,8 @@ def tokenize_labelled(
         UserError: If `max_length` is too large, or a label is missing or negative (as in test sets without
             labels).
     """
-    _check_max_length(max_length, tokenizer, position_limit)
-    labels = list(texts["label"])
-    for index, label in enumerate(labels):
-        if label is None or label < 0:
-            raise UserError(f"row {index} has the label {label}: every row needs one of 0, 1, ...")
+    check_max_length(max_length, tokenizer, position_limit)
+    labels = checked_labels(texts)
     ids: list[list[int]] = tokenizer(
         [text or "" for text in texts["text"]],
         truncation=True,
@@ -154,7 +151,17 @@ def _rows(ids: array[int], ends: array[int], texts: int) -> Dataset:
     return Dataset.from_dict({"input_ids": lists, "example_id": pa.array(range(len(lists)), type=pa.int64())})
 
 
-def _check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None) -> None:
+def checked_labels(texts: Dataset) -> list[int]:
+    """Returns the labels, none of which may be missing or negative."""
+    labels = list(texts["label"])
+    for index, label in enumerate(labels):
+        if label is None or label < 0:
+            raise UserError(f"row {index} has the label {label}: every row needs one of 0, 1, ...")
+    return labels
+
+
+def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None) -> None:
+    """Refuses a length that gives no rows, or that the model cannot read."""
     limit = min(tokenizer.model_max_length, position_limit or tokenizer.model_max_length)
     if max_length < MINIMUM_TOKENS:
         raise UserError(f"data.max_length is {max_length}, but rows under {MINIMUM_TOKENS} tokens are dropped")
@@ -166,5 +173,6 @@ def _mostly(token: int | None, row: list[int]) -> bool:
     return token is not None and 2 * row.count(token) >= len(row)
 
 
-def _present(token: int | None) -> list[int]:
+def present(token: int | None) -> list[int]:
+    """The special token as a list; an empty one where the tokenizer does not have it."""
     return [] if token is None else [token]

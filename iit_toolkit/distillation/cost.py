@@ -158,7 +158,7 @@ def expected_cost(
         drawn = torch.tensor(alignment.probabilities, dtype=torch.float64)
         if args.cost_aware_draw:
             drawn = cheapest_draw(drawn, cost, alignment)
-        own_source = alignment.sources.kind == "dataset"
+        own_source = alignment.sources.kind != "in_batch"
         for variable, probability in zip(alignment.variables, drawn.tolist(), strict=True):
             ledger = cost.counterfactual(variable.name, own_source=own_source)
             weighted.append((probability * args.interchanges, ledger))
@@ -189,7 +189,7 @@ def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment) -> Ten
         cost: What counterfactual runs cost.
         alignment: The alignment.
     """
-    own_source = alignment.sources.kind == "dataset"
+    own_source = alignment.sources.kind != "in_batch"
     added = [flops(cost.counterfactual(variable.name, own_source=own_source)) for variable in alignment.variables]
     drawn = declared / torch.tensor(added, dtype=torch.float64).sqrt()
     return drawn / drawn.sum()

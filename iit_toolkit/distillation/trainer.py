@@ -21,7 +21,7 @@ from iit_toolkit.distillation.cost import StepCost, cheapest_draw
 from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows
 from iit_toolkit.interchange.partial import replaced_forward
 
 _PROJECTION = "projection.safetensors"
@@ -177,6 +177,12 @@ class CausalDistillationTrainer(Trainer):
     ) -> tuple[Mapping[str, Tensor] | None, Swap]:
         """Draw the sources (a batch of their own, or rows of this one) and the positions of one interchange."""
         rows = len(batch["labels"])
+        predicted = None
+        if isinstance(alignment.positions, MaskedPositions) and self.settings.task == "masked_lm":
+            predicted = batch["labels"] != IGNORED_LABEL
+        if alignment.sources.kind == "paired":
+            source_batch, swap = draw_paired_swap(alignment.positions, batch, generator, predicted)
+            return source_batch, swap.to(self.args.device)
         if alignment.sources.kind == "dataset":
             source_batch = self._source_batch(rows, generator)
             source = torch.randperm(rows, generator=generator)
@@ -184,9 +190,6 @@ class CausalDistillationTrainer(Trainer):
             raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
         else:
             source_batch, source = None, other_rows(rows, generator)
-        predicted = None
-        if isinstance(alignment.positions, MaskedPositions) and self.settings.task == "masked_lm":
-            predicted = batch["labels"] != IGNORED_LABEL
         swap = draw_swap(
             alignment.positions,
             source,

@@ -2,6 +2,14 @@
 
 from iit_toolkit.interchange.engine import InterchangeModel, Run
 from iit_toolkit.interchange.safe_pyvene import SubspaceInterchange
-from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows
+from iit_toolkit.interchange.swap import Swap, draw_paired_swap, draw_swap, other_rows
 
-__all__ = ["InterchangeModel", "Run", "SubspaceInterchange", "Swap", "draw_swap", "other_rows"]
+__all__ = [
+    "InterchangeModel",
+    "Run",
+    "SubspaceInterchange",
+    "Swap",
+    "draw_paired_swap",
+    "draw_swap",
+    "other_rows",
+]

@@ -42,6 +42,7 @@ def certify(
     inputs: _Inputs,
     eligible: Tensor,
     predicted: Tensor | None = None,
+    swap: Swap | None = None,
 ) -> list[Check]:
     """Check an alignment on its live models, by running them on a small batch.
 
@@ -52,6 +53,7 @@ def certify(
         inputs: Model inputs of at least two rows; `input_ids` (B, S) with `attention_mask`, or `pixel_values`.
         eligible: (B, S) boolean; positions that are neither padding nor special.
         predicted: (B, S) boolean; positions whose token is predicted, for `masked` positions.
+        swap: The swap to try, between rows of the inputs; drawn by the alignment when absent.
 
     Returns:
         All checks made, in order. A check that others rest on ends the list when it fails.
@@ -66,7 +68,7 @@ def certify(
         for side, model in (("teacher", teacher), ("student", student)):
             checks.append(_attempt(f"{side}: padding", lambda model=model: _padding(model, inputs)))
         if alignment is not None:
-            checks += _certify_alignment(teacher, student, alignment, inputs, eligible, predicted)
+            checks += _certify_alignment(teacher, student, alignment, inputs, eligible, predicted, swap)
     finally:
         for module, mode in modes:
             module.training = mode
@@ -144,12 +146,13 @@ def _certify_alignment(
     inputs: _Inputs,
     eligible: Tensor,
     predicted: Tensor | None,
+    swap: Swap | None,
 ) -> list[Check]:
     try:
-        swap = _draw(alignment, eligible, predicted)
+        swap = swap or _draw(alignment, eligible, predicted)
     except UserError as error:
         return [Check("positions", False, str(error))]
-    checks = [Check("positions", True, f"{int(swap.mask.sum())} positions of {len(eligible)} rows can be swapped")]
+    checks = [Check("positions", True, f"{int(swap.mask.sum())} positions of {int(swap.mask.any(1).sum())} rows can be swapped")]
     checks += _certify_side("teacher", teacher, alignment, inputs, swap)
     checks += _certify_side("student", student, alignment, inputs, swap)
     if all(check.passed for check in checks):

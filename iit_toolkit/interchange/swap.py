@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from iit_toolkit.alignment.spec import (
     AllPositions,
+    DifferingPositions,
     FixedPositions,
     MaskedPositions,
     Positions,
@@ -74,8 +76,11 @@ def draw_swap(
         predicted: (B, S) boolean; positions where the base's token is predicted, for `masked`.
 
     Raises:
-        UserError: If no row has a position to swap, or `masked` is used without predicted positions.
+        UserError: If no row has a position to swap, `masked` is used without predicted positions, or `differing`
+            without pairs.
     """
+    if isinstance(positions, DifferingPositions):
+        raise UserError("positions `differing` needs sources `paired`; choose span for other sources")
     base_ok, source_ok = base_eligible.cpu(), source_eligible.cpu()[source.cpu()]
     if isinstance(positions, FixedPositions):
         return _fixed(positions, source, base_ok, source_ok)
@@ -97,6 +102,33 @@ def draw_swap(
         base_rank, source_rank = _random_rank(base_ok, generator), _random_rank(source_ok, generator)
     mask = base_ok & (base_rank >= 0) & (base_rank < count[:, None])
     return _checked(source, mask, _position_of_rank(source_ok, source_rank, base_rank, mask))
+
+
+def draw_paired_swap(
+    positions: Positions, batch: Mapping[str, Tensor], generator: torch.Generator, predicted: Tensor | None = None
+) -> tuple[dict[str, Tensor], Swap]:
+    """Draw the swapped positions of a batch whose rows have sources of their own (sources `paired`).
+
+    Args:
+        positions: The policy.
+        batch: A batch that the collators of `iit_toolkit.data` made of pairs.
+        generator: As for `draw_swap`; `differing` positions are given, not drawn.
+        predicted: As for `draw_swap`.
+
+    Returns:
+        The sources, a batch whose row i is the source of base row i; and the swap.
+
+    Raises:
+        UserError: If the batch was not made of pairs, or as for `draw_swap`.
+    """
+    if "source_input_ids" not in batch:
+        raise UserError("sources `paired` need a source text for every row; name its column in data.source_column")
+    sources = {name.removeprefix("source_"): value for name, value in batch.items() if name.startswith("source_")}
+    rows = torch.arange(len(batch["input_ids"]))
+    if isinstance(positions, DifferingPositions):
+        return sources, _checked(rows, batch["swapped"].cpu(), batch["swapped_from"].cpu())
+    eligible, source_eligible = (~one["special_tokens_mask"] for one in (batch, sources))
+    return sources, draw_swap(positions, rows, eligible, source_eligible, generator, predicted)
 
 
 def _rank(eligible: Tensor) -> Tensor:

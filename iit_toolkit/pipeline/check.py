@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.alignment.spec import Positions
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
 from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
 from iit_toolkit.pipeline.prepare import Prepared, load_tokenizer
 from iit_toolkit.runs.schema import RunConfig
@@ -55,9 +57,26 @@ def certify_on_rows(prepared: Prepared, student: PreTrainedModel, alignment: Ali
     if min(len(rows), prepared.config.verification.pairs) < 2:
         raise UserError("verification needs at least 2 held-out rows, and verification.pairs of 2 or more")
     batch = prepared.collator([rows[index] for index in range(min(_ROWS, len(rows)))])
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     predicted = batch["labels"] != -100 if prepared.config.task == "masked_lm" else None
-    return certify(prepared.teacher, student, alignment, inputs, ~batch["special_tokens_mask"], predicted)
+    swap = None
+    if alignment is not None and alignment.sources.kind == "paired":
+        batch, swap = _with_sources(alignment.positions, batch, predicted)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    return certify(prepared.teacher, student, alignment, inputs, ~batch["special_tokens_mask"], predicted, swap)
+
+
+def _with_sources(
+    positions: Positions, batch: dict[str, Tensor], predicted: Tensor | None
+) -> tuple[dict[str, Tensor], Swap]:
+    """Put pairs into one batch, the sources below the bases, with the swap from those to these."""
+    sources, swap = draw_paired_swap(positions, batch, torch.Generator().manual_seed(0), predicted)
+    rows = len(swap.source)
+    below = Swap(
+        torch.arange(2 * rows).roll(rows),
+        torch.cat([swap.mask, torch.zeros_like(swap.mask)]),
+        torch.cat([swap.source_position, torch.zeros_like(swap.source_position)]),
+    )
+    return {name: torch.cat([batch[name], value]) for name, value in sources.items()}, below
 
 
 def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from transformers import (
 
 from iit_toolkit.alignment import PRESETS, Alignment, alignment_from_nm, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
+from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import count_tokens, spread_examples, tokenize_corpus, tokenize_labelled
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
@@ -40,6 +42,7 @@ from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.schema import DataConfig, RunConfig
 
+_LOG = logging.getLogger(__name__)
 _MODEL_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
 
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
@@ -55,6 +58,8 @@ class Prepared:
     """What a run config names, loaded when first asked for."""
 
     config: RunConfig
+    skipped: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]], init=False)
+    """How many pairs of a split of the config's `data` cannot be used, by reason; filled as they are loaded."""
 
     @cached_property
     def teacher_path(self) -> str:
@@ -132,28 +137,39 @@ class Prepared:
                 data_files=data.data_files,
                 text_column=data.text_column,
                 label_column=data.label_column,
+                source_column=data.source_column,
+                span_columns=_span_columns(data),
             )
         if data.detokenize == "wikitext":
             texts = join_wikitext(texts, tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
         limit = getattr(self.teacher.config, "max_position_embeddings", None)
-        if self.config.task == "sequence_classification":
+        causal, labelled = (self.config.task == task for task in ("causal_lm", "sequence_classification"))
+        if data.source_column is not None:
+            pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit)
+            _tell_skipped(split, len(texts), pairs.skipped)
+            if data is self.config.data:
+                self.skipped[split] = pairs.skipped
+            rows = pairs.rows
+        elif labelled:
             rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit)
+        else:
+            rows = tokenize_corpus(
+                texts,
+                tokenizer,
+                data.max_length,
+                packing=data.packing,
+                causal=causal,
+                max_tokens=max_tokens,
+                position_limit=limit,
+            )
+        if labelled:
             labels = cast(int, self.teacher.config.num_labels)
             if max(rows["label"]) >= labels:
                 raise UserError(
                     f"data.label_column {data.label_column}: split {split} has the label {max(rows['label'])}, but "
                     f"the teacher only knows 0 to {labels - 1}; give the data that it was trained for"
                 )
-            return rows
-        return tokenize_corpus(
-            texts,
-            tokenizer,
-            data.max_length,
-            packing=data.packing,
-            causal=self.config.task == "causal_lm",
-            max_tokens=max_tokens,
-            position_limit=limit,
-        )
+        return rows
 
     @cached_property
     def collator(self) -> Collator:
@@ -240,6 +256,24 @@ class Prepared:
             if candidate is not None:
                 return self.alignment(candidate, student)
         raise UserError("nothing says how to verify: give verification.alignment, or an arm with an alignment")
+
+
+def token_ids(rows: Dataset) -> list[list[int]]:
+    """All rows of token ids: of pairs, the bases and then the sources."""
+    columns = [name for name in ("input_ids", "source_input_ids") if name in rows.column_names]
+    return [ids for column in columns for ids in rows[column]]
+
+
+def _tell_skipped(split: str, pairs: int, skipped: dict[str, int]) -> None:
+    if skipped:
+        reasons = "; ".join(f"{count:,}: {reason}" for reason, count in skipped.items())
+        _LOG.warning("data, split %s: %s of %s pairs are skipped (%s)", split, sum(skipped.values()), pairs, reasons)
+
+
+def _span_columns(data: DataConfig) -> tuple[str, str] | None:
+    if data.span_column is None or data.source_span_column is None:
+        return None
+    return data.span_column, data.source_span_column
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:

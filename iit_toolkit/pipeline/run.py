@@ -34,7 +34,7 @@ from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device, step_cost, validate_prepared
-from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.prepare import Prepared, token_ids
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
@@ -283,7 +283,7 @@ def _results(
         "seed": config.seed,
         "task": config.task,
         "alignment": alignment.to_dict(),
-        "data": {split: _describe_rows(rows) for split, rows in data.items()},
+        "data": {split: _describe_rows(rows, prepared.skipped.get(split)) for split, rows in data.items()},
         "teacher": {"name": config.teacher, "parameters": _parameters(prepared.teacher)},
         "arms": arms,
         "summary": summarise(outcomes, **bootstrap).to_dict(),
@@ -303,16 +303,17 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
     result: dict[str, dict[str, Any]] = {}
     for name, rows in prepared.evaluation_rows.items():
         models = {"teacher": prepared.teacher, **students}
-        result[name] = {"rows": len(rows), "fingerprint": fingerprint(rows["input_ids"]), "perplexity": {}}
+        result[name] = {"rows": len(rows), "fingerprint": fingerprint(token_ids(rows)), "perplexity": {}}
         for model_name, model in models.items():
             estimate = perplexity(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed)
             result[name]["perplexity"][model_name] = asdict(estimate)
     return result
 
 
-def _describe_rows(rows: Dataset) -> dict[str, Any]:
-    ids = rows["input_ids"]
-    return {"examples": len(rows), "tokens": sum(len(row) for row in ids), "fingerprint": fingerprint(ids)}
+def _describe_rows(rows: Dataset, skipped: dict[str, int] | None) -> dict[str, Any]:
+    ids = token_ids(rows)
+    described = {"examples": len(rows), "tokens": sum(len(row) for row in ids), "fingerprint": fingerprint(ids)}
+    return described if skipped is None else {**described, "skipped_pairs": skipped}
 
 
 def _parameters(model: PreTrainedModel) -> int:

@@ -23,7 +23,7 @@ from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
-from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.prepare import Prepared, token_ids
 from iit_toolkit.pipeline.run import UNTRAINED, new_folder
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
 from iit_toolkit.runs.provenance import fingerprint, provenance
@@ -116,7 +116,7 @@ class SearchInputs:
             "teacher": config.teacher,
             "student": self.name,
             "data": {
-                name: {"examples": len(rows), "fingerprint": fingerprint(rows["input_ids"])}
+                name: {"examples": len(rows), "fingerprint": fingerprint(token_ids(rows))}
                 for name, rows in halves.items()
             },
             "config": config.model_dump(mode="json"),

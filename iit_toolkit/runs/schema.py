@@ -53,6 +53,12 @@ class DataConfig(_Section):
     text_column: str = "text"
     label_column: str | None = None
     """Column of integer labels, for sequence classification."""
+    source_column: str | None = None
+    """Column of source texts: every row is then a pair, with its base in `text_column`."""
+    span_column: str | None = None
+    """Column of the base's swapped characters, [start, end] with end excluded; null: the words that differ."""
+    source_span_column: str | None = None
+    """The same of the source."""
     detokenize: Literal["none", "wikitext"] = "none"
     """`wikitext`: undo WikiText's tokenisation and join its lines to articles."""
     max_length: Positive = 128
@@ -67,10 +73,26 @@ class DataConfig(_Section):
         if self.source == "datasets" and self.path is None:
             raise ValueError("source datasets needs a path: a builder such as parquet, or a Hub id")
         if self.source == "python_docs":
-            loading = ("path", "name", "data_files", "label_column")
+            loading = ("path", "name", "data_files", "label_column", "source_column")
             given = [name for name in loading if getattr(self, name) is not None]
             if given:
                 raise ValueError(f"source python_docs takes no {' or '.join(given)}")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs(self) -> DataConfig:
+        spans = (self.span_column, self.source_span_column)
+        if self.source_column is None:
+            if spans != (None, None):
+                raise ValueError("span columns are of pairs: give source_column, too")
+            return self
+        if (spans[0] is None) != (spans[1] is None):
+            raise ValueError("give both span_column and source_span_column, or none")
+        columns = [name for name in (self.text_column, self.source_column, *spans) if name is not None]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"the columns of a pair must differ; got {', '.join(columns)}")
+        if self.detokenize != "none" or self.max_train_tokens is not None:
+            raise ValueError("pairs (source_column) take no detokenize or max_train_tokens")
         return self
 
 

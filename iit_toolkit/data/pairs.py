@@ -1,0 +1,205 @@
+"""Turns pairs of base and source texts into rows of token ids with the positions that are swapped."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+
+from iit_toolkit.data.special_tokens import SpecialTokens
+from iit_toolkit.data.tokenization import check_max_length, checked_labels, present
+from iit_toolkit.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class PairedRows:
+    """What `tokenize_pairs` returns.
+
+    Attributes:
+        rows: The pairs that can be used.
+        skipped: How many cannot, by reason.
+    """
+
+    rows: Dataset
+    skipped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A tokenized text: ids with special tokens, and the characters that each stands for (none: an empty range)."""
+
+    text: str
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+
+    def touching(self, start: int, end: int) -> set[int]:
+        """Positions of the tokens that stand for some of the characters from `start` to before `end`."""
+        return {place for place, (low, high) in enumerate(self.offsets) if low < end and high > start and low < high}
+
+    def whole_words(self, places: set[int]) -> set[int]:
+        """The positions, and those of every token of the words that they are part of."""
+        words = [match.span() for match in _WORD.finditer(self.text)]
+        for tokens in [self.touching(*word) for word in words]:
+            if tokens & places:
+                places = places | tokens
+        return places
+
+
+class _Unusable(Exception):
+    """A pair that cannot be swapped; the reason, and what was seen in this one."""
+
+    def __init__(self, reason: str, seen: str = "") -> None:
+        super().__init__(reason + seen)
+        self.reason = reason
+
+
+def tokenize_pairs(
+    texts: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    causal: bool = False,
+    position_limit: int | None = None,
+) -> PairedRows:
+    """Tokenizes pairs and finds the positions whose activations are swapped between them.
+
+    Without spans, these are the tokens of the words in which the two texts differ, and both texts must have the same
+    number of tokens. With spans, they are the tokens that touch the span of each text, as many in both.
+
+    Rows are not packed. They have special tokens as those of `tokenize_corpus` or, where there are labels, of
+    `tokenize_labelled`. A pair that cannot be used is skipped: one that does not align, is longer than `max_length`,
+    lacks a text, swaps an unknown or no token, or leaves no token whose answer could tell: outside the swapped ones,
+    or, for a causal model, after the first of them.
+
+    Args:
+        texts: Columns `text` (the bases) and `source`; optionally `span` and `source_span`, each `[start, end)` in
+            characters; optionally `label`, the base's.
+        tokenizer: The teacher's tokenizer, a fast one.
+        max_length: Tokens of the longest row, special tokens included.
+        causal: Make rows for a causal model.
+        position_limit: Longest input of the model, where the tokenizer doesn't know it.
+
+    Returns:
+        Rows of `input_ids` and `source_input_ids`, `positions` and `source_positions` (as many; the k-th of the source
+        goes to the k-th of the base), `example_id` and `source_example_id` (all different), and `label` where the
+        texts have it.
+
+    Raises:
+        UserError: If the tokenizer is not a fast one, `max_length` is too small or too large, a label is missing or
+            negative, or no pair can be used.
+    """
+    check_max_length(max_length, tokenizer, position_limit)
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"tokenizer {tokenizer.name_or_path} does not say which characters a token stands for, so pairs can't be "
+            "aligned; give a teacher with a fast tokenizer (tokenizer.json)"
+        )
+    labels = checked_labels(texts) if "label" in texts.column_names else None
+    bases, sources = (_tokenized(texts[name], tokenizer, causal, labels is not None) for name in ("text", "source"))
+    unknown = set(SpecialTokens.of(tokenizer).every)
+    spans: list[Any] = [None] * len(texts)
+    if "span" in texts.column_names:
+        spans = list(zip(texts["span"], texts["source_span"], strict=True))
+    kept: list[dict[str, Any]] = []
+    skipped: Counter[str] = Counter()
+    first = ""
+    for index, (base, source, span) in enumerate(zip(bases, sources, spans, strict=True)):
+        try:
+            positions, source_positions = _aligned(base, source, span)
+            _check(base, positions, max_length, unknown)
+            _check(source, source_positions, max_length, unknown)
+            if labels is None:
+                _check_answers(base, positions, unknown, causal)
+        except _Unusable as error:
+            skipped[error.reason] += 1
+            first = first or f"row {index}: {error}"
+            continue
+        row = {"input_ids": base.ids, "source_input_ids": source.ids, "example_id": len(kept)}
+        row |= {"positions": positions, "source_positions": source_positions}
+        kept.append(row if labels is None else row | {"label": labels[index]})
+    if not kept:
+        raise UserError(f"none of {len(texts)} pairs of base and source can be used; {first}; {_REMEDY}")
+    rows = Dataset.from_list(kept)
+    return PairedRows(
+        rows.add_column("source_example_id", [len(kept) + index for index in range(len(kept))]),  # pyright: ignore
+        dict(skipped),
+    )
+
+
+_REMEDY = "give pairs that differ in words of as many tokens, or name the swapped characters in span columns"
+
+
+def _tokenized(
+    texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, causal: bool, labelled: bool
+) -> list[_Text]:
+    special = SpecialTokens.of(tokenizer)
+    prefix, suffix = (present(special.bos), []) if causal else (present(special.cls), present(special.sep))
+    if labelled:
+        prefix, suffix = [], []
+    given = [text or "" for text in texts]
+    encoded = tokenizer(given, add_special_tokens=labelled, return_offsets_mapping=True, verbose=False)
+    nowhere = (0, 0)
+    return [
+        _Text(
+            text,
+            [*prefix, *ids, *suffix],
+            [*(nowhere for _ in prefix), *map(tuple, offsets), *(nowhere for _ in suffix)],
+        )
+        for text, ids, offsets in zip(given, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+    ]
+
+
+def _aligned(base: _Text, source: _Text, span: Any) -> tuple[list[int], list[int]]:
+    """The swapped positions of base and source."""
+    if not base.text.strip() or not source.text.strip():
+        raise _Unusable("a text is missing")
+    if span is not None:
+        return _in_spans(base, source, *span)
+    if len(base.ids) != len(source.ids):
+        raise _Unusable("base and source have different numbers of tokens", f" ({len(base.ids)} and {len(source.ids)})")
+    differing = {place for place, pair in enumerate(zip(base.ids, source.ids, strict=True)) if pair[0] != pair[1]}
+    if not differing:
+        raise _Unusable("base and source have the same tokens")
+    positions = sorted(source.whole_words(base.whole_words(differing)))
+    return positions, positions
+
+
+def _in_spans(base: _Text, source: _Text, span: Any, source_span: Any) -> tuple[list[int], list[int]]:
+    found: list[list[int]] = []
+    for side, one in ((base, span), (source, source_span)):
+        if one is None or len(one) != 2 or not 0 <= one[0] < one[1] <= len(side.text):
+            raise _Unusable(
+                "a span is not [start, end) within its text", f" ({one} of a text of {len(side.text)} characters)"
+            )
+        found.append(sorted(side.touching(*one)))
+    if len(found[0]) != len(found[1]):
+        raise _Unusable(
+            "the spans of base and source have different numbers of tokens", f" ({len(found[0])} and {len(found[1])})"
+        )
+    return found[0], found[1]
+
+
+def _check(side: _Text, positions: list[int], max_length: int, unknown: set[int]) -> None:
+    if not positions:
+        raise _Unusable("the span holds no token")
+    if len(side.ids) > max_length:
+        raise _Unusable("longer than data.max_length", f" ({len(side.ids)} tokens)")
+    if any(side.ids[place] in unknown for place in positions):
+        raise _Unusable("a swapped token is unknown to the tokenizer")
+
+
+def _check_answers(base: _Text, positions: list[int], unknown: set[int], causal: bool) -> None:
+    ordinary = {place for place, token in enumerate(base.ids) if token not in unknown}
+    if causal and positions[0] == len(base.ids) - 1:
+        raise _Unusable("no token follows the swapped ones")
+    if not causal and ordinary <= set(positions):
+        raise _Unusable("no token is outside the swapped ones")
