@@ -152,7 +152,11 @@ def _certify_alignment(
         swap = swap or _draw(alignment, eligible, predicted)
     except UserError as error:
         return [Check("positions", False, str(error))]
-    checks = [Check("positions", True, f"{int(swap.mask.sum())} positions of {int(swap.mask.any(1).sum())} rows can be swapped")]
+    checks = [
+        Check(
+            "positions", True, f"{int(swap.mask.sum())} positions of {int(swap.mask.any(1).sum())} rows can be swapped"
+        )
+    ]
     checks += _certify_side("teacher", teacher, alignment, inputs, swap)
     checks += _certify_side("student", student, alignment, inputs, swap)
     if all(check.passed for check in checks):

@@ -52,6 +52,8 @@ def with_site(**site: Any) -> dict[str, Any]:
         {"positions": {"kind": "masked"}},
         {"positions": {"kind": "all"}, "sources": {"kind": "in_batch"}},
         {"positions": {"kind": "fixed", "base": [5]}},
+        {"positions": {"kind": "differing"}, "sources": {"kind": "paired"}},
+        {"positions": {"kind": "span"}, "sources": {"kind": "paired"}},
     ],
 )
 def test_yaml_round_trip(tmp_path: Path, changed: dict[str, Any]) -> None:
@@ -94,6 +96,7 @@ def test_probabilities_sum_to_one() -> None:
         (content(positions={"kind": "span", "fraction": 1.5}), "less than or equal to 1"),
         (content(positions={"kind": "fixed", "base": [1, 1]}), "may appear once"),
         (content(positions={"kind": "fixed", "base": [1], "source": [1, 2]}), "equally long"),
+        (content(positions={"kind": "differing"}, sources={"kind": "in_batch"}), "needs `sources: {kind: paired}`"),
         (content(positions={"kind": "spam"}), "span"),
         (content(variables=[]), "variables"),
         (content(variables=content()["variables"] * 2), "must differ"),

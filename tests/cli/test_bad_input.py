@@ -43,6 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".cache")
     (tmp_path / "text.txt").write_text(TEXT * 8)
+    (tmp_path / "pairs.json").write_text('{"text": "the file is closed", "source": "the file is not closed"}\n' * 4)
     (tmp_path / "config.yaml").write_text(CONFIG)
     return tmp_path
 
@@ -77,6 +78,7 @@ def site(component: str, rest: str = "") -> str:
 
 
 LAYER = "bert.encoder.layer[0]"
+PAIRED = alignment(positions="{kind: differing}, sources: {kind: paired}")
 WRONG = {
     "unknown key": (["data.max_lenght=8"], ["data.max_lenght", 'did you mean "max_length"?']),
     "unknown training key": (["training.max_step=8"], ["training.max_step", 'did you mean "max_steps"?']),
@@ -136,6 +138,14 @@ WRONG = {
     "teacher without a head": (
         ["task=sequence_classification", "data.label_column=text"],
         ["teacher embedded", "lacks weights for task sequence_classification", "trained for it"],
+    ),
+    "sources that the data lacks": (
+        [PAIRED],
+        ["sources `paired` need a source text for every row", "data.source_column"],
+    ),
+    "pairs that do not align": (
+        [PAIRED, "data={path: json, data_files: pairs.json, eval_split: train, source_column: source}"],
+        ["none of 4 pairs", "row 0", "different numbers of tokens (6 and 7)", "span columns"],
     ),
     "too few pairs": (["verification.pairs=1"], ["verification.pairs", "2 or more"]),
 }

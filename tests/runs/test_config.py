@@ -86,6 +86,17 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
         ("data.source=hub", "data.source: input should be 'python_docs' or 'datasets', not 'hub'"),
         ("data.source=datasets", "data: source datasets needs a path"),
         ("data.path=parquet", "data: source python_docs takes no path"),
+        ("data.source_column=bad", "data: source python_docs takes no source_column"),
+        ("data={path: json, span_column: at}", "data: span columns are of pairs: give source_column, too"),
+        (
+            "data={path: json, source_column: bad, span_column: at}",
+            "data: give both span_column and source_span_column",
+        ),
+        ("data={path: json, source_column: text}", "data: the columns of a pair must differ; got text, text"),
+        (
+            "data={path: json, source_column: bad, max_train_tokens: 9}",
+            "data: pairs (source_column) take no detokenize or max_train_tokens",
+        ),
         ("data.max_length=0", "data.max_length: input should be greater than 0"),
         ("student.layers=half", "student.layers: input should be a valid integer, not 'half' or "),
         ("student={layers: 2, checkpoint: x}", "student: give only one of layers, config and checkpoint"),
