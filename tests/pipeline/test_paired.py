@@ -10,7 +10,10 @@ import datasets
 import pytest
 
 from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
+from iit_toolkit.runs.provenance import fingerprint
 from tests.pipeline.test_run import call
 
 CONFIG = """\
@@ -71,6 +74,12 @@ def test_results_say_how_many_pairs_were_used_and_skipped(run: Path) -> None:
     assert (outcomes["source"] - outcomes["base"] == 48).all() and outcomes["base"].nunique() == 48
     assert not outcomes["inside"].any()
     assert set(outcomes["student"]) == {"plain", "causal", "untrained"}
+
+
+def test_the_fingerprint_is_of_bases_and_sources(run: Path) -> None:
+    rows = Prepared(load_config(run / "config.yaml")).eval_rows
+    expected = fingerprint([*rows["input_ids"], *rows["source_input_ids"]])
+    assert RunFolder(run).read_results()["data"]["train"]["fingerprint"] == expected
 
 
 def test_a_finished_student_is_verified_on_the_same_pairs(run: Path, caplog: pytest.LogCaptureFixture) -> None:
