@@ -46,6 +46,7 @@ def swapped(row: dict[str, Any], tokenizer: Any = WORDS) -> list[tuple[str, str]
         ("The cat sees the dog.", "A cat sees the dogs.", [1, 5], [("the", "a"), ("dog", "dogs")]),
         ("The dogs walked.", "The dogs walks.", [3, 4], [("walk", "walk"), ("##ed", "##s")]),
         ("The dog walks.", "The dog talks.", [3, 4], [("walk", "talk"), ("##s", "##s")]),
+        ("The dogs walk a.", "The dogs walks.", [3, 4], [("walk", "walk"), ("a", "##s")]),
         ("the  cat sleeps .", "the cats   sleeps.", [2], [("cat", "cats")]),
     ],
 )
