@@ -16,7 +16,14 @@ from tqdm.auto import tqdm
 from iit_toolkit.alignment.spec import Positions, Sources
 from iit_toolkit.analysis.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows
+from iit_toolkit.interchange import (
+    InterchangeModel,
+    Swap,
+    draw_paired_swap,
+    draw_swap,
+    other_rows,
+    other_sources,
+)
 
 Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
@@ -131,10 +138,20 @@ class Runs:
         """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in classification."""
         return self.side.logits(self._base)
 
-    def counterfactual(self, variable: str) -> Tensor:
-        """Return the logits, as `base`, with the sources' activations at the sites of one variable."""
+    def widths(self) -> dict[str, int]:
+        """Return how many neurons every place has that the variables read."""
+        return {place: activation.shape[-1] for place, activation in self._base.activations.items()}
+
+    def counterfactual(self, variable: str, swap: Swap | None = None) -> Tensor:
+        """Return the logits, as `base`, with the sources' activations at the sites of one variable.
+
+        Args:
+            variable: The variable that is swapped.
+            swap: Which activations go where, if not as the pairs say.
+        """
+        swap = self.swap if swap is None else swap.to(self.swap.mask.device)
         return self.side.logits(
-            self.side.counterfactual_run(self._base, variable, self.swap, source=self._source, tokens=self._tokens)
+            self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
         )
 
     def self_swapped(self, variable: str) -> Tensor:
@@ -147,6 +164,12 @@ class Runs:
             torch.arange(length, device=device).expand(rows, length),
         )
         return self.side.logits(self.side.counterfactual_run(self._base, variable, own, tokens=self._tokens))
+
+
+def shuffle_sources(pairs: Pairs, generator: torch.Generator) -> Swap:
+    """Give every base of a batch another source than it has; see `iit_toolkit.interchange.other_sources`."""
+    source = pairs.base if pairs.source is None else pairs.source
+    return other_sources(pairs.swap, ~source["special_tokens_mask"], generator, own=pairs.source is None)
 
 
 def _spans(count: int, batch_size: int) -> list[range]:

@@ -18,6 +18,15 @@ NO_POSITION = -1
 NO_GOLD = -100
 """Value of `gold` where there is no right answer."""
 
+WRONG_LAYER = "wrong layer"
+RANDOM_NEURONS = "random neurons"
+OTHER_VARIABLE = "other variable"
+SHUFFLED_SOURCES = "shuffled sources"
+SHUFFLED = (WRONG_LAYER, RANDOM_NEURONS, OTHER_VARIABLE, SHUFFLED_SOURCES)
+"""Controls of the judged student; a table of their own holds them, where they stand in the place of students."""
+BESIDE = "beside the alignment"
+"""What stands there for swaps that the alignment does not have, in the student and in the teacher."""
+
 KEY = ("student", "variable", "base", "source", "position")
 _METADATA_KEY = b"iit_toolkit.schema"
 _INTEGERS = ("gold", "teacher_base", "teacher_cf", "student_base", "student_cf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.analysis.interventions import Cases, Collator, Pairs, Runs, Task, draw_pairs
-from iit_toolkit.analysis.outcomes import NO_GOLD
+from iit_toolkit.analysis.controls import Absent, Plan, plan_controls
+from iit_toolkit.analysis.interventions import Cases, Collator, Pairs, Runs, Task, draw_pairs, shuffle_sources
+from iit_toolkit.analysis.outcomes import BESIDE, NO_GOLD, SHUFFLED_SOURCES
 from iit_toolkit.interchange import InterchangeModel
+
+BESIDE_PAIRS = 128
+"""Swaps beside the alignment are run on the first batches, until they hold this many pairs."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,53 @@ class SelfSwap:
 
 
 @dataclass(frozen=True)
+class Ceiling:
+    """The teacher as its own student, run a second time: every answer must be the same.
+
+    Attributes:
+        cases: Evaluated tokens (or examples) of the first batch, over variables.
+        same: How many answers of the two runs, both with the intervention, are equal.
+    """
+
+    cases: int
+    same: int
+
+
+@dataclass(frozen=True)
 class Verification:
     """What `verify` returns.
 
     Attributes:
         outcomes: The outcomes table.
         self_swap: The self-swap control.
+        ceiling: The ceiling: the teacher as its own student.
         examples: One row per base example, with the columns of `iit_toolkit.analysis.examples`; tokens are numbers.
+        controls: A table as `outcomes`, where controls (`outcomes.SHUFFLED`, `outcomes.BESIDE`) stand in the place of
+            students; `None` if none were asked for.
+        absent: The controls that these models do not allow.
     """
 
     outcomes: pd.DataFrame
     self_swap: SelfSwap
+    ceiling: Ceiling
     examples: pd.DataFrame
+    controls: pd.DataFrame | None = None
+    absent: tuple[Absent, ...] = ()
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What controls are run beside a verification.
+
+    Attributes:
+        judged: The student they are controls of.
+        plan: Where it is swapped.
+        generator: Draws the shuffled sources.
+    """
+
+    judged: str
+    plan: Plan
+    generator: torch.Generator
 
 
 @torch.no_grad()
@@ -60,6 +100,7 @@ def verify(
     batch_size: int = 16,
     top_k: int = 10,
     seed: int = 0,
+    judged: str | None = None,
 ) -> Verification:
     """Intervene on teacher and students at their sides of every variable, on the same pairs and positions.
 
@@ -75,7 +116,8 @@ def verify(
         pairs: Pairs of base and source per variable; at most the number of rows is used.
         batch_size: Rows per batch.
         top_k: Tokens of each run that the effect correlation looks at.
-        seed: Of sources, positions and evaluated tokens.
+        seed: Of sources, positions, evaluated tokens and controls.
+        judged: The student whose controls are run, too: shuffled sites and sources, and sites beside the alignment.
 
     Raises:
         UserError: If there are fewer than two rows, or the alignment does not fit a model.
@@ -97,7 +139,15 @@ def verify(
         seed=seed,
         what="verifying",
     )
-    return tabulate(teacher_side, sides, names, batches, top_k)
+    if judged is None:
+        return tabulate(teacher_side, sides, names, batches, top_k)
+    first = next(batches)
+    plan = plan_controls(alignment, Runs(teacher_side, first, names), Runs(sides[judged], first, names), seed)
+    shuffled = {_name(*key): sites for key, sites in plan.shuffled.items()}
+    teacher_side = InterchangeModel(teacher, {**plan.teacher, **teacher_side.sites})
+    sides[judged] = InterchangeModel(students[judged], {**shuffled, **plan.student, **sides[judged].sites})
+    controls = Controls(judged, plan, torch.Generator().manual_seed(seed))
+    return tabulate(teacher_side, sides, names, itertools.chain([first], batches), top_k, controls)
 
 
 @torch.no_grad()
@@ -107,6 +157,7 @@ def tabulate(
     variables: Sequence[str],
     batches: Iterable[Pairs],
     top_k: int = 10,
+    controls: Controls | None = None,
 ) -> Verification:
     """Intervene on models whose sites are known already; see `verify`.
 
@@ -116,14 +167,16 @@ def tabulate(
         variables: The variables that are swapped, known to all of them.
         batches: The pairs.
         top_k: Tokens of each run that the effect correlation looks at.
+        controls: The controls of one student, whose sites (and the teacher's) hold those of the plan, too.
     """
     frames: list[pd.DataFrame] = []
+    control_frames: list[pd.DataFrame] = []
     examples: list[dict[str, Any]] = []
-    self_swap = SelfSwap(0, 0, 0.0)
+    self_swap, ceiling = SelfSwap(0, 0, 0.0), Ceiling(0, 0)
     for index, pairs in enumerate(batches):
         examples += _examples(pairs)
-        runs = {name: Runs(side, pairs, variables) for name, side in {"": teacher, **students}.items()}
-        answers = {name: _Answers(run, variables) for name, run in runs.items()}
+        runs = {name: Runs(side, pairs, list(side.sites)) for name, side in {"": teacher, **students}.items()}
+        answers = {name: _answers(run, variables) for name, run in runs.items()}
         truth = answers.pop("")
         for student, found in answers.items():
             for name in variables:
@@ -131,7 +184,62 @@ def tabulate(
         if index == 0:
             for run in runs.values():
                 self_swap = _add_self_swap(self_swap, run, variables)
-    return Verification(pd.concat(frames, ignore_index=True), self_swap, pd.DataFrame(examples))
+            ceiling = _ceiling(truth, _answers(Runs(teacher, pairs, variables), variables))
+        if controls is not None:
+            found = answers[controls.judged]
+            control_frames += _shuffled(controls, pairs, runs[controls.judged], (truth, found), variables, top_k)
+            if len(examples) - len(pairs.swap.source) < BESIDE_PAIRS:
+                control_frames += _beside(controls, pairs, (runs[""], runs[controls.judged]), (truth, found), top_k)
+    return Verification(
+        outcomes=pd.concat(frames, ignore_index=True),
+        self_swap=self_swap,
+        ceiling=ceiling,
+        examples=pd.DataFrame(examples),
+        controls=None if controls is None else pd.concat(control_frames, ignore_index=True),
+        absent=() if controls is None else tuple(controls.plan.absent),
+    )
+
+
+def _name(control: str, variable: str) -> str:
+    """What the judged student's shuffled sites of a variable are called."""
+    return f"{variable}, {control}"
+
+
+def _shuffled(
+    controls: Controls,
+    pairs: Pairs,
+    student: Runs,
+    answers: tuple[_Answers, _Answers],
+    variables: Sequence[str],
+    top_k: int,
+) -> Iterator[pd.DataFrame]:
+    """Tabulate the judged student with shuffled sites and sources, against the teacher as it is."""
+    truth, found = answers
+    swap = shuffle_sources(pairs, controls.generator)
+    runs = {key: student.counterfactual(_name(*key)) for key in controls.plan.shuffled}
+    runs |= {(SHUFFLED_SOURCES, variable): student.counterfactual(variable, swap) for variable in variables}
+    for (control, variable), logits in runs.items():
+        shuffled = _Answers(found.base, {variable: _log_probabilities(logits)})
+        yield _frame(control, variable, pairs.cases, truth, shuffled, top_k)
+
+
+def _beside(
+    controls: Controls, pairs: Pairs, runs: tuple[Runs, Runs], answers: tuple[_Answers, _Answers], top_k: int
+) -> Iterator[pd.DataFrame]:
+    """Tabulate both models, swapped beside the alignment."""
+    for name in controls.plan.student:
+        truth, found = (
+            _Answers(answered.base, {name: _log_probabilities(run.counterfactual(name))})
+            for answered, run in zip(answers, runs, strict=True)
+        )
+        yield _frame(BESIDE, name, pairs.cases, truth, found, top_k)
+
+
+def _ceiling(first: _Answers, again: _Answers) -> Ceiling:
+    same = [
+        first.counterfactual[name].argmax(-1) == answers.argmax(-1) for name, answers in again.counterfactual.items()
+    ]
+    return Ceiling(sum(len(one) for one in same), sum(int(one.sum()) for one in same))
 
 
 def _examples(pairs: Pairs) -> Iterator[dict[str, Any]]:
@@ -155,12 +263,17 @@ def _tokens(batch: Mapping[str, Tensor], row: int) -> list[int]:
     return batch["input_ids"][row, :length].tolist()
 
 
+@dataclass(frozen=True)
 class _Answers:
     """One model's log-probabilities (N, V) on one batch: of its base run, and of every counterfactual run."""
 
-    def __init__(self, runs: Runs, variables: Sequence[str]) -> None:
-        self.base = _log_probabilities(runs.base())
-        self.counterfactual = {name: _log_probabilities(runs.counterfactual(name)) for name in variables}
+    base: Tensor
+    counterfactual: dict[str, Tensor]
+
+
+def _answers(runs: Runs, variables: Sequence[str]) -> _Answers:
+    counterfactual = {name: _log_probabilities(runs.counterfactual(name)) for name in variables}
+    return _Answers(_log_probabilities(runs.base()), counterfactual)
 
 
 def _log_probabilities(logits: Tensor) -> Tensor:

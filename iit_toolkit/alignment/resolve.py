@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from iit_toolkit.alignment.architectures import COMPONENTS, blocks_path, component_path
+from iit_toolkit.alignment.architectures import COMPONENTS, blocks, blocks_path, component_path
 from iit_toolkit.alignment.spec import Alignment, Place, Site
 from iit_toolkit.errors import UserError
 
@@ -103,6 +103,45 @@ def resolve_site(site: Site, model: PreTrainedModel) -> ResolvedSite:
     _, cut, write_inside = _locate(write, model)
     last, _, read_inside = _locate(read, model)
     return ResolvedSite(write, read, _ranges(site, model), cut, last, write_inside or read_inside)
+
+
+def block_of(component: str, model: PreTrainedModel) -> tuple[int, str] | None:
+    """Split a component of a block into the block's index and what follows, such as `.output`.
+
+    Returns:
+        Index and rest; `None` for a component outside the model's blocks, or if these are not found.
+    """
+    try:
+        path = blocks_path(model)
+    except UserError:
+        return None
+    match = re.fullmatch(re.escape(path) + r"\[(\d+)\](\..+)", component)
+    return None if match is None else (int(match[1]), match[2])
+
+
+def moved(site: ResolvedSite, model: PreTrainedModel, by: int) -> ResolvedSite | None:
+    """Find the same place some blocks further up (or, below 0, down).
+
+    Args:
+        site: A site of the model.
+        model: The model.
+        by: How many blocks further.
+
+    Returns:
+        The site there; `None` where the model has no such place.
+    """
+    places: list[str] = []
+    for component in (site.write, site.read):
+        found = block_of(component, model)
+        if found is None or not 0 <= found[0] + by < len(blocks(model)):
+            return None
+        places.append(f"{blocks_path(model)}[{found[0] + by}]{found[1]}")
+        try:
+            get_module(model, places[-1])
+        except UserError:
+            return None
+    write, read = places
+    return replace(site, write=write, read=read, cut=_locate(write, model)[1], last=_locate(read, model)[0])
 
 
 def _component(place: Place, model: PreTrainedModel) -> str:

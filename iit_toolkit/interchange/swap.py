@@ -53,6 +53,29 @@ def other_rows(count: int, generator: torch.Generator) -> Tensor:
     return source
 
 
+def other_sources(swap: Swap, source_eligible: Tensor, generator: torch.Generator, *, own: bool) -> Swap:
+    """Give every base row another source row than it has, and leave what is overwritten as it is.
+
+    The activations are taken at the same places, counted among eligible positions (from the first again, where the
+    new source has fewer).
+
+    Args:
+        swap: The swap to change.
+        source_eligible: (B', S') boolean; positions of the source run that may be taken; at least two rows.
+        generator: CPU generator; the draw depends on nothing else.
+        own: Whether the source run is the base run: then a row is its own source only if there is no third.
+    """
+    eligible, was = source_eligible.cpu(), swap.source.cpu()
+    keys = torch.rand(len(was), len(eligible), generator=generator)
+    if own:
+        keys.fill_diagonal_(2.0)
+    source = keys.scatter(1, was[:, None], 3.0).argmin(1)
+    rank = _rank(eligible)
+    by_rank = torch.where(eligible, rank, eligible.shape[1]).argsort(dim=1, stable=True)
+    wanted = rank[was].gather(1, swap.source_position) % eligible.sum(1)[source].clamp(min=1)[:, None]
+    return Swap(source, swap.mask, by_rank[source].gather(1, wanted).masked_fill(~swap.mask, 0))
+
+
 def draw_swap(
     positions: Positions,
     source: Tensor,

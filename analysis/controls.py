@@ -1,0 +1,218 @@
+"""What the controls of a verification swap: other sites than the aligned ones, and sites beside the alignment.
+
+Sites are shuffled per variable, in the student only. At the sites beside the alignment, both models are swapped: what
+the alignment leaves out should matter to the student no more than it does to its teacher (in the spirit of strict
+interchange intervention training, arXiv 2407.14494).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment import Alignment, ResolvedSite, Site, Variable
+from iit_toolkit.alignment.architectures import blocks
+from iit_toolkit.alignment.resolve import block_of, moved, resolve_site
+from iit_toolkit.analysis.interventions import Runs
+from iit_toolkit.analysis.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, WRONG_LAYER
+from iit_toolkit.errors import UserError
+
+Sites = tuple[ResolvedSite, ...]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A control that these models and this alignment do not allow.
+
+    Attributes:
+        control: Its name.
+        variable: The variable that it is absent for; empty where it is for all.
+        reason: Why.
+    """
+
+    control: str
+    variable: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The swaps of the controls.
+
+    Attributes:
+        shuffled: Where the student is swapped, by control and variable.
+        teacher: The teacher's sites that correspond to those beside the alignment, by name.
+        student: The student's sites beside the alignment, by the same names.
+        absent: What there is not.
+    """
+
+    shuffled: dict[tuple[str, str], Sites] = field(default_factory=dict[tuple[str, str], Sites])
+    teacher: dict[str, Sites] = field(default_factory=dict[str, Sites])
+    student: dict[str, Sites] = field(default_factory=dict[str, Sites])
+    absent: list[Absent] = field(default_factory=list[Absent])
+
+
+def plan_controls(alignment: Alignment, teacher: Runs, student: Runs, seed: int) -> Plan:
+    """Choose the sites of the controls.
+
+    * Wrong layer: the variable's sites, moved together to other blocks of the student, none onto one of its own. Of all
+      such moves one is drawn. Places after which positions no longer mix (in the last block) are left out.
+    * Random neurons, for sites that are neuron ranges or heads: as many other neurons (or heads) of the same places.
+    * Other variable, for whole vectors: the student's sites of another variable that shares none with this one.
+    * Beside the alignment: every block's output, but the last, of a block that no variable is swapped in, against the
+      teacher's nearest such block at the same relative depth; and, for neuron ranges and heads, the neurons of the
+      same places that no variable holds, against those of the teacher's (which are none where it swaps whole vectors).
+
+    Args:
+        alignment: The alignment.
+        teacher: The teacher's runs on a batch, whose activations tell how wide the sites are.
+        student: The student's.
+        seed: Of every draw.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    plan = Plan()
+    for variable in alignment.variables:
+        _shuffle(plan, variable, student, generator)
+    _add_blocks(plan, teacher, student)
+    for variable in alignment.variables:
+        rest = _rest(student, variable.name)
+        if rest and rest not in plan.student.values():
+            label = f'neurons beside "{variable.name}"'
+            nothing = (replace(teacher.side.sites[variable.name][0], ranges=()),)
+            plan.student[label], plan.teacher[label] = rest, _rest(teacher, variable.name) or nothing
+    return plan
+
+
+def _shuffle(plan: Plan, variable: Variable, runs: Runs, generator: torch.Generator) -> None:
+    """Add the shuffled sites of one variable."""
+    own, model = runs.side.sites[variable.name], runs.side.model
+    parts = all(site.ranges is not None for site in own)
+    found = {WRONG_LAYER: _wrong_layers(own, model)}
+    reasons = {WRONG_LAYER: "the student has no other layer that these sites could be moved to and still be felt"}
+    if parts:
+        unit = own[0].ranges[0][1] - own[0].ranges[0][0] if all(site.heads for site in variable.student) else 1
+        found[RANDOM_NEURONS] = _random_neurons(own, runs.widths(), unit, generator)
+        reasons[RANDOM_NEURONS] = "the sites leave out fewer neurons than they hold"
+    elif len(runs.side.sites) > 1:
+        found[OTHER_VARIABLE] = _other_variables(variable.name, runs)
+        reasons[OTHER_VARIABLE] = "no other variable has sites of its own in the student that could be felt"
+    for control, candidates in found.items():
+        if candidates:
+            drawn = int(torch.randint(len(candidates), (), generator=generator))
+            plan.shuffled[control, variable.name] = candidates[drawn]
+        else:
+            plan.absent.append(Absent(control, variable.name, reasons[control]))
+
+
+def _wrong_layers(own: Sites, model: PreTrainedModel) -> list[Sites]:
+    places = {site.write for site in own}
+    found: list[Sites] = []
+    for by in range(-_depth(model), _depth(model) + 1):
+        there = [site for one in own if (site := moved(one, model, by)) is not None]
+        if len(there) == len(own) and not places & {site.write for site in there} and _felt(there, model):
+            found.append(tuple(there))
+    return found
+
+
+def _random_neurons(own: Sites, widths: dict[str, int], unit: int, generator: torch.Generator) -> list[Sites]:
+    """Draw, at every place, as many other units of neurons as the variable holds there."""
+    drawn: list[ResolvedSite] = []
+    for (write, read), held in _held(own, widths).items():
+        units = held.view(-1, unit).any(1)
+        others = (~units).nonzero()[:, 0]
+        if len(others) < units.sum():
+            return []
+        chosen = torch.zeros_like(units)
+        chosen[others[torch.randperm(len(others), generator=generator)[: int(units.sum())]]] = True
+        site = next(site for site in own if (site.write, site.read) == (write, read))
+        drawn.append(replace(site, ranges=_ranges(chosen.repeat_interleave(unit))))
+    return [tuple(drawn)]
+
+
+def _other_variables(name: str, runs: Runs) -> list[Sites]:
+    places = {site.write for site in runs.side.sites[name]}
+    return [
+        sites
+        for sites in runs.side.sites.values()
+        if not places & {site.write for site in sites} and _felt(sites, runs.side.model)
+    ]
+
+
+def _felt(sites: Sequence[ResolvedSite], model: PreTrainedModel) -> bool:
+    """Say whether a swap reaches other positions: not after the last block, nor in it, once attention is done."""
+    found = [block_of(site.write, model) for site in sites]
+    return any(one is None or one[0] < _depth(model) - 1 or one[1] == ".input" for one in found)
+
+
+def _add_blocks(plan: Plan, teacher: Runs, student: Runs) -> None:
+    """Add the blocks beside the alignment."""
+    models = teacher.side.model, student.side.model
+    theirs, own = (_free_blocks(runs) for runs in (teacher, student))
+    if not own or not theirs:
+        which = "student" if not own else "teacher"
+        plan.absent.append(Absent("leak check of blocks", "", f"no block of the {which} is beside the alignment"))
+        return
+    ratio = _depth(models[0]) / _depth(models[1])
+    for block in own:
+        nearest = min(theirs, key=lambda one: abs(one + 1 - (block + 1) * ratio))
+        label = f"block {block} (in the teacher: block {nearest})"
+        for sites, model, layer in ((plan.teacher, models[0], nearest), (plan.student, models[1], block)):
+            sites[label] = (resolve_site(Site(component="block_output", layer=layer), model),)
+
+
+def _free_blocks(runs: Runs) -> list[int]:
+    """Blocks, but the last, whose output no variable swaps, in whole, in part, or by what it is made of."""
+    found = [block_of(site.write, runs.side.model) for sites in runs.side.sites.values() for site in sites]
+    taken = {index - 1 if rest == ".input" else index for index, rest in filter(None, found)}
+    return [index for index in range(_depth(runs.side.model) - 1) if index not in taken]
+
+
+def _rest(runs: Runs, variable: str) -> Sites:
+    """The neurons that no variable holds, at the places where this one holds a part."""
+    every = [site for sites in runs.side.sites.values() for site in sites]
+    rest: list[ResolvedSite] = []
+    for site in {site.write: site for site in runs.side.sites[variable] if site.ranges is not None}.values():
+        same = [one for one in every if one.write == site.write]
+        if any(one.ranges is None for one in same):
+            continue
+        width = runs.widths()[site.read]
+        left = ~torch.stack([_mask(one.ranges or (), width) for one in same]).any(0)
+        if left.any():
+            rest.append(replace(site, ranges=_ranges(left)))
+    return tuple(rest)
+
+
+def _held(sites: Sites, widths: dict[str, int]) -> dict[tuple[str, str], Tensor]:
+    """The neurons (D,) that sites hold, by place of writing and reading."""
+    held: dict[tuple[str, str], Tensor] = {}
+    for site in sites:
+        mask = _mask(site.ranges or (), widths[site.read])
+        key = site.write, site.read
+        held[key] = held[key] | mask if key in held else mask
+    return held
+
+
+def _mask(ranges: Sequence[tuple[int, int]], width: int) -> Tensor:
+    mask = torch.zeros(width, dtype=torch.bool)
+    for low, high in ranges:
+        mask[low:high] = True
+    return mask
+
+
+def _ranges(mask: Tensor) -> tuple[tuple[int, int], ...]:
+    """The runs of neurons that are true, as `[low, high)`."""
+    edges = torch.diff(mask.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
+    lows, highs = ((edges == sign).nonzero()[:, 0].tolist() for sign in (1, -1))
+    return tuple(zip(lows, highs, strict=True))
+
+
+def _depth(model: PreTrainedModel) -> int:
+    """How many blocks a model has; 0 where they are not found."""
+    try:
+        return len(blocks(model))
+    except UserError:
+        return 0
