@@ -90,11 +90,12 @@ def plan_controls(alignment: Alignment, teacher: Runs, student: Runs, seed: int)
 def _shuffle(plan: Plan, variable: Variable, runs: Runs, generator: torch.Generator) -> None:
     """Add the shuffled sites of one variable."""
     own, model = runs.side.sites[variable.name], runs.side.model
-    parts = all(site.ranges is not None for site in own)
     found = {WRONG_LAYER: _wrong_layers(own, model)}
     reasons = {WRONG_LAYER: "the student has no other layer that these sites could be moved to and still be felt"}
-    if parts:
-        unit = own[0].ranges[0][1] - own[0].ranges[0][0] if all(site.heads for site in variable.student) else 1
+    ranges = [site.ranges for site in own if site.ranges is not None]
+    if len(ranges) == len(own):
+        low, high = ranges[0][0]  # of a head, if it is heads
+        unit = high - low if all(site.heads for site in variable.student) else 1
         found[RANDOM_NEURONS] = _random_neurons(own, runs.widths(), unit, generator)
         reasons[RANDOM_NEURONS] = "the sites leave out fewer neurons than they hold"
     elif len(runs.side.sites) > 1:

@@ -11,6 +11,8 @@ from iit_toolkit.analysis.comparison import Comparison, compare
 from iit_toolkit.analysis.examples import read_answers, read_examples
 from iit_toolkit.analysis.figures import write_figures
 from iit_toolkit.analysis.formats import find_browser, print_pdf, to_document, to_latex
+from iit_toolkit.analysis.leak import SCOPE as LEAK_SCOPE
+from iit_toolkit.analysis.leak import Leak, find_leaks
 from iit_toolkit.analysis.metrics import Summary, summarise
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.plots import Plot
@@ -45,6 +47,7 @@ class _Report:
     summary: Summary
     verdict: Verdict
     comparison: Comparison | None
+    leaks: list[Leak]
     worst: list[WorstCase] | None
     config: str | None
 
@@ -73,7 +76,7 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
         rows = student_rows(report.summary, report.verdict.student)
         write_atomically(folder / FILES[form], to_latex(rows, report.summary, report.verdict))
     elif form == "json":
-        controls = control_rows(report.results, report.verdict)
+        controls = control_rows(report.results, report.verdict, report.comparison)
         summary, verdict = report.summary, report.verdict
         document = to_document(report.results, summary, verdict, report.comparison, controls, report.worst or [])
         write_json(folder / FILES[form], document)
@@ -98,7 +101,9 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     settings = {name: results["summary"][name] for name in ("resamples", "seed", "level")}
     summary = summarise(outcomes, **settings)
     stored = results["verdict"]
-    verdict = judge(outcomes, stored["student"], margin=stored["margin"], **settings)
+    controls = read_outcomes(run.controls) if run.controls.is_file() else None
+    verdict = judge(outcomes, stored["student"], controls=controls, margin=stored["margin"], **settings)
+    leaks = [] if controls is None else find_leaks(controls, margin=stored["margin"], **settings)
     pair = results.get("comparison")
     comparison = compare(outcomes, pair["treatment"], pair["baseline"], **settings) if pair else None
     histories = {arm: details["history"] for arm, details in results["arms"].items()}
@@ -107,7 +112,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
         worst = worst_cases(outcomes, examples, answers, verdict.student)
     plots = write_figures(outcomes, answers, summary, verdict, histories, run.figures) if figures else []
     config = run.config.read_text(encoding="utf-8") if run.config.is_file() else None
-    return _Report(results, summary, verdict, comparison, worst, config), [*plots, *read_searched(run)]
+    return _Report(results, summary, verdict, comparison, leaks, worst, config), [*plots, *read_searched(run)]
 
 
 def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
@@ -120,7 +125,9 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "comparison": report.comparison,
         "several": len({row.variable for row in rows}) > 1,
         "rows": rows,
-        "controls": control_rows(results, verdict),
+        "controls": control_rows(results, verdict, report.comparison),
+        "leaks": report.leaks,
+        "leak_scope": LEAK_SCOPE,
         "arms": results["arms"],
         "costs": {arm: cost_cells(details.get("cost")) for arm, details in results["arms"].items()},
         "interventions": interventions(results.get("alignment")),
@@ -141,9 +148,12 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
 
 def _warnings(results: dict[str, Any], verdict: Verdict) -> list[str]:
     warnings: list[str] = []
-    swap = (results.get("controls") or {}).get("self_swap")
+    controls = results.get("controls") or {}
+    swap, again = controls.get("self_swap"), controls.get("ceiling")
     if swap and swap["changed"]:
         warnings.append("The self-swap control failed: no number on this page can be trusted.")
+    if again and again["same"] != again["cases"]:
+        warnings.append("The teacher does not agree with itself: runs are not deterministic.")
     if results["verdict"].get("label") != verdict.label:
         warnings.append(
             f"results.json says {results['verdict'].get('label')}; the outcomes table, shown here, gives "

@@ -6,9 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from iit_toolkit.analysis.comparison import Comparison
 from iit_toolkit.analysis.metrics import Behaviour, Summary, VariableSummary
 from iit_toolkit.analysis.numbers import count, interval
-from iit_toolkit.analysis.verdict import FLOOR, Verdict
+from iit_toolkit.analysis.statistics import Estimate
+from iit_toolkit.analysis.verdict import Verdict, describe_control
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,23 @@ class Row:
 
 @dataclass(frozen=True)
 class ControlRow:
-    """One line of the table of controls."""
+    """One line of the table of controls.
+
+    Attributes:
+        name: The control.
+        variable: The variable, or empty for all.
+        result: What came out.
+        passed: Whether it was passed; `None` where that is open, or `mark` says why it is not asked.
+        meaning: What that means.
+        mark: What stands in the place of a mark where passing is not asked.
+    """
 
     name: str
     variable: str
     result: str
     passed: bool | None
     meaning: str
+    mark: str = "UNDECIDED"
 
 
 def student_rows(summary: Summary, judged: str) -> list[Row]:
@@ -74,26 +86,47 @@ def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None
     return {name: 2 + 96 * end / ceiling for name, end in ends.items()}
 
 
-def control_rows(results: dict[str, Any], verdict: Verdict) -> list[ControlRow]:
-    """The table of controls: the self-swap, then what the verdict was held against."""
-    rows: list[ControlRow] = []
-    swap = (results.get("controls") or {}).get("self_swap")
-    if swap:
-        rows.append(_self_swap(swap))
+def control_rows(results: dict[str, Any], verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
+    """The table of controls: exactness, what the verdict was held against, what there is not, and the baseline."""
+    stored = results.get("controls") or {}
+    rows = [make(stored[name]) for name, make in (("self_swap", _self_swap), ("ceiling", _ceiling)) if name in stored]
     for variable, judged in verdict.variables.items():
         for control in judged.controls:
-            kind = control.name if control.name == FLOOR else f"{control.name} student"
-            result = f"reaches {interval(control.level, of='changed cases')}"
-            if control.difference.value is not None:
-                result += f"; {verdict.student} less that: {interval(control.difference, signed=True)}"
-            rows.append(ControlRow(kind, variable, result, control.passed, control.meaning))
-    return rows
+            result = _reached(control.level, control.difference, verdict.student)
+            rows.append(ControlRow(describe_control(control.name), variable, result, control.passed, control.meaning))
+    for absent in stored.get("absent", []):
+        meaning = f"{absent['reason'][0].upper()}{absent['reason'][1:]}."
+        rows.append(ControlRow(absent["control"], absent["variable"], "none", None, meaning, "NOT AVAILABLE"))
+    return rows if comparison is None else [*rows, *_baseline(comparison)]
+
+
+def _baseline(comparison: Comparison) -> list[ControlRow]:
+    meaning = (
+        "A comparison, no part of the verdict: a student trained for as many steps in another way may keep its "
+        "teacher's structure, too."
+    )
+    return [
+        ControlRow(
+            name=f"{comparison.baseline} student",
+            variable=variable,
+            result=_reached(one.baseline, one.effective_iia, comparison.treatment),
+            passed=None,
+            meaning=meaning,
+            mark="COMPARISON",
+        )
+        for variable, one in comparison.variables.items()
+    ]
+
+
+def _reached(level: Estimate, difference: Estimate, student: str) -> str:
+    result = f"reaches {interval(level, of='changed cases')}"
+    return result if difference.value is None else f"{result}; {student} less that: {interval(difference, signed=True)}"
 
 
 def _self_swap(swap: dict[str, Any]) -> ControlRow:
     if not swap["cases"]:
         meaning = "Every variable reads elsewhere than it writes, so swapping with itself is meant to change answers."
-        return ControlRow("self-swap", "", "not applicable", None, meaning)
+        return ControlRow("self-swap", "", "none", None, meaning, "NOT AVAILABLE")
     exact = swap["changed"] == 0
     return ControlRow(
         name="self-swap",
@@ -104,6 +137,19 @@ def _self_swap(swap: dict[str, Any]) -> ControlRow:
         meaning="Activations swapped for themselves change no answer: what is measured is the swap."
         if exact
         else "Swapping activations for themselves changes answers: the interventions are not exact.",
+    )
+
+
+def _ceiling(found: dict[str, Any]) -> ControlRow:
+    exact = found["same"] == found["cases"]
+    return ControlRow(
+        name="teacher as its own student",
+        variable="",
+        result=f"{found['same']:,} of {count(found['cases'], 'case')} the same",
+        passed=exact,
+        meaning="The same model with the same swaps gives the same answers: a perfect student would score 1."
+        if exact
+        else "The teacher does not agree with itself: runs are not deterministic, and no student can score 1.",
     )
 
 

@@ -27,6 +27,7 @@ from pydantic import ConfigDict, TypeAdapter
 from scipy.special import ndtri
 
 from iit_toolkit.analysis.numbers import basis, count, decimal, interval
+from iit_toolkit.analysis.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, SHUFFLED, SHUFFLED_SOURCES, WRONG_LAYER
 from iit_toolkit.analysis.quantities import check_same_cases, resample_variable, students, variables
 from iit_toolkit.analysis.statistics import Estimate, Resampled
 
@@ -36,6 +37,28 @@ FLOOR = "no-intervention floor"
 MINIMUM_CLUSTERS = 20
 """Changed cases must come from this many base and source examples: intervals of fewer are not to be relied on."""
 POWER = 0.8
+_SHUFFLED_MEANINGS = {
+    WRONG_LAYER: (
+        "The layer matters: {student}, swapped at another layer, does not reach this.",
+        "Swapped at another layer, {student} reaches the same up to the margin: the score does not single out the "
+        "aligned layer.",
+    ),
+    RANDOM_NEURONS: (
+        "The neurons matter: {student}, swapped at as many others of the same layer, does not reach this.",
+        "As many other neurons of the same layer reach the same up to the margin: the score does not single out the "
+        "aligned ones.",
+    ),
+    OTHER_VARIABLE: (
+        "The pairing matters: {student}, swapped at the sites of another variable, does not reach this.",
+        "The sites of another variable reach the same up to the margin: the score does not tell the variables apart.",
+    ),
+    SHUFFLED_SOURCES: (
+        "The source matters: {student}, given another source than its teacher, does not reach this.",
+        "Given another source than its teacher, {student} reaches the same up to the margin: the score does not depend "
+        "on what is swapped in.",
+    ),
+}
+"""What it means to beat a control, and what not to."""
 SCOPE = (
     "This speaks only of the tested inputs, sites and interventions; "
     "it does not prove that the student computes what its teacher computes."
@@ -47,7 +70,7 @@ class Control:
     """What could explain the effective IIA without any causal structure kept.
 
     Attributes:
-        name: The floor, or the student that serves as a control.
+        name: The floor, the student that serves as a control, or one of `outcomes.SHUFFLED`.
         level: The share it reaches on the same cases.
         difference: Effective IIA of the judged student less that share, paired; its interval is that of the
             variable's level.
@@ -116,6 +139,7 @@ def judge(
     outcomes: pd.DataFrame,
     student: str,
     *,
+    controls: pd.DataFrame | None = None,
     untrained: str = "untrained",
     margin: float = 0.05,
     resamples: int = 2000,
@@ -127,6 +151,7 @@ def judge(
     Args:
         outcomes: The table of `iit_toolkit.analysis.outcomes`.
         student: The student that is judged.
+        controls: The table of this student's controls, if there is one: shuffled sites and sources.
         untrained: The student before training, a control where the table holds it.
         margin: How far effective IIA must lie above every control.
         resamples: Bootstrap resamples behind each interval.
@@ -140,14 +165,19 @@ def judge(
     has_untrained = untrained in students(outcomes) and untrained != student
     if has_untrained:
         check_same_cases(outcomes, student, untrained)
-    controls = {FLOOR: (f"{student}/effective_floor/outside", f"{student}/changed/outside")}
-    if has_untrained:
-        controls[untrained] = (f"{untrained}/effective/outside", f"{untrained}/changed/outside")
-    resampled = {
-        variable: resample_variable(outcomes, variable, resamples=resamples, seed=seed, level=level)
-        for variable in variables(outcomes, student)
-    }
-    judged = judge_variables(resampled, student, controls, margin=margin, level=level)
+    every = [untrained] if has_untrained else []
+    every += [] if controls is None else [name for name in SHUFFLED if name in students(controls)]
+    table = outcomes if controls is None else pd.concat([outcomes, controls], ignore_index=True)
+    resampled: dict[str, Resampled] = {}
+    shares: dict[str, dict[str, tuple[str, str]]] = {}
+    for variable in variables(outcomes, student):
+        resampled[variable] = resample_variable(table, variable, resamples=resamples, seed=seed, level=level)
+        shares[variable] = {FLOOR: (f"{student}/effective_floor/outside", f"{student}/changed/outside")} | {
+            name: (f"{name}/effective/outside", f"{name}/changed/outside")
+            for name in every
+            if variable in variables(table, name)
+        }
+    judged = judge_variables(resampled, student, shares, margin=margin, level=level)
     return Verdict(
         student=student,
         label=_overall([one.label for one in judged.values()]),
@@ -167,7 +197,7 @@ def too_few(effective: Estimate) -> bool:
 def judge_variables(
     resampled: Mapping[str, Resampled],
     student: str,
-    controls: Mapping[str, tuple[str, str]],
+    controls: Mapping[str, Mapping[str, tuple[str, str]]],
     *,
     margin: float,
     level: float,
@@ -177,7 +207,7 @@ def judge_variables(
     Args:
         resampled: Per variable the quantities of `iit_toolkit.analysis.quantities.resample_variable`.
         student: The student that is judged.
-        controls: Per control the numerator and denominator of the share it reaches.
+        controls: Per variable and control the numerator and denominator of the share that the control reaches.
         margin: How far effective IIA must lie above every control.
         level: Coverage of the interval for a single variable.
     """
@@ -185,7 +215,7 @@ def judge_variables(
     left = list(resampled)
     while left:
         adjusted = 1 - (1 - level) / len(left)
-        found = {name: _judged(name, resampled[name], student, controls, margin, adjusted) for name in left}
+        found = {name: _judged(name, resampled[name], student, controls[name], margin, adjusted) for name in left}
         supported = {name: one for name, one in found.items() if one.label == "SUPPORTED"}
         judged |= supported or found
         left = [name for name in left if name not in judged]
@@ -218,9 +248,22 @@ def _control(
     return Control(name, resampled.share(*share), difference, passed, _meaning(student, name, passed))
 
 
+def describe_control(name: str) -> str:
+    """Returns what a control is called in a sentence and in the report."""
+    return {
+        FLOOR: FLOOR,
+        WRONG_LAYER: "student at a wrong layer",
+        RANDOM_NEURONS: "student with random neurons",
+        OTHER_VARIABLE: "student at the sites of another variable",
+        SHUFFLED_SOURCES: "student with shuffled sources",
+    }.get(name, f"{name} student")
+
+
 def _meaning(student: str, name: str, passed: bool | None) -> str:
     if passed is None:
         return "Too few changed cases to tell."
+    if name in _SHUFFLED_MEANINGS:
+        return _SHUFFLED_MEANINGS[name][0 if passed else 1].format(student=student)
     if name == FLOOR:
         return (
             f"{student} follows the intervention; its unmoved answers alone would not score this."
@@ -279,8 +322,8 @@ def _sentence(
     return (
         f"{subject}where the intervention changes the teacher's answer outside the swapped positions "
         f"({basis(effective)}), {student} gives the same new answer at a rate of {interval(effective)}. The best "
-        f"control, the {best.name}{'' if best.name == FLOOR else ' student'}, "
-        f"reaches {interval(best.level)}; the difference, {interval(best.difference, signed=True)} "
+        f"control, the {describe_control(best.name)}, reaches {interval(best.level)}; "
+        f"the difference, {interval(best.difference, signed=True)} "
         f"({100 * level:.3g} % interval), {end}"
     )
 

@@ -158,7 +158,8 @@ def false_support(null: Null, number: int, simulations: int = SIMULATIONS) -> di
             )
             generator = np.random.default_rng([2, number, simulation, variable])
             resampled[str(variable)] = draw(setting, generator, simulation).resampled()
-        judged = judge_variables(resampled, "s", {FLOOR: CONTROL}, margin=MARGIN, level=LEVEL)
+        controls = dict.fromkeys(resampled, {FLOOR: CONTROL})
+        judged = judge_variables(resampled, "s", controls, margin=MARGIN, level=LEVEL)
         labels = [one.label == "SUPPORTED" for one in judged.values()]
         nulls = null.variables - null.true
         false += any(labels[:nulls])

@@ -73,6 +73,9 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
         for name, text in sides.items():
             write_atomically(temporary / name, text)
         files = _FILES | dict.fromkeys(sides, _PYVENE)
+        if arm == stored.judged and source.controls.is_file():
+            shutil.copyfile(source.controls, folder.controls)
+            files[folder.controls.name] = "every answer of its controls"
         write_atomically(temporary / "README.md", model_card(folder.read_results(), arm, files))
         _take_place(temporary, target)
     except BaseException:
@@ -169,6 +172,9 @@ def _verdict(stored: StoredResults, outcomes: pd.DataFrame, arm: str) -> dict[st
 def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> dict[str, Any]:
     """The results without some arms; controls, which are no arms, stay."""
     document = stored.document
+    controls = document.get("controls") or {}
+    if verdict["student"] != stored.judged:  # whose own these two are
+        controls = {name: one for name, one in controls.items() if name not in ("absent", "leaks")}
 
     def rest(students: dict[str, Any]) -> dict[str, Any]:
         return {name: one for name, one in students.items() if name not in arms}
@@ -182,5 +188,6 @@ def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> 
             for name, one in (document.get("evaluation") or {}).items()
         },
         "comparison": None,
+        "controls": controls,
         "verdict": verdict,
     }

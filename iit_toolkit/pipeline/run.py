@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.card import model_card
 from iit_toolkit.analysis.comparison import compare
+from iit_toolkit.analysis.leak import find_leaks
 from iit_toolkit.analysis.metrics import summarise
 from iit_toolkit.analysis.outcomes import write_outcomes
 from iit_toolkit.analysis.perplexity import perplexity
@@ -248,8 +249,11 @@ def _verify_and_report(
         batch_size=settings.batch_size,
         top_k=settings.top_k,
         seed=config.seed,
+        judged=_judged(config, students),
     )
     write_outcomes(verification.outcomes, folder.outcomes)
+    if verification.controls is not None:
+        write_outcomes(verification.controls, folder.controls)
     split, rows = (
         (config.data.train_split, prepared.train_rows) if arms else (config.data.eval_split, prepared.eval_rows)
     )
@@ -267,10 +271,12 @@ def _results(
     arms: dict[str, dict[str, Any]],
     verification: Verification,
 ) -> dict[str, Any]:
-    config, outcomes = prepared.config, verification.outcomes
+    config, outcomes, controls = prepared.config, verification.outcomes, verification.controls
     settings = config.verification
     bootstrap = {"resamples": settings.resamples, "seed": config.seed}
-    judged = next(name for name in (settings.treatment, _first_causal(config), *students) if name in students)
+    judged = _judged(config, students)
+    verdict = judge(outcomes, judged, controls=controls, untrained=UNTRAINED, margin=settings.margin, **bootstrap)
+    leaks = [] if controls is None else find_leaks(controls, margin=settings.margin, **bootstrap)
     baseline = settings.baseline or next((name for name, arm in config.arms.items() if arm.alignment is None), None)
     compared = judged in arms and baseline in arms and baseline != judged
     data: dict[str, Dataset] = {config.data.eval_split: prepared.eval_rows}
@@ -287,11 +293,21 @@ def _results(
         "teacher": {"name": config.teacher, "parameters": _parameters(prepared.teacher)},
         "arms": arms,
         "summary": summarise(outcomes, **bootstrap).to_dict(),
-        "controls": {"self_swap": asdict(verification.self_swap)},
+        "controls": {
+            "self_swap": asdict(verification.self_swap),
+            "ceiling": asdict(verification.ceiling),
+            "absent": [asdict(one) for one in verification.absent],
+            "leaks": [asdict(one) for one in leaks],
+        },
         "evaluation": _evaluate(prepared, students),
         "comparison": asdict(compare(outcomes, judged, str(baseline), **bootstrap)) if compared else None,
-        "verdict": asdict(judge(outcomes, judged, untrained=UNTRAINED, margin=settings.margin, **bootstrap)),
+        "verdict": asdict(verdict),
     }
+
+
+def _judged(config: RunConfig, students: dict[str, PreTrainedModel]) -> str:
+    """The student that the verdict is on."""
+    return next(n for n in (config.verification.treatment, _first_causal(config), *students) if n in students)
 
 
 def _first_causal(config: RunConfig) -> str | None:

@@ -150,7 +150,7 @@ def search_inputs(config: RunConfig, student: str) -> SearchInputs:
 def confirmation(config: RunConfig, verification: Verification, judged: str, control: str) -> dict[str, Any]:
     """Return what a document says of a verification on the confirming rows."""
     settings = config.verification
-    bootstrap = {"resamples": settings.resamples, "seed": config.seed}
+    bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": config.seed}
     verdict = judge(verification.outcomes, judged, untrained=control, margin=settings.margin, **bootstrap)
     return {
         "summary": summarise(verification.outcomes, **bootstrap).to_dict(),

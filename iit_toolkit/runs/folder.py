@@ -134,6 +134,11 @@ class RunFolder:
         return self.path / "alignment.yaml"
 
     @property
+    def controls(self) -> Path:
+        """The answers of the judged student's controls, if they were run."""
+        return self.path / "controls.parquet"
+
+    @property
     def results(self) -> Path:
         """Every number of the run, with its provenance."""
         return self.path / "results.json"
