@@ -288,9 +288,9 @@ VERDICTS = """
 ## False SUPPORTED
 
 Verdicts on variables whose true lead over their only control is exactly the margin of {margin}, so that every
-SUPPORTED is false. Counted is how often *any* of them is SUPPORTED; the bar is at most 2.5 %. More controls can only make it
-rarer, since all must be passed. *True* variables, where there are any, have a control that reaches 0.01; beside the
-null ones they test that Holm's procedure does not let the others through. {simulations:,} simulations per line.
+SUPPORTED is false. Counted is how often *any* of them is SUPPORTED; the bar is at most 2.5 %. More controls can only
+make it rarer, since all must be passed. *True* variables, where there are any, have a control that reaches 0.01; beside
+the null ones they test that Holm's procedure does not let the others through. {simulations:,} simulations per line.
 
 | design | bases | cases per pair | share | variables | of them true | any false SUPPORTED | true ones SUPPORTED |
 |---|--:|--:|--:|--:|--:|--:|--:|
@@ -321,7 +321,8 @@ def document(covered: list[dict[str, Any]], verdicts: list[dict[str, Any]], othe
     )
     text += "".join(f"| {name} | {meaning} |\n" for name, meaning in DESIGNS.items())
     text += "\n## Coverage\n\n"
-    text += "| design | bases | cases per pair | share | of base | of source | roles | share: covered | too high | too low | lead: covered | too high | too low |\n"
+    text += "| design | bases | cases per pair | share | of base | of source | roles "
+    text += "| share: covered | too high | too low | lead: covered | too high | too low |\n"
     text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     for one in covered:
         facts = [one[name] for name in ("design", "bases", "tokens", "share", "base", "source", "roles")]

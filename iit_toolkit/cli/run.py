@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from iit_toolkit.cli.arguments import (
     Config,
     Json,
@@ -15,7 +19,15 @@ from iit_toolkit.cli.arguments import (
 from iit_toolkit.cli.summary import print_summary
 
 
-def run(config: Config, overrides: Overrides = None, output: Output = None, as_json: Json = False) -> None:
+def run(
+    config: Config,
+    overrides: Overrides = None,
+    output: Output = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on in the output folder: arms that were trained are not trained again.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Train, verify and report every arm of a config.
 
     Prints the verdict, a table of the students, and where the report is.
@@ -28,7 +40,7 @@ def run(config: Config, overrides: Overrides = None, output: Output = None, as_j
 
     folder = output_folder(output, settings)
     with stdout_for_results():
-        pipeline.run(settings, folder)
+        pipeline.run(settings, folder, resume=resume)
     if as_json:
         print_folder(folder, as_json=True)
     else:

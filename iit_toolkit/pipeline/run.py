@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import statistics
-import time
-import uuid
 from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
@@ -29,12 +23,11 @@ from iit_toolkit.analysis.report import write_report
 from iit_toolkit.analysis.verdict import judge
 from iit_toolkit.analysis.verify import Verification
 from iit_toolkit.analysis.verify import verify as verify_students
-from iit_toolkit.distillation.cost import ExpectedCost
 from iit_toolkit.distillation.student import student_from_checkpoint
-from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
-from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device, step_cost, validate_prepared
+from iit_toolkit.pipeline.arms import finished_arm, remove_empty, train_arm
+from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device, validate_prepared
 from iit_toolkit.pipeline.prepare import Prepared, token_ids
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs.config import dump_config
@@ -45,21 +38,25 @@ from iit_toolkit.runs.schema import RunConfig
 UNTRAINED = "untrained"
 
 
-def run(config: RunConfig, output: str | Path) -> Path:
+def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
     """Train every arm, verify every student against the teacher, and write results and report.
 
     Args:
         config: The run config.
         output: The run folder; new or empty.
+        resume: Go on in the folder of an earlier run of the same config, if it is one: arms that were trained are
+            taken as they are, one that was not starts from its last checkpoint, if it has any, and all are verified.
 
     Returns:
         The run folder.
 
     Raises:
-        UserError: If the config does not hold on the live models and data, or the folder is taken.
+        UserError: If the config does not hold on the live models and data, the folder is taken, or it is to be resumed
+            and is that of another config.
     """
     prepared = Prepared(config)
-    with new_folder(output) as folder:
+    resume = resume and RunFolder(Path(output)).config.is_file()
+    with nullcontext(_earlier_folder(output, config)) if resume else new_folder(output) as folder:
         refuse_failed(validate_prepared(prepared))
         untrained = prepared.new_student()
         alignment = prepared.verified_alignment(untrained)
@@ -67,7 +64,8 @@ def run(config: RunConfig, output: str | Path) -> Path:
     students: dict[str, PreTrainedModel] = {}
     arms: dict[str, dict[str, Any]] = {}
     for name in config.arms:
-        students[name], arms[name] = _train_arm(prepared, folder, name)
+        finished = finished_arm(prepared, folder, name) if resume else None
+        students[name], arms[name] = finished or train_arm(prepared, folder, name)
     _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
     return folder.path
 
@@ -87,7 +85,7 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
             refuse_failed([certify_tokenizer(prepared, config.student.checkpoint)])
         refuse_failed(certify_on_rows(prepared, student, alignment))
         _write_inputs(folder, config, alignment)
-    _train_arm(prepared, folder, arm)
+    train_arm(prepared, folder, arm)
     return folder.path
 
 
@@ -119,7 +117,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
     return folder.path
 
 
-@contextlib.contextmanager
+@contextmanager
 def new_folder(output: str | Path) -> Generator[RunFolder]:
     """Make a run folder; if what comes first fails, leave everything as it was."""
     made = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
@@ -129,102 +127,24 @@ def new_folder(output: str | Path) -> Generator[RunFolder]:
     except BaseException:
         for file in (folder.config, folder.alignment):
             file.unlink(missing_ok=True)
-        _remove_empty(*made)
+        remove_empty(*made)
         raise
 
 
-def _remove_empty(*folders: Path) -> None:
-    """Remove folders, the innermost first, up to the first that holds something."""
-    with contextlib.suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
+def _earlier_folder(output: str | Path, config: RunConfig) -> RunFolder:
+    """Open the folder of an earlier run of the same config."""
+    folder = RunFolder.open(output)
+    if folder.config.read_text(encoding="utf-8") != dump_config(config):
+        raise UserError(
+            f"{folder.config} is not the config that is to be resumed; give that one, or another --output for a new run"
+        )
+    return folder
 
 
 def _write_inputs(folder: RunFolder, config: RunConfig, alignment: Alignment | None) -> None:
     write_atomically(folder.config, dump_config(config))
     if alignment is not None:
         write_atomically(folder.alignment, alignment.to_yaml())
-
-
-def _train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Train one arm and save its student; return it with what `results.json` says of its training."""
-    student = prepared.new_student()
-    parameters = sum(parameter.numel() for parameter in student.parameters())
-    alignment = prepared.arm_alignment(name, student)
-    checkpoints = folder.path / "checkpoints" / name
-    settings = prepared.arm_training(name, checkpoints)
-    expected, _ = step_cost(prepared, name, alignment, student)
-    if len(prepared.train_rows) % settings.train_batch_size == 1:
-        settings.dataloader_drop_last = True  # a row alone in the last batch would have no source
-    trainer = CausalDistillationTrainer(
-        model=student,
-        teacher=prepared.teacher,
-        alignment=alignment,
-        args=settings,
-        train_dataset=prepared.train_rows,
-        data_collator=prepared.collator,
-        processing_class=prepared.tokenizer,
-    )
-    started, cpu = time.perf_counter(), time.process_time()
-    try:
-        trainer.train()
-    finally:
-        _remove_empty(checkpoints, checkpoints.parent)
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
-    _save_student(student, prepared, folder.arm(name))
-    history = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return student, {
-        "alignment": None if alignment is None else alignment.name,
-        "student_parameters": parameters,
-        "steps": trainer.state.global_step,
-        "tokens": _tokens_seen(trainer, prepared.train_rows),
-        "seconds": seconds,
-        "cpu_seconds": cpu_seconds,
-        "cost": _cost(expected, history),
-        "objective": {term: weight for term, weight in settings.weights.items() if weight},
-        "history": history,
-    }
-
-
-def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a step was expected to cost, and what it took: the median over the log's lines."""
-    measured = [entry["step_seconds"] for entry in history if "step_seconds" in entry]
-    return {
-        "parts": {name: part.flops for name, part in expected.parts.items()},
-        "flops": expected.flops,
-        "plain_flops": expected.plain_flops,
-        "floor_seconds": expected.floor_seconds,
-        "step_seconds": statistics.median(measured) if measured else None,
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
-    """Tokens of the rows that training read, repetitions counted."""
-    total = sum(len(row) for row in rows["input_ids"])
-    args = trainer.args
-    seen = trainer.state.global_step * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return round(total * seen / len(rows))
-
-
-def _save_student(student: PreTrainedModel, prepared: Prepared, target: Path) -> None:
-    """Save a student as a plain Hugging Face model, whole or not at all."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.mkdir()
-        student.save_pretrained(temporary)
-        prepared.tokenizer.save_pretrained(temporary)
-        mode = (temporary / "config.json").stat().st_mode
-        for weights in temporary.glob("*.safetensors"):  # which only their owner could read
-            weights.chmod(mode)
-        temporary.rename(target)
-    except (OSError, SafetensorError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-        raise UserError(
-            f"could not write the student {target}: {reason}; make room or choose another --output"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _verify_and_report(

@@ -1,0 +1,132 @@
+"""The arms of a run: training one, saving its student, and taking up one that an earlier run has finished."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import statistics
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+from transformers.trainer_utils import get_last_checkpoint
+
+from iit_toolkit.distillation.cost import ExpectedCost
+from iit_toolkit.distillation.student import student_from_checkpoint
+from iit_toolkit.distillation.trainer import CausalDistillationTrainer
+from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.check import step_cost
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs.folder import RunFolder, write_json
+
+_RECORD = "training.json"
+
+
+def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Train one arm, from its last checkpoint if there is one, and save its student.
+
+    Returns:
+        The student, and what `results.json` says of its training.
+    """
+    student = prepared.new_student()
+    parameters = sum(parameter.numel() for parameter in student.parameters())
+    alignment = prepared.arm_alignment(name, student)
+    checkpoints = folder.path / "checkpoints" / name
+    settings = prepared.arm_training(name, checkpoints)
+    expected, _ = step_cost(prepared, name, alignment, student)
+    if len(prepared.train_rows) % settings.train_batch_size == 1:
+        settings.dataloader_drop_last = True  # a row alone in the last batch would have no source
+    trainer = CausalDistillationTrainer(
+        model=student,
+        teacher=prepared.teacher,
+        alignment=alignment,
+        args=settings,
+        train_dataset=prepared.train_rows,
+        data_collator=prepared.collator,
+        processing_class=prepared.tokenizer,
+    )
+    checkpoint = get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None
+    started, cpu = time.perf_counter(), time.process_time()
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        remove_empty(checkpoints, checkpoints.parent)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    record: dict[str, Any] = {
+        "alignment": None if alignment is None else alignment.name,
+        "student_parameters": parameters,
+        "steps": trainer.state.global_step,
+        "resumed_at_step": int(checkpoint.rpartition("-")[2]) if checkpoint else 0,
+        "tokens": _tokens_seen(trainer, prepared.train_rows),
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "cost": _cost(expected, history),
+        "objective": {term: weight for term, weight in settings.weights.items() if weight},
+        "history": history,
+    }
+    _save_student(student, prepared, folder.arm(name), record)
+    return student, record
+
+
+def finished_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]] | None:
+    """Return what `train_arm` returned of an arm that an earlier run has finished; `None` if none has."""
+    record = folder.arm(name) / _RECORD
+    if not record.is_file():
+        return None
+    return student_from_checkpoint(prepared.teacher, folder.arm(name)), json.loads(record.read_text(encoding="utf-8"))
+
+
+def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a step was expected to cost, and what it took: the median over the log's lines."""
+    measured = [entry["step_seconds"] for entry in history if "step_seconds" in entry]
+    return {
+        "parts": {name: part.flops for name, part in expected.parts.items()},
+        "flops": expected.flops,
+        "plain_flops": expected.plain_flops,
+        "floor_seconds": expected.floor_seconds,
+        "step_seconds": statistics.median(measured) if measured else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
+    """Tokens of the rows that training read, repetitions counted."""
+    total = sum(len(row) for row in rows["input_ids"])
+    args = trainer.args
+    seen = trainer.state.global_step * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return round(total * seen / len(rows))
+
+
+def _save_student(student: PreTrainedModel, prepared: Prepared, target: Path, record: dict[str, Any]) -> None:
+    """Save a student as a plain Hugging Face model, with the record of its training, whole or not at all."""
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir()
+        student.save_pretrained(temporary)
+        prepared.tokenizer.save_pretrained(temporary)
+        mode = (temporary / "config.json").stat().st_mode
+        for weights in temporary.glob("*.safetensors"):  # which only their owner could read
+            weights.chmod(mode)
+        write_json(temporary / _RECORD, record)
+        temporary.rename(target)
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise UserError(
+            f"could not write the student {target}: {reason}; make room or choose another --output"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove folders, the innermost first, up to the first that holds something."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
