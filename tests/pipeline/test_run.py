@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas as pd
 import pytest
 import torch
 from transformers import (
@@ -35,6 +36,7 @@ from iit_toolkit.analysis.metrics import Summary
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.cli import main
+from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
@@ -244,6 +246,76 @@ def test_explain_names_sites_and_losses(on_text: list[str]) -> None:
     assert "bert.encoder.layer[1].output (whole vector)" in text  # the student's middle block
     assert "bert.encoder.layer[3].output (whole vector)" in text  # and the teacher's
     assert "0.25 causal_ce" in text and "computes 1 of 3 blocks again" in text
+
+
+class Killed(BaseException):
+    """What stops a run where it stands."""
+
+
+def without_times(results: dict[str, Any]) -> dict[str, Any]:
+    """The results without what differs from one run to the next."""
+    kept = {name: one for name, one in results.items() if name not in ("created", "provenance")}
+    arms = results["arms"].items()
+    timed = ("seconds", "cpu_seconds", "cost", "history", "resumed_at_step")
+    kept["arms"] = {name: {key: arm[key] for key in arm if key not in timed} for name, arm in arms}
+    losses = {name: [entry["loss"] for entry in arm["history"]] for name, arm in arms}
+    return kept | {"losses": losses}
+
+
+@pytest.mark.parametrize("step", [1, 3, 5], ids=["before any checkpoint", "in the first arm", "in the second arm"])
+def test_a_killed_run_is_resumed(
+    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Of two arms of four steps, the run is killed in its step `step` (counted over the arms)."""
+    checkpoints = ["training.save_strategy=steps", "training.save_steps=2", "training.logging_steps=1"]
+    arguments = [*on_text, "training.max_steps=4", *checkpoints]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    call("run", *arguments, "-o", str(whole))
+    taken: list[int] = []
+    take_step = CausalDistillationTrainer.training_step
+
+    def counted(self: CausalDistillationTrainer, *given: Any, **named: Any) -> Any:
+        taken.append(self.state.global_step)
+        if len(taken) == step + 1:
+            raise Killed
+        return take_step(self, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CausalDistillationTrainer, "training_step", counted)
+        with pytest.raises(Killed):
+            pipeline.run(load_config(arguments[0], arguments[1:]), killed)
+        patch.setattr(CausalDistillationTrainer, "training_step", take_step)
+        taken.clear()
+    call("run", *arguments, "-o", str(killed), "--resume")
+    one, two = (RunFolder.open(folder).read_results() for folder in (whole, killed))
+    assert without_times(one) == without_times(two)
+    resumed = {name: arm["resumed_at_step"] for name, arm in two["arms"].items()}
+    assert resumed == {1: {"plain": 0, "causal": 0}, 3: {"plain": 2, "causal": 0}, 5: {"plain": 0, "causal": 0}}[step]
+    pd.testing.assert_frame_equal(*(read_outcomes(folder / "outcomes.parquet") for folder in (whole, killed)))
+
+
+def test_resuming_takes_finished_arms_as_they_are(
+    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("run", *on_text, "-o", str(tmp_path / "run"), "--resume")  # there is nothing yet to resume
+    before = RunFolder.open(tmp_path / "run").read_results()
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(sys.modules[pipeline.run.__module__], "train_arm", refuse)
+    call("run", *on_text, "-o", str(tmp_path / "run"), "--resume")
+    after = RunFolder.open(tmp_path / "run").read_results()
+    assert {**before, "created": ""} == {**after, "created": ""}
+
+
+def test_another_config_is_not_resumed(on_text: list[str], tmp_path: Path) -> None:
+    config = load_config(on_text[0], on_text[1:])
+    pipeline.train(config, tmp_path / "run", "plain")
+    other = config.model_copy(update={"seed": 43})
+    with pytest.raises(UserError, match="is not the config that is to be resumed"):
+        pipeline.run(other, tmp_path / "run", resume=True)
+    assert load_config(tmp_path / "run" / "config.yaml") == config
 
 
 def test_checkpoints_stay_where_they_are_asked_for(on_text: list[str], tmp_path: Path) -> None:
