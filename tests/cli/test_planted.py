@@ -1,0 +1,269 @@
+"""Planted truths through the whole command line: verify, report, gate and compare give the verdict that must be.
+
+Models are words of blocks. A letter is a block with random weights of its own, a dot one that changes nothing. So the
+teacher `A.B.C.` and the students `A.BC` and `ABC.` are one function, computed at other depths; where the teacher's
+block 3 is done, so are block 2 of `A.BC` and block 1 of `ABC.`, and no other block of theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+import transformers as tf
+import yaml
+
+from iit_toolkit.cli import main
+from iit_toolkit.runs.config import ASSETS
+from tests.families import with_large_weights
+
+WIDTH = 32
+SIZES: dict[str, Any] = {
+    "vocab_size": 5000,
+    "hidden_size": WIDTH,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 32,
+    "num_labels": 3,
+}
+TASKS = {"masked_lm": tf.BertForMaskedLM, "sequence_classification": tf.BertForSequenceClassification}
+TEACHER, LATE, EARLY = "A.B.C.", "A.BC", "ABC."
+WORDS = ("module", "file", "value", "list", "error", "string", "class", "function", "method", "object", "name", "line")
+HALF = [0, WIDTH // 2]
+"""The neurons that are aligned."""
+ALIGNMENTS = {
+    "half": [("half", 3, 2, HALF)],
+    "two": [("early", 1, 0, None), ("middle", 3, 1, None)],
+    "last": [("last", 5, 3, None)],
+}
+"""By name: variables with the teacher's and the student's block, and neurons."""
+
+
+def make(blocks: str, task: str = "masked_lm") -> Any:
+    """A model of these blocks; all else is the same in every model of a task."""
+    known = sorted(set(TEACHER) - {"."})
+    source = with_large_weights(TASKS[task](tf.BertConfig(**SIZES, num_hidden_layers=len(known))))
+    for name, parameter in source.named_parameters():
+        if "LayerNorm.bias" in name:
+            parameter.data.zero_()  # a norm of what was normalised changes nothing only without a shift
+    model = TASKS[task](tf.BertConfig(**SIZES, num_hidden_layers=len(blocks)))
+    weights = {name: value for name, value in source.state_dict().items() if ".layer." not in name}
+    model.load_state_dict(weights, strict=False)
+    for block, letter in zip(model.bert.encoder.layer, blocks, strict=True):
+        if letter == ".":
+            for layer in (block.attention.output.dense, block.output.dense):
+                layer.weight.data.zero_()
+                layer.bias.data.zero_()
+        else:
+            block.load_state_dict(source.bert.encoder.layer[known.index(letter)].state_dict())
+    return model
+
+
+def untrained(task: str) -> Any:
+    """A model of four blocks with the weights that the library draws."""
+    torch.manual_seed(7)
+    return TASKS[task](tf.BertConfig(**SIZES, num_hidden_layers=4))
+
+
+def with_halves_swapped(model: Any) -> Any:
+    """The same function, with each half of the residual stream's neurons where the other was."""
+    reads = ("query", "key", "value", "intermediate.dense", "embeddings.weight", "transform.dense")
+    writes = ("attention.output.dense", "output.dense", "transform.dense")
+    for name, parameter in model.named_parameters():
+        path = name.rpartition(".")[0]
+        if parameter.dim() == 2 and (path.endswith(reads) or name.endswith(reads)):
+            parameter.data = parameter.data.roll(WIDTH // 2, 1)
+        if path.endswith(writes):
+            parameter.data = parameter.data.roll(WIDTH // 2, 0)
+    model.tie_weights()
+    return model
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    """Run the command line; return the exit code, and what it prints to standard output in one line."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    return int(exit_.value.code or 0), " ".join(out.getvalue().split())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The working directory: texts, teachers, students, alignments, and a config for each task."""
+    place = tmp_path_factory.mktemp("planted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / ".cache")
+        drawn = torch.randint(len(WORDS), (240, 16), generator=torch.Generator().manual_seed(0)).tolist()
+        texts = [" ".join(WORDS[word] for word in row) for row in drawn]
+        Path("rows.json").write_text(
+            "".join(f"{json.dumps({'text': text, 'label': row % 3})}\n" for row, text in enumerate(texts))
+        )
+        tokenizer = tf.AutoTokenizer.from_pretrained(ASSETS / "teacher", model_max_length=32)
+        for task in TASKS:
+            models = {"teacher": make(TEACHER, task), "late": make(LATE, task), "early": make(EARLY, task)}
+            models |= {"halves-swapped": with_halves_swapped(make(LATE, task)), "null": untrained(task)}
+            for name, model in models.items():
+                model.eval().save_pretrained(f"{task}/{name}")
+                tokenizer.save_pretrained(f"{task}/{name}")
+            Path(f"{task}.yaml").write_text(yaml.safe_dump(config(task)))
+        for name, variables in ALIGNMENTS.items():
+            Path(f"{name}.yaml").write_text(yaml.safe_dump({"name": name, "variables": [*map(variable, variables)]}))
+        yield place
+
+
+def config(task: str) -> dict[str, Any]:
+    return {
+        "name": task.replace("_", "-"),
+        "task": task,
+        "teacher": f"{task}/teacher",
+        "student": {"config": {"num_hidden_layers": 4}},
+        "data": {
+            "path": "json",
+            "data_files": "rows.json",
+            "eval_split": "train",
+            "max_length": 24,
+            "packing": False,
+            **({"label_column": "label"} if task == "sequence_classification" else {}),
+        },
+        "arms": {"none": {}},
+        "verification": {"pairs": 240, "resamples": 200},
+    }
+
+
+def variable(given: tuple[str, int, int, list[int] | None]) -> dict[str, Any]:
+    name, teacher, student, neurons = given
+    part = {} if neurons is None else {"neurons": neurons}
+    return {
+        "name": name,
+        "teacher": [{"layer": teacher, "component": "block_output", **part}],
+        "student": [{"layer": student, "component": "block_output", **part}],
+    }
+
+
+def verify(student: str, alignment: str, output: str, *overrides: str, task: str = "masked_lm") -> tuple[Any, str]:
+    """Verify a student; return its results, and what was printed, after checking that every place says the same."""
+    student = ["--student", f"{task}/{student}", "--alignment", f"{alignment}.yaml"]
+    code, printed = call("verify", f"{task}.yaml", *overrides, *student, "-o", output)
+    assert code == 0  # whatever the verdict
+    results = json.loads(Path(output, "results.json").read_text())
+    verdict = results["verdict"]
+    said = f" {verdict['label']} for student. {verdict['sentence']}"
+    assert re.search(rf"(?<!NOT){re.escape(said)}", printed)
+    lines = Path(output, "report.md").read_text().splitlines()
+    assert f"**{verdict['label']}**: does student keep its teacher's causal structure?" in lines
+    assert all(one["sentence"] in lines for one in verdict["variables"].values())
+    assert "stale" not in " ".join(lines)
+    return results, printed
+
+
+def measured(results: Any, name: str) -> Any:
+    return results["summary"]["students"]["student"]["variables"][name]
+
+
+def controls(results: Any, name: str) -> dict[str, bool | None]:
+    return {one["name"]: one["passed"] for one in results["verdict"]["variables"][name]["controls"]}
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("student", "alignment", "task"),
+    [
+        ("late", "half", "masked_lm"),
+        ("early", "two", "masked_lm"),
+        ("late", "half", "sequence_classification"),
+    ],
+)
+def test_a_student_that_computes_as_its_teacher_is_supported(student: str, alignment: str, task: str) -> None:
+    folder = f"planted-{student}-{task}"
+    results, _ = verify(student, alignment, folder, task=task)
+    assert results["verdict"]["label"] == "SUPPORTED"
+    names = [name for name, *_ in ALIGNMENTS[alignment]]
+    for name in names:
+        found = measured(results, name)
+        assert found["effective_iia"]["outside"]["value"] == found["iia"]["all"]["value"] == 1.0
+        assert found["base_agreement"]["value"] == 1.0 and found["effective_floor"]["outside"]["value"] == 0.0
+        assert set(controls(results, name).values()) == {True} and len(controls(results, name)) >= 5
+    code, printed = call("gate", folder, "--min-lower", "0.9")
+    assert code == 0 and printed.startswith(f"### Gate passed: student of {results['name']}")
+    assert "Verdict of the run: SUPPORTED." in printed
+
+
+SABOTAGED = {
+    "block 2 of `ABC.` is done with all of C, and nothing reads it across positions": ("early", "half"),
+    "the neurons that are aligned hold what the others should": ("halves-swapped", "half"),
+}
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("how", SABOTAGED)
+def test_a_sabotaged_student_with_the_same_answers_is_not_supported(how: str, task: str) -> None:
+    student, alignment = SABOTAGED[how]
+    folder = f"sabotaged-{student}-{task}"
+    results, _ = verify(student, alignment, folder, task=task)
+    found = measured(results, "half")
+    assert found["base_agreement"]["value"] == 1.0
+    if student == "early":
+        assert found["effective_iia"]["outside"]["value"] == 0.0
+    assert found["effective_iia"]["outside"]["high"] < 0.9
+    refused(folder, results, "its lower end is below 0.9")
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("task", TASKS)
+def test_an_untrained_student_is_not_supported(task: str) -> None:
+    folder = f"null-{task}"
+    results, _ = verify("null", "half", folder, task=task)
+    refused(folder, results, "its lower end is below 0.9")
+
+
+def refused(folder: str, results: Any, why: str) -> None:
+    """Check that a student is NOT SUPPORTED, and that the gate says why it does not pass."""
+    assert results["verdict"]["label"] == "NOT SUPPORTED"
+    assert False in controls(results, "half").values()
+    code, printed = call("gate", folder, "--min-lower", "0.9")
+    assert code == 1 and printed.startswith("### Gate FAILED (1 check of 2): student")
+    assert f"| lower bound | half | **NO** | Effective IIA outside is {share(results)}" in printed and why in printed
+    assert "Verdict of the run: NOT SUPPORTED." in printed
+
+
+def share(results: Any) -> str:
+    return f"{measured(results, 'half')['effective_iia']['outside']['value']:.3f}"
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("student", "alignment", "override", "why"),
+    [
+        ("late", "half", "verification.pairs=16", "20 base examples and as many source examples are needed"),
+        ("late", "last", "verification.pairs=64", "so nothing was tested"),
+    ],
+)
+def test_too_few_changed_cases_are_inconclusive(student: str, alignment: str, override: str, why: str) -> None:
+    folder = f"few-{alignment}"
+    results, printed = verify(student, alignment, folder, override)
+    assert results["verdict"]["label"] == "INCONCLUSIVE" and why in printed
+    found = measured(results, alignment)["effective_iia"]["outside"]
+    assert found["value"] in (1.0, None) and found["clusters"] < 20
+    code, printed = call("gate", folder, "--min-lower", "0.0")
+    assert (
+        code == 1 and f"| lower bound | {alignment} | **NO** | Effective IIA outside is" in printed and why in printed
+    )
+
+
+@pytest.mark.usefixtures("place")
+def test_the_report_is_written_anew_with_the_same_verdict() -> None:
+    results, _ = verify("early", "half", "anew", "verification.pairs=64")
+    report = Path("anew", "report.md")
+    before = report.read_text()
+    report.unlink()
+    assert call("report", "anew", "--format", "md")[0] == 0
+    assert report.read_text() == before and f"**{results['verdict']['label']}**" in before
