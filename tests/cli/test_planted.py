@@ -22,7 +22,7 @@ import yaml
 
 from iit_toolkit.cli import main
 from iit_toolkit.runs.config import ASSETS
-from tests.families import with_large_weights
+from tests.families import NO_DROPOUT, with_large_weights
 
 WIDTH = 32
 SIZES: dict[str, Any] = {
@@ -32,6 +32,7 @@ SIZES: dict[str, Any] = {
     "intermediate_size": 48,
     "max_position_embeddings": 32,
     "num_labels": 3,
+    **NO_DROPOUT,
 }
 TASKS = {"masked_lm": tf.BertForMaskedLM, "sequence_classification": tf.BertForSequenceClassification}
 TEACHER, LATE, EARLY = "A.B.C.", "A.BC", "ABC."
@@ -267,3 +268,46 @@ def test_the_report_is_written_anew_with_the_same_verdict() -> None:
     report.unlink()
     assert call("report", "anew", "--format", "md")[0] == 0
     assert report.read_text() == before and f"**{results['verdict']['label']}**" in before
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> list[str]:
+    """Runs of three seeds whose students start as their teacher: two arms have no reason to move, one is wrecked."""
+    still = {"alignment": "half.yaml", "weights": {"ce": 1.0, "causal_ce": 1.0}}
+    changes = {
+        "student": {"checkpoint": "masked_lm/late"},
+        "arms": {"still": still, "twin": still, "wrecked": {"weights": {"task": 1.0}}},
+        "training": {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 0.05, "adam_epsilon": 1e-3},
+        "verification": {"pairs": 48, "resamples": 200, "treatment": "still", "baseline": "wrecked"},
+    }
+    (place / "trained.yaml").write_text(yaml.safe_dump(config("masked_lm") | changes))
+    folders = [f"seed-{seed}" for seed in (1, 2, 3)]
+    for seed, folder in enumerate(folders, 1):
+        assert call("run", "trained.yaml", f"seed={seed}", "-o", folder)[0] == 0
+    return folders
+
+
+def test_a_student_that_training_left_as_its_teacher_beats_one_that_it_wrecked(trained: list[str]) -> None:
+    code, printed = call("compare", *trained, "-o", "compared")
+    assert code == 0 and "still and wrecked each made 3 steps." in printed
+    assert re.search(r"effective IIA outside, half \+0\.\d+ \[\+0\.\d+, \+[\d.]+\] BEATS", printed)
+    document = json.loads(Path("compared", "compare.json").read_text())
+    rows = {row["measure"]["name"]: row["values"] for row in document["rows"]}
+    assert rows["effective IIA outside, half"]["still"] == [1.0, 1.0, 1.0]
+    assert max(rows["effective IIA outside, half"]["wrecked"]) < 0.9
+
+
+def test_two_arms_of_one_objective_beat_each_other_nowhere(trained: list[str]) -> None:
+    code, printed = call("compare", *trained, "--treatment", "twin", "--baseline", "still")
+    assert code == 0 and "effective IIA outside, half +0.000 [no interval] INCONCLUSIVE" in printed
+    assert "BEAT" not in printed
+
+
+def test_what_the_student_reached_before_training_is_not_supported(trained: list[str]) -> None:
+    for folder in trained:
+        results = json.loads(Path(folder, "results.json").read_text())
+        verdict, still = results["verdict"], results["summary"]["students"]["still"]["variables"]["half"]
+        assert still["effective_iia"]["outside"]["value"] == 1.0
+        assert (verdict["student"], verdict["label"]) == ("still", "NOT SUPPORTED")
+        assert [name for name, passed in controls(results, "half").items() if not passed] == ["untrained"]
+        assert results["comparison"]["outcome"] == "HIGHER"
