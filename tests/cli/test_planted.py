@@ -31,7 +31,7 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 4,
     "intermediate_size": 48,
     "max_position_embeddings": 32,
-    "num_labels": 3,
+    "num_labels": 30,
     **NO_DROPOUT,
 }
 TASKS = {"masked_lm": tf.BertForMaskedLM, "sequence_classification": tf.BertForSequenceClassification}
@@ -75,7 +75,7 @@ def untrained(task: str) -> Any:
 
 def with_halves_swapped(model: Any) -> Any:
     """The same function, with each half of the residual stream's neurons where the other was."""
-    reads = ("query", "key", "value", "intermediate.dense", "embeddings.weight", "transform.dense")
+    reads = ("query", "key", "value", "intermediate.dense", "embeddings.weight", "transform.dense", "pooler.dense")
     writes = ("attention.output.dense", "output.dense", "transform.dense")
     for name, parameter in model.named_parameters():
         path = name.rpartition(".")[0]
@@ -151,8 +151,8 @@ def variable(given: tuple[str, int, int, list[int] | None]) -> dict[str, Any]:
 
 def verify(student: str, alignment: str, output: str, *overrides: str, task: str = "masked_lm") -> tuple[Any, str]:
     """Verify a student; return its results, and what was printed, after checking that every place says the same."""
-    student = ["--student", f"{task}/{student}", "--alignment", f"{alignment}.yaml"]
-    code, printed = call("verify", f"{task}.yaml", *overrides, *student, "-o", output)
+    given = ["--student", f"{task}/{student}", "--alignment", f"{alignment}.yaml"]
+    code, printed = call("verify", f"{task}.yaml", *overrides, *given, "-o", output)
     assert code == 0  # whatever the verdict
     results = json.loads(Path(output, "results.json").read_text())
     verdict = results["verdict"]
