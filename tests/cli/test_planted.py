@@ -135,7 +135,7 @@ def config(task: str) -> dict[str, Any]:
             **({"label_column": "label"} if task == "sequence_classification" else {}),
         },
         "arms": {"none": {}},
-        "verification": {"pairs": 240, "resamples": 200},
+        "verification": {"pairs": 240, "batch_size": 60, "resamples": 200},
     }
 
 
@@ -195,49 +195,47 @@ def test_a_student_that_computes_as_its_teacher_is_supported(student: str, align
     code, printed = call("gate", folder, "--min-lower", "0.9")
     assert code == 0 and printed.startswith(f"### Gate passed: student of {results['name']}")
     assert "Verdict of the run: SUPPORTED." in printed
-
-
-SABOTAGED = {
-    "block 2 of `ABC.` is done with all of C, and nothing reads it across positions": ("early", "half"),
-    "the neurons that are aligned hold what the others should": ("halves-swapped", "half"),
-}
+    report = Path(folder, "report.md")
+    before = report.read_text()
+    report.unlink()
+    assert call("report", folder, "--format", "md")[0] == 0
+    assert report.read_text() == before
 
 
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("how", SABOTAGED)
-def test_a_sabotaged_student_with_the_same_answers_is_not_supported(how: str, task: str) -> None:
-    student, alignment = SABOTAGED[how]
+@pytest.mark.parametrize(
+    ("student", "task", "reached"),
+    [
+        ("early", "masked_lm", 0.0),  # block 2 of `ABC.` is done with C: nothing reads it across positions
+        ("halves-swapped", "masked_lm", 0.5),  # the aligned neurons hold what the others should
+        ("halves-swapped", "sequence_classification", 0.5),
+    ],
+)
+def test_a_sabotaged_student_with_the_same_answers_is_not_supported(student: str, task: str, reached: float) -> None:
     folder = f"sabotaged-{student}-{task}"
-    results, _ = verify(student, alignment, folder, task=task)
+    results, _ = verify(student, "half", folder, task=task)
     found = measured(results, "half")
     assert found["base_agreement"]["value"] == 1.0
-    if student == "early":
-        assert found["effective_iia"]["outside"]["value"] == 0.0
-    assert found["effective_iia"]["outside"]["high"] < 0.9
-    refused(folder, results, "its lower end is below 0.9")
+    assert found["effective_iia"]["outside"]["value"] <= reached
+    refused(folder, results)
 
 
 @pytest.mark.usefixtures("place")
-@pytest.mark.parametrize("task", TASKS)
-def test_an_untrained_student_is_not_supported(task: str) -> None:
-    folder = f"null-{task}"
-    results, _ = verify("null", "half", folder, task=task)
-    refused(folder, results, "its lower end is below 0.9")
+def test_an_untrained_student_is_not_supported() -> None:
+    results, _ = verify("null", "half", "null")
+    assert measured(results, "half")["effective_iia"]["outside"]["value"] < 0.05
+    refused("null", results)
 
 
-def refused(folder: str, results: Any, why: str) -> None:
+def refused(folder: str, results: Any) -> None:
     """Check that a student is NOT SUPPORTED, and that the gate says why it does not pass."""
     assert results["verdict"]["label"] == "NOT SUPPORTED"
     assert False in controls(results, "half").values()
     code, printed = call("gate", folder, "--min-lower", "0.9")
     assert code == 1 and printed.startswith("### Gate FAILED (1 check of 2): student")
-    assert f"| lower bound | half | **NO** | Effective IIA outside is {share(results)}" in printed and why in printed
-    assert "Verdict of the run: NOT SUPPORTED." in printed
-
-
-def share(results: Any) -> str:
-    return f"{measured(results, 'half')['effective_iia']['outside']['value']:.3f}"
+    value = measured(results, "half")["effective_iia"]["outside"]["value"]
+    assert f"| lower bound | half | **NO** | Effective IIA outside is {value:.3f}" in printed
+    assert "its lower end is below 0.9" in printed and "Verdict of the run: NOT SUPPORTED." in printed
 
 
 @pytest.mark.usefixtures("place")
@@ -258,16 +256,6 @@ def test_too_few_changed_cases_are_inconclusive(student: str, alignment: str, ov
     assert (
         code == 1 and f"| lower bound | {alignment} | **NO** | Effective IIA outside is" in printed and why in printed
     )
-
-
-@pytest.mark.usefixtures("place")
-def test_the_report_is_written_anew_with_the_same_verdict() -> None:
-    results, _ = verify("early", "half", "anew", "verification.pairs=64")
-    report = Path("anew", "report.md")
-    before = report.read_text()
-    report.unlink()
-    assert call("report", "anew", "--format", "md")[0] == 0
-    assert report.read_text() == before and f"**{results['verdict']['label']}**" in before
 
 
 @pytest.fixture(scope="module")
