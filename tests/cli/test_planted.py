@@ -207,8 +207,7 @@ def test_a_student_that_computes_as_its_teacher_is_supported(student: str, align
     ("student", "task", "reached"),
     [
         ("early", "masked_lm", 0.0),  # block 2 of `ABC.` is done with C: nothing reads it across positions
-        ("halves-swapped", "masked_lm", 0.5),  # the aligned neurons hold what the others should
-        ("halves-swapped", "sequence_classification", 0.5),
+        ("halves-swapped", "sequence_classification", 0.5),  # the aligned neurons hold what the others should
     ],
 )
 def test_a_sabotaged_student_with_the_same_answers_is_not_supported(student: str, task: str, reached: float) -> None:
@@ -262,13 +261,14 @@ def test_too_few_changed_cases_are_inconclusive(student: str, alignment: str, ov
 def trained(place: Path) -> list[str]:
     """Runs of three seeds whose students start as their teacher: two arms have no reason to move, one is wrecked."""
     still = {"alignment": "half.yaml", "weights": {"ce": 1.0, "causal_ce": 1.0}}
+    plain = config("masked_lm")
     changes = {
         "student": {"checkpoint": "masked_lm/late"},
         "arms": {"still": still, "twin": still, "wrecked": {"weights": {"task": 1.0}}},
-        "training": {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 0.05, "adam_epsilon": 1e-3},
-        "verification": {"pairs": 48, "resamples": 200, "treatment": "still", "baseline": "wrecked"},
+        "training": {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 0.3, "optim": "sgd"},
+        "verification": {**plain["verification"], "treatment": "still", "baseline": "wrecked"},
     }
-    (place / "trained.yaml").write_text(yaml.safe_dump(config("masked_lm") | changes))
+    (place / "trained.yaml").write_text(yaml.safe_dump(plain | changes))
     folders = [f"seed-{seed}" for seed in (1, 2, 3)]
     for seed, folder in enumerate(folders, 1):
         assert call("run", "trained.yaml", f"seed={seed}", "-o", folder)[0] == 0
