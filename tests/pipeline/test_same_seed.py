@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import datasets
 import pandas as pd
 import pytest
 import yaml
 
 from iit_toolkit.runs.folder import RunFolder
-from tests.pipeline.test_run import TINY, sentences
+from tests.pipeline.test_run import TINY, call, sentences
 
 TIMES = {"created", "seconds", "cpu_seconds", "floor_seconds", "step_seconds"}
 """The keys of results.json that hold times."""
@@ -22,7 +23,7 @@ TABLES = ("outcomes", "controls", "examples", "answers")
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
-    """A tiny run, the same again, and one with another seed; each in a process that orders sets its own way."""
+    """A tiny run, one with another seed, and the first again in another process, which orders sets its own way."""
     place = tmp_path_factory.mktemp("same-seed")
     (place / "text.txt").write_text("\n".join(sentences(40)))
     data = {"path": "text", "data_files": {"train": "text.txt", "validation": "text.txt"}, "packing": False}
@@ -33,18 +34,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
         "data": data,
         "mlm": {"smoothing": 0.7},
         "arms": {"plain": {}, "causal": {"alignment": "diito/late"}},
+        "training": {"logging_steps": 1},
         "evaluation": {"again": {**data, "max_length": 32}},
     }
     (place / "config.yaml").write_text(yaml.safe_dump(config))
-    for name, seed, hashes in (("first", 42, 1), ("again", 42, 2), ("other", 43, 1)):
-        command = [sys.executable, "-m", "iit_toolkit", "run", "config.yaml", *TINY, f"seed={seed}", "-o", name]
-        own = {
-            "HF_DATASETS_CACHE": str(place / f".cache-{name}"),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONHASHSEED": str(hashes),
-        }
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True, env=os.environ | own)
-        assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / ".cache")
+        for name, seed in (("first", 42), ("other", 43)):
+            call("run", "config.yaml", *TINY, f"seed={seed}", "-o", name)
+    command = [sys.executable, "-m", "iit_toolkit", "run", "config.yaml", *TINY, "seed=42", "-o", "again"]
+    own = {"HF_DATASETS_CACHE": str(place / ".other-cache"), "OMP_NUM_THREADS": "1"}  # sums over threads differ
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, env=os.environ | own)
+    assert done.returncode == 0, done.stderr
     return {name: RunFolder.open(place / name) for name in ("first", "again", "other")}
 
 
