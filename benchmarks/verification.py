@@ -26,7 +26,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 from transformers.utils import logging
 
-from benchmarks.step_cost import high_water
+from benchmarks.memory import high_water
 from iit_toolkit.alignment import preset
 from iit_toolkit.analysis.leak import find_leaks
 from iit_toolkit.analysis.metrics import summarise
@@ -114,9 +114,9 @@ def measure(pairs: int, tokens: int) -> dict[str, float]:
         "cases": sum(map(len, frames)),
         "verify_seconds": verifying - started,
         "finish_seconds": finished - verifying,
-        "before_mb": before,
-        "verified_mb": peak,
-        "finished_mb": high_water(),
+        "before_mb": round(before),
+        "verified_mb": round(peak),
+        "finished_mb": round(high_water()),
         "tables_mb": sum(map(size, frames)) / 2**20,
         "examples_mb": size(verification.examples) / 2**20,
         "files_mb": file_bytes / 2**20,

@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,20 +200,6 @@ def test_the_report_is_made_again_from_the_folder_without_models(folder: Path, t
     assert {path.name for path in (copy / "figures").iterdir()} == {
         path.name for path in (folder / "figures").iterdir()
     }
-
-
-def test_the_same_seed_gives_the_same_numbers_in_another_process(results: dict[str, Any], tmp_path: Path) -> None:
-    again = tmp_path / "again"
-    command = [sys.executable, "-m", "iit_toolkit", "run", "quickstart", *TINY, "--json", "-o", str(again)]
-    threads = {"OMP_NUM_THREADS": "1"}  # as here: sums over threads end in other digits
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"folder": str(again)}
-    other = RunFolder.open(again).read_results()
-    for part in ("data", "summary", "verdict", "comparison", "controls"):
-        assert other[part] == results[part]
-    for arm, details in results["arms"].items():
-        assert [line["loss"] for line in details["history"]] == [line["loss"] for line in other["arms"][arm]["history"]]
 
 
 def test_train_then_verify(on_text: list[str], tmp_path: Path) -> None:
