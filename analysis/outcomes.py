@@ -51,6 +51,28 @@ the base run (NaN without gold).
 """
 
 
+class Table:
+    """An outcomes table that grows batch by batch, held by Arrow, outside the heap of the models' activations.
+
+    Many small tables, kept while large activations come and go, would leave the heap full of holes that none of these
+    fits into: it would grow by about the logits of every batch.
+    """
+
+    def __init__(self) -> None:
+        """Makes an empty table."""
+        self._sink = pa.BufferOutputStream()
+        self._writer = pa.ipc.new_stream(self._sink, SCHEMA)
+
+    def add(self, frame: pd.DataFrame) -> None:
+        """Copies the rows of a batch; `frame` has the columns of `SCHEMA`."""
+        self._writer.write_table(pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False))
+
+    def frame(self) -> pd.DataFrame:
+        """Returns all rows; none can be added any more."""
+        self._writer.close()
+        return pa.ipc.open_stream(self._sink.getvalue()).read_pandas()
+
+
 def write_outcomes(frame: pd.DataFrame, path: Path) -> None:
     """Writes the table as parquet, whole or not at all.
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.analysis.controls import Absent, Plan, plan_controls
 from iit_toolkit.analysis.interventions import Cases, Collator, Pairs, Runs, Task, draw_pairs, shuffle_sources
-from iit_toolkit.analysis.outcomes import BESIDE, NO_GOLD, SHUFFLED_SOURCES
+from iit_toolkit.analysis.outcomes import BESIDE, NO_GOLD, SHUFFLED_SOURCES, Table
 from iit_toolkit.interchange import InterchangeModel
 
 BESIDE_PAIRS = 128
@@ -169,8 +169,7 @@ def tabulate(
         top_k: Tokens of each run that the effect correlation looks at.
         controls: The controls of one student, whose sites (and the teacher's) hold those of the plan, too.
     """
-    frames: list[pd.DataFrame] = []
-    control_frames: list[pd.DataFrame] = []
+    table, control_table = Table(), Table()
     examples: list[dict[str, Any]] = []
     self_swap, ceiling = SelfSwap(0, 0, 0.0), Ceiling(0, 0)
     for index, pairs in enumerate(batches):
@@ -180,22 +179,25 @@ def tabulate(
         truth = answers.pop("")
         for student, found in answers.items():
             for name in variables:
-                frames.append(_frame(student, name, pairs.cases, truth, found, top_k))
+                table.add(_frame(student, name, pairs.cases, truth, found, top_k))
         if index == 0:
             for run in runs.values():
                 self_swap = _add_self_swap(self_swap, run, variables)
             ceiling = _ceiling(truth, _answers(Runs(teacher, pairs, variables), variables))
         if controls is not None:
             found = answers[controls.judged]
-            control_frames += _shuffled(controls, pairs, runs[controls.judged], (truth, found), variables, top_k)
+            for frame in _shuffled(controls, pairs, runs[controls.judged], (truth, found), variables, top_k):
+                control_table.add(frame)
             if len(examples) - len(pairs.swap.source) < BESIDE_PAIRS:
-                control_frames += _beside(controls, pairs, (runs[""], runs[controls.judged]), (truth, found), top_k)
+                sides = runs[""], runs[controls.judged]
+                for frame in _beside(controls, pairs, sides, (truth, found), top_k):
+                    control_table.add(frame)
     return Verification(
-        outcomes=pd.concat(frames, ignore_index=True),
+        outcomes=table.frame(),
         self_swap=self_swap,
         ceiling=ceiling,
         examples=pd.DataFrame(examples),
-        controls=None if controls is None else pd.concat(control_frames, ignore_index=True),
+        controls=None if controls is None else control_table.frame(),
         absent=() if controls is None else tuple(controls.plan.absent),
     )
 

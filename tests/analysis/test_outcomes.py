@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from iit_toolkit.analysis.outcomes import SCHEMA, SCHEMA_NAME, read_outcomes, write_outcomes
+from iit_toolkit.analysis.outcomes import SCHEMA, SCHEMA_NAME, Table, read_outcomes, write_outcomes
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes
 
@@ -20,6 +20,17 @@ def test_what_is_written_is_read_back(tmp_path):
     pd.testing.assert_frame_equal(found, written[SCHEMA.names], check_dtype=False)
     assert np.isnan(found["student_nll"].to_numpy()).sum() == np.isnan(written["student_nll"].to_numpy()).sum() > 0
     assert pq.read_schema(tmp_path / "outcomes.parquet").metadata[b"iit_toolkit.schema"].decode() == SCHEMA_NAME
+
+
+def test_a_table_holds_the_rows_of_all_batches_in_order():
+    batches = [make_outcomes(bases=bases, seed=bases) for bases in (3, 1, 4)]
+    table = Table()
+    for batch in batches:
+        table.add(batch)
+        batch["base"] = -1  # what was added is a copy
+    found = table.frame()
+    expected = pd.concat([make_outcomes(bases=bases, seed=bases) for bases in (3, 1, 4)], ignore_index=True)
+    pd.testing.assert_frame_equal(found, expected[SCHEMA.names], check_dtype=False)
 
 
 def test_nothing_is_left_behind_and_the_old_file_stays_when_writing_fails(tmp_path, monkeypatch):
