@@ -17,26 +17,12 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment, ResolvedSite, Site, Variable
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import block_of, moved, resolve_site
+from iit_toolkit.analysis.control_results import Absent
 from iit_toolkit.analysis.interventions import Runs
 from iit_toolkit.analysis.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, WRONG_LAYER
 from iit_toolkit.errors import UserError
 
 Sites = tuple[ResolvedSite, ...]
-
-
-@dataclass(frozen=True)
-class Absent:
-    """A control that these models and this alignment do not allow.
-
-    Attributes:
-        control: Its name.
-        variable: The variable that it is absent for; empty where it is for all.
-        reason: Why.
-    """
-
-    control: str
-    variable: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +51,7 @@ def plan_controls(alignment: Alignment, teacher: Runs, student: Runs, seed: int)
     * Other variable, for whole vectors: the student's sites of another variable that shares none with this one.
     * Beside the alignment: every block's output, but the last, of a block that no variable is swapped in, against the
       teacher's nearest such block at the same relative depth; and, for neuron ranges and heads, the neurons of the
-      same places that no variable holds, against those of the teacher's (which are none where it swaps whole vectors).
+      same places that no variable holds, against those of the teacher's (none, where it swaps whole vectors).
 
     Args:
         alignment: The alignment.
@@ -79,11 +65,7 @@ def plan_controls(alignment: Alignment, teacher: Runs, student: Runs, seed: int)
         _shuffle(plan, variable, student, generator)
     _add_blocks(plan, teacher, student)
     for variable in alignment.variables:
-        rest = _rest(student, variable.name)
-        if rest and rest not in plan.student.values():
-            label = f'neurons beside "{variable.name}"'
-            nothing = (replace(teacher.side.sites[variable.name][0], ranges=()),)
-            plan.student[label], plan.teacher[label] = rest, _rest(teacher, variable.name) or nothing
+        _add_rest(plan, variable.name, teacher, student)
     return plan
 
 
@@ -172,16 +154,25 @@ def _free_blocks(runs: Runs) -> list[int]:
     return [index for index in range(_depth(runs.side.model) - 1) if index not in taken]
 
 
+def _add_rest(plan: Plan, variable: str, teacher: Runs, student: Runs) -> None:
+    """Add the neurons beside a variable; variables at the same places have the same, which are added once."""
+    rest, theirs = _rest(student, variable), _rest(teacher, variable)
+    if not theirs:  # the teacher swaps whole vectors and leaves nothing over: a swap of no neurons
+        theirs = (replace(teacher.side.sites[variable][0], ranges=()),)
+    added = zip(plan.student.values(), plan.teacher.values(), strict=True)
+    if rest and _felt(rest, student.side.model) and (rest, theirs) not in added:
+        label = f'neurons beside "{variable}"'
+        plan.student[label], plan.teacher[label] = rest, theirs
+
+
 def _rest(runs: Runs, variable: str) -> Sites:
     """The neurons that no variable holds, at the places where this one holds a part."""
     every = [site for sites in runs.side.sites.values() for site in sites]
     rest: list[ResolvedSite] = []
-    for site in {site.write: site for site in runs.side.sites[variable] if site.ranges is not None}.values():
-        same = [one for one in every if one.write == site.write]
-        if any(one.ranges is None for one in same):
-            continue
+    for site in {site.write: site for site in runs.side.sites[variable]}.values():
+        ranges = [one.ranges for one in every if one.write == site.write]
         width = runs.widths()[site.read]
-        left = ~torch.stack([_mask(one.ranges or (), width) for one in same]).any(0)
+        left = ~torch.stack([_mask(((0, width),) if one is None else one, width) for one in ranges]).any(0)
         if left.any():
             rest.append(replace(site, ranges=_ranges(left)))
     return tuple(rest)

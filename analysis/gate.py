@@ -91,12 +91,12 @@ def gate(
 
 
 def _self_swap(results: StoredResults) -> list[GateCheck]:
-    swap = (results.document.get("controls") or {}).get("self_swap")
-    if not swap or not swap["cases"]:  # no variable reads where it writes
+    swap = results.controls.self_swap
+    if not swap.cases:  # no variable reads where it writes
         return []
-    sentence = f"{swap['changed']:,} of {count(swap['cases'], 'answer')} changed when activations were swapped for "
-    sentence += "themselves" + ("." if swap["changed"] == 0 else ": no number of this run can be trusted.")
-    return [GateCheck("self-swap", "", swap["changed"] == 0, sentence)]
+    sentence = f"{swap.changed:,} of {count(swap.cases, 'answer')} changed when activations were swapped for "
+    sentence += "themselves" + ("." if swap.changed == 0 else ": no number of this run can be trusted.")
+    return [GateCheck("self-swap", "", swap.changed == 0, sentence)]
 
 
 def _lower_bound(variable: str, estimate: Estimate, min_lower: float) -> GateCheck:

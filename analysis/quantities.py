@@ -5,6 +5,7 @@ Definitions (IIA: Geiger et al. 2021, "Causal Abstractions of Neural Networks"; 
 * hit: student and teacher, each intervened at its side of the variable, give the same answer. Share: IIA.
 * changed: the intervention changes the teacher's own answer. IIA on these cases: effective IIA.
 * floor: the student's answer without intervention is the teacher's answer with it.
+* moved: the intervention changes the student's own answer.
 * outside: the evaluated position is not swapped, or the answer belongs to the whole input.
 """
 
@@ -46,7 +47,7 @@ def resample_variable(
     """Resamples what concerns interventions on one variable, for all students over the same examples.
 
     Quantities are named `{student}/{quantity}/{region}`: `cases`, `hits`, `changed`, `effective`, `floor`,
-    `effective_floor`, `above_floor` (effective - effective_floor), `effect_cases`; and `{student}/agree/all`,
+    `effective_floor`, `above_floor` (effective - effective_floor), `moved`, `effect_cases`; and `{student}/agree/all`,
     `{student}/effect/{region}/n` .. `xy`.
     """
     rows = _where(outcomes, outcomes["variable"] == variable)
@@ -159,6 +160,7 @@ def counted(cases: Columns) -> Columns:
     hit = cases["student_cf"] == cases["teacher_cf"]
     changed = cases["teacher_cf"] != cases["teacher_base"]
     floor = cases["student_base"] == cases["teacher_cf"]
+    moved = cases["student_cf"] != cases["student_base"]
     quantities: Columns = {}
     for region, chosen in _regions(cases).items():
         quantities |= {
@@ -169,6 +171,7 @@ def counted(cases: Columns) -> Columns:
             f"floor/{region}": chosen & floor,
             f"effective_floor/{region}": chosen & changed & floor,
             f"above_floor/{region}": (chosen & changed) * (hit.astype(np.int64) - floor),
+            f"moved/{region}": chosen & moved,
         }
     return quantities
 

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from iit_toolkit.analysis.comparison import Comparison, compare
+from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.examples import read_answers, read_examples
 from iit_toolkit.analysis.figures import write_figures
 from iit_toolkit.analysis.formats import find_browser, print_pdf, to_document, to_latex
-from iit_toolkit.analysis.leak import SCOPE as LEAK_SCOPE
-from iit_toolkit.analysis.leak import Leak, find_leaks
+from iit_toolkit.analysis import leak
 from iit_toolkit.analysis.metrics import Summary, summarise
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.plots import Plot
 from iit_toolkit.analysis.rendering import environment
 from iit_toolkit.analysis.searched import read_searched
 from iit_toolkit.analysis.statistics import Estimate
-from iit_toolkit.analysis.tables import ceiling, control_rows, cost_cells, interventions, student_rows
+from iit_toolkit.analysis.stored import read_entry
+from iit_toolkit.analysis.tables import ceiling, control_legend, control_rows, cost_cells, interventions, student_rows
 from iit_toolkit.analysis.verdict import Verdict, judge
 from iit_toolkit.analysis.worst_cases import WorstCase, worst_cases
 from iit_toolkit.errors import UserError
@@ -36,7 +37,7 @@ FILES: dict[Format, str] = {
 }
 _THIRDS = ("above_floor", "effects", "cases", "by_position", "by_frequency", "reliability")
 """Figures that stand three in a line."""
-_REQUIRED = ("name", "created", "provenance", "seed", "data", "teacher", "arms", "summary", "verdict")
+_REQUIRED = ("name", "created", "provenance", "seed", "data", "teacher", "arms", "summary", "controls", "verdict")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ class _Report:
     """What a report says, whatever its form."""
 
     results: dict[str, Any]
+    controls: ControlResults
     summary: Summary
     verdict: Verdict
     comparison: Comparison | None
-    leaks: list[Leak]
+    leaks: list[leak.Leak]
     worst: list[WorstCase] | None
     config: str | None
 
@@ -76,7 +78,7 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
         rows = student_rows(report.summary, report.verdict.student)
         write_atomically(folder / FILES[form], to_latex(rows, report.summary, report.verdict))
     elif form == "json":
-        controls = control_rows(report.results, report.verdict, report.comparison)
+        controls = control_rows(report.controls, report.verdict, report.comparison)
         summary, verdict = report.summary, report.verdict
         document = to_document(report.results, summary, verdict, report.comparison, controls, report.worst or [])
         write_json(folder / FILES[form], document)
@@ -96,14 +98,15 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     missing = [name for name in _REQUIRED if name not in results]
     if missing:
         raise UserError(f"{run.results}: no {', '.join(missing)}; verify the run again")
+    stored_controls = read_entry(run.results, results, "controls", ControlResults.from_dict)
     outcomes = read_outcomes(run.outcomes)
     examples, answers = read_examples(run.examples), read_answers(run.answers)
     settings = {name: results["summary"][name] for name in ("resamples", "seed", "level")}
     summary = summarise(outcomes, **settings)
     stored = results["verdict"]
-    controls = read_outcomes(run.controls) if run.controls.is_file() else None
+    controls = None if stored_controls.leaks is None else read_outcomes(run.controls)
     verdict = judge(outcomes, stored["student"], controls=controls, margin=stored["margin"], **settings)
-    leaks = [] if controls is None else find_leaks(controls, margin=stored["margin"], **settings)
+    leaks = [] if controls is None else leak.find_leaks(controls, margin=stored["margin"], **settings)
     pair = results.get("comparison")
     comparison = compare(outcomes, pair["treatment"], pair["baseline"], **settings) if pair else None
     histories = {arm: details["history"] for arm, details in results["arms"].items()}
@@ -112,7 +115,8 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
         worst = worst_cases(outcomes, examples, answers, verdict.student)
     plots = write_figures(outcomes, answers, summary, verdict, histories, run.figures) if figures else []
     config = run.config.read_text(encoding="utf-8") if run.config.is_file() else None
-    return _Report(results, summary, verdict, comparison, leaks, worst, config), [*plots, *read_searched(run)]
+    report = _Report(results, stored_controls, summary, verdict, comparison, leaks, worst, config)
+    return report, [*plots, *read_searched(run)]
 
 
 def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
@@ -125,9 +129,10 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "comparison": report.comparison,
         "several": len({row.variable for row in rows}) > 1,
         "rows": rows,
-        "controls": control_rows(results, verdict, report.comparison),
+        "controls": control_rows(report.controls, verdict, report.comparison),
+        "legend": control_legend(verdict),
         "leaks": report.leaks,
-        "leak_scope": LEAK_SCOPE,
+        "leak": leak,
         "arms": results["arms"],
         "costs": {arm: cost_cells(details.get("cost")) for arm, details in results["arms"].items()},
         "interventions": interventions(results.get("alignment")),
@@ -140,23 +145,21 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "worst": report.worst,
         "config": report.config,
         "ceiling": ceiling(summary),
-        "warnings": _warnings(results, verdict),
+        "warnings": _warnings(report),
         "judged": summary.students[verdict.student],
         "bases": max(row.measured.iia.all.clusters for row in rows),
     }
 
 
-def _warnings(results: dict[str, Any], verdict: Verdict) -> list[str]:
+def _warnings(report: _Report) -> list[str]:
     warnings: list[str] = []
-    controls = results.get("controls") or {}
-    swap, again = controls.get("self_swap"), controls.get("ceiling")
-    if swap and swap["changed"]:
+    label, again = report.results["verdict"].get("label"), report.controls.ceiling
+    if report.controls.self_swap.changed:
         warnings.append("The self-swap control failed: no number on this page can be trusted.")
-    if again and again["same"] != again["cases"]:
+    if again is not None and again.same != again.cases:
         warnings.append("The teacher does not agree with itself: runs are not deterministic.")
-    if results["verdict"].get("label") != verdict.label:
+    if label != report.verdict.label:
         warnings.append(
-            f"results.json says {results['verdict'].get('label')}; the outcomes table, shown here, gives "
-            f"{verdict.label}. One of the two files is stale: verify the run again."
+            f"results.json says {label}; the outcomes table, shown here, gives {report.verdict.label}. One of the two files is stale: verify the run again."
         )
     return warnings

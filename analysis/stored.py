@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.metrics import StudentSummary, Summary
 from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import RunFolder, read_results
 
-_REQUIRED = ("name", "seed", "data", "teacher", "arms", "alignment", "summary", "verdict")
+_REQUIRED = ("name", "seed", "data", "teacher", "arms", "alignment", "summary", "controls", "verdict")
 _T = TypeVar("_T")
 
 
@@ -26,11 +27,13 @@ class StoredResults:
         path: Where it was read.
         document: Its content.
         summary: What was measured, as the file has it.
+        controls: What came of the controls, beside the verdict.
     """
 
     path: Path
     document: dict[str, Any]
     summary: Summary
+    controls: ControlResults
 
     @property
     def judged(self) -> str:
@@ -69,8 +72,10 @@ def read_stored(path: Path) -> StoredResults:
     if missing:
         raise UserError(f"{file}: no {', '.join(missing)}; verify the run again")
     try:
-        stored = StoredResults(file, document, _entry(file, document, "summary", Summary.from_dict))
-        _entry(file, document, "verdict", Verdict.from_dict)
+        summary = read_entry(file, document, "summary", Summary.from_dict)
+        controls = read_entry(file, document, "controls", ControlResults.from_dict)
+        stored = StoredResults(file, document, summary, controls)
+        read_entry(file, document, "verdict", Verdict.from_dict)
         stored.student(stored.judged)
         _ = stored.held_out()["fingerprint"], document["teacher"]["name"], document["verdict"]["label"]
         _ = document["alignment"].items(), document["arms"].items()
@@ -79,8 +84,18 @@ def read_stored(path: Path) -> StoredResults:
     return stored
 
 
-def _entry(file: Path, document: Mapping[str, Any], name: str, read: Callable[[Any], _T]) -> _T:
-    """Reads one entry; a UserError names what in it is missing, or unknown to this version."""
+def read_entry(file: Path, document: Mapping[str, Any], name: str, read: Callable[[Any], _T]) -> _T:
+    """Reads one entry of a results.json.
+
+    Args:
+        file: Where the document was read.
+        document: Its content; the entry must be there.
+        name: Name of the entry.
+        read: Makes of it what is returned.
+
+    Raises:
+        UserError: Naming what in the entry is missing, or unknown to this version.
+    """
     try:
         return read(document[name])
     except ValidationError as error:

@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from iit_toolkit.analysis.comparison import Comparison
+from iit_toolkit.analysis.control_results import Absent, Ceiling, ControlResults, SelfSwap
 from iit_toolkit.analysis.metrics import Behaviour, Summary, VariableSummary
 from iit_toolkit.analysis.numbers import count, interval
 from iit_toolkit.analysis.statistics import Estimate
-from iit_toolkit.analysis.verdict import Verdict, describe_control
+from iit_toolkit.analysis.verdict import Verdict, control_meanings, describe_control
+
+_SELF_SWAP = (
+    "Activations swapped for themselves change no answer: what is measured is the swap.",
+    "Swapping activations for themselves changes answers: the interventions are not exact.",
+)
+_CEILING = (
+    "The same model with the same swaps gives the same answers: a perfect student would score 1.",
+    "The teacher does not agree with itself: runs are not deterministic, and no student can score 1.",
+)
 
 
 @dataclass(frozen=True)
@@ -86,18 +96,33 @@ def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None
     return {name: 2 + 96 * end / ceiling for name, end in ends.items()}
 
 
-def control_rows(results: dict[str, Any], verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
+def control_rows(stored: ControlResults, verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
     """The table of controls: exactness, what the verdict was held against, what there is not, and the baseline."""
-    stored = results.get("controls") or {}
-    rows = [make(stored[name]) for name, make in (("self_swap", _self_swap), ("ceiling", _ceiling)) if name in stored]
+    rows = [_self_swap(stored.self_swap)]
+    if stored.ceiling is not None:
+        rows.append(_ceiling(stored.ceiling))
     for variable, judged in verdict.variables.items():
         for control in judged.controls:
             result = _reached(control.level, control.difference, verdict.student)
             rows.append(ControlRow(describe_control(control.name), variable, result, control.passed, control.meaning))
-    for absent in stored.get("absent", []):
-        meaning = f"{absent['reason'][0].upper()}{absent['reason'][1:]}."
-        rows.append(ControlRow(absent["control"], absent["variable"], "none", None, meaning, "NOT AVAILABLE"))
+    for absent in (_not_run(verdict.student),) if stored.absent is None else stored.absent:
+        meaning = f"{absent.reason[0].upper()}{absent.reason[1:]}."
+        rows.append(ControlRow(absent.control, absent.variable, "none", None, meaning, "NOT AVAILABLE"))
     return rows if comparison is None else [*rows, *_baseline(comparison)]
+
+
+def _not_run(student: str) -> Absent:
+    return Absent(
+        "shuffled sites and sources, leak check", "", f"they were not run for {student}; verify it again to have them"
+    )
+
+
+def control_legend(verdict: Verdict) -> dict[str, tuple[str, str]]:
+    """What it means that a control is passed, and that it is failed, by its name in the table of controls."""
+    names = dict.fromkeys(control.name for judged in verdict.variables.values() for control in judged.controls)
+    return {"self-swap": _SELF_SWAP, "teacher as its own student": _CEILING} | {
+        describe_control(name): control_meanings(verdict.student, name) for name in names
+    }
 
 
 def _baseline(comparison: Comparison) -> list[ControlRow]:
@@ -123,34 +148,19 @@ def _reached(level: Estimate, difference: Estimate, student: str) -> str:
     return result if difference.value is None else f"{result}; {student} less that: {interval(difference, signed=True)}"
 
 
-def _self_swap(swap: dict[str, Any]) -> ControlRow:
-    if not swap["cases"]:
+def _self_swap(swap: SelfSwap) -> ControlRow:
+    if not swap.cases:
         meaning = "Every variable reads elsewhere than it writes, so swapping with itself is meant to change answers."
         return ControlRow("self-swap", "", "none", None, meaning, "NOT AVAILABLE")
-    exact = swap["changed"] == 0
-    return ControlRow(
-        name="self-swap",
-        variable="",
-        result=f"{swap['changed']:,} of {count(swap['cases'], 'case')} changed, "
-        f"largest difference {swap['max_difference']:.2g}",
-        passed=exact,
-        meaning="Activations swapped for themselves change no answer: what is measured is the swap."
-        if exact
-        else "Swapping activations for themselves changes answers: the interventions are not exact.",
-    )
+    exact = swap.changed == 0
+    result = f"{swap.changed:,} of {count(swap.cases, 'case')} changed, largest difference {swap.max_difference:.2g}"
+    return ControlRow("self-swap", "", result, exact, _SELF_SWAP[0 if exact else 1])
 
 
-def _ceiling(found: dict[str, Any]) -> ControlRow:
-    exact = found["same"] == found["cases"]
-    return ControlRow(
-        name="teacher as its own student",
-        variable="",
-        result=f"{found['same']:,} of {count(found['cases'], 'case')} the same",
-        passed=exact,
-        meaning="The same model with the same swaps gives the same answers: a perfect student would score 1."
-        if exact
-        else "The teacher does not agree with itself: runs are not deterministic, and no student can score 1.",
-    )
+def _ceiling(found: Ceiling) -> ControlRow:
+    exact = found.same == found.cases
+    result = f"{found.same:,} of {count(found.cases, 'case')} the same"
+    return ControlRow("teacher as its own student", "", result, exact, _CEILING[0 if exact else 1])
 
 
 def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:

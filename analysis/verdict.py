@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pandas as pd
 from pydantic import ConfigDict, TypeAdapter
@@ -37,28 +37,6 @@ FLOOR = "no-intervention floor"
 MINIMUM_CLUSTERS = 20
 """Changed cases must come from this many base and source examples: intervals of fewer are not to be relied on."""
 POWER = 0.8
-_SHUFFLED_MEANINGS = {
-    WRONG_LAYER: (
-        "The layer matters: {student}, swapped at another layer, does not reach this.",
-        "Swapped at another layer, {student} reaches the same up to the margin: the score does not single out the "
-        "aligned layer.",
-    ),
-    RANDOM_NEURONS: (
-        "The neurons matter: {student}, swapped at as many others of the same layer, does not reach this.",
-        "As many other neurons of the same layer reach the same up to the margin: the score does not single out the "
-        "aligned ones.",
-    ),
-    OTHER_VARIABLE: (
-        "The pairing matters: {student}, swapped at the sites of another variable, does not reach this.",
-        "The sites of another variable reach the same up to the margin: the score does not tell the variables apart.",
-    ),
-    SHUFFLED_SOURCES: (
-        "The source matters: {student}, given another source than its teacher, does not reach this.",
-        "Given another source than its teacher, {student} reaches the same up to the margin: the score does not depend "
-        "on what is swapped in.",
-    ),
-}
-"""What it means to beat a control, and what not to."""
 SCOPE = (
     "This speaks only of the tested inputs, sites and interventions; "
     "it does not prove that the student computes what its teacher computes."
@@ -166,8 +144,14 @@ def judge(
     if has_untrained:
         check_same_cases(outcomes, student, untrained)
     every = [untrained] if has_untrained else []
-    every += [] if controls is None else [name for name in SHUFFLED if name in students(controls)]
-    table = outcomes if controls is None else pd.concat([outcomes, controls], ignore_index=True)
+    table = outcomes
+    if controls is not None:
+        table = pd.concat([outcomes, controls], ignore_index=True)
+        shuffled = [name for name in SHUFFLED if name in students(controls)]
+        for name in shuffled:
+            tested = table["student"].isin([student, name]) & table["variable"].isin(variables(controls, name))
+            check_same_cases(cast(pd.DataFrame, table[tested]), student, name)
+        every += shuffled
     resampled: dict[str, Resampled] = {}
     shares: dict[str, dict[str, tuple[str, str]]] = {}
     for variable in variables(outcomes, student):
@@ -259,22 +243,45 @@ def describe_control(name: str) -> str:
     }.get(name, f"{name} student")
 
 
+def control_meanings(student: str, name: str) -> tuple[str, str]:
+    """Returns what it means that a student passed a control, and that it failed it."""
+    meanings = {
+        FLOOR: (
+            f"{student} follows the intervention; its unmoved answers alone would not score this.",
+            f"What {student} scores can be had, up to the margin, without reacting to the intervention.",
+        ),
+        WRONG_LAYER: (
+            f"The layer matters: {student}, swapped at another layer, does not reach this.",
+            f"Swapped at another layer, {student} reaches the same up to the margin: the score does not single out the "
+            "aligned layer.",
+        ),
+        RANDOM_NEURONS: (
+            f"The neurons matter: {student}, swapped at as many others of the same layer, does not reach this.",
+            "As many other neurons of the same layer reach the same up to the margin: the score does not single out "
+            "the aligned ones.",
+        ),
+        OTHER_VARIABLE: (
+            f"The pairing matters: {student}, swapped at the sites of another variable, does not reach this.",
+            "The sites of another variable reach the same up to the margin: the score does not tell the variables "
+            "apart.",
+        ),
+        SHUFFLED_SOURCES: (
+            f"The source matters: {student}, given another source than its teacher, does not reach this.",
+            f"Given another source than its teacher, {student} reaches the same up to the margin: the score does not "
+            "depend on what is swapped in.",
+        ),
+    }
+    untrained = (
+        f"Training brought this about: {name} with the same interventions does not reach it.",
+        f"{name} reaches the same up to the margin: what is scored is not shown to come from training.",
+    )
+    return meanings.get(name, untrained)
+
+
 def _meaning(student: str, name: str, passed: bool | None) -> str:
     if passed is None:
         return "Too few changed cases to tell."
-    if name in _SHUFFLED_MEANINGS:
-        return _SHUFFLED_MEANINGS[name][0 if passed else 1].format(student=student)
-    if name == FLOOR:
-        return (
-            f"{student} follows the intervention; its unmoved answers alone would not score this."
-            if passed
-            else f"What {student} scores can be had, up to the margin, without reacting to the intervention."
-        )
-    return (
-        f"Training brought this about: {name} with the same interventions does not reach it."
-        if passed
-        else f"{name} reaches the same up to the margin: what is scored is not shown to come from training."
-    )
+    return control_meanings(student, name)[0 if passed else 1]
 
 
 def _label(effective: Estimate, controls: list[Control], margin: float) -> Label:

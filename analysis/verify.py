@@ -13,41 +13,15 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.analysis.controls import Absent, Plan, plan_controls
+from iit_toolkit.analysis.control_results import Absent, Ceiling, SelfSwap
+from iit_toolkit.analysis.controls import Plan, plan_controls
 from iit_toolkit.analysis.interventions import Cases, Collator, Pairs, Runs, Task, draw_pairs, shuffle_sources
 from iit_toolkit.analysis.outcomes import BESIDE, NO_GOLD, SHUFFLED_SOURCES, Table
+from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 
 BESIDE_PAIRS = 128
 """Swaps beside the alignment are run on the first batches, until they hold this many pairs."""
-
-
-@dataclass(frozen=True)
-class SelfSwap:
-    """The self-swap control: every example swapped with itself, which must change nothing.
-
-    Attributes:
-        cases: Evaluated tokens (or examples), over models and variables.
-        changed: How many answers changed.
-        max_difference: Largest absolute change of a logit.
-    """
-
-    cases: int
-    changed: int
-    max_difference: float
-
-
-@dataclass(frozen=True)
-class Ceiling:
-    """The teacher as its own student, run a second time: every answer must be the same.
-
-    Attributes:
-        cases: Evaluated tokens (or examples) of the first batch, over variables.
-        same: How many answers of the two runs, both with the intervention, are equal.
-    """
-
-    cases: int
-    same: int
 
 
 @dataclass(frozen=True)
@@ -120,8 +94,11 @@ def verify(
         judged: The student whose controls are run, too: shuffled sites and sources, and sites beside the alignment.
 
     Raises:
-        UserError: If there are fewer than two rows, or the alignment does not fit a model.
+        UserError: If there are fewer than two rows, the alignment does not fit a model, or no student is called
+            `judged`.
     """
+    if judged is not None and judged not in students:
+        raise UserError(f'no student "{judged}" to judge; there are: {", ".join(students)}')
     names = [variable.name for variable in alignment.variables]
     teacher_side = InterchangeModel(teacher.eval(), resolve(alignment, teacher, "teacher"))
     sides = {

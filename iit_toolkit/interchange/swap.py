@@ -57,7 +57,7 @@ def other_sources(swap: Swap, source_eligible: Tensor, generator: torch.Generato
     """Give every base row another source row than it has, and leave what is overwritten as it is.
 
     The activations are taken at the same places, counted among eligible positions (from the first again, where the
-    new source has fewer).
+    new source has fewer). Rows without an eligible position are taken only if there is no other.
 
     Args:
         swap: The swap to change.
@@ -69,7 +69,8 @@ def other_sources(swap: Swap, source_eligible: Tensor, generator: torch.Generato
     keys = torch.rand(len(was), len(eligible), generator=generator)
     if own:
         keys.fill_diagonal_(2.0)
-    source = keys.scatter(1, was[:, None], 3.0).argmin(1)
+    keys = keys.masked_fill(~eligible.any(1), 3.0).scatter(1, was[:, None], 4.0)
+    source = keys.argmin(1)
     rank = _rank(eligible)
     by_rank = torch.where(eligible, rank, eligible.shape[1]).argsort(dim=1, stable=True)
     wanted = rank[was].gather(1, swap.source_position) % eligible.sum(1)[source].clamp(min=1)[:, None]

@@ -52,6 +52,8 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
     stored = read_stored(source.path)
     arm = chosen_arm(stored, arm)
     outcomes = read_outcomes(source.outcomes)
+    has_controls = arm == stored.judged and stored.controls.leaks is not None
+    controls = read_outcomes(source.controls) if has_controls else None
     config = load_config(source.config)
     alignment = Alignment.from_yaml(source.alignment)
     if not (source.arm(arm) / "config.json").is_file():
@@ -73,8 +75,8 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
         for name, text in sides.items():
             write_atomically(temporary / name, text)
         files = _FILES | dict.fromkeys(sides, _PYVENE)
-        if arm == stored.judged and source.controls.is_file():
-            shutil.copyfile(source.controls, folder.controls)
+        if controls is not None:
+            write_outcomes(controls, folder.controls)
             files[folder.controls.name] = "every answer of its controls"
         write_atomically(temporary / "README.md", model_card(folder.read_results(), arm, files))
         _take_place(temporary, target)
@@ -172,9 +174,9 @@ def _verdict(stored: StoredResults, outcomes: pd.DataFrame, arm: str) -> dict[st
 def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> dict[str, Any]:
     """The results without some arms; controls, which are no arms, stay."""
     document = stored.document
-    controls = document.get("controls") or {}
+    controls = document["controls"]
     if verdict["student"] != stored.judged:  # whose own these two are
-        controls = {name: one for name, one in controls.items() if name not in ("absent", "leaks")}
+        controls = {**controls, "absent": None, "leaks": None}
 
     def rest(students: dict[str, Any]) -> dict[str, Any]:
         return {name: one for name, one in students.items() if name not in arms}

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.card import model_card
 from iit_toolkit.analysis.comparison import compare
+from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.leak import find_leaks
 from iit_toolkit.analysis.metrics import summarise
 from iit_toolkit.analysis.outcomes import write_outcomes
@@ -171,9 +172,9 @@ def _verify_and_report(
         seed=config.seed,
         judged=_judged(config, students),
     )
+    assert verification.controls is not None  # since a student is judged
     write_outcomes(verification.outcomes, folder.outcomes)
-    if verification.controls is not None:
-        write_outcomes(verification.controls, folder.controls)
+    write_outcomes(verification.controls, folder.controls)
     split, rows = (
         (config.data.train_split, prepared.train_rows) if arms else (config.data.eval_split, prepared.eval_rows)
     )
@@ -192,11 +193,17 @@ def _results(
     verification: Verification,
 ) -> dict[str, Any]:
     config, outcomes, controls = prepared.config, verification.outcomes, verification.controls
+    assert controls is not None
     settings = config.verification
     bootstrap = {"resamples": settings.resamples, "seed": config.seed}
     judged = _judged(config, students)
     verdict = judge(outcomes, judged, controls=controls, untrained=UNTRAINED, margin=settings.margin, **bootstrap)
-    leaks = [] if controls is None else find_leaks(controls, margin=settings.margin, **bootstrap)
+    control_results = ControlResults(
+        self_swap=verification.self_swap,
+        ceiling=verification.ceiling,
+        absent=list(verification.absent),
+        leaks=find_leaks(controls, margin=settings.margin, **bootstrap),
+    )
     baseline = settings.baseline or next((name for name, arm in config.arms.items() if arm.alignment is None), None)
     compared = judged in arms and baseline in arms and baseline != judged
     data: dict[str, Dataset] = {config.data.eval_split: prepared.eval_rows}
@@ -213,12 +220,7 @@ def _results(
         "teacher": {"name": config.teacher, "parameters": _parameters(prepared.teacher)},
         "arms": arms,
         "summary": summarise(outcomes, **bootstrap).to_dict(),
-        "controls": {
-            "self_swap": asdict(verification.self_swap),
-            "ceiling": asdict(verification.ceiling),
-            "absent": [asdict(one) for one in verification.absent],
-            "leaks": [asdict(one) for one in leaks],
-        },
+        "controls": asdict(control_results),
         "evaluation": _evaluate(prepared, students),
         "comparison": asdict(compare(outcomes, judged, str(baseline), **bootstrap)) if compared else None,
         "verdict": asdict(verdict),
