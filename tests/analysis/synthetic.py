@@ -127,7 +127,12 @@ def make_results(outcomes: pd.DataFrame, treatment: str = "causal", baseline: st
         "teacher": {"name": "example/teacher-12l", "parameters": 22_500_000},
         "arms": {arm: _arm(number, arm == treatment) for number, arm in enumerate(arms)},
         "summary": summarise(outcomes, **settings).to_dict(),
-        "controls": {"self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0}},
+        "controls": {
+            "self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0},
+            "ceiling": {"cases": 100, "same": 100},
+            "absent": None,
+            "leaks": None,
+        },
         "comparison": compare(outcomes, treatment, baseline, **settings).to_dict() if len(arms) == 2 else None,
         "verdict": judge(outcomes, treatment, **settings).to_dict(),
     }

@@ -47,7 +47,14 @@ def test_json_holds_the_numbers(tmp_path: Path) -> None:
     assert document["schema"] == "iit_toolkit/report/1"
     for name in ("summary", "verdict", "comparison", "teacher", "seed"):
         assert document[name] == results[name]
-    assert [one["name"] for one in document["controls"]] == ["self-swap", "no-intervention floor", "untrained student"]
+    assert [one["name"] for one in document["controls"]] == [
+        "self-swap",
+        "teacher as its own student",
+        "no-intervention floor",
+        "untrained student",
+        "shuffled sites and sources, leak check",
+        "plain student",
+    ]
     worst = document["worst_cases"]
     assert len(worst) == 20 and worst[0]["base"].startswith(" ") and "." in worst[0]["source"]
 
