@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from iit_toolkit.analysis import leak
 from iit_toolkit.analysis.comparison import Comparison, compare
 from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.examples import read_answers, read_examples
 from iit_toolkit.analysis.figures import write_figures
 from iit_toolkit.analysis.formats import find_browser, print_pdf, to_document, to_latex
-from iit_toolkit.analysis import leak
 from iit_toolkit.analysis.metrics import Summary, summarise
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.plots import Plot
@@ -160,6 +160,7 @@ def _warnings(report: _Report) -> list[str]:
         warnings.append("The teacher does not agree with itself: runs are not deterministic.")
     if label != report.verdict.label:
         warnings.append(
-            f"results.json says {label}; the outcomes table, shown here, gives {report.verdict.label}. One of the two files is stale: verify the run again."
+            f"results.json says {label}; the outcomes table, shown here, gives {report.verdict.label}. "
+            "One of the two files is stale: verify the run again."
         )
     return warnings

@@ -9,7 +9,8 @@ import torch
 import transformers as tf
 
 from iit_toolkit.alignment.architectures import blocks
-from iit_toolkit.alignment.resolve import get_module, split_component
+from iit_toolkit.alignment.resolve import block_of, get_module, moved, resolve_site, split_component
+from iit_toolkit.alignment.spec import Place, Site
 from iit_toolkit.errors import UserError
 from tests.cases import resolved
 from tests.families import BERT_LIKE, FAMILIES, HEADS, HIDDEN, make_batch, make_model, with_large_weights
@@ -162,3 +163,37 @@ def test_unlisted_architectures_are_searched() -> None:
     assert blocks(model) is model.gpt_neox.layers
     with pytest.raises(UserError, match=r"gpt_neox.layers\[1\].path.to.module.output"):
         resolved(model, [{"layer": 1, "component": "mlp_output"}])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("component", ["block_input", "block_output", "attention_value_output", "mlp_output"])
+def test_a_moved_site_is_the_one_declared_there(family: str, component: str) -> None:
+    model = make_model(family)
+    sites = [resolve_site(Site(component=component, layer=layer), model) for layer in range(len(blocks(model)))]
+    for layer, site in enumerate(sites):
+        assert block_of(site.write, model) is not None and block_of(site.write, model)[0] == layer
+        for other, expected in enumerate(sites):
+            assert moved(site, model, other - layer) == expected
+        assert moved(site, model, len(sites) - layer) is None and moved(site, model, -layer - 1) is None
+
+
+def test_a_site_that_reads_elsewhere_is_moved_as_a_whole() -> None:
+    model = make_model("bert")
+    made = [
+        resolve_site(
+            Site(component="block_output", layer=layer, read=Place(component="block_input", layer=layer - 1)), model
+        )
+        for layer in (1, 2)
+    ]
+    assert moved(made[0], model, 1) == made[1]
+    assert moved(made[0], model, -1) is None, "there is no block below the lowest to read from"
+
+
+def test_places_outside_the_blocks_and_modules_of_single_blocks_are_not_moved() -> None:
+    model = make_model("modernbert")
+    assert block_of("model.embeddings.output", model) is None
+    assert moved(resolve_site(Site(component="model.embeddings.norm.output"), model), model, 1) is None
+    unknown = make_model("bert")
+    site = resolve_site(Site(component="block_output", layer=1), unknown)
+    unknown.config.model_type, unknown.config.num_hidden_layers = "unheard of", 77
+    assert block_of(site.write, unknown) is None and moved(site, unknown, 1) is None
