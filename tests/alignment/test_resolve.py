@@ -189,10 +189,12 @@ def test_a_site_that_reads_elsewhere_is_moved_as_a_whole() -> None:
     assert moved(made[0], model, -1) is None, "there is no block below the lowest to read from"
 
 
-def test_places_outside_the_blocks_and_modules_of_single_blocks_are_not_moved() -> None:
+def test_what_other_blocks_lack_is_not_moved_nor_what_is_in_no_block() -> None:
     model = make_model("modernbert")
     assert block_of("model.embeddings.output", model) is None
     assert moved(resolve_site(Site(component="model.embeddings.norm.output"), model), model, 1) is None
+    blocks(model)[1].add_module("own", torch.nn.Identity())
+    assert moved(resolve_site(Site(component="model.layers[1].own.output"), model), model, 1) is None
     unknown = make_model("bert")
     site = resolve_site(Site(component="block_output", layer=1), unknown)
     unknown.config.model_type, unknown.config.num_hidden_layers = "unheard of", 77

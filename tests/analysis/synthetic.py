@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import numpy as np
 import pandas as pd
 
 from iit_toolkit.analysis.comparison import compare
+from iit_toolkit.analysis.control_results import Absent
 from iit_toolkit.analysis.examples import Answers, write_answers, write_examples
+from iit_toolkit.analysis.leak import find_leaks
 from iit_toolkit.analysis.metrics import summarise
-from iit_toolkit.analysis.outcomes import write_outcomes
+from iit_toolkit.analysis.outcomes import BESIDE, RANDOM_NEURONS, SHUFFLED_SOURCES, WRONG_LAYER, write_outcomes
 from iit_toolkit.analysis.verdict import judge
 
 FOLLOWS = {"causal": 0.6, "plain": 0.2, "untrained": 0.0}
 """Share of bases on which a student gives the teacher's counterfactual answer (1: always, 0: never moves)."""
+SHUFFLED = {WRONG_LAYER: 0.1, SHUFFLED_SOURCES: 0.0}
+"""The same of the judged student's controls."""
 
 
 def make_outcomes(
@@ -79,7 +84,21 @@ def make_outcomes(
     return pd.concat(frames, ignore_index=True)
 
 
-def make_results(outcomes: pd.DataFrame, treatment: str = "causal", baseline: str = "plain") -> dict[str, Any]:
+def make_controls(shuffled: Mapping[str, float] = SHUFFLED, *, leak: bool = False, bases: int = 120) -> pd.DataFrame:
+    """Controls of the cases that `make_outcomes` gives for one variable; `leak` says whether one place leaks.
+
+    Beside the alignment, a swap changes half of the teacher's answers, and of the student's a tenth of that; where it
+    leaks, the other way round.
+    """
+    beside = make_outcomes({BESIDE: 0.1}, variables=("block 0 (in the teacher: block 1)",), bases=bases)
+    if leak:
+        beside = beside.rename(columns={"student_cf": "teacher_cf", "teacher_cf": "student_cf"})
+    return pd.concat([make_outcomes(shuffled, bases=bases), beside], ignore_index=True)
+
+
+def make_results(
+    outcomes: pd.DataFrame, treatment: str = "causal", baseline: str = "plain", controls: pd.DataFrame | None = None
+) -> dict[str, Any]:
     """What a run would write to results.json for these outcomes."""
     settings: dict[str, Any] = {"resamples": 300, "seed": 0}
     present = set(outcomes["student"])
@@ -130,21 +149,27 @@ def make_results(outcomes: pd.DataFrame, treatment: str = "causal", baseline: st
         "controls": {
             "self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0},
             "ceiling": {"cases": 100, "same": 100},
-            "absent": None,
-            "leaks": None,
+            "absent": None if controls is None else [asdict(Absent(RANDOM_NEURONS, "middle", "it swaps whole layers"))],
+            "leaks": None
+            if controls is None
+            else [asdict(one) for one in find_leaks(controls, margin=0.05, **settings)],
         },
         "comparison": compare(outcomes, treatment, baseline, **settings).to_dict() if len(arms) == 2 else None,
-        "verdict": judge(outcomes, treatment, **settings).to_dict(),
+        "verdict": judge(outcomes, treatment, controls=controls, **settings).to_dict(),
     }
 
 
-def make_run(folder: Path, outcomes: pd.DataFrame | None = None, **changes: Any) -> Path:
-    """Writes a run folder; `changes` replace top-level entries of results.json."""
+def make_run(
+    folder: Path, outcomes: pd.DataFrame | None = None, shuffled: pd.DataFrame | None = None, **changes: Any
+) -> Path:
+    """Writes a run folder, with the table of `make_controls` if given; `changes` replace entries of results.json."""
     outcomes = make_outcomes() if outcomes is None else outcomes
     folder.mkdir(parents=True, exist_ok=True)
     write_outcomes(outcomes, folder / "outcomes.parquet")
     make_texts(folder, outcomes)
-    results = make_results(outcomes) | changes
+    if shuffled is not None:
+        write_outcomes(shuffled, folder / "controls.parquet")
+    results = make_results(outcomes, controls=shuffled) | changes
     (folder / "results.json").write_text(json.dumps(results, allow_nan=False), encoding="utf-8")
     return folder
 

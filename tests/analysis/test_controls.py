@@ -255,7 +255,7 @@ def test_too_few_sources_decide_no_leak(honest: Verification) -> None:
     assert {leak.passed for leak in find_leaks(few, margin=0.05, resamples=100)} == {None}
 
 
-def test_swaps_beside_the_alignment_stop_at_128_pairs(honest: Verification) -> None:
+def test_swaps_beside_the_alignment_stop_at_128_pairs() -> None:
     more = verify(
         teacher_of(holder(), ORDER), {"student": holder()}, aligned(PAIRS), rows(150), collate,
         task="causal_lm", pairs=150, batch_size=10, judged="student",

@@ -9,7 +9,7 @@ import pytest
 
 from iit_toolkit.analysis.report import write_report
 from iit_toolkit.errors import UserError
-from tests.analysis.synthetic import make_outcomes, make_results, make_run
+from tests.analysis.synthetic import SHUFFLED, make_controls, make_outcomes, make_results, make_run
 
 FIGURES = {
     "accuracy",
@@ -129,11 +129,16 @@ def test_classification_and_several_variables(tmp_path):
 
 @pytest.mark.usefixtures("no_figures")
 def test_failed_controls_and_stale_verdicts_are_loud(tmp_path):
-    broken = {"self_swap": {"cases": 400, "changed": 3, "max_difference": 0.2}}
+    broken = {
+        "self_swap": {"cases": 400, "changed": 3, "max_difference": 0.2},
+        "ceiling": {"cases": 100, "same": 98},
+    }
     write_report(make_run(tmp_path, controls=broken))
+    for text in written(tmp_path):
+        assert "The self-swap control failed" in text and "The teacher does not agree with itself: runs" in text
+        assert "98 of 100 cases the same" in text
     html, markdown = written(tmp_path)
-    assert "The self-swap control failed" in html and "The self-swap control failed" in markdown
-    assert ">FAIL<" in html
+    assert rows_of(html, "controls").count(">FAIL<") == 2 and markdown.count("| FAIL |") == 2
 
     stale = make_results(make_outcomes())["verdict"] | {"label": "NOT SUPPORTED"}
     write_report(make_run(tmp_path, verdict=stale))
@@ -206,3 +211,82 @@ def test_a_run_without_counted_cost_still_has_a_report(tmp_path):
         del arm["cost"]
     write_report(make_run(tmp_path, outcomes, arms=arms))
     assert "| n/a | n/a | n/a | n/a |" in (tmp_path / "report.md").read_text()
+
+
+def rows_of(html, table):
+    """The body of a table."""
+    return re.search(rf'id="{table}".*?<tbody>(.*?)</tbody>', html, re.S)[1]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_controls_decide_the_verdict_of_the_report_as_they_did_in_the_run(tmp_path):
+    passed = make_run(tmp_path / "passed", shuffled=make_controls())
+    failed = make_run(tmp_path / "failed", shuffled=make_controls(SHUFFLED | {"wrong layer": 0.6}))
+    for run, label, marks in ((passed, "SUPPORTED", 6), (failed, "NOT SUPPORTED", 5)):
+        stored = json.loads((run / "results.json").read_text())["verdict"]
+        assert json.loads(write_report(run, "json").read_text())["verdict"] == stored
+        write_report(run)
+        html, markdown = written(run)
+        assert stored["label"] == label and f"{label}</div>" in html and "stale" not in markdown
+        assert rows_of(html, "controls").count(">PASS<") == marks
+    assert "does not single out the aligned layer" in rows_of(html, "controls")
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_the_report_says_of_each_control_what_passing_and_failing_means(tmp_path):
+    write_report(make_run(tmp_path, shuffled=make_controls()))
+    html, markdown = written(tmp_path)
+    names = re.findall(r'<th scope="row">(.*?)</th>', rows_of(html, "controls"))
+    tested = [name for name in names if name not in ("random neurons", "plain student")]
+    legend = re.search(r'<dl id="legend">(.*?)</dl>', html, re.S)[1]
+    assert re.findall("<dt>(.*?)</dt>", legend) == tested and len(tested) == 6
+    assert legend.count(">PASS<") == legend.count(">FAIL<") == 6
+    assert markdown.count("PASS: ") == markdown.count("FAIL: ") == 7  # and of the leak check
+    assert "random neurons | middle | none | NOT AVAILABLE | It swaps whole layers." in markdown
+    assert "| plain student | middle | reaches" in markdown and "| COMPARISON |" in markdown
+    assert html.index('id="students"') < html.index('id="controls"') < html.index('id="leaks"')
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize(
+    ("leak", "mark", "said"), [(False, "PASS", "no leak found here"), (True, "FAIL", "leaves out")]
+)
+def test_the_leak_check_is_shown_and_decides_nothing(tmp_path, leak, mark, said):
+    write_report(make_run(tmp_path, shuffled=make_controls(leak=leak)))
+    html, markdown = written(tmp_path)
+    assert f">{mark}<" in rows_of(html, "leaks") and said in rows_of(html, "leaks")
+    assert "| block 0 (in the teacher: block 1) |" in markdown and "cannot show that nothing bypasses" in markdown
+    assert "SUPPORTED</div>" in html and "NOT SUPPORTED" not in html
+
+
+def test_a_table_of_controls_that_is_gone_is_missed(tmp_path):
+    run = make_run(tmp_path, shuffled=make_controls())
+    (run / "controls.parquet").unlink()
+    with pytest.raises(UserError, match="controls.parquet: no outcomes table there") as caught:
+        write_report(run)
+    assert "\n" not in str(caught.value) and not (run / "report.html").exists()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_results_of_an_older_layout_say_what_they_lack(tmp_path):
+    older = {"self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0}}
+    write_report(make_run(tmp_path, controls=older))
+    for text in written(tmp_path):
+        assert "They were not run for causal; verify it again to have them." in text
+        assert "as its own student |" not in text and "Leak check" not in text
+
+
+@pytest.mark.parametrize(
+    ("controls", "said"),
+    [
+        (None, "controls: "),
+        ({}, "controls.self_swap: field required"),
+        ({"self_swap": {"cases": 1}}, "controls.self_swap.changed: field required"),
+        ({"self_swap": {"cases": 1, "changed": 0, "max_difference": 0.0}, "more": 1}, "controls.more: "),
+    ],
+)
+def test_controls_of_an_unknown_layout_are_refused_in_one_line(tmp_path, controls, said):
+    with pytest.raises(UserError) as caught:
+        write_report(make_run(tmp_path, controls=controls))
+    assert said in str(caught.value) and "another version wrote this file" in str(caught.value)
+    assert "\n" not in str(caught.value) and not (tmp_path / "report.html").exists()

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from iit_toolkit.analysis.verdict import FLOOR, SCOPE, Verdict, judge
-from tests.analysis.synthetic import make_outcomes
+from tests.analysis.synthetic import SHUFFLED, make_controls, make_outcomes
 
 
 def verdict(follows, **kwargs):
@@ -153,3 +153,23 @@ def test_false_support_is_rare():
 def test_unknown_student(student):
     with pytest.raises(ValueError, match="no student"):
         judge(make_outcomes(bases=3), student)
+
+
+def test_controls_of_the_student_must_be_passed_too():
+    outcomes = make_outcomes()
+    found = judge(outcomes, "causal", controls=make_controls(), resamples=300)
+    middle = found.variables["middle"]
+    assert found.label == "SUPPORTED"
+    assert [control.name for control in middle.controls] == [FLOOR, "untrained", "wrong layer", "shuffled sources"]
+    assert "The best control, the student at a wrong layer, reaches 0.1" in found.sentence
+    for name in SHUFFLED:
+        failed = judge(outcomes, "causal", controls=make_controls(SHUFFLED | {name: 0.6}), resamples=300)
+        passed = {control.name: control.passed for control in failed.variables["middle"].controls}
+        assert failed.label == "NOT SUPPORTED" and passed[name] is False and sum(passed.values()) == 3
+
+
+def test_a_control_is_asked_of_the_variables_that_have_it():
+    outcomes = pd.concat([make_outcomes(), make_outcomes().assign(variable="late")])
+    found = judge(outcomes, "causal", controls=make_controls(), resamples=300).variables
+    assert [control.name for control in found["late"].controls] == [FLOOR, "untrained"]
+    assert "wrong layer" in [control.name for control in found["middle"].controls]

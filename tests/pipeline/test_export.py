@@ -82,7 +82,7 @@ def results(folder: Path) -> dict[str, Any]:
 
 
 def test_every_file_is_there_and_no_other(run: Path, exported: Path) -> None:
-    toolkit = {"alignment.yaml", "config.yaml", "results.json", "outcomes.parquet"}
+    toolkit = {"alignment.yaml", "config.yaml", "results.json", "outcomes.parquet", "controls.parquet"}
     pyvene = {"pyvene-teacher.json", "pyvene-student.json"}
     assert {path.name for path in exported.iterdir()} == {path.name for path in (run / "causal").iterdir()} | (
         toolkit | pyvene
@@ -116,9 +116,27 @@ def test_an_arm_that_the_run_did_not_judge_gets_a_verdict_of_its_own(run: Path, 
     outcomes = read_outcomes(run / "outcomes.parquet")
     verdict = judge(outcomes, "plain", margin=0.05, resamples=summary["resamples"], seed=summary["seed"])
     assert after["verdict"] == json.loads(json.dumps(verdict.to_dict()))
+    assert not (tmp_path / "plain" / "controls.parquet").exists()
+    assert "controls.parquet" not in (tmp_path / "plain" / "README.md").read_text()
     call("report", str(tmp_path / "plain"))
-    assert "stale" not in (tmp_path / "plain" / "report.md").read_text()
+    report = (tmp_path / "plain" / "report.md").read_text()
+    assert "stale" not in report and "They were not run for plain; verify it again to have them." in report
     assert verify_export(tmp_path / "plain", tmp_path / "again").same
+    assert set(read_outcomes(tmp_path / "again" / "controls.parquet")["student"]) > {"wrong layer"}
+    assert "wrong layer" in (tmp_path / "again" / "report.md").read_text()
+
+
+def test_the_report_of_an_export_gives_the_verdict_of_the_run(run: Path, exported: Path, tmp_path: Path) -> None:
+    folder = copy(exported, tmp_path / "exported")
+    call("report", str(folder), "--format", "json")
+    assert json.loads((folder / "report.json").read_text())["verdict"] == results(run)["verdict"]
+
+
+def test_a_run_that_lost_its_controls_is_not_exported(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("controls.parquet"))
+    with pytest.raises(UserError, match="controls.parquet: no outcomes table there"):
+        export(tmp_path / "run", tmp_path / "out", "causal")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_card_is_valid_for_the_hub_and_says_how_to_verify(exported: Path) -> None:
@@ -139,8 +157,12 @@ def test_the_quickstart_is_verified_again_with_equal_numbers(tmp_path: Path) -> 
     pd.testing.assert_frame_equal(
         read_outcomes(again / "outcomes.parquet"), read_outcomes(exported / "outcomes.parquet"), check_exact=True
     )
+    for folder in (run, again):
+        pd.testing.assert_frame_equal(
+            read_outcomes(folder / "controls.parquet"), read_outcomes(exported / "controls.parquet"), check_exact=True
+        )
     ours, theirs, first = results(exported), results(again), results(run)
-    for part in ("alignment", "teacher", "summary", "verdict", "evaluation"):
+    for part in ("alignment", "teacher", "summary", "verdict", "controls", "evaluation"):
         assert theirs[part] == ours[part], part
     assert theirs["data"]["validation"] == first["data"]["validation"]
     assert theirs["summary"]["students"]["causal"] == first["summary"]["students"]["causal"]

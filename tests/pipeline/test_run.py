@@ -48,7 +48,7 @@ TINY = [
     "verification.pairs=16",
     "verification.resamples=200",
 ]
-TABLES = {"outcomes.parquet", "examples.parquet", "answers.parquet"}
+TABLES = {"outcomes.parquet", "controls.parquet", "examples.parquet", "answers.parquet"}
 FILES = {"config.yaml", "alignment.yaml", "results.json", "report.html", "report.md"} | TABLES
 VOCABULARY = 5000
 SIZES: dict[str, Any] = {
@@ -147,6 +147,9 @@ def test_results_say_where_every_number_comes_from(results: dict[str, Any]) -> N
     assert Verdict.from_dict(results["verdict"]).student == "causal"
     assert results["controls"]["self_swap"]["cases"] > 0
     assert results["controls"]["self_swap"]["changed"] == 0
+    assert results["controls"]["ceiling"]["same"] == results["controls"]["ceiling"]["cases"] > 0
+    assert [leak["site"] for leak in results["controls"]["leaks"]] == ["block 0 (in the teacher: block 1)"]
+    assert results["controls"]["absent"] == []
     assert (results["comparison"]["treatment"], results["comparison"]["baseline"]) == ("causal", "plain")
 
 
@@ -159,6 +162,18 @@ def test_outcomes_hold_the_same_cases_for_every_student(folder: Path) -> None:
     assert set(cases) == {"plain", "causal", "untrained"}
     assert cases["plain"] == cases["causal"] == cases["untrained"]
     assert outcomes["base"].nunique() == 16
+
+
+def test_controls_are_of_the_cases_of_the_judged_student(folder: Path, results: dict[str, Any]) -> None:
+    outcomes, controls = read_outcomes(folder / "outcomes.parquet"), read_outcomes(folder / "controls.parquet")
+    judged = outcomes[outcomes["student"] == "causal"].reset_index(drop=True)
+    same = ["base", "source", "position", "inside", "teacher_base", "teacher_cf", "student_base"]
+    assert set(controls["student"]) == {"wrong layer", "shuffled sources", "beside the alignment"}
+    for name in ("wrong layer", "shuffled sources"):
+        control = controls[controls["student"] == name].reset_index(drop=True)
+        assert control[same].equals(judged[same]) and not control["kl_cf"].equals(judged["kl_cf"])
+    found = [control["name"] for control in results["verdict"]["variables"]["middle"]["controls"]]
+    assert found == ["no-intervention floor", "untrained", "wrong layer", "shuffled sources"]
 
 
 def test_the_texts_are_those_that_were_verified(folder: Path) -> None:
