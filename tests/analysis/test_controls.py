@@ -15,8 +15,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from iit_toolkit.alignment import Alignment, Site, Variable
+from iit_toolkit.alignment import Alignment, Site, Variable, resolve
 from iit_toolkit.analysis.control_results import Ceiling
+from iit_toolkit.analysis.controls import Plan, plan_controls
+from iit_toolkit.analysis.interventions import Runs, draw_pairs
 from iit_toolkit.analysis.leak import Leak, find_leaks
 from iit_toolkit.analysis.outcomes import (
     BESIDE,
@@ -29,6 +31,7 @@ from iit_toolkit.analysis.quantities import students, variables
 from iit_toolkit.analysis.verdict import FLOOR, Control, judge
 from iit_toolkit.analysis.verify import Verification, verify
 from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel
 from tests.analysis.test_planted_truth import LEFT, RIGHT, WIDTH, aligned, collate, llama, rows, teacher_of
 
 ORDER = torch.randperm(WIDTH, generator=torch.Generator().manual_seed(3))
@@ -321,6 +324,68 @@ def test_a_model_whose_blocks_are_not_found_has_the_controls_that_need_none() ->
     assert [absent.control for absent in found.absent] == [WRONG_LAYER, "leak check of blocks"]
     assert list(leaks(found)) == ['neurons beside "half"']
     assert judge(found.outcomes, "student", controls=found.controls, resamples=100).label
+
+
+def planned(alignment: Alignment, student: LlamaForCausalLM, seed: int) -> Plan:
+    options: dict[str, Any] = {"task": "causal_lm", "pairs": 4, "batch_size": 4, "seed": 0, "what": "testing"}
+    [pairs] = draw_pairs(rows(4), collate, alignment.positions, alignment.sources, **options)
+    models = {"teacher": teacher_of(student, ORDER), "student": student}
+    names = [variable.name for variable in alignment.variables]
+    sides: list[Runs] = []
+    with torch.no_grad():
+        for side, model in models.items():
+            sites = resolve(alignment, model, side)  # pyright: ignore[reportArgumentType]
+            sides.append(Runs(InterchangeModel(model, sites), pairs, names))
+    return plan_controls(alignment, sides[0], sides[1], seed)
+
+
+def test_whatever_the_seed_sites_are_moved_to_where_they_are_felt() -> None:
+    """Of a student of five blocks: not to its own, nor to the last, whose output reaches no other position."""
+    student, drawn = llama(5), set[str]()
+    for seed in range(20):
+        plan = planned(whole({"middle": 1}), student, seed)
+        [site] = plan.shuffled[WRONG_LAYER, "middle"]
+        assert (site.read, site.ranges) == (site.write, None)
+        drawn.add(site.write)
+    assert drawn == {f"model.layers[{layer}].output" for layer in (0, 2, 3)}
+
+
+def test_whatever_the_seed_random_neurons_are_others_of_the_layer() -> None:
+    student, drawn = llama(3), set[Any]()
+    for seed in range(10):
+        plan = planned(aligned({index: PAIRS[index] for index in (0, 1, 7)}), student, seed)
+        [site] = plan.shuffled[RANDOM_NEURONS, "half"]
+        assert site.write == "model.layers[1].output" and site.ranges is not None
+        neurons = [neuron for low, high in site.ranges for neuron in range(low, high)]
+        assert len(neurons) == 3 and not set(neurons) & {0, 1, 7} and max(neurons) < WIDTH
+        drawn.add(site.ranges)
+    assert len(drawn) > 5
+
+
+def test_a_variable_that_would_not_be_felt_stands_for_no_other() -> None:
+    plan = planned(whole({"early": 0, "last": 2}), llama(3), 0)
+    assert (OTHER_VARIABLE, "last") in plan.shuffled
+    assert [(absent.control, absent.variable) for absent in plan.absent] == [(OTHER_VARIABLE, "early")]
+
+
+def test_controls_cost_the_runs_that_the_guide_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Per batch three more of the student; of the first 128 pairs, one more of each model at two places."""
+    count: dict[str, int] = {}
+    for name in ("base_run", "counterfactual_run"):
+        plain = getattr(InterchangeModel, name)
+
+        def counted(self: Any, *given: Any, plain: Any = plain, name: str = name, **named: Any) -> Any:
+            count[name] = count.get(name, 0) + 1
+            return plain(self, *given, **named)
+
+        monkeypatch.setattr(InterchangeModel, name, counted)
+    student, runs = holder(), []
+    for judged in ("student", None):
+        count.clear()
+        verified(student, pairs=30, judged=judged)
+        runs.append(dict(count))
+    assert runs[0]["counterfactual_run"] - runs[1]["counterfactual_run"] == 3 * (3 + 2 * 2)
+    assert runs[0]["base_run"] - runs[1]["base_run"] == 2
 
 
 def test_controls_change_nothing_of_the_outcomes(honest: Verification) -> None:
