@@ -98,8 +98,8 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     missing = [name for name in _REQUIRED if name not in results]
     if missing:
         raise UserError(f"{run.results}: no {', '.join(missing)}; verify the run again")
-    stored_controls = read_entry(run.results, results, "controls", ControlResults.from_dict)
     outcomes = read_outcomes(run.outcomes)
+    stored_controls = read_entry(run.results, results, "controls", ControlResults.from_dict)
     examples, answers = read_examples(run.examples), read_answers(run.answers)
     settings = {name: results["summary"][name] for name in ("resamples", "seed", "level")}
     summary = summarise(outcomes, **settings)

@@ -402,7 +402,7 @@ def test_a_report_of_no_run(folder: Path, refused: Callable[..., str]) -> None:
 
 
 def test_outcomes_of_another_schema(folder: Path, refused: Callable[..., str]) -> None:
-    results = {name: {} for name in ("data", "teacher", "arms", "provenance", "summary", "verdict")}
+    results = {name: {} for name in ("data", "teacher", "arms", "provenance", "summary", "controls", "verdict")}
     results |= {"schema": "iit_toolkit/results/1", "name": "x", "created": "", "seed": 1}  # pyright: ignore
     run = folder / "old"
     run.mkdir()
