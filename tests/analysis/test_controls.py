@@ -362,6 +362,17 @@ def test_whatever_the_seed_random_neurons_are_others_of_the_layer() -> None:
     assert len(drawn) > 5
 
 
+def test_whatever_the_seed_a_random_head_is_a_whole_one() -> None:
+    config = llama(3).config
+    config.num_attention_heads = config.num_key_value_heads = config.head_dim = 4
+    student = LlamaForCausalLM(config).double().eval()
+    site = {"component": "attention_value_output", "layer": 1, "heads": [1]}
+    given = {"name": "head", "variables": [{"name": "head", "teacher": [site], "student": [site]}]}
+    plans = [planned(Alignment.from_dict(given), student, seed) for seed in range(20)]
+    drawn = {plan.shuffled[RANDOM_NEURONS, "head"][0].ranges for plan in plans}
+    assert drawn == {((0, 4),), ((8, 12),), ((12, 16),)}
+
+
 def test_a_variable_that_would_not_be_felt_stands_for_no_other() -> None:
     plan = planned(whole({"early": 0, "last": 2}), llama(3), 0)
     assert (OTHER_VARIABLE, "last") in plan.shuffled
