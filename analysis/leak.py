@@ -20,10 +20,13 @@ from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS, too_few
 
 PASSED = "no more than the teacher's, up to the margin: no leak found here."
-FAILED = "more than the teacher's by over the margin: the student uses what the alignment leaves out."
+FAILED = (
+    "more than the teacher's by over the margin: the student uses what the alignment leaves out, or the two places do "
+    "not correspond."
+)
 SCOPE = (
     "Every block hands on all that the model holds of a token, so a swap at a block beside the alignment moves answers "
-    "in the teacher, too. The check compares how much. A student that reacts more to any swap fails it, whatever the "
+    "in the teacher, too. The check compares how much, block by block at the same relative depth. A student that reacts more to any swap fails it, whatever the "
     "reason; and it cannot show that nothing bypasses aligned whole layers. Of sites that are parts of a layer, it "
     "tests the parts that were left out. It is no part of the verdict, and each interval stands for itself."
 )
