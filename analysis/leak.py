@@ -26,9 +26,10 @@ FAILED = (
 )
 SCOPE = (
     "Every block hands on all that the model holds of a token, so a swap at a block beside the alignment moves answers "
-    "in the teacher, too. The check compares how much, block by block at the same relative depth. A student that reacts more to any swap fails it, whatever the "
-    "reason; and it cannot show that nothing bypasses aligned whole layers. Of sites that are parts of a layer, it "
-    "tests the parts that were left out. It is no part of the verdict, and each interval stands for itself."
+    "in the teacher, too. The check compares how much, block by block at the same relative depth. A student that "
+    "reacts more to any swap fails it, whatever the reason; and it cannot show that nothing bypasses aligned whole "
+    "layers. Of sites that are parts of a layer, it tests the parts that were left out. It is no part of the verdict, "
+    "and each interval stands for itself."
 )
 
 
