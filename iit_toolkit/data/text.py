@@ -25,6 +25,30 @@ def load_python_docs(split: str) -> Dataset:
     return Dataset.from_dict({"text": splits[split]})
 
 
+def load_split(
+    path: str,
+    split: str,
+    *,
+    name: str | None = None,
+    data_files: Mapping[str, str | Sequence[str]] | Sequence[str] | str | None = None,
+) -> Dataset:
+    """Loads one split as `datasets.load_dataset` does, with all its columns.
+
+    Raises:
+        UserError: If it can't be read.
+    """
+    try:
+        return load_dataset(path, name, data_files=data_files, split=split)
+    except (OSError, ValueError, DatasetsError) as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"data {describe_split(path, name, split)} can't be loaded: {reason}") from error
+
+
+def describe_split(path: str, name: str | None, split: str) -> str:
+    """Names a split in messages."""
+    return f"{path}{f' ({name})' if name else ''}, split {split}"
+
+
 def load_texts(
     path: str,
     split: str,
@@ -55,12 +79,8 @@ def load_texts(
         UserError: If the data can't be read, has no such column, or the column holds no text, no integer
             labels or no spans.
     """
-    where = f"{path}{f' ({name})' if name else ''}, split {split}"
-    try:
-        dataset = load_dataset(path, name, data_files=data_files, split=split)
-    except (OSError, ValueError, DatasetsError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"data {where} can't be loaded: {reason}") from error
+    where = describe_split(path, name, split)
+    dataset = load_split(path, split, name=name, data_files=data_files)
     columns = {text_column: "text"}
     _check_text(dataset, text_column, where, "data.text_column")
     if source_column is not None:

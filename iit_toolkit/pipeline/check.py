@@ -10,12 +10,13 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.spec import Positions
+from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
 from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
-from iit_toolkit.pipeline.prepare import Prepared, load_tokenizer
+from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.schema import RunConfig
 
 _ROWS = 4

@@ -19,7 +19,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -28,6 +27,7 @@ from transformers import (
 from iit_toolkit.alignment import PRESETS, Alignment, alignment_from_nm, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
 from iit_toolkit.data.pairs import tokenize_pairs
+from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import count_tokens, spread_examples, tokenize_corpus, tokenize_labelled
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
@@ -274,22 +274,6 @@ def _span_columns(data: DataConfig) -> tuple[str, str] | None:
     if data.span_column is None or data.source_span_column is None:
         return None
     return data.span_column, data.source_span_column
-
-
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """Load a tokenizer.
-
-    Raises:
-        UserError: If there is none. For a folder that lacks its files, transformers makes up one that knows only
-            special tokens: that is none either.
-    """
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"no tokenizer ({_one_line(error)})") from None
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        raise UserError("no tokenizer (it knows only special tokens)")
-    return tokenizer
 
 
 def _one_line(error: Exception) -> str:

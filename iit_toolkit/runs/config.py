@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast, get_args, get_origin
+from typing import Any, TypeVar, cast, get_args, get_origin
 
 import yaml
 import yaml.composer
@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.runs.schema import RunConfig
 
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
@@ -48,14 +49,29 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunC
     Raises:
         UserError: If there is no such config, it is no valid YAML, or a key or value is wrong.
     """
-    path = _config_path(path_or_name)
-    document = _read_yaml(path)
+    return check_config(RunConfig, read_yaml(_config_path(path_or_name)), overrides, f"config {path_or_name}")
+
+
+def check_config(
+    schema: type[ConfigT], document: dict[str, Any], overrides: Sequence[str] = (), where: str = "config"
+) -> ConfigT:
+    """Makes a config of plain data; what the overrides say wins.
+
+    Args:
+        schema: The class of the config.
+        document: Its keys and values; changed by the overrides.
+        overrides: Settings as `dotted.key=value`; the value is read as YAML.
+        where: What messages call the config.
+
+    Raises:
+        UserError: If a key or value is wrong.
+    """
     for override in overrides:
         _apply_override(document, override)
     try:
-        return RunConfig.model_validate(document)
+        return schema.model_validate(document)
     except ValidationError as error:
-        raise UserError(f"config {path_or_name}: {_describe(error)}") from error
+        raise UserError(f"{where}: {_describe(error, schema)}") from error
 
 
 def bundled_configs() -> list[str]:
@@ -85,7 +101,12 @@ def _config_path(path_or_name: str | Path) -> Path:
     raise UserError(f'no config file and no bundled config "{name}": {did_you_mean(name, bundled_configs())}')
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds keys and values.
+
+    Raises:
+        UserError: If it can't be read, is no valid YAML, or holds something else.
+    """
     try:
         document: object = _parse_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -121,21 +142,21 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     section[parts[-1]] = value
 
 
-def _describe(error: ValidationError) -> str:
+def _describe(error: ValidationError, schema: type[BaseModel]) -> str:
     """The mistakes of a config on one line, wrong keys first: other mistakes often follow from them."""
     mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
     by_place: dict[str, list[str]] = {}
     for mistake in mistakes:
-        keys = _keys_of(mistake["loc"])
-        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys))
+        keys = _keys_of(mistake["loc"], schema)
+        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema))
     return "; ".join(
         f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()
     )
 
 
-def _describe_one(mistake: ErrorDetails, keys: list[str]) -> str:
+def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel]) -> str:
     if mistake["type"] == "extra_forbidden":
-        return f"unknown key, {did_you_mean(keys[-1], _valid_keys(keys[:-1]))}"
+        return f"unknown key, {did_you_mean(keys[-1], _valid_keys(keys[:-1], schema))}"
     if mistake["type"] == "missing":
         return "this key is missing"
     if mistake["type"] == "value_error":
@@ -143,10 +164,10 @@ def _describe_one(mistake: ErrorDetails, keys: list[str]) -> str:
     return f"{mistake['msg'][:1].lower()}{mistake['msg'][1:]}, not {mistake['input']!r:.60}"
 
 
-def _keys_of(location: tuple[int | str, ...]) -> list[str]:
+def _keys_of(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
     """The keys of an error's place, without the names pydantic adds for the alternatives of a union."""
     keys: list[str] = []
-    annotation: Any = RunConfig
+    annotation: Any = schema
     for part in location:
         inner = _inner(annotation, str(part))
         if inner is None:
@@ -156,8 +177,8 @@ def _keys_of(location: tuple[int | str, ...]) -> list[str]:
     return keys or [str(part) for part in location]
 
 
-def _valid_keys(keys: list[str]) -> list[str]:
-    annotation: Any = RunConfig
+def _valid_keys(keys: list[str], schema: type[BaseModel]) -> list[str]:
+    annotation: Any = schema
     for key in keys:
         annotation = _inner(annotation, key)
     return list(annotation.model_fields) if _is_section(annotation) else []

@@ -1,0 +1,24 @@
+"""Loads tokenizers, with errors that tell what is wrong."""
+
+from __future__ import annotations
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from iit_toolkit.errors import UserError
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model: a folder or a Hub id.
+
+    Raises:
+        UserError: If there is none. For a folder that lacks its files, transformers makes up one that knows only
+            special tokens: that is none either.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"no tokenizer ({reason})") from None
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise UserError("no tokenizer (it knows only special tokens)")
+    return tokenizer
