@@ -1,0 +1,134 @@
+"""The folder of a fine-tuning: one file of scores per task and seed, and a summary of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from iit_toolkit.errors import UserError
+from iit_toolkit.runs.folder import write_json
+
+SUMMARY_SCHEMA = "iit_toolkit/finetune/1"
+SCORES_SCHEMA = "iit_toolkit/finetuned/1"
+
+
+@dataclass(frozen=True)
+class FinetuneFolder:
+    """Names, and files that are written whole or not at all."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The config, with all defaults spelled out."""
+        return self.path / "finetune.yaml"
+
+    @property
+    def summary(self) -> Path:
+        """Mean, median and spread over the seeds."""
+        return self.path / "finetune.json"
+
+    def scores(self, task: str, seed: int) -> Path:
+        """The scores of one fine-tuning."""
+        return self.path / "scores" / f"{task}-{seed}.json"
+
+    def model(self, task: str, seed: int) -> Path:
+        """The fine-tuned model, if it is kept."""
+        return self.path / "models" / f"{task}-{seed}"
+
+    def refuse_foreign(self) -> None:
+        """Refuses a folder that holds something, but no fine-tuning.
+
+        Raises:
+            UserError: If it does, or is no folder.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file; give a folder with --output")
+        if self.path.is_dir() and any(self.path.iterdir()) and not self.config.is_file():
+            raise UserError(f"the folder {self.path} is not empty and holds no fine-tuning: choose another with --output")
+
+    def read_scores(self, task: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Reads the scores of a finished fine-tuning; None where it is not finished.
+
+        Raises:
+            UserError: If it was made with other settings, or the file can't be read.
+        """
+        path = self.scores(task, seed)
+        try:
+            document = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+            made_with, schema = document["settings"], document["schema"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{path} can't be read as scores ({error}); remove it, or choose another --output") from None
+        wanted = {**json.loads(json.dumps(settings)), "schema": SCORES_SCHEMA}
+        differing = [key for key, value in {**made_with, "schema": schema}.items() if wanted.get(key) != value]
+        if differing:
+            raise UserError(
+                f"{path} was made with another {' and another '.join(differing)}; choose another --output, or remove it"
+            )
+        return document
+
+    def write_scores(self, task: str, seed: int, document: Mapping[str, Any]) -> None:
+        """Writes the scores of one fine-tuning, which is finished by that.
+
+        Raises:
+            UserError: If they can't be written.
+        """
+        write_json(self.scores(task, seed), {"schema": SCORES_SCHEMA, "task": task, "seed": seed, **document})
+
+    def save_model(self, task: str, seed: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Saves a fine-tuned model whole or not at all.
+
+        Raises:
+            UserError: If it can't be written.
+        """
+        target = self.model(task, seed)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        try:
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            shutil.rmtree(target, ignore_errors=True)
+            temporary.rename(target)
+        except OSError as error:
+            raise UserError(f"could not write {target}: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Puts the scores of one task together over its seeds.
+
+    Args:
+        runs: What `FinetuneFolder.read_scores` gives, one per seed.
+
+    Returns:
+        `score` (the task's official metrics, averaged, on its first split) and `splits` (every metric of every split),
+        each as `mean`, `median`, `std` (of the sample; None for one seed) and `values`, in the order of `seeds`.
+    """
+    first = runs[0]["scores"]
+    return {
+        "seeds": [run["seed"] for run in runs],
+        "score": _spread([run["score"] for run in runs]),
+        "splits": {
+            split: {metric: _spread([run["scores"][split][metric] for run in runs]) for metric in first[split]}
+            for split in first
+        },
+    }
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    return {
+        "mean": statistics.fmean(values),
+        "median": statistics.median(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "values": values,
+    }

@@ -1,0 +1,92 @@
+"""The model that is fine-tuned, and a fresh copy of it with a new head for every fine-tuning."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from iit_toolkit.data.pretrained import load_tokenizer
+from iit_toolkit.downstream.prepared import PreparedTask
+from iit_toolkit.errors import UserError
+
+_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A model before fine-tuning.
+
+    Attributes:
+        path: Folder or Hub id.
+        tokenizer: Its tokenizer.
+        longest: Tokens that it reads at most.
+        fingerprint: SHA-256 over the names and values of its weights, heads apart.
+        parameters: How many weights it has, heads apart.
+    """
+
+    path: str
+    tokenizer: PreTrainedTokenizerBase
+    longest: int
+    fingerprint: str
+    parameters: int
+
+
+def load_base(path: str) -> BaseModel:
+    """Loads what can be said of a model before it has a head.
+
+    Raises:
+        UserError: If model or tokenizer can't be loaded, weights are missing, or the tokenizer is not a fast one.
+    """
+    model, report = _load(AutoModel, path, {})
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # heads have their own
+    if missing:
+        raise UserError(f"model {path}: lacks weights, e.g. {missing[0]}; {_REMEDY}")
+    try:
+        tokenizer = load_tokenizer(path)
+    except UserError as error:
+        raise UserError(f"model {path}: {error}; {_REMEDY}") from None
+    if not tokenizer.is_fast:
+        raise UserError(f"model {path}: its tokenizer is a slow one, which knows no character positions; {_REMEDY}")
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # pyright: ignore
+        raise UserError(f"model {path}: its tokenizer has more tokens than its embeddings; give the model's own")
+    weights = {name: value for name, value in model.state_dict().items() if name not in report["missing_keys"]}
+    limit = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return BaseModel(
+        path,
+        tokenizer,
+        min(tokenizer.model_max_length, limit),
+        _fingerprint(weights),
+        sum(value.numel() for value in weights.values()),
+    )
+
+
+def with_new_head(base: BaseModel, task: PreparedTask, seed: int) -> PreTrainedModel:
+    """Loads the model in float32 with the head that a task needs, drawn by the seed where the model has none.
+
+    Raises:
+        UserError: If it has a head for other classes.
+    """
+    set_seed(seed)
+    return _load(task.auto_class, base.path, task.head)[0]
+
+
+def _load(auto_class: Any, path: str, head: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+    try:
+        loaded = auto_class.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **head)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"model {path}: cannot be loaded as {auto_class.__name__} ({reason}); {_REMEDY}") from None
+    return cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
+
+
+def _fingerprint(weights: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].float().numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,63 @@
+"""A task as the trainer needs it, of whatever kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Dataset
+
+from iit_toolkit.downstream.scores import Scores
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Inputs to score a model on.
+
+    Attributes:
+        rows: What the model reads.
+        score: The scores of the model's answers, as `Trainer.predict` returns them for the rows.
+    """
+
+    rows: Dataset
+    score: Callable[[Any], Scores]
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """What to train on, what to score on, and what head a model needs for it.
+
+    Attributes:
+        auto_class: Loads a model with that head.
+        train: Rows with labels.
+        evaluations: By split.
+        collator: Makes batches of rows.
+        head: What the model's config says of the head, such as the number of classes.
+    """
+
+    auto_class: Any
+    train: Dataset
+    evaluations: dict[str, Evaluation]
+    collator: Callable[..., Any]
+    head: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def names_of_classes(names: list[str]) -> dict[str, Any]:
+    """What a model's config says of named classes."""
+    numbers = {name: number for number, name in enumerate(names)}
+    return {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": numbers}
+
+
+def tokenized(examples: Dataset, function: Callable[..., Any], *, with_indices: bool = False) -> Dataset:
+    """Applies a function to batches of examples and keeps what it returns, in memory, and nothing in a cache."""
+    return examples.map(
+        function,
+        with_indices=with_indices,
+        batched=True,
+        batch_size=500,
+        remove_columns=examples.column_names,
+        keep_in_memory=True,
+        load_from_cache_file=False,
+        new_fingerprint="tokenized",  # none is computed: it would hash the tokenizer, and nothing asks for it
+    )
