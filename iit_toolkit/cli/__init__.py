@@ -17,6 +17,7 @@ from iit_toolkit import __version__
 from iit_toolkit.cli.compare import compare
 from iit_toolkit.cli.explain import explain
 from iit_toolkit.cli.export import export
+from iit_toolkit.cli.finetune import finetune
 from iit_toolkit.cli.gate import gate
 from iit_toolkit.cli.report import report
 from iit_toolkit.cli.run import run
@@ -53,7 +54,7 @@ def _options(
 
 
 app.callback()(_options)
-for _verb in (validate, explain, run, train, verify, search, report, compare, gate, export, schema):
+for _verb in (validate, explain, run, train, verify, search, report, compare, gate, export, finetune, schema):
     app.command(no_args_is_help=_verb is not schema)(_verb)
 
 

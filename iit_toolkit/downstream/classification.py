@@ -32,9 +32,10 @@ def prepare_classification(
     """
 
     def tokenize(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-        texts = [[text or "" for text in batch[column]] for column in task.columns]
+        first, *second = [[text or "" for text in batch[column]] for column in task.columns]
         labels = batch["label"] if task.labels else [float(label) for label in batch["label"]]
-        return {**tokenizer(*texts, truncation=True, max_length=max_length), "labels": labels}
+        encoded = tokenizer(first, second[0] if second else None, truncation=True, max_length=max_length)
+        return {**encoded, "labels": labels}
 
     def evaluation(examples: Dataset) -> Evaluation:
         gold = np.asarray(examples["label"])

@@ -22,6 +22,7 @@ from iit_toolkit.downstream.folder import SUMMARY_SCHEMA, FinetuneFolder, summar
 from iit_toolkit.downstream.models import BaseModel, load_base, with_new_head
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.downstream.question_answering import prepare_question_answering
+from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.runs.folder import write_atomically, write_json
@@ -108,10 +109,14 @@ def _arguments(settings: TaskSettings, seed: int, where: str, output: str) -> Tr
         if key not in known:
             raise UserError(f"{where}.{key}: unknown setting, {did_you_mean(key, known)}")
     accelerated = torch.accelerator.is_available()
-    machine = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated, "disable_tqdm": not sys.stderr.isatty()}
-    defaults = {**machine, "save_strategy": "no", "report_to": "none", "per_device_eval_batch_size": 64}
+    machine = {
+        "dataloader_pin_memory": accelerated,
+        "use_cpu": not accelerated,
+        "disable_tqdm": not sys.stderr.isatty(),
+    }
+    defaults: dict[str, Any] = {**machine, "save_strategy": "no", "report_to": "none", "per_device_eval_batch_size": 64}
     try:
-        arguments = TrainingArguments(output, **{**defaults, **settings.training}, seed=seed)
+        arguments = TrainingArguments(output, seed=seed, **(defaults | settings.training))
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from None
     if arguments.world_size * max(arguments.n_gpu, 1) > 1:
@@ -155,10 +160,10 @@ def _finetune_once(
         started, cpu = time.perf_counter(), time.process_time()
         trained = trainer.train()
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
-        scores = {
-            split: evaluation.score(trainer.predict(evaluation.rows).predictions)
-            for split, evaluation in prepared.evaluations.items()
-        }
+        scores: dict[str, Scores] = {}
+        for split, evaluation in prepared.evaluations.items():
+            answers = trainer.predict(evaluation.rows)  # pyright: ignore[reportArgumentType]
+            scores[split] = evaluation.score(answers.predictions)
     if config.save_models:
         folder.save_model(name, seed, model, base.tokenizer)
     headline = scores[settings.eval_splits[0]]

@@ -53,7 +53,9 @@ class FinetuneFolder:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; give a folder with --output")
         if self.path.is_dir() and any(self.path.iterdir()) and not self.config.is_file():
-            raise UserError(f"the folder {self.path} is not empty and holds no fine-tuning: choose another with --output")
+            raise UserError(
+                f"the folder {self.path} is not empty and holds no fine-tuning: choose another with --output"
+            )
 
     def read_scores(self, task: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """Reads the scores of a finished fine-tuning; None where it is not finished.
@@ -68,7 +70,9 @@ class FinetuneFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(f"{path} can't be read as scores ({error}); remove it, or choose another --output") from None
+            raise UserError(
+                f"{path} can't be read as scores ({error}); remove it, or choose another --output"
+            ) from None
         wanted = {**json.loads(json.dumps(settings)), "schema": SCORES_SCHEMA}
         differing = [key for key, value in {**made_with, "schema": schema}.items() if wanted.get(key) != value]
         if differing:
