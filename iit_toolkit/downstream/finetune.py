@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
+from iit_toolkit.downstream.arguments import training_arguments
 from iit_toolkit.downstream.classification import prepare_classification
 from iit_toolkit.downstream.config import FinetuneConfig, TaskSettings, dump_finetune_config, task_settings
 from iit_toolkit.downstream.entities import prepare_entities
@@ -24,11 +24,32 @@ from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.downstream.question_answering import prepare_question_answering
 from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.provenance import fingerprint, provenance
 
-_SET_ELSEWHERE = ("output_dir", "seed")
+@dataclass(frozen=True)
+class _Job:
+    """One task, to be fine-tuned with several seeds."""
+
+    name: str
+    settings: TaskSettings
+    examples: Mapping[str, Dataset]
+    prepared: PreparedTask
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """What every split is, for the results; a row is one input of the model."""
+        rows = {self.settings.train_split: self.prepared.train}
+        rows |= {split: evaluation.rows for split, evaluation in self.prepared.evaluations.items()}
+        return {
+            split: {
+                "examples": len(self.examples[split]),
+                "rows": len(one),
+                "fingerprint": fingerprint(one["input_ids"]),
+            }
+            for split, one in rows.items()
+        }
 
 
 def finetune(config: FinetuneConfig, output: str | Path) -> Path:
@@ -52,16 +73,20 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
     folder = FinetuneFolder(Path(output))
     folder.refuse_foreign()
     base = load_base(config.model)
-    settings = {name: _fitting(name, task_settings(config, name), base) for name in config.tasks}
-    missing = {name: _missing_seeds(config, folder, base, name, made) for name, made in settings.items()}
+    settings = {name: task_settings(config, name) for name in config.tasks}
     for name, made in settings.items():
-        _arguments(made, seed=0, where=f"tasks.{name}.training", output="unused")
+        if made.max_length is not None and made.max_length > base.longest:
+            raise UserError(
+                f"tasks.{name}.max_length is {made.max_length}, but the model reads at most {base.longest} tokens"
+            )
+        training_arguments(made.training, seed=0, where=f"tasks.{name}.training", output="unused")
+    missing = {name: _missing_seeds(config, folder, base, name, made) for name, made in settings.items()}
     examples = {name: load_examples(TASKS[name], settings[name]) for name, seeds in missing.items() if seeds}
     write_atomically(folder.config, dump_finetune_config(config))
     for name, splits in examples.items():
-        prepared = _prepare(name, settings[name], splits, base)
+        job = _Job(name, settings[name], splits, _prepare(name, settings[name], splits, base))
         for seed in missing[name]:
-            _finetune_once(config, folder, base, name, settings[name], prepared, seed)
+            _finetune_once(job, base, seed, folder, save_model=config.save_models)
     tasks: dict[str, Any] = {}
     for name, made in settings.items():
         runs = [folder.read_scores(name, seed, _identity(made, base)) for seed in config.seeds]
@@ -93,40 +118,6 @@ def _missing_seeds(
     return [seed for seed in config.seeds if not is_done(seed)]
 
 
-def _fitting(name: str, settings: TaskSettings, base: BaseModel) -> TaskSettings:
-    if settings.max_length is not None and settings.max_length > base.longest:
-        raise UserError(
-            f"tasks.{name}.max_length is {settings.max_length}, but the model reads at most {base.longest} tokens"
-        )
-    return settings
-
-
-def _arguments(settings: TaskSettings, seed: int, where: str, output: str) -> TrainingArguments:
-    known = [entry.name for entry in fields(TrainingArguments) if entry.init]
-    for key in settings.training:
-        if key in _SET_ELSEWHERE:
-            raise UserError(f"{where}.{key}: this is set by the config's seeds and output; leave it out")
-        if key not in known:
-            raise UserError(f"{where}.{key}: unknown setting, {did_you_mean(key, known)}")
-    accelerated = torch.accelerator.is_available()
-    machine = {
-        "dataloader_pin_memory": accelerated,
-        "use_cpu": not accelerated,
-        "disable_tqdm": not sys.stderr.isatty(),
-    }
-    defaults: dict[str, Any] = {**machine, "save_strategy": "no", "report_to": "none", "per_device_eval_batch_size": 64}
-    try:
-        arguments = TrainingArguments(output, seed=seed, **(defaults | settings.training))
-    except (TypeError, ValueError, ImportError) as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
-    if arguments.world_size * max(arguments.n_gpu, 1) > 1:
-        raise UserError(
-            "fine-tuning uses one process and one GPU, so that batches are as large as they say: start it without "
-            "torchrun, show it one GPU with CUDA_VISIBLE_DEVICES, and give other seeds or tasks to the others"
-        )
-    return arguments
-
-
 def _prepare(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], base: BaseModel) -> PreparedTask:
     task, train = TASKS[name], splits[settings.train_split]
     evaluated = {split: splits[split] for split in settings.eval_splits}
@@ -139,20 +130,13 @@ def _prepare(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], b
     return prepare_question_answering(train, evaluated, base.tokenizer, length, settings.doc_stride)
 
 
-def _finetune_once(
-    config: FinetuneConfig,
-    folder: FinetuneFolder,
-    base: BaseModel,
-    name: str,
-    settings: TaskSettings,
-    prepared: PreparedTask,
-    seed: int,
-) -> None:
+def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder, *, save_model: bool) -> None:
+    prepared, settings = job.prepared, job.settings
     model = with_new_head(base, prepared, seed)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(
             model,
-            _arguments(settings, seed, f"tasks.{name}.training", scratch),
+            training_arguments(settings.training, seed, f"tasks.{job.name}.training", scratch),
             data_collator=prepared.collator,
             train_dataset=prepared.train,
             processing_class=base.tokenizer,
@@ -164,20 +148,19 @@ def _finetune_once(
         for split, evaluation in prepared.evaluations.items():
             answers = trainer.predict(evaluation.rows)  # pyright: ignore[reportArgumentType]
             scores[split] = evaluation.score(answers.predictions)
-    if config.save_models:
-        folder.save_model(name, seed, model, base.tokenizer)
+    if save_model:
+        folder.save_model(job.name, seed, model, base.tokenizer)
     headline = scores[settings.eval_splits[0]]
-    metrics = TASKS[name].metrics
-    rows = {settings.train_split: prepared.train, **{s: e.rows for s, e in prepared.evaluations.items()}}
+    metrics = TASKS[job.name].metrics
     folder.write_scores(
-        name,
+        job.name,
         seed,
         {
             "score": sum(headline[metric] for metric in metrics) / len(metrics),
             "scores": scores,
             "model": base.path,
             "settings": _identity(settings, base),
-            "data": {split: {"rows": len(r), "fingerprint": fingerprint(r["input_ids"])} for split, r in rows.items()},
+            "data": job.data,
             "training": {
                 "steps": trained.global_step,
                 "loss": trained.training_loss,

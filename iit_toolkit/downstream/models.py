@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers.utils import logging
 
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
@@ -76,11 +77,15 @@ def with_new_head(base: BaseModel, task: PreparedTask, seed: int) -> PreTrainedM
 
 
 def _load(auto_class: Any, path: str, head: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # missing weights are looked at here, and a new head has none
     try:
         loaded = auto_class.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **head)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"model {path}: cannot be loaded as {auto_class.__name__} ({reason}); {_REMEDY}") from None
+    finally:
+        logging.set_verbosity(verbosity)
     return cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
 
 

@@ -55,14 +55,16 @@ def prepare_question_answering(
 
     def tokenize_train(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
         encoded = windows(batch)
-        spans: list[tuple[int, int]] = []
+        starts: list[int] = []
+        ends: list[int] = []
         for row, example in enumerate(encoded.pop("overflow_to_sample_mapping")):
             answers = batch["answers"][example]
             begin: int = answers["answer_start"][0]
             offsets = context_offsets(encoded, row)
-            spans.append(answer_tokens(offsets, begin, begin + len(answers["text"][0])))
+            first, last = answer_tokens(offsets, begin, begin + len(answers["text"][0]))
+            starts.append(first)
+            ends.append(last)
         encoded.pop("offset_mapping")
-        starts, ends = zip(*spans, strict=True)
         return {**encoded, "start_positions": starts, "end_positions": ends}
 
     def tokenize_evaluated(batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, Any]:

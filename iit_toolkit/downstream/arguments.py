@@ -1,0 +1,52 @@
+"""The arguments of `transformers.Trainer` for one fine-tuning."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from iit_toolkit.errors import UserError, did_you_mean
+
+_SET_ELSEWHERE = ("output_dir", "seed")
+
+
+def training_arguments(settings: Mapping[str, Any], seed: int, where: str, output: str) -> TrainingArguments:
+    """Builds the trainer's arguments of one fine-tuning.
+
+    Args:
+        settings: Settings of `TrainingArguments` that are not at our defaults.
+        seed: Of dropout and of the order of examples.
+        where: What messages call the settings.
+        output: The trainer's own folder.
+
+    Raises:
+        UserError: If a setting is unknown or unusable, or there are several processes or GPUs.
+    """
+    known = [entry.name for entry in fields(TrainingArguments) if entry.init]
+    for key in settings:
+        if key in _SET_ELSEWHERE:
+            raise UserError(f"{where}.{key}: this is set by the config's seeds and output; leave it out")
+        if key not in known:
+            raise UserError(f"{where}.{key}: unknown setting, {did_you_mean(key, known)}")
+    accelerated = torch.accelerator.is_available()
+    machine = {
+        "dataloader_pin_memory": accelerated,
+        "use_cpu": not accelerated,
+        "disable_tqdm": not sys.stderr.isatty(),
+    }
+    defaults: dict[str, Any] = {**machine, "save_strategy": "no", "report_to": "none", "per_device_eval_batch_size": 64}
+    try:
+        arguments = TrainingArguments(output, seed=seed, **(defaults | dict(settings)))
+    except (TypeError, ValueError, ImportError) as error:
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
+    if arguments.world_size * max(arguments.n_gpu, 1) > 1:
+        raise UserError(
+            "fine-tuning uses one process and one GPU, so that batches are as large as they say: start it without "
+            "torchrun, show it one GPU with CUDA_VISIBLE_DEVICES, and give other seeds or tasks to the others"
+        )
+    return arguments
