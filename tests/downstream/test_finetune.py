@@ -1,0 +1,278 @@
+"""Whole fine-tunings of a tiny model on planted data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+import transformers as tf
+from seqeval.metrics import f1_score
+
+from iit_toolkit.downstream.config import FinetuneConfig
+from iit_toolkit.downstream.finetune import finetune
+from iit_toolkit.downstream.folder import FinetuneFolder
+from iit_toolkit.errors import UserError
+from tests.downstream.tiny import pairs, questions, save_data, save_tiny_model, sentences, tagged
+
+Rows = list[dict[str, Any]]
+QUICK = {"learning_rate": 3e-3, "num_train_epochs": 3, "per_device_train_batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".cache")
+
+
+def task(folder: Path, make: Callable[[int, int], Rows], count: int = 96, **rest: Any) -> dict[str, Any]:
+    folder.mkdir()
+    rest = {"max_length": 24, **rest}
+    return {"data": save_data(folder, make(count, 0), make(40, 1)), **rest}
+
+
+def config_of(model: Path, tasks: dict[str, Any], **rest: Any) -> FinetuneConfig:
+    document = {"model": str(model), "tasks": tasks, "seeds": [1], "training": QUICK, **rest}
+    return FinetuneConfig.model_validate(document)
+
+
+def scores_of(folder: Path) -> dict[str, Any]:
+    """Everything that must not depend on when and how often the fine-tuning was called."""
+    return {
+        path.name: {
+            key: value for key, value in json.loads(path.read_text()).items() if key in ("score", "scores", "data")
+        }
+        for path in sorted((folder / "scores").iterdir())
+    }
+
+
+def plain_encoding(folder: Path, *texts: str, **options: Any) -> Any:
+    return tf.AutoTokenizer.from_pretrained(folder)(*texts, return_tensors="pt", **options)
+
+
+def test_a_planted_class_is_learnt_and_scored_as_a_plain_loop_scores_it(model: Path, tmp_path: Path) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences)}
+    out = finetune(config_of(model, tasks, save_models=True), tmp_path / "out")
+    written = json.loads((out / "scores" / "sst2-1.json").read_text())
+    assert written["score"] > 90
+    saved = out / "models" / "sst2-1"
+    student = tf.AutoModelForSequenceClassification.from_pretrained(saved).eval()
+    assert student.config.id2label == {0: "negative", 1: "positive"}
+    rows = sentences(40, 1)
+    with torch.no_grad():
+        answers = [int(student(**plain_encoding(saved, row["sentence"])).logits.argmax()) for row in rows]
+    right = np.mean([answer == row["label"] for answer, row in zip(answers, rows, strict=True)])
+    assert written["scores"] == {"validation": {"accuracy": pytest.approx(100 * right)}}
+    assert written["data"]["train"]["examples"] == 96
+
+
+def test_a_planted_value_is_learnt(model: Path, tmp_path: Path) -> None:
+    out = finetune(config_of(model, {"stsb": task(tmp_path / "data", pairs)}), tmp_path / "out")
+    scores = json.loads((out / "scores" / "stsb-1.json").read_text())
+    assert min(scores["scores"]["validation"].values()) > 70
+    assert scores["score"] == pytest.approx(np.mean(list(scores["scores"]["validation"].values())))
+
+
+def test_planted_answers_are_found(model: Path, tmp_path: Path) -> None:
+    tasks = {"squad": task(tmp_path / "data", questions, doc_stride=6)}
+    out = finetune(config_of(model, tasks), tmp_path / "out")
+    written = json.loads((out / "scores" / "squad-1.json").read_text())
+    assert written["scores"]["validation"]["exact_match"] > 60
+    assert written["score"] == written["scores"]["validation"]["f1"]
+    assert written["data"]["train"]["rows"] > written["data"]["train"]["examples"] == 96
+
+
+def test_planted_entities_are_found_as_a_plain_loop_finds_them(model: Path, tmp_path: Path) -> None:
+    out = finetune(config_of(model, {"conll2003": task(tmp_path / "data", tagged)}, save_models=True), tmp_path / "out")
+    written = json.loads((out / "scores" / "conll2003-1.json").read_text())["scores"]["validation"]
+    assert written["f1"] > 90
+    saved = out / "models" / "conll2003-1"
+    student = tf.AutoModelForTokenClassification.from_pretrained(saved).eval()
+    rows, answers = tagged(40, 1), []
+    for row in rows:
+        encoded = plain_encoding(saved, row["tokens"], is_split_into_words=True)
+        with torch.no_grad():
+            best = student(**encoded).logits[0].argmax(-1).tolist()
+        first = [encoded.word_to_tokens(word).start for word in range(len(row["tokens"]))]
+        answers.append([student.config.id2label[best[position]] for position in first])
+    assert written["f1"] == pytest.approx(100 * f1_score([row["ner_tags"] for row in rows], answers))
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_scores(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, 24), "conll2003": task(tmp_path / "tags", tagged, 24)}
+    config = config_of(model, tasks, seeds=[3, 1], training={**QUICK, "num_train_epochs": 1})
+    whole = finetune(config, tmp_path / "whole")
+    write, calls = FinetuneFolder.write_scores, []
+
+    def killed_at_the_third(*arguments: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        write(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(FinetuneFolder, "write_scores", killed_at_the_third)
+        finetune(config, tmp_path / "killed")
+    killed = tmp_path / "killed"
+    done = {path: path.read_bytes() for path in (killed / "scores").iterdir()}
+    assert len(done) == 2 and not (killed / "finetune.json").exists()
+    finetune(config, killed)
+    assert all(path.read_bytes() == content for path, content in done.items())  # not made again
+    assert scores_of(killed) == scores_of(whole) and len(scores_of(whole)) == 4
+    summaries = [json.loads((folder / "finetune.json").read_text())["tasks"] for folder in (killed, whole)]
+    assert summaries[0] == summaries[1]
+    losses = [json.loads((whole / "scores" / f"sst2-{seed}.json").read_text())["training"]["loss"] for seed in (1, 3)]
+    assert losses[0] != losses[1]
+
+
+def test_the_summary_is_of_all_seeds_and_seeds_can_be_added(model: Path, tmp_path: Path) -> None:
+    tasks = {"rte": task(tmp_path / "data", lambda n, seed: pairs_with_classes(n, seed), 24)}
+    few = {**QUICK, "num_train_epochs": 1}
+    finetune(config_of(model, tasks, training=few), tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "finetune.json").read_text())["tasks"]["rte"]["score"]["std"] is None
+    finetune(config_of(model, tasks, training=few, seeds=[1, 2, 5]), tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "finetune.json").read_text())
+    values = [json.loads((tmp_path / "out" / "scores" / f"rte-{seed}.json").read_text())["score"] for seed in (1, 2, 5)]
+    assert summary["tasks"]["rte"]["seeds"] == [1, 2, 5]
+    assert summary["tasks"]["rte"]["score"] == {
+        "mean": pytest.approx(np.mean(values)),
+        "median": sorted(values)[1],
+        "std": pytest.approx(np.std(values, ddof=1)),
+        "values": values,
+    }
+
+
+def pairs_with_classes(count: int, seed: int) -> Rows:
+    return [{**row, "label": int(row["label"] > 0)} for row in pairs(count, seed)]
+
+
+def test_a_model_that_is_wanted_later_is_made_later(model: Path, tmp_path: Path) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
+    few = {"max_steps": 1}
+    finetune(config_of(model, tasks, training=few), tmp_path / "out")
+    assert not (tmp_path / "out" / "models").exists()
+    finetune(config_of(model, tasks, training=few, save_models=True), tmp_path / "out")
+    assert (tmp_path / "out" / "models" / "sst2-1" / "model.safetensors").is_file()
+
+
+def test_limits_take_examples_from_everywhere(model: Path, tmp_path: Path) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, max_train_examples=10, max_eval_examples=7)}
+    out = finetune(config_of(model, tasks, training={"max_steps": 1}), tmp_path / "out")
+    data = json.loads((out / "scores" / "sst2-1.json").read_text())["data"]
+    assert {split: one["examples"] for split, one in data.items()} == {"train": 10, "validation": 7}
+
+
+def test_scores_of_other_settings_or_another_model_are_not_mixed(model: Path, tmp_path: Path) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
+    finetune(config_of(model, tasks, training={"max_steps": 1}), tmp_path / "out")
+    with pytest.raises(UserError, match=r"sst2-1.json was made with another training; choose another --output"):
+        finetune(config_of(model, tasks, training={"max_steps": 2}), tmp_path / "out")
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    with pytest.raises(UserError, match=r"sst2-1.json was made with another weights; "):
+        finetune(config_of(other, tasks, training={"max_steps": 1}), tmp_path / "out")
+    moved = tmp_path / "moved"
+    model_again = save_tiny_model(moved)
+    finetune(config_of(model_again, tasks, training={"max_steps": 1}), tmp_path / "out")
+
+
+def no_tokenizer(model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    (model / "tokenizer_config.json").unlink()
+
+
+def no_weights(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+
+
+def unlabelled(count: int, seed: int) -> Rows:
+    return [{**row, "label": -1} for row in sentences(count, seed)]
+
+
+def without_answer(count: int, seed: int) -> Rows:
+    rows = questions(count, seed)
+    rows[3]["answers"] = {"text": [], "answer_start": []}
+    return rows
+
+
+def moved_answer(count: int, seed: int) -> Rows:
+    rows = questions(count, seed)
+    rows[2]["answers"]["answer_start"][0] += 1
+    return rows
+
+
+def short_tags(count: int, seed: int) -> Rows:
+    rows = tagged(count, seed)
+    rows[1]["ner_tags"].pop()
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "changes", "message"),
+    [
+        (
+            "sst2",
+            sentences,
+            {"training": {"learning_rat": 1}},
+            'tasks.sst2.training.learning_rat: unknown.*"learning_rate"',
+        ),
+        ("sst2", sentences, {"training": {"seed": 1}}, "tasks.sst2.training.seed: this is set"),
+        ("sst2", sentences, {"training": {"save_strategy": "never"}}, "tasks.sst2.training: .*never"),
+        ("sst2", sentences, {"max_length": 65}, "tasks.sst2.max_length is 65, but the model reads at most 64"),
+        ("cola", pairs, {}, 'no column "sentence"; it has: sentence1, sentence2, label'),
+        ("sst2", unlabelled, {}, "split train: example 0 has the label -1; the task has 0 to 1"),
+        ("rte", pairs, {}, 'column "label" holds .*float64.*, not integers'),
+        ("squad", without_answer, {}, "split train: example 3 has no answer"),
+        ("squad", moved_answer, {}, "split train: example 2 has the answer '.*' where its context has '.*'"),
+        ("squad", questions, {"max_length": 24, "doc_stride": 21}, "tasks.squad: max_length 24 leaves"),
+        ("conll2003", short_tags, {}, r"split train: example 1 has \d words and \d tags"),
+        ("conll2003", sentences, {}, 'no column "tokens"'),
+    ],
+)
+def test_mistakes_are_told_in_one_line_before_anything_is_written(
+    model: Path, tmp_path: Path, name: str, make: Callable[[int, int], Rows], changes: dict[str, Any], message: str
+) -> None:
+    tasks = {name: task(tmp_path / "data", make, 8, **changes)}
+    with pytest.raises(UserError, match=message) as caught:
+        finetune(config_of(model, tasks), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), [(no_tokenizer, "no tokenizer"), (no_weights, "cannot be loaded as AutoModel")]
+)
+def test_models_that_cannot_be_used_are_refused(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
+    damaged = save_tiny_model(tmp_path / "model")
+    damage(damaged)
+    with pytest.raises(UserError, match=f"model {damaged}: {message}.*give a folder") as caught:
+        finetune(config_of(damaged, {"sst2": task(tmp_path / "data", sentences, 8)}), tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_of_something_else_are_refused(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and holds no fine-tuning"):
+        finetune(config_of(model, {"sst2": {}}), tmp_path / "out")
+    with pytest.raises(UserError, match="is a file"):
+        finetune(config_of(model, {"sst2": {}}), tmp_path / "out" / "notes.txt")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["notes.txt"]
+
+
+def test_scores_that_were_damaged_are_told(model: Path, tmp_path: Path) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
+    finetune(config_of(model, tasks, training={"max_steps": 1}), tmp_path / "out")
+    (tmp_path / "out" / "scores" / "sst2-1.json").write_text("[")
+    with pytest.raises(UserError, match=r"sst2-1.json can't be read as scores"):
+        finetune(config_of(model, tasks, training={"max_steps": 1}), tmp_path / "out")
