@@ -21,12 +21,13 @@ from iit_toolkit.downstream.examples import load_examples
 from iit_toolkit.downstream.folder import SUMMARY_SCHEMA, FinetuneFolder, summarise
 from iit_toolkit.downstream.models import BaseModel, load_base, with_new_head
 from iit_toolkit.downstream.prepared import PreparedTask
-from iit_toolkit.downstream.question_answering import prepare_question_answering
+from iit_toolkit.downstream.question_answering import check_windows, prepare_question_answering
 from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.provenance import fingerprint, provenance
+
 
 @dataclass(frozen=True)
 class _Job:
@@ -81,7 +82,7 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
             )
         training_arguments(made.training, seed=0, where=f"tasks.{name}.training", output="unused")
     missing = {name: _missing_seeds(config, folder, base, name, made) for name, made in settings.items()}
-    examples = {name: load_examples(TASKS[name], settings[name]) for name, seeds in missing.items() if seeds}
+    examples = {name: _load(name, settings[name], base) for name, seeds in missing.items() if seeds}
     write_atomically(folder.config, dump_finetune_config(config))
     for name, splits in examples.items():
         job = _Job(name, settings[name], splits, _prepare(name, settings[name], splits, base))
@@ -116,6 +117,14 @@ def _missing_seeds(
         return found is not None and (not config.save_models or folder.model(name, seed).is_dir())
 
     return [seed for seed in config.seeds if not is_done(seed)]
+
+
+def _load(name: str, settings: TaskSettings, base: BaseModel) -> dict[str, Dataset]:
+    splits = load_examples(TASKS[name], settings)
+    if settings.doc_stride is not None:
+        for examples in splits.values():
+            check_windows(examples, base.tokenizer, settings.max_length or base.longest, settings.doc_stride)
+    return splits
 
 
 def _prepare(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], base: BaseModel) -> PreparedTask:

@@ -20,6 +20,22 @@ NO_ANSWER_HERE = 0
 """Position that a window without the whole answer points to: its first token."""
 
 
+def check_windows(examples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int) -> None:
+    """Checks that every question leaves room for windows that are longer than they overlap.
+
+    Raises:
+        UserError: If one does not.
+    """
+    questions = tokenizer([question.lstrip() for question in examples["question"]], add_special_tokens=False)
+    longest = max(len(ids) for ids in questions["input_ids"])
+    room = max_length - longest - tokenizer.num_special_tokens_to_add(pair=True)
+    if room <= doc_stride:
+        raise UserError(
+            f"tasks.squad: max_length {max_length} leaves {max(room, 0)} tokens of context beside the longest question "
+            f"({longest} tokens), and windows must be longer than doc_stride {doc_stride}; raise one or lower the other"
+        )
+
+
 def prepare_question_answering(
     train: Dataset,
     evaluated: Mapping[str, Dataset],
@@ -34,13 +50,8 @@ def prepare_question_answering(
         evaluated: Examples to score on, by split.
         tokenizer: A fast tokenizer.
         max_length: Tokens of the longest row: question, window and special tokens.
-        doc_stride: Tokens by which the windows of a context overlap.
-
-    Raises:
-        UserError: If a question leaves no room for windows that overlap so.
+        doc_stride: Tokens by which the windows of a context overlap; see `check_windows`.
     """
-    for examples in (train, *evaluated.values()):
-        _check_room(examples, tokenizer, max_length, doc_stride)
 
     def windows(batch: Mapping[str, list[Any]]) -> Any:
         return tokenizer(
@@ -144,14 +155,3 @@ def _best_span(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tup
     sums = np.where(counts, starts[first][:, None] + ends[last][None], -np.inf)
     one, other = np.unravel_index(sums.argmax(), sums.shape)
     return float(sums[one, other]), int(first[one]), int(last[other])
-
-
-def _check_room(examples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int) -> None:
-    questions = tokenizer([question.lstrip() for question in examples["question"]], add_special_tokens=False)
-    longest = max(len(ids) for ids in questions["input_ids"])
-    room = max_length - longest - tokenizer.num_special_tokens_to_add(pair=True)
-    if room <= doc_stride:
-        raise UserError(
-            f"tasks.squad: max_length {max_length} leaves {max(room, 0)} tokens of context beside the longest question "
-            f"({longest} tokens), and windows must be longer than doc_stride {doc_stride}; raise one or lower the other"
-        )

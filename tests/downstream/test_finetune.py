@@ -60,7 +60,7 @@ def plain_encoding(folder: Path, *texts: str, **options: Any) -> Any:
 
 
 def test_a_planted_class_is_learnt_and_scored_as_a_plain_loop_scores_it(model: Path, tmp_path: Path) -> None:
-    tasks = {"sst2": task(tmp_path / "data", sentences)}
+    tasks = {"sst2": task(tmp_path / "data", sentences, 320)}
     out = finetune(config_of(model, tasks, save_models=True), tmp_path / "out")
     written = json.loads((out / "scores" / "sst2-1.json").read_text())
     assert written["score"] > 90
@@ -72,11 +72,11 @@ def test_a_planted_class_is_learnt_and_scored_as_a_plain_loop_scores_it(model: P
         answers = [int(student(**plain_encoding(saved, row["sentence"])).logits.argmax()) for row in rows]
     right = np.mean([answer == row["label"] for answer, row in zip(answers, rows, strict=True)])
     assert written["scores"] == {"validation": {"accuracy": pytest.approx(100 * right)}}
-    assert written["data"]["train"]["examples"] == 96
+    assert written["data"]["train"]["examples"] == 320
 
 
 def test_a_planted_value_is_learnt(model: Path, tmp_path: Path) -> None:
-    out = finetune(config_of(model, {"stsb": task(tmp_path / "data", pairs)}), tmp_path / "out")
+    out = finetune(config_of(model, {"stsb": task(tmp_path / "data", pairs, 320)}), tmp_path / "out")
     scores = json.loads((out / "scores" / "stsb-1.json").read_text())
     assert min(scores["scores"]["validation"].values()) > 70
     assert scores["score"] == pytest.approx(np.mean(list(scores["scores"]["validation"].values())))
