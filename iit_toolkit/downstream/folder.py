@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
-
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, cast
 
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import write_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SUMMARY_SCHEMA = "iit_toolkit/finetune/1"
 SCORES_SCHEMA = "iit_toolkit/finetuned/1"

@@ -56,6 +56,14 @@ def make_search(folder: Path) -> None:
     (folder / "search.json").write_text(json.dumps(document))
 
 
+def make_finetuned(folder: Path) -> None:
+    """The summary of a fine-tuning with two seeds, as the command line reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spread = {"mean": 61.25, "median": 61.5, "std": None, "values": [61, 62]}
+    tasks = {"rte": {"seeds": [1, 2], "score": spread, "splits": {"validation": {"accuracy": spread}}}}
+    (folder / "finetune.json").write_text(json.dumps({"tasks": tasks}))
+
+
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """A pipeline that notes its calls and writes synthetic results, the config `quickstart`, an empty directory."""
@@ -84,6 +92,8 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
         push_to_hub=note("push_to_hub", "https://hub.example/me/mine"),
     )
     monkeypatch.setattr(iit_toolkit, "pipeline", pipeline, raising=False)
+    downstream = SimpleNamespace(finetune=note("finetune", make_finetuned))
+    monkeypatch.setitem(sys.modules, "iit_toolkit.downstream.finetune", downstream)
     report = SimpleNamespace(write_report=note("report", None))
     monkeypatch.setitem(sys.modules, "iit_toolkit.analysis.report", report)
     (tmp_path / "assets").mkdir()
@@ -218,6 +228,39 @@ def test_search_hands_everything_over_and_prints_what_was_found(
     assert run("search", "quickstart", "--student", "s", "-o", "out", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"folder": "out"}
     assert run("search", "quickstart") == 2
+
+
+def test_finetune_takes_a_config_or_a_model_and_prints_a_table(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("tasks.yaml").write_text("name: mine\nmodel: m\ntasks: {rte: {}, squad: {}}\n")
+    assert run("finetune", "tasks.yaml", "seeds=[1, 2]") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"rte +validation +accuracy +61\.25 +61\.50 +n/a +2", printed)
+    assert printed.splitlines()[-1] == f"scores: {Path('runs/mine/finetune.json')}"
+    arguments = ("--model", "m", "--task", "rte", "--task", "squad", "name=mine", "seeds=[1, 2]")
+    assert run("finetune", *arguments, "-o", "out", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": "out"}
+    (_, config, output, _), (_, same, other, _) = calls
+    assert config == same and config.seeds == [1, 2] and (output, other) == (Path("runs/mine"), Path("out"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tasks.yaml", "--model", "m"),
+        ("--model", "m"),
+        ("--task", "rte"),
+        ("tasks.yaml", "--task", "rte"),
+        ("seeds=[1]",),
+    ],
+)
+def test_finetune_refuses_half_a_choice(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    assert run("finetune", *arguments) == 2
+    assert "error: give a CONFIG; or --model and --task" in capsys.readouterr().err
+    assert calls == []
 
 
 @pytest.mark.usefixtures("calls")
