@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.cli import app
+from iit_toolkit.downstream.config import load_finetune_config
 from iit_toolkit.runs.config import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -68,11 +69,13 @@ def test_the_guides_files_are_valid(tmp_path: Path) -> None:
     text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     files = [block for block in blocks if block.startswith("name: ")]
-    assert len(files) >= 4
+    assert len(files) >= 5
     path = tmp_path / "file.yaml"
     for block in files:
         path.write_text(block, encoding="utf-8")
         if "variables:" in block:
             Alignment.from_yaml(path)
+        elif "tasks:" in block:
+            load_finetune_config(path)
         else:
             load_config(path)
