@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from iit_toolkit.errors import UserError
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a model: a folder or a Hub id.
+def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:
+    """Loads the tokenizer of a model (a folder or a Hub id), with settings that differ from its own.
 
     Raises:
         UserError: If there is none. For a folder that lacks its files, transformers makes up one that knows only
             special tokens: that is none either.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **settings)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"no tokenizer ({reason})") from None

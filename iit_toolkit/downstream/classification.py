@@ -50,6 +50,7 @@ def prepare_classification(
         AutoModelForSequenceClassification,
         tokenized(train, tokenize),
         {split: evaluation(examples) for split, examples in evaluated.items()},
+        tokenizer,
         DataCollatorWithPadding(tokenizer),
         names_of_classes(list(task.labels)) if task.labels else {"num_labels": 1, "problem_type": "regression"},
     )

@@ -67,6 +67,7 @@ def prepare_entities(
         AutoModelForTokenClassification,
         tokenized(train, tokenize),
         {split: evaluation(examples) for split, examples in evaluated.items()},
+        tokenizer,
         DataCollatorForTokenClassification(tokenizer),
         names_of_classes(names),
     )

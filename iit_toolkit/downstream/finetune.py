@@ -13,6 +13,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import Trainer
 
+from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.arguments import training_arguments
 from iit_toolkit.downstream.classification import prepare_classification
 from iit_toolkit.downstream.config import FinetuneConfig, TaskSettings, dump_finetune_config, task_settings
@@ -134,7 +135,8 @@ def _prepare(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], b
     if task.kind == "classification":
         return prepare_classification(task, train, evaluated, base.tokenizer, length)
     if task.kind == "entities":
-        return prepare_entities(train, evaluated, base.tokenizer, length)
+        apart = load_tokenizer(base.path, add_prefix_space=True)  # words are given one by one, without their spaces
+        return prepare_entities(train, evaluated, apart, length)
     assert settings.doc_stride is not None
     return prepare_question_answering(train, evaluated, base.tokenizer, length, settings.doc_stride)
 
@@ -148,7 +150,7 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
             training_arguments(settings.training, seed, f"tasks.{job.name}.training", scratch),
             data_collator=prepared.collator,
             train_dataset=prepared.train,
-            processing_class=base.tokenizer,
+            processing_class=prepared.tokenizer,
         )
         started, cpu = time.perf_counter(), time.process_time()
         trained = trainer.train()
@@ -158,7 +160,7 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
             answers = trainer.predict(evaluation.rows)  # pyright: ignore[reportArgumentType]
             scores[split] = evaluation.score(answers.predictions)
     if save_model:
-        folder.save_model(job.name, seed, model, base.tokenizer)
+        folder.save_model(job.name, seed, model, prepared.tokenizer)
     headline = scores[settings.eval_splits[0]]
     metrics = TASKS[job.name].metrics
     folder.write_scores(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from iit_toolkit.downstream.scores import Scores
 
@@ -32,6 +33,7 @@ class PreparedTask:
         auto_class: Loads a model with that head.
         train: Rows with labels.
         evaluations: By split.
+        tokenizer: What made the rows.
         collator: Makes batches of rows.
         head: What the model's config says of the head, such as the number of classes.
     """
@@ -39,6 +41,7 @@ class PreparedTask:
     auto_class: Any
     train: Dataset
     evaluations: dict[str, Evaluation]
+    tokenizer: PreTrainedTokenizerBase
     collator: Callable[..., Any]
     head: dict[str, Any] = field(default_factory=dict[str, Any])
 

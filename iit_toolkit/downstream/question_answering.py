@@ -98,6 +98,7 @@ def prepare_question_answering(
         AutoModelForQuestionAnswering,
         tokenized(train, tokenize_train),
         {split: evaluation(examples) for split, examples in evaluated.items()},
+        tokenizer,
         DataCollatorWithPadding(tokenizer),
     )
 

@@ -18,6 +18,7 @@ from iit_toolkit.downstream.finetune import finetune
 from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
 from tests.downstream.tiny import pairs, questions, save_data, save_tiny_model, sentences, tagged
+from tests.families import bert_config
 
 Rows = list[dict[str, Any]]
 QUICK = {"learning_rate": 3e-3, "num_train_epochs": 3, "per_device_train_batch_size": 8}
@@ -99,6 +100,25 @@ def test_planted_entities_are_found_as_a_plain_loop_finds_them(model: Path, tmp_
         first = [encoded.word_to_tokens(word).start for word in range(len(row["tokens"]))]
         answers.append([student.config.id2label[best[position]] for position in first])
     assert written["f1"] == pytest.approx(100 * f1_score([row["ner_tags"] for row in rows], answers))
+
+
+def test_words_of_byte_level_tokenizers_keep_their_space(tmp_path: Path) -> None:
+    (saved := tmp_path / "roberta").mkdir()
+    tokens = ["<pad>", "<unk>", "<s>", "</s>", "<mask>", "a", "b", "Ġ", "ab", "Ġab"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = tf.RobertaTokenizer(vocab=vocabulary, merges=[("a", "b"), ("Ġ", "ab")], model_max_length=16)
+    tokenizer.save_pretrained(saved)
+    config = bert_config(vocab_size=len(tokens), max_position_embeddings=20, num_hidden_layers=1)
+    tf.RobertaForMaskedLM(tf.RobertaConfig(**{**config.to_diff_dict(), "pad_token_id": 0})).save_pretrained(saved)
+    assert "Ġab" not in tf.AutoTokenizer.from_pretrained(saved)(["ab"], is_split_into_words=True).tokens()
+
+    def rows(_count: int, _seed: int) -> Rows:
+        return [{"tokens": ["ab", "ab"], "ner_tags": ["O", "B-PER"]}] * 2
+
+    tasks = {"conll2003": task(tmp_path / "data", rows, max_length=16)}
+    out = finetune(config_of(saved, tasks, training={"max_steps": 1}, save_models=True), tmp_path / "out")
+    again = tf.AutoTokenizer.from_pretrained(out / "models" / "conll2003-1")
+    assert again(["ab", "ab"], is_split_into_words=True).tokens() == ["<s>", "Ġab", "Ġab", "</s>"]
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_scores(
