@@ -135,8 +135,8 @@ def _prepare(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], b
     if task.kind == "classification":
         return prepare_classification(task, train, evaluated, base.tokenizer, length)
     if task.kind == "entities":
-        apart = load_tokenizer(base.path, add_prefix_space=True)  # words are given one by one, without their spaces
-        return prepare_entities(train, evaluated, apart, length)
+        tokenizer = load_tokenizer(base.path, add_prefix_space=True)  # words come one by one, without their spaces
+        return prepare_entities(train, evaluated, tokenizer, length)
     assert settings.doc_stride is not None
     return prepare_question_answering(train, evaluated, base.tokenizer, length, settings.doc_stride)
 

@@ -67,20 +67,19 @@ def load_base(path: str) -> BaseModel:
 
 
 def with_new_head(base: BaseModel, task: PreparedTask, seed: int) -> PreTrainedModel:
-    """Loads the model in float32 with the head that a task needs, drawn by the seed where the model has none.
+    """Loads the model in float32 with the head that a task needs.
 
-    Raises:
-        UserError: If it has a head for other classes.
+    The seed draws the head's weights, unless the model has a head of that kind and size already.
     """
     set_seed(seed)
-    return _load(task.auto_class, base.path, task.head)[0]
+    return _load(task.auto_class, base.path, {**task.head, "ignore_mismatched_sizes": True})[0]
 
 
-def _load(auto_class: Any, path: str, head: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+def _load(auto_class: Any, path: str, settings: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # missing weights are looked at here, and a new head has none
     try:
-        loaded = auto_class.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **head)
+        loaded = auto_class.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **settings)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"model {path}: cannot be loaded as {auto_class.__name__} ({reason}); {_REMEDY}") from None

@@ -20,7 +20,7 @@ Scores = dict[str, float]
 def classification_scores(names: Sequence[str], gold: np.ndarray, predicted: np.ndarray) -> Scores:
     """Scores classes or, for the correlations, values, as GLUE does (Wang et al. 2019, section 3).
 
-    A correlation with values that are all the same is undefined; it counts as 0, as Matthews' does.
+    A correlation with values that are all the same, or NaN, is undefined; it counts as 0, as Matthews' does.
 
     Args:
         names: Of `accuracy`, `f1` (of class 1), `matthews`, `pearson` and `spearman`.
@@ -87,7 +87,8 @@ def _word_f1(answer: str, predicted: str) -> float:
 
 def _correlation(measure: Callable[..., Any]) -> Callable[[np.ndarray, np.ndarray], float]:
     def correlation(gold: np.ndarray, predicted: np.ndarray) -> float:
-        return 0.0 if 0 in (np.ptp(gold), np.ptp(predicted)) else measure(gold, predicted).statistic
+        defined = np.ptp(gold) * np.ptp(predicted) > 0  # which is false for NaN, too
+        return measure(gold, predicted).statistic if defined else 0.0
 
     return correlation
 

@@ -17,7 +17,7 @@ from iit_toolkit.downstream.config import FinetuneConfig
 from iit_toolkit.downstream.finetune import finetune
 from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
-from tests.downstream.tiny import pairs, questions, save_data, save_tiny_model, sentences, tagged
+from tests.downstream.tiny import pairs, questions, save_data, save_tiny_model, sentences, tagged, tiny_tokenizer
 from tests.families import bert_config
 
 Rows = list[dict[str, Any]]
@@ -178,6 +178,21 @@ def test_a_model_that_is_wanted_later_is_made_later(model: Path, tmp_path: Path)
     assert not (tmp_path / "out" / "models").exists()
     finetune(config_of(model, tasks, training=few, save_models=True), tmp_path / "out")
     assert (tmp_path / "out" / "models" / "sst2-1" / "model.safetensors").is_file()
+
+
+def test_a_head_for_other_classes_is_drawn_anew_and_one_that_fits_is_kept(model: Path, tmp_path: Path) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
+    for classes, kept in ((3, False), (2, True)):
+        head = tf.AutoModelForSequenceClassification.from_pretrained(model, num_labels=classes)
+        with torch.no_grad():
+            head.classifier.weight.fill_(7)
+        start = tmp_path / f"head-{classes}"
+        head.save_pretrained(start)
+        tiny_tokenizer().save_pretrained(start)
+        still = {"max_steps": 1, "learning_rate": 0.0}
+        out = finetune(config_of(start, tasks, training=still, save_models=True), tmp_path / f"out-{classes}")
+        tuned = tf.AutoModelForSequenceClassification.from_pretrained(out / "models" / "sst2-1")
+        assert tuned.config.num_labels == 2 and bool((tuned.classifier.weight == 7).all()) == kept
 
 
 def test_limits_take_examples_from_everywhere(model: Path, tmp_path: Path) -> None:

@@ -106,6 +106,8 @@ def test_correlations_are_those_of_their_definitions() -> None:
 def test_predictions_that_are_all_the_same_score_zero_without_a_warning() -> None:
     same = np.zeros(4)
     assert classification_scores(("pearson", "spearman"), np.arange(4.0), same) == {"pearson": 0, "spearman": 0}
+    diverged = np.array([0.5, np.nan, 1, 2])
+    assert classification_scores(("pearson", "spearman"), np.arange(4.0), diverged) == {"pearson": 0, "spearman": 0}
     assert classification_scores(("f1", "matthews"), np.array([0, 1, 1, 0]), same) == {"f1": 0, "matthews": 0}
 
 
