@@ -304,7 +304,7 @@ def test_errors_of_the_pipeline(
     calls: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(error: BaseException) -> Any:
-        def failing(*_: Any) -> None:
+        def failing(*_: Any, **__: Any) -> None:
             raise error
 
         return failing
