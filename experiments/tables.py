@@ -3,7 +3,9 @@
     python experiments/tables.py            writes the tables anew
     python experiments/tables.py --check    fails if a table is not what its result file gives
 
-A table stands between `<!-- results:NAME -->` and `<!-- /results -->`; its file is `experiments/NAME/results.json`.
+A table stands between `<!-- KIND:NAME -->` and `<!-- /KIND -->`; its files are in `experiments/NAME`. Kinds: `results`,
+all of `results.json`; `repeated`, that run beside an earlier one, `results-earlier.json`; `minimal-pairs`, the students
+verified one by one on pairs, `minimal-pairs/ARM.json`.
 """
 
 from __future__ import annotations
@@ -15,13 +17,60 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-_TABLE = re.compile(r"(<!-- results:([\w-]+) -->\n).*?(<!-- /results -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- (results|repeated|minimal-pairs):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
-def tables(name: str) -> str:
-    """Return one experiment's tables in Markdown: what was trained, how it answers, how it computes."""
-    results = json.loads((ROOT / "experiments" / name / "results.json").read_text(encoding="utf-8"))
-    return "\n\n".join([_answers(results), _computes(results), _scale(results)])
+def tables(kind: str, name: str) -> str:
+    """Return one kind of an experiment's tables in Markdown."""
+    folder = ROOT / "experiments" / name
+    if kind == "repeated":
+        return _repeated({one.stem: _read(one) for one in sorted(folder.glob("results*.json"), reverse=True)})
+    if kind == "minimal-pairs":
+        return _minimal_pairs(
+            {one.stem: _read(one) for one in sorted(folder.glob("minimal-pairs/*.json"), reverse=True)}
+        )
+    results = _read(folder / "results.json")
+    computes = {name: measured["variables"] for name, measured in results["summary"]["students"].items()}
+    return "\n\n".join([_answers(results), _computes(computes), _scale(results)])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _repeated(runs: dict[str, dict[str, Any]]) -> str:
+    """What two runs of one config have in common: numbers, but not times."""
+    rows: list[list[str]] = []
+    for run, results in runs.items():
+        for arm, trained in results["arms"].items():
+            perplexities = [f"{one['perplexity'][arm]['value']:.4f}" for one in results["evaluation"].values()]
+            effective = results["summary"]["students"][arm]["variables"]["middle"]["effective_iia"]["outside"]
+            rows.append(
+                [
+                    f"`{run}.json`",
+                    arm,
+                    f"{trained['history'][-1]['loss']:.5f}",
+                    *perplexities,
+                    f"{effective['value']:.4f} of {effective['cases']:,}",
+                    f"{trained['cpu_seconds']:,.0f} s",
+                ]
+            )
+    sets = [f"perplexity, {name}" for name in next(iter(runs.values()))["evaluation"]]
+    return _markdown(["run", "student", "last logged loss", *sets, "effective IIA, outside", "CPU time"], rows)
+
+
+def _minimal_pairs(runs: dict[str, dict[str, Any]]) -> str:
+    """Students that were verified one by one."""
+    computes = {arm: run["summary"]["students"]["student"]["variables"] for arm, run in runs.items()}
+    first = next(iter(runs.values()))
+    computes["untrained"] = first["summary"]["students"]["untrained"]["variables"]
+    verdicts = [
+        f"Verdict on {arm}: **{run['verdict']['label']}**. {run['verdict']['sentence']}" for arm, run in runs.items()
+    ]
+    [(split, data)] = first["data"].items()
+    skipped = "; ".join(f"{count:,}: {reason}" for reason, count in data["skipped_pairs"].items())
+    note = f"Pairs of {split} that could be used: {data['examples']:,}. Skipped: {skipped}."
+    return "\n\n".join([_computes(computes), *verdicts, note])
 
 
 def _answers(results: dict[str, Any]) -> str:
@@ -42,10 +91,10 @@ def _answers(results: dict[str, Any]) -> str:
     return _markdown(["student", "steps", "CPU time", *heads, "KL to teacher (nats)", "top-1 agreement"], rows)
 
 
-def _computes(results: dict[str, Any]) -> str:
+def _computes(students: dict[str, dict[str, Any]]) -> str:
     rows: list[list[str]] = []
-    for student, measured in results["summary"]["students"].items():
-        for variable, found in measured["variables"].items():
+    for student, variables in students.items():
+        for variable, found in variables.items():
             effective = found["effective_iia"]["outside"]
             rows.append(
                 [
@@ -80,8 +129,9 @@ def _scale(results: dict[str, Any]) -> str:
     verdict, comparison = results["verdict"], results["comparison"]
     devices = ", ".join(hardware["cuda"]) or f"{hardware['cpu']}, {hardware['cores']} cores"
     return (
-        f"Verdict on {verdict['student']}: **{verdict['label']}**. {comparison['sentence']}\n\n"
-        f"One seed ({results['seed']}); {arms}; brackets are 95 % intervals over base examples; {devices}."
+        f"Verdict on {verdict['student']}: **{verdict['label']}**. {verdict['sentence']}\n\n"
+        f"{comparison['sentence']}\n\n"
+        f"One seed ({results['seed']}); {arms}; brackets are 95 % intervals over base and source examples; {devices}."
     )
 
 
@@ -102,7 +152,7 @@ def main(arguments: list[str]) -> int:
     stale: list[str] = []
     for path in (ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))):
         text = path.read_text(encoding="utf-8")
-        fresh = _TABLE.sub(lambda match: f"{match[1]}{tables(match[2])}\n{match[3]}", text)
+        fresh = _TABLE.sub(lambda match: f"{match[1]}{tables(match[2], match[3])}\n{match[4]}", text)
         if fresh != text and "--check" in arguments:
             stale.append(str(path.relative_to(ROOT)))
         elif fresh != text:
