@@ -262,15 +262,26 @@ def without_times(results: dict[str, Any]) -> dict[str, Any]:
     return kept | {"losses": losses}
 
 
+@pytest.fixture(scope="module")
+def with_checkpoints(on_text: list[str]) -> list[str]:
+    checkpoints = ["training.save_strategy=steps", "training.save_steps=2", "training.logging_steps=1"]
+    return [*on_text, "training.max_steps=4", *checkpoints]
+
+
+@pytest.fixture(scope="module")
+def whole(with_checkpoints: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two arms of four steps that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    call("run", *with_checkpoints, "-o", str(folder))
+    return folder
+
+
 @pytest.mark.parametrize("step", [1, 3, 5], ids=["before any checkpoint", "in the first arm", "in the second arm"])
 def test_a_killed_run_is_resumed(
-    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+    with_checkpoints: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """Of two arms of four steps, the run is killed in its step `step` (counted over the arms)."""
-    checkpoints = ["training.save_strategy=steps", "training.save_steps=2", "training.logging_steps=1"]
-    arguments = [*on_text, "training.max_steps=4", *checkpoints]
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    call("run", *arguments, "-o", str(whole))
+    """The run is killed in its step `step`, counted over the arms."""
+    arguments, killed = with_checkpoints, tmp_path / "killed"
     taken: list[int] = []
     take_step = CausalDistillationTrainer.training_step
 
@@ -284,8 +295,6 @@ def test_a_killed_run_is_resumed(
         patch.setattr(CausalDistillationTrainer, "training_step", counted)
         with pytest.raises(Killed):
             pipeline.run(load_config(arguments[0], arguments[1:]), killed)
-        patch.setattr(CausalDistillationTrainer, "training_step", take_step)
-        taken.clear()
     call("run", *arguments, "-o", str(killed), "--resume")
     one, two = (RunFolder.open(folder).read_results() for folder in (whole, killed))
     assert without_times(one) == without_times(two)
