@@ -81,8 +81,8 @@ LARGE = (
 SHAPES = {
     "small": Shape("masked_lm", 12, 6, 256, 4, 8, 64, 30_522, 9),
     "small-vocabulary": Shape("masked_lm", 12, 6, 256, 4, 8, 64, 2_000, 15),
-    "base": Shape("masked_lm", 12, 6, 768, 12, 8, 128, 30_522, 5, LARGE),
-    "causal-lm": Shape("causal_lm", 12, 6, 256, 4, 8, 64, 151_936, 5, LARGE),
+    "base": Shape("masked_lm", 12, 6, 768, 12, 8, 128, 30_522, 3, LARGE),
+    "causal-lm": Shape("causal_lm", 12, 6, 256, 4, 8, 64, 151_936, 3, LARGE),
 }
 
 
