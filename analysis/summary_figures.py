@@ -26,7 +26,7 @@ def accuracy(summary: Summary) -> Drawing:
         for region in ("outside", "inside")
         if any(getattr(one.iia, region).cases for _, _, one in _rows(summary))
     ]
-    figure, panels = _panels(summary, regions)
+    figure, panels = _panels(summary, regions, width=10.4)
 
     for (variable, region), axes in panels.items():
         rows = _of(summary, variable)
@@ -144,10 +144,12 @@ def cases(summary: Summary) -> Drawing:
     return Drawing("cases", figure, caption, alt, _data(summary, measures))
 
 
-def _panels(summary: Summary, regions: Sequence[str]) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+def _panels(
+    summary: Summary, regions: Sequence[str], *, width: float = 3.6
+) -> tuple[Figure, dict[tuple[str, str], Axes]]:
     names = list(dict.fromkeys(name for _, name, _ in _rows(summary)))
     height = (0.36 * len(summary.students) + 0.75) * len(names) + 0.35
-    figure = Figure(figsize=(3.6 if len(regions) == 1 else 10.4, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(len(names), len(regions), squeeze=False, sharey="row")
     return figure, {
         (name, region): grid[row, column] for row, name in enumerate(names) for column, region in enumerate(regions)

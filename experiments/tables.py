@@ -69,7 +69,7 @@ def _minimal_pairs(runs: dict[str, dict[str, Any]]) -> str:
     ]
     [(split, data)] = first["data"].items()
     skipped = "; ".join(f"{count:,}: {reason}" for reason, count in data["skipped_pairs"].items())
-    note = f"Pairs of {split} that could be used: {data['examples']:,}. Skipped: {skipped}."
+    note = f"Pairs verified, of {split}: {data['examples']:,}. Left out before they were drawn: {skipped}."
     return "\n\n".join([_computes(computes), *verdicts, note])
 
 
