@@ -163,13 +163,23 @@ class Prepared:
                 position_limit=limit,
             )
         if labelled:
-            labels = cast(int, self.teacher.config.num_labels)
-            if max(rows["label"]) >= labels:
-                raise UserError(
-                    f"data.label_column {data.label_column}: split {split} has the label {max(rows['label'])}, but "
-                    f"the teacher only knows 0 to {labels - 1}; give the data that it was trained for"
-                )
+            self._check_labels(data, split, set(rows["label"]))
         return rows
+
+    def _check_labels(self, data: DataConfig, split: str, found: set[int]) -> None:
+        where, labels = (
+            f"data.label_column {data.label_column}: split {split}",
+            cast(int, self.teacher.config.num_labels),
+        )
+        if max(found) >= labels:
+            raise UserError(
+                f"{where} has the label {max(found)}, but the teacher only knows 0 to {labels - 1}; give the data that "
+                "it was trained for"
+            )
+        if len(found) == 1 and data.source_column is None:  # the bases of pairs may be of one class
+            raise UserError(
+                f"{where} has only one class, {min(found)}, so nothing can be told apart; give rows of several classes"
+            )
 
     @cached_property
     def collator(self) -> Collator:

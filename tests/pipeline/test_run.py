@@ -400,6 +400,15 @@ def test_labels_that_the_teacher_does_not_know(labelled: RunConfig, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_data_of_one_class(labelled: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("sentence,kind\n" + "".join(f"{text},2\n" for text in sentences(8)))
+    files = {**labelled.data.model_dump()["data_files"], "validation": str(tmp_path / "one.csv")}
+    one = labelled.data.model_copy(update={"data_files": files})
+    with pytest.raises(UserError, match="kind: split validation has only one class, 2, so nothing can be told apart"):
+        pipeline.run(labelled.model_copy(update={"data": one}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_sequence_classification_with_a_row_left_over_for_the_last_batch(labelled: RunConfig, tmp_path: Path) -> None:
     out = pipeline.run(labelled, tmp_path / "out")
     student = AutoModelForSequenceClassification.from_pretrained(out / "causal")
