@@ -167,10 +167,8 @@ class Prepared:
         return rows
 
     def _check_labels(self, data: DataConfig, split: str, found: set[int]) -> None:
-        where, labels = (
-            f"data.label_column {data.label_column}: split {split}",
-            cast(int, self.teacher.config.num_labels),
-        )
+        where = f"data.label_column {data.label_column}: split {split}"
+        labels = cast(int, self.teacher.config.num_labels)
         if max(found) >= labels:
             raise UserError(
                 f"{where} has the label {max(found)}, but the teacher only knows 0 to {labels - 1}; give the data that "
