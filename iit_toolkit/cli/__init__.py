@@ -23,6 +23,7 @@ from iit_toolkit.cli.report import report
 from iit_toolkit.cli.run import run
 from iit_toolkit.cli.schema import schema
 from iit_toolkit.cli.search import search
+from iit_toolkit.cli.suite import suite
 from iit_toolkit.cli.train import train
 from iit_toolkit.cli.validate import validate
 from iit_toolkit.cli.verify import verify
@@ -56,6 +57,7 @@ def _options(
 app.callback()(_options)
 for _verb in (validate, explain, run, train, verify, search, report, compare, gate, export, finetune, schema):
     app.command(no_args_is_help=_verb is not schema)(_verb)
+app.add_typer(suite, name="suite")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

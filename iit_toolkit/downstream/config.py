@@ -63,20 +63,14 @@ class TaskConfig(_Section):
     """Settings of `transformers.TrainingArguments` for this task."""
 
 
-class FinetuneConfig(_Section):
-    """A model, the tasks it is fine-tuned on, and the seeds of each."""
+class FinetuneTasks(_Section):
+    """Tasks that a model is fine-tuned on, and the seeds of each."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "finetune"
-    """Names the folder it is written to."""
-    model: str
-    """Local path or Hub id, with a tokenizer."""
     tasks: Annotated[dict[str, TaskConfig], Field(min_length=1)]
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default_factory=lambda: list(SEEDS))
     """Each task is fine-tuned once per seed, which draws the new head, dropout and the order of examples."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Settings of `transformers.TrainingArguments` for every task."""
-    save_models: bool = False
-    """Keep the fine-tuned models."""
 
     @field_validator("tasks")
     @classmethod
@@ -94,6 +88,17 @@ class FinetuneConfig(_Section):
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"a seed is given twice: {', '.join(map(str, seeds))}")
         return seeds
+
+
+class FinetuneConfig(FinetuneTasks):
+    """A model, the tasks it is fine-tuned on, and the seeds of each."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "finetune"
+    """Names the folder it is written to."""
+    model: str
+    """Local path or Hub id, with a tokenizer."""
+    save_models: bool = False
+    """Keep the fine-tuned models."""
 
 
 def load_finetune_config(path: str | Path, overrides: Sequence[str] = ()) -> FinetuneConfig:

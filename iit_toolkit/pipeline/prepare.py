@@ -246,10 +246,13 @@ class Prepared:
         Raises:
             UserError: If a setting is unknown or unusable.
         """
-        for name in ("task", "temperature", "weights", "output_dir"):
-            if name in self.config.training:
-                raise UserError(f"training.{name}: this is set by the config's task, arms and output; leave it out")
-        settings = {"seed": self.config.seed, "disable_tqdm": not sys.stderr.isatty(), **self.config.training}
+        given = {"training": self.config.training, f"arms.{arm}.training": self.config.arms[arm].training}
+        settings: dict[str, Any] = {"seed": self.config.seed, "disable_tqdm": not sys.stderr.isatty()}
+        for where, section in given.items():
+            for name in ("task", "temperature", "weights", "output_dir"):
+                if name in section:
+                    raise UserError(f"{where}.{name}: this is set by the config's task, arms and output; leave it out")
+            settings |= section
         settings |= {
             "task": self.config.task,
             "temperature": self.config.arms[arm].temperature,

@@ -31,7 +31,7 @@ from iit_toolkit.pipeline.arms import finished_arm, remove_empty, train_arm
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device, validate_prepared
 from iit_toolkit.pipeline.prepare import Prepared, token_ids
 from iit_toolkit.pipeline.texts import write_texts
-from iit_toolkit.runs.config import dump_config
+from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint, provenance
 from iit_toolkit.runs.schema import RunConfig
@@ -135,7 +135,7 @@ def new_folder(output: str | Path) -> Generator[RunFolder]:
 def _earlier_folder(output: str | Path, config: RunConfig) -> RunFolder:
     """Open the folder of an earlier run of the same config."""
     folder = RunFolder.open(output)
-    if folder.config.read_text(encoding="utf-8") != dump_config(config):
+    if load_config(folder.config) != config:
         raise UserError(
             f"{folder.config} is not the config that is to be resumed; give that one, or another --output for a new run"
         )

@@ -113,6 +113,8 @@ class ArmConfig(_Section):
     """Weight of each loss term."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Temperature of the distillation losses."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the trainer that differ from the config's, such as `max_steps`."""
 
 
 class VerificationConfig(_Section):

@@ -1,0 +1,134 @@
+"""`iit-toolkit suite`: plan, run and collect."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from iit_toolkit.cli.arguments import Overrides, stdout_for_results
+
+if TYPE_CHECKING:
+    from iit_toolkit.suite.config import SuiteConfig
+    from iit_toolkit.suite.plan import PlannedPiece
+
+suite = typer.Typer(
+    help="Run every arm with every seed, verify and fine-tune each student, and put the results together.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Suite = Annotated[str, typer.Argument(metavar="SUITE", help="The YAML file of a suite.")]
+Folder = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder of the suite [default: runs/NAME of the suite]")
+]
+
+
+@suite.command(no_args_is_help=True)
+def plan(suite: Suite, overrides: Overrides = None, output: Folder = None) -> None:
+    """Print what is done, and what the rest will cost.
+
+    Example: iit-toolkit suite plan experiments/paper-claims/suite.yaml
+    """
+    config = _read(suite, overrides)
+
+    from iit_toolkit.suite.plan import plan as plan_suite
+
+    with stdout_for_results():
+        planned = plan_suite(config, _folder(config, output))
+    _print(planned)
+
+
+@suite.command(no_args_is_help=True)
+def run(
+    suite: Suite,
+    overrides: Overrides = None,
+    output: Folder = None,
+    *,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Begin no piece later than this many minutes after the start.")
+    ] = None,
+    launcher: Annotated[
+        str, typer.Option(metavar="COMMAND", help='Start each run with this: "torchrun --nproc_per_node 2".')
+    ] = "",
+) -> None:
+    """Do what is not done; a call that was stopped can be repeated, and calls can run side by side.
+
+    Prints how many pieces are left.
+
+    Example: iit-toolkit suite run experiments/paper-claims/suite.yaml --minutes 10
+    """
+    config = _read(suite, overrides)
+
+    from iit_toolkit.suite.pieces import pieces
+    from iit_toolkit.suite.work import work
+
+    folder = _folder(config, output)
+    with stdout_for_results():
+        left = work(config, folder, minutes=minutes, launcher=shlex.split(launcher))
+    typer.echo(f"{folder}: {len(pieces(config)) - len(left)} of {len(pieces(config))} pieces are done")
+
+
+@suite.command(no_args_is_help=True)
+def collect(suite: Suite, target: Path, overrides: Overrides = None, output: Folder = None) -> None:
+    """Copy the results of all finished pieces, without models, to a folder that can be committed.
+
+    Example: iit-toolkit suite collect experiments/paper-claims/suite.yaml experiments/paper-claims/results
+    """
+    config = _read(suite, overrides)
+
+    from iit_toolkit.suite.collect import collect as collect_results
+
+    copied = collect_results(config, _folder(config, output), target)
+    typer.echo(f"{target}: results of {len(copied)} pieces")
+
+
+def _read(path: str, overrides: list[str] | None) -> SuiteConfig:
+    from iit_toolkit.suite.config import load_suite
+
+    return load_suite(path, overrides or [])
+
+
+def _folder(config: SuiteConfig, output: Path | None) -> Path:
+    return output or Path("runs") / config.name
+
+
+def _print(planned: list[PlannedPiece]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("piece")
+    for head in ("state", "steps", "TFLOP", "at least", "took, or its like"):
+        table.add_column(head, justify="right")
+    for one in planned:
+        table.add_row(
+            str(one.piece),
+            "done" if one.done else "to do",
+            "" if one.steps is None else f"{one.steps:,}",
+            "" if one.flops is None else f"{one.flops / 1e12:,.3g}",
+            _time(one.floor_seconds),
+            _time(one.seconds),
+        )
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    left = [one for one in planned if not one.done]
+    flops = sum(one.flops or 0 for one in left)
+    floor = sum(one.floor_seconds or 0 for one in left)
+    known = [one.seconds for one in left if one.seconds is not None]
+    console.print(f"{len(planned) - len(left)} of {len(planned)} pieces are done")
+    console.print(
+        f"to do: {len(left)}; their training takes {flops / 1e12:,.3g} TFLOP, at least {_time(floor)} on this machine "
+        "(the time of the matrix products alone); perplexity, verification and fine-tuning come on top"
+    )
+    if known:
+        console.print(f"by what the like of {len(known)} of them took: {_time(sum(known))}")
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:,.0f} s" if seconds < 600 else f"{seconds / 60:,.0f} min"

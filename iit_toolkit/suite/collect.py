@@ -1,0 +1,33 @@
+"""The results of a suite without its models, to be committed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iit_toolkit.runs.folder import write_atomically
+from iit_toolkit.suite.config import SuiteConfig, dump_suite
+from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
+
+
+def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list[Piece]:
+    """Copies the results of every piece that is done, under the names that they have in the suite's folder.
+
+    What the target holds of other pieces stays.
+
+    Args:
+        config: The suite.
+        output: The suite's folder.
+        target: The folder to copy to.
+
+    Returns:
+        The pieces whose results were copied.
+
+    Raises:
+        UserError: If a file can't be written.
+    """
+    source, copy = SuiteFolder(Path(output)), SuiteFolder(Path(target))
+    done = [piece for piece in pieces(config) if source.is_done(config, piece)]
+    write_atomically(copy.config, dump_suite(config))
+    for piece in done:
+        write_atomically(copy.results(piece), source.results(piece).read_bytes())
+    return done

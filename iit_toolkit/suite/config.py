@@ -1,0 +1,97 @@
+"""What a suite is made of: a run config, its seeds, and the tasks that its students are fine-tuned on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks
+from iit_toolkit.errors import did_you_mean
+from iit_toolkit.runs.config import check_config, read_yaml
+from iit_toolkit.runs.schema import RunConfig
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seeds = Annotated[list[Seed], Field(min_length=1)]
+
+
+class SuiteConfig(BaseModel):
+    """Arms times seeds: each is a run of its own, and its student is fine-tuned."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    """Names the folder it is written to."""
+    run: RunConfig
+    """Everything but the seeds; in a file: the run config, or the path of its file, beside the suite's."""
+    seeds: Seeds
+    """Every arm is run with each of these."""
+    arm_seeds: dict[str, Seeds] = Field(default_factory=dict)
+    """The seeds of arms that are run with others."""
+    baseline: str
+    """The arm that the others are compared with, at equal steps."""
+    equal_compute: str | None = None
+    """The arm that had the others' compute, if there is one."""
+    variables: list[str] | None = None
+    """Variables of the verification whose mean is compared; null: all."""
+    finetune: FinetuneTasks | None = None
+    """Tasks that teacher and students are fine-tuned on, if any."""
+
+    @field_validator("seeds", "arm_seeds")
+    @classmethod
+    def _distinct(cls, given: Any) -> Any:
+        for seeds in given.values() if isinstance(given, dict) else [given]:
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"a seed is given twice: {', '.join(map(str, seeds))}")
+        return given
+
+    @model_validator(mode="after")
+    def _known_arms(self) -> SuiteConfig:
+        named = {"baseline": self.baseline, "equal_compute": self.equal_compute}
+        named |= {f"arm_seeds.{arm}": arm for arm in self.arm_seeds}
+        for where, arm in named.items():
+            if arm is not None and arm not in self.run.arms:
+                raise ValueError(f'{where}: no arm "{arm}", {did_you_mean(arm, self.run.arms)}')
+        return self
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """Returns the seeds that an arm is run with."""
+        return self.arm_seeds.get(arm, self.seeds)
+
+    def run_config(self, arm: str, seed: int) -> RunConfig:
+        """Returns the config of one arm's run with one seed; all arms are verified by one alignment."""
+        settings = self.run.verification
+        aligned = (one.alignment for one in self.run.arms.values() if one.alignment is not None)
+        alignment = settings.alignment if settings.alignment is not None else next(aligned, None)
+        verification = settings.model_copy(update={"alignment": alignment, "baseline": None, "treatment": None})
+        return self.run.model_copy(
+            update={"name": self.name, "seed": seed, "arms": {arm: self.run.arms[arm]}, "verification": verification}
+        )
+
+    def finetune_config(self, model: str) -> FinetuneConfig:
+        """Returns the config that fine-tunes a model on the suite's tasks."""
+        assert self.finetune is not None
+        return FinetuneConfig(model=model, **dict(self.finetune))
+
+
+def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
+    """Reads a suite; what the overrides (`dotted.key=value`) say wins over the file, and the file over the defaults.
+
+    Raises:
+        UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
+    """
+    document = read_yaml(Path(path))
+    given = document.get("run")
+    if isinstance(given, str):
+        document["run"] = read_yaml(Path(path).parent / given)
+    return check_config(SuiteConfig, document, overrides, f"suite {path}")
+
+
+def dump_suite(config: SuiteConfig) -> str:
+    """Writes a suite as YAML that `load_suite` reads back to an equal one, all defaults spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

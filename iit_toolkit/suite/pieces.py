@@ -1,0 +1,89 @@
+"""The pieces of a suite, where each is written, and which are done."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from iit_toolkit.downstream.folder import FinetuneFolder
+from iit_toolkit.runs.config import load_config
+from iit_toolkit.runs.folder import RunFolder
+from iit_toolkit.suite.config import SuiteConfig
+
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One part of a suite that is done or not.
+
+    Attributes:
+        stage: `run`: train, measure perplexity and verify; `finetune`: fine-tune on every task.
+        arm: An arm, or `teacher`.
+        seed: The arm's seed; None for the teacher.
+    """
+
+    stage: Literal["run", "finetune"]
+    arm: str
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        """The name of a piece, which can be that of a file."""
+        return f"{self.stage}-{self.arm}" if self.seed is None else f"{self.stage}-{self.arm}-seed-{self.seed}"
+
+
+def pieces(config: SuiteConfig) -> list[Piece]:
+    """Returns every piece in the order of work: seed by seed, so that all arms of one are done early."""
+    found: list[Piece] = []
+    for seed in dict.fromkeys([*config.seeds, *itertools.chain(*config.arm_seeds.values())]):
+        for arm in config.run.arms:
+            if seed in config.seeds_of(arm):
+                found.append(Piece("run", arm, seed))
+                if config.finetune is not None:
+                    found.append(Piece("finetune", arm, seed))
+    if config.finetune is not None:
+        found.append(Piece("finetune", TEACHER))
+    return found
+
+
+@dataclass(frozen=True)
+class SuiteFolder:
+    """The folder of a suite. Only names are known here, and what they say of the pieces."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The suite, with all defaults spelled out."""
+        return self.path / "suite.yaml"
+
+    def home(self, piece: Piece) -> Path:
+        """The folder of an arm with one seed, which is that of its run; or the teacher's."""
+        return self.path / piece.arm if piece.seed is None else self.path / piece.arm / f"seed-{piece.seed}"
+
+    def finetuning(self, piece: Piece) -> FinetuneFolder:
+        """The folder of a fine-tuning."""
+        return FinetuneFolder(self.home(piece) / "finetune")
+
+    def results(self, piece: Piece) -> Path:
+        """The file of results, whose being there says that a piece was done."""
+        return RunFolder(self.home(piece)).results if piece.stage == "run" else self.finetuning(piece).summary
+
+    def lock(self, piece: Piece) -> Path:
+        """The file that is locked by the process that works on a piece."""
+        return self.path / "locks" / f"{piece}.lock"
+
+    def is_done(self, config: SuiteConfig, piece: Piece) -> bool:
+        """Whether a piece is done as the suite has it."""
+        if not self.results(piece).is_file():
+            return False
+        if piece.stage == "run":
+            assert piece.seed is not None
+            return load_config(RunFolder(self.home(piece)).config) == config.run_config(piece.arm, piece.seed)
+        assert config.finetune is not None
+        summary = cast(dict[str, Any], json.loads(self.results(piece).read_text(encoding="utf-8")))
+        seeds = {name: task["seeds"] for name, task in summary["tasks"].items()}
+        return seeds == {name: config.finetune.seeds for name in config.finetune.tasks}

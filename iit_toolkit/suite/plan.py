@@ -1,0 +1,96 @@
+"""What a suite will cost, before it is run."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+from iit_toolkit.pipeline.check import step_cost
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.suite.config import SuiteConfig
+from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
+
+
+@dataclass(frozen=True)
+class PlannedPiece:
+    """One piece, and what it costs.
+
+    Attributes:
+        piece: The piece.
+        done: Whether it is done.
+        steps: Of a training; None of a fine-tuning.
+        flops: Multiplications and additions in the matrix products of the training; None of a fine-tuning, and of a
+            training that is done.
+        seconds: What it took, or what its like took (the same arm with another seed, any other fine-tuning); None
+            where nothing like it is done.
+        floor_seconds: Time of the matrix products alone on this machine; None where there are no `flops`.
+    """
+
+    piece: Piece
+    done: bool
+    steps: int | None
+    flops: float | None
+    seconds: float | None
+    floor_seconds: float | None
+
+
+def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
+    """Returns what each piece costs; models and data are loaded where a training is not done.
+
+    Raises:
+        UserError: If the run config does not hold on the live models and data.
+    """
+    folder = SuiteFolder(Path(output))
+    every = pieces(config)
+    done = {piece: folder.is_done(config, piece) for piece in every}
+    took = {piece: _took(folder, piece) for piece in every if done[piece]}
+    prepared = Prepared(config.run)
+
+    @cache
+    def step(arm: str) -> tuple[float, float]:
+        student = prepared.new_student()
+        cost, _ = step_cost(prepared, arm, prepared.arm_alignment(arm, student), student)
+        return cost.flops, cost.floor_seconds
+
+    planned: list[PlannedPiece] = []
+    for piece in every:
+        like = [seconds for other, seconds in took.items() if _alike(piece, other)]
+        seconds = took.get(piece, median(like) if like else None)
+        steps, flops, floor = None, None, None
+        if piece.stage == "run" and not done[piece]:
+            steps = _steps(prepared, piece.arm)
+            flops, floor = (steps * one for one in step(piece.arm))
+        planned.append(PlannedPiece(piece, done[piece], steps, flops, seconds, floor))
+    return planned
+
+
+def _alike(one: Piece, other: Piece) -> bool:
+    return one.stage == other.stage and (one.stage == "finetune" or one.arm == other.arm)
+
+
+def _took(folder: SuiteFolder, piece: Piece) -> float:
+    """How long the training, or all fine-tunings, of a piece took, in seconds."""
+    if piece.stage == "run":
+        return _read(folder.results(piece))["arms"][piece.arm]["seconds"]
+    finetuning = folder.finetuning(piece)
+    summary = _read(finetuning.summary)["tasks"]
+    scores = [finetuning.scores(task, seed) for task, found in summary.items() for seed in found["seeds"]]
+    return sum(_read(path)["training"]["seconds"] for path in scores)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+
+
+def _steps(prepared: Prepared, arm: str) -> int:
+    """How many steps the trainer will make in one process."""
+    settings = prepared.arm_training(arm, Path("unused"))
+    if settings.max_steps > 0:
+        return settings.max_steps
+    batches = math.ceil(len(prepared.train_rows) / settings.train_batch_size)
+    return math.ceil(settings.num_train_epochs * math.ceil(batches / settings.gradient_accumulation_steps))

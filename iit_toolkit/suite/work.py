@@ -1,0 +1,98 @@
+"""Works off the pieces of a suite, any number of processes side by side."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from iit_toolkit.downstream.finetune import finetune
+from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.run import run
+from iit_toolkit.runs.config import dump_config
+from iit_toolkit.runs.folder import write_atomically
+from iit_toolkit.suite.config import SuiteConfig, dump_suite
+from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
+
+_LOG = logging.getLogger(__name__)
+
+
+def work(
+    config: SuiteConfig, output: str | Path, *, minutes: float | None = None, launcher: Sequence[str] = ()
+) -> list[Piece]:
+    """Does what of a suite is not done.
+
+    A call that was killed can be repeated: pieces that are done are skipped, a training goes on from its last
+    checkpoint, a fine-tuning with the task and seed at which it was. Several processes may work on one folder; each
+    piece is done by one of them.
+
+    Args:
+        config: The suite.
+        output: Its folder: new, or that of earlier calls.
+        minutes: No piece is begun later than this many minutes after the call.
+        launcher: A command that starts several processes, such as `torchrun --nproc_per_node 2`; runs are then made
+            by it, and fine-tuning by this process.
+
+    Returns:
+        The pieces that are not done.
+
+    Raises:
+        UserError: As `pipeline.run` and `downstream.finetune` do, or if the folder holds something else.
+    """
+    folder, began = SuiteFolder(Path(output)), time.monotonic()
+    if folder.path.is_dir() and any(folder.path.iterdir()) and not folder.config.is_file():
+        raise UserError(f"the folder {folder.path} is not empty and holds no suite: choose another with --output")
+    write_atomically(folder.config, dump_suite(config))
+    for piece in pieces(config):
+        if minutes is not None and time.monotonic() - began >= 60 * minutes:
+            break
+        _do_once(config, folder, piece, launcher)
+    return [piece for piece in pieces(config) if not folder.is_done(config, piece)]
+
+
+def _do_once(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> None:
+    """Do a piece, unless it is done or another process is at it."""
+    folder.lock(piece).parent.mkdir(exist_ok=True)
+    try:
+        with FileLock(folder.lock(piece), timeout=0):
+            if not folder.is_done(config, piece):
+                _LOG.info("suite %s: %s", config.name, piece)
+                _do(config, folder, piece, launcher)
+    except Timeout:
+        _LOG.info("suite %s: %s is being done by another process", config.name, piece)
+
+
+def _do(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> None:
+    home = folder.home(piece)
+    if piece.stage == "run":
+        assert piece.seed is not None
+        one = config.run_config(piece.arm, piece.seed)
+        if launcher:
+            _launch(launcher, dump_config(one), home)
+        else:
+            run(one, home, resume=True)
+        shutil.rmtree(home / "checkpoints", ignore_errors=True)
+    else:
+        model = Prepared(config.run).teacher_path if piece.seed is None else str(home / piece.arm)
+        finetune(config.finetune_config(model), folder.finetuning(piece).path)
+
+
+def _launch(launcher: Sequence[str], config: str, home: Path) -> None:
+    """Make a run by a command of its own."""
+    file = home.with_name(f"{home.name}.yaml")
+    write_atomically(file, config)
+    command = [*launcher, "-m", "iit_toolkit", "run", str(file), "--resume", "--output", str(home)]
+    try:
+        ended = subprocess.run(command, stdout=sys.stderr.fileno(), check=False)
+    except OSError as error:
+        raise UserError(f"--launcher {launcher[0]}: {error.strerror}; give a command such as torchrun") from error
+    if ended.returncode:
+        raise UserError(f"{' '.join(command)} failed with exit code {ended.returncode}; its messages say why")
+    file.unlink()

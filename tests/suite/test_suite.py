@@ -1,0 +1,230 @@
+"""Suites: which pieces there are, what a killed one becomes, and what is printed, on tiny models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pandas as pd
+import pytest
+import yaml
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from iit_toolkit.errors import UserError
+from iit_toolkit.suite.config import SuiteConfig, dump_suite, load_suite
+from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
+from iit_toolkit.suite.work import work
+from tests.downstream.tiny import save_data, save_tiny_model, sentences
+from tests.pipeline.test_run import call
+
+TIMES = {"created", "seconds", "cpu_seconds", "floor_seconds", "step_seconds", "resumed_at_step", "path", "model"}
+"""The keys of result files that hold times and places."""
+
+
+def without_times(document: Any) -> Any:
+    """The document without the keys of `TIMES`."""
+    if isinstance(document, dict):
+        return {key: without_times(value) for key, value in document.items() if key not in TIMES}
+    return [without_times(one) for one in document] if isinstance(document, list) else document
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A folder with a suite of two arms, and what it reads; it is the working directory."""
+    folder = tmp_path_factory.mktemp("suite")
+    save_tiny_model(folder / "teacher")
+    words = [one["sentence"] for one in sentences(180, 3)]
+    (folder / "text.txt").write_text("\n".join(" ".join(words[at : at + 4]) for at in range(0, len(words), 4)))
+    (folder / "tasks").mkdir()
+    task = save_data(folder / "tasks", sentences(16, 0), sentences(8, 1))
+    text = {"path": "text", "data_files": {"train": "text.txt", "validation": "text.txt"}, "packing": False}
+    run = {
+        "name": "tiny",
+        "teacher": "teacher",
+        "student": {"layers": 2},
+        "data": text | {"max_length": 32},
+        "arms": {"plain": {}, "causal": {"alignment": "diito/middle", "training": {"max_steps": 6}}},
+        "training": {
+            "max_steps": 4,
+            "per_device_train_batch_size": 4,
+            "logging_steps": 1,
+            "save_strategy": "steps",
+            "save_steps": 2,
+        },
+        "verification": {"pairs": 16, "resamples": 200},
+        "evaluation": {"again": text | {"max_length": 16}},
+    }
+    suite = {
+        "name": "tiny-suite",
+        "run": "run.yaml",
+        "seeds": [1, 2],
+        "arm_seeds": {"causal": [2]},
+        "baseline": "plain",
+        "finetune": {
+            "tasks": {"sst2": {"data": task, "max_length": 32}},
+            "seeds": [7],
+            "training": {"max_steps": 2},
+        },
+    }
+    (folder / "run.yaml").write_text(yaml.safe_dump(run, sort_keys=False))
+    (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / ".cache")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def suite(place: Path) -> SuiteConfig:
+    return load_suite(place / "suite.yaml")
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> SuiteFolder:
+    """The folder of a suite that nothing stopped."""
+    assert call("suite", "run", "suite.yaml", "-o", "whole") == "whole: 7 of 7 pieces are done\n"
+    return SuiteFolder(place / "whole")
+
+
+def test_pieces_are_arms_times_seeds_seed_by_seed(suite: SuiteConfig) -> None:
+    assert [str(piece) for piece in pieces(suite)] == [
+        "run-plain-seed-1",
+        "finetune-plain-seed-1",
+        "run-plain-seed-2",
+        "finetune-plain-seed-2",
+        "run-causal-seed-2",
+        "finetune-causal-seed-2",
+        "finetune-teacher",
+    ]
+
+
+def test_a_suite_is_written_so_that_it_reads_back(suite: SuiteConfig, tmp_path: Path) -> None:
+    (tmp_path / "again.yaml").write_text(dump_suite(suite))
+    assert load_suite(tmp_path / "again.yaml") == suite
+
+
+def test_every_arm_has_its_own_steps_and_all_are_verified_alike(whole: SuiteFolder, suite: SuiteConfig) -> None:
+    read = {piece: json.loads(whole.results(piece).read_text()) for piece in pieces(suite) if piece.stage == "run"}
+    assert {piece.arm: results["arms"][piece.arm]["steps"] for piece, results in read.items()} == {
+        "plain": 4,
+        "causal": 6,
+    }
+    assert {results["alignment"]["name"] for results in read.values()} == {"diito-middle"}
+    assert {piece: results["seed"] for piece, results in read.items()} == {piece: piece.seed for piece in read}
+    assert {path.name for path in whole.home(Piece("run", "plain", 1)).iterdir()} >= {"plain", "finetune"}
+    assert not list(whole.path.rglob("checkpoints"))
+
+
+def test_a_killed_suite_is_the_uninterrupted_one(whole: SuiteFolder, suite: SuiteConfig) -> None:
+    """The process is killed when the second run has made its first checkpoint."""
+    killed = SuiteFolder(whole.path.with_name("killed"))
+    checkpoint = killed.home(Piece("run", "plain", 2)) / "checkpoints" / "plain" / "checkpoint-2" / "trainer_state.json"
+    command = [sys.executable, "-m", "iit_toolkit", "suite", "run", "suite.yaml", "-o", "killed"]
+    own = {"HF_DATASETS_CACHE": str(whole.path.with_name(".other-cache")), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=whole.path.parent, stderr=subprocess.PIPE, env=os.environ | own) as process:
+        while process.poll() is None and not checkpoint.is_file():
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert killed.is_done(suite, pieces(suite)[1])
+    assert not killed.is_done(suite, pieces(suite)[2])
+    assert work(suite, killed.path) == []
+    for piece in pieces(suite):
+        one, two = (json.loads(folder.results(piece).read_text()) for folder in (whole, killed))
+        assert without_times(one) == without_times(two)
+        if piece.stage == "run":
+            home, other = whole.home(piece), killed.home(piece)
+            pd.testing.assert_frame_equal(*(pd.read_parquet(at / "outcomes.parquet") for at in (home, other)))
+            weights = [load_file(at / piece.arm / "model.safetensors") for at in (home, other)]
+            assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+    assert json.loads(killed.results(pieces(suite)[2]).read_text())["arms"]["plain"]["resumed_at_step"] in (0, 2, 4)
+
+
+def test_what_is_done_is_not_done_again(whole: SuiteFolder, suite: SuiteConfig) -> None:
+    before = {path: path.stat().st_mtime_ns for path in whole.path.rglob("*.json")}
+    assert work(suite, whole.path) == []
+    assert {path: path.stat().st_mtime_ns for path in whole.path.rglob("*.json")} == before
+
+
+def test_no_piece_begins_after_the_time_and_none_that_another_process_does(suite: SuiteConfig, place: Path) -> None:
+    folder = SuiteFolder(place / "late")
+    assert work(suite, folder.path, minutes=0) == pieces(suite)
+    locks = [FileLock(folder.lock(piece)) for piece in pieces(suite)]
+    folder.lock(pieces(suite)[0]).parent.mkdir()
+    for lock in locks:
+        lock.acquire()
+    assert work(suite, folder.path) == pieces(suite)
+    for lock in locks:
+        lock.release()
+
+
+def test_another_setting_is_told_before_anything_is_trained(suite: SuiteConfig, whole: SuiteFolder) -> None:
+    other = suite.model_copy(update={"run": suite.run.model_copy(update={"training": {"max_steps": 5}})})
+    with pytest.raises(UserError, match="is not the config that is to be resumed"):
+        work(other, whole.path)
+
+
+def test_a_plan_tells_steps_and_what_the_like_took(whole: SuiteFolder, suite: SuiteConfig) -> None:
+    fewer = call("suite", "plan", "suite.yaml", "-o", "whole")
+    assert "7 of 7 pieces are done" in fewer and "to do: 0;" in fewer
+    more = call("suite", "plan", "suite.yaml", "seeds=[1, 2, 3]", "-o", "whole")
+    [line] = [line.split() for line in more.splitlines() if "run-plain-seed-3" in line]
+    assert line[1:4] == ["to", "do", "4"]
+    assert "7 of 9 pieces are done" in more and "by what the like of 2 of them took" in more
+
+
+def test_results_are_collected_without_models(whole: SuiteFolder, suite: SuiteConfig, place: Path) -> None:
+    assert call("suite", "collect", "suite.yaml", "kept", "-o", "whole") == "kept: results of 7 pieces\n"
+    kept = SuiteFolder(place / "kept")
+    assert {path.suffix for path in kept.path.rglob("*") if path.is_file()} == {".json", ".yaml"}
+    for piece in pieces(suite):
+        assert kept.results(piece).read_bytes() == whole.results(piece).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["baseline=plan"], 'baseline: no arm "plan"'),
+        (["arm_seeds.late=[1]"], 'arm_seeds.late: no arm "late"'),
+        (["seeds=[1, 1]"], "a seed is given twice"),
+        (["run.training.max_step=1"], "training.max_step: unknown setting"),
+        (["run.arms.plain.training.output_dir=x"], "arms.plain.training.output_dir: this is set by"),
+        (["finetune.tasks.sst={}"], 'no task "sst"'),
+        (["equal_computed=plain"], "equal_computed: unknown key"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(place: Path, overrides: list[str], told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        work(load_suite(place / "suite.yaml", overrides), place / "wrong")
+    assert told in str(caught.value) and "\n" not in str(caught.value)
+    assert not (place / "wrong" / "plain").exists()
+
+
+def test_a_folder_of_something_else_is_refused(suite: SuiteConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="holds no suite"):
+        work(suite, tmp_path)
+
+
+def test_a_launcher_makes_the_runs(suite: SuiteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command gets the run's config and folder; what it does not do is told."""
+    script = tmp_path / "launch"
+    script.write_text(
+        f'#!{sys.executable}\nimport sys\nprint(*sys.argv[1:], file=open("{tmp_path}/told", "w"))\nexit(3)\n'
+    )
+    script.chmod(0o755)
+    with pytest.raises(UserError, match="failed with exit code 3"):
+        work(suite, tmp_path / "out", launcher=[str(script)])
+    told = (tmp_path / "told").read_text().split()
+    home = tmp_path / "out" / "plain" / "seed-1"
+    assert told == ["-m", "iit_toolkit", "run", str(home) + ".yaml", "--resume", "--output", str(home)]
+    with pytest.raises(UserError, match="nowhere: No such file"):
+        work(suite, tmp_path / "out", launcher=["nowhere"])
