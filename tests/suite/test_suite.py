@@ -172,7 +172,8 @@ def test_another_setting_is_told_before_anything_is_trained(suite: SuiteConfig, 
         work(other, whole.path)
 
 
-def test_a_plan_tells_steps_and_what_the_like_took(whole: SuiteFolder, suite: SuiteConfig) -> None:
+@pytest.mark.usefixtures("whole")
+def test_a_plan_tells_steps_and_what_the_like_took() -> None:
     fewer = call("suite", "plan", "suite.yaml", "-o", "whole")
     assert "7 of 7 pieces are done" in fewer and "to do: 0;" in fewer
     more = call("suite", "plan", "suite.yaml", "seeds=[1, 2, 3]", "-o", "whole")
@@ -214,12 +215,11 @@ def test_a_folder_of_something_else_is_refused(suite: SuiteConfig, tmp_path: Pat
         work(suite, tmp_path)
 
 
-def test_a_launcher_makes_the_runs(suite: SuiteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_makes_the_runs(suite: SuiteConfig, tmp_path: Path) -> None:
     """The command gets the run's config and folder; what it does not do is told."""
     script = tmp_path / "launch"
-    script.write_text(
-        f'#!{sys.executable}\nimport sys\nprint(*sys.argv[1:], file=open("{tmp_path}/told", "w"))\nexit(3)\n'
-    )
+    keep = f'print(*sys.argv[1:], file=open("{tmp_path}/told", "w"))'
+    script.write_text(f"#!{sys.executable}\nimport sys\n{keep}\nexit(3)\n")
     script.chmod(0o755)
     with pytest.raises(UserError, match="failed with exit code 3"):
         work(suite, tmp_path / "out", launcher=[str(script)])
