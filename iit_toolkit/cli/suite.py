@@ -47,6 +47,7 @@ def run(
     overrides: Overrides = None,
     output: Folder = None,
     *,
+    arm: Annotated[list[str] | None, typer.Option(help="Only this arm, as often as wanted [default: all].")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Begin no piece later than this many minutes after the start.")
     ] = None,
@@ -67,7 +68,7 @@ def run(
 
     folder = _folder(config, output)
     with stdout_for_results():
-        left = work(config, folder, minutes=minutes, launcher=shlex.split(launcher))
+        left = work(config, folder, arms=arm or [], minutes=minutes, launcher=shlex.split(launcher))
     typer.echo(f"{folder}: {len(pieces(config)) - len(left)} of {len(pieces(config))} pieces are done")
 
 

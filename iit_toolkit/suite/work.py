@@ -13,19 +13,24 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from iit_toolkit.downstream.finetune import finetune
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import run
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically
 from iit_toolkit.suite.config import SuiteConfig, dump_suite
-from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
+from iit_toolkit.suite.pieces import TEACHER, Piece, SuiteFolder, pieces
 
 _LOG = logging.getLogger(__name__)
 
 
 def work(
-    config: SuiteConfig, output: str | Path, *, minutes: float | None = None, launcher: Sequence[str] = ()
+    config: SuiteConfig,
+    output: str | Path,
+    *,
+    arms: Sequence[str] = (),
+    minutes: float | None = None,
+    launcher: Sequence[str] = (),
 ) -> list[Piece]:
     """Does what of a suite is not done.
 
@@ -36,6 +41,7 @@ def work(
     Args:
         config: The suite.
         output: Its folder: new, or that of earlier calls.
+        arms: Only pieces of these are done, `teacher` for its fine-tuning; all if empty.
         minutes: No piece is begun later than this many minutes after the call.
         launcher: A command that starts several processes, such as `torchrun --nproc_per_node 2`; runs are then made
             by it, and fine-tuning by this process.
@@ -44,13 +50,19 @@ def work(
         The pieces that are not done.
 
     Raises:
-        UserError: As `pipeline.run` and `downstream.finetune` do, or if the folder holds something else.
+        UserError: As `pipeline.run` and `downstream.finetune` do, or if the folder holds something else, or an arm is
+            unknown.
     """
     folder, began = SuiteFolder(Path(output)), time.monotonic()
     if folder.path.is_dir() and any(folder.path.iterdir()) and not folder.config.is_file():
         raise UserError(f"the folder {folder.path} is not empty and holds no suite: choose another with --output")
+    for arm in arms:
+        if arm not in (known := [*config.run.arms, TEACHER]):
+            raise UserError(f'suite {config.name}: no arm "{arm}", {did_you_mean(arm, known)}')
     write_atomically(folder.config, dump_suite(config))
     for piece in pieces(config):
+        if arms and piece.arm not in arms:
+            continue
         if minutes is not None and time.monotonic() - began >= 60 * minutes:
             break
         _do_once(config, folder, piece, launcher)

@@ -166,6 +166,17 @@ def test_no_piece_begins_after_the_time_and_none_that_another_process_does(suite
         lock.release()
 
 
+def test_only_named_arms_are_done(suite: SuiteConfig, place: Path) -> None:
+    left = work(suite, place / "one", arms=["causal"])
+    assert [piece for piece in pieces(suite) if piece not in left] == [
+        Piece("run", "causal", 2),
+        Piece("finetune", "causal", 2),
+    ]
+    with pytest.raises(UserError, match='no arm "causl", did you mean "causal"'):
+        work(suite, place / "two", arms=["causl"])
+    assert not (place / "two").exists()
+
+
 def test_another_setting_is_told_before_anything_is_trained(suite: SuiteConfig, whole: SuiteFolder) -> None:
     other = suite.model_copy(update={"run": suite.run.model_copy(update={"training": {"max_steps": 5}})})
     with pytest.raises(UserError, match="is not the config that is to be resumed"):
