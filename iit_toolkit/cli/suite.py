@@ -1,4 +1,4 @@
-"""`iit-toolkit suite`: plan, run and collect."""
+"""`iit-toolkit suite`: plan, run, collect and pack."""
 
 from __future__ import annotations
 
@@ -84,6 +84,24 @@ def collect(suite: Suite, target: Path, overrides: Overrides = None, output: Fol
 
     copied = collect_results(config, _folder(config, output), target)
     typer.echo(f"{target}: results of {len(copied)} pieces")
+
+
+@suite.command(no_args_is_help=True)
+def pack(suite: Suite, target: Path, overrides: Overrides = None) -> None:
+    """Write teacher, rows of token ids and tasks into one small folder, with a suite that reads them.
+
+    Prints the packed suite and the size of the folder.
+
+    Example: iit-toolkit suite pack experiments/paper-claims/suite.yaml packed
+    """
+    config = _read(suite, overrides)
+
+    from iit_toolkit.suite.pack import pack as pack_suite
+
+    with stdout_for_results():
+        packed = pack_suite(config, target)
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    typer.echo(f"{packed}: {size / 2**20:.1f} MiB in {target}")
 
 
 def _read(path: str, overrides: list[str] | None) -> SuiteConfig:

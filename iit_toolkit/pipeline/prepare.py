@@ -28,6 +28,7 @@ from iit_toolkit.alignment import PRESETS, Alignment, alignment_from_nm, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
+from iit_toolkit.data.rows import load_rows
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import count_tokens, spread_examples, tokenize_corpus, tokenize_labelled
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
@@ -126,6 +127,9 @@ class Prepared:
     def rows(self, data: DataConfig, split: str, max_tokens: int | None) -> Dataset:
         """Load one split of a data set and cut it into rows of token ids."""
         tokenizer = self.tokenizer  # a teacher that cannot be used is told before any data is loaded
+        if data.source == "rows":
+            assert data.data_files is not None
+            return load_rows(data.data_files, split)
         if data.source == "python_docs":
             texts = load_python_docs(split)
         else:

@@ -17,9 +17,11 @@ import pytest
 import yaml
 from filelock import FileLock
 from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from iit_toolkit.errors import UserError
 from iit_toolkit.suite.config import SuiteConfig, dump_suite, load_suite
+from iit_toolkit.suite.pack import pack
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 from iit_toolkit.suite.work import work
 from tests.downstream.tiny import save_data, save_tiny_model, sentences
@@ -199,6 +201,35 @@ def test_results_are_collected_without_models(whole: SuiteFolder, suite: SuiteCo
     assert {path.suffix for path in kept.path.rglob("*") if path.is_file()} == {".json", ".yaml"}
     for piece in pieces(suite):
         assert kept.results(piece).read_bytes() == whole.results(piece).read_bytes()
+
+
+def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
+    """The teacher's weights are brought to half precision first, so that packing loses nothing of them."""
+    teacher = AutoModelForMaskedLM.from_pretrained("teacher").half()
+    teacher.save_pretrained("half")
+    AutoTokenizer.from_pretrained("teacher").save_pretrained("half")
+    own = load_suite("suite.yaml", ["run.teacher=half", "seeds=[1]", "arm_seeds={}"])
+    (place / "own.yaml").write_text(dump_suite(own))
+    printed = call("suite", "pack", "own.yaml", "packed")
+    assert printed.startswith("packed/suite.yaml: 0.")
+    packed = load_suite("packed/suite.yaml")
+    (place / "text.txt").rename("elsewhere")  # the packed suite reads nothing but what was packed
+    try:
+        assert work(packed, "from-packed") == []
+    finally:
+        Path("elsewhere").rename(place / "text.txt")
+    assert work(own, "from-own") == []
+    for piece in pieces(own):
+        one, two = (
+            json.loads(SuiteFolder(place / name).results(piece).read_text()) for name in ("from-own", "from-packed")
+        )
+        for results in (one, two):
+            results.pop("teacher", None)
+            if "data" in results:
+                results["data"] = sorted((data["fingerprint"], data["tokens"]) for data in results["data"].values())
+        assert without_times(one) == without_times(two)
+    with pytest.raises(UserError, match="packed is not empty"):
+        pack(own, "packed")
 
 
 @pytest.mark.parametrize(

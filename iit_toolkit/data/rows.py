@@ -1,0 +1,57 @@
+"""Rows of token ids in files: written small, read back as they were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from datasets import Dataset, List, Value
+
+from iit_toolkit.data.text import describe_split, load_split
+from iit_toolkit.errors import UserError
+
+_IDS = ("input_ids", "source_input_ids")
+_SHORT = 2**16
+
+
+def write_rows(rows: Dataset, path: Path) -> None:
+    """Writes rows of token ids as Parquet, two bytes an id before compression where the vocabulary allows it.
+
+    Args:
+        rows: What `tokenize_corpus`, `tokenize_labelled` or `tokenize_pairs` gave.
+        path: The file; what stood there is replaced.
+    """
+    for column in _of_ids(rows):
+        highest = max(max(ids) for ids in rows[column])
+        if highest < _SHORT:
+            rows = rows.cast_column(column, List(Value("uint16")))
+    write_small(rows, path)
+
+
+def write_small(dataset: Dataset, path: Path) -> None:
+    """Writes any dataset as Parquet, compressed as far as is sensible; what stood at `path` is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table: Any = dataset.with_format("arrow")[:]
+    pq.write_table(table, path, compression="zstd", compression_level=15)
+
+
+def load_rows(data_files: dict[str, str | list[str]] | str | list[str], split: str) -> Dataset:
+    """Reads rows that `write_rows` wrote.
+
+    Raises:
+        UserError: If there is no such split or file, or it holds no token ids.
+    """
+    rows = load_split("parquet", split, data_files=data_files)
+    if not _of_ids(rows):
+        raise UserError(
+            f"data {describe_split('parquet', None, split)}: source rows needs the column input_ids; it has: "
+            f"{', '.join(rows.column_names)}"
+        )
+    for column in _of_ids(rows):
+        rows = rows.cast_column(column, List(Value("int32")))
+    return rows
+
+
+def _of_ids(rows: Dataset) -> list[str]:
+    return [column for column in _IDS if column in rows.column_names]
