@@ -33,7 +33,7 @@ def write_small(dataset: Dataset, path: Path) -> None:
     """Writes any dataset as Parquet, compressed as far as is sensible; what stood at `path` is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table: Any = dataset.with_format("arrow")[:]
-    pq.write_table(table, path, compression="zstd", compression_level=15)
+    pq.write_table(table, path, compression="zstd", compression_level=19, use_dictionary=False)
 
 
 def load_rows(data_files: dict[str, str | list[str]] | str | list[str], split: str) -> Dataset:
