@@ -9,12 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.cli import app
 from iit_toolkit.downstream.config import load_finetune_config
 from iit_toolkit.runs.config import load_config
+from iit_toolkit.suite.config import SuiteConfig
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -73,7 +75,9 @@ def test_the_guides_files_are_valid(tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     for block in files:
         path.write_text(block, encoding="utf-8")
-        if "variables:" in block:
+        if "seeds:" in block and "\nrun: " in block:
+            assert yaml.safe_load(block).keys() <= SuiteConfig.model_fields.keys()
+        elif "variables:" in block:
             Alignment.from_yaml(path)
         elif "tasks:" in block:
             load_finetune_config(path)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.runs.folder import write_json
+from iit_toolkit.runs.folder import folder_written_whole, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -96,17 +94,9 @@ class FinetuneFolder:
         Raises:
             UserError: If it can't be written.
         """
-        target = self.model(task, seed)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.rename(target)
-        except OSError as error:
-            raise UserError(f"could not write {target}: {error.strerror or error}") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with folder_written_whole(self.model(task, seed)) as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

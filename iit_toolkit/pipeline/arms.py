@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import statistics
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
 from iit_toolkit.distillation.cost import ExpectedCost
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
-from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.check import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.folder import RunFolder, write_json
+from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_json
 
 _RECORD = "training.json"
 
@@ -106,23 +102,10 @@ def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
 
 def _save_student(student: PreTrainedModel, prepared: Prepared, target: Path, record: dict[str, Any]) -> None:
     """Save a student as a plain Hugging Face model, with the record of its training, whole or not at all."""
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.mkdir()
-        student.save_pretrained(temporary)
-        prepared.tokenizer.save_pretrained(temporary)
-        mode = (temporary / "config.json").stat().st_mode
-        for weights in temporary.glob("*.safetensors"):  # which only their owner could read
-            weights.chmod(mode)
-        write_json(temporary / _RECORD, record)
-        temporary.rename(target)
-    except (OSError, SafetensorError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
-        raise UserError(
-            f"could not write the student {target}: {reason}; make room or choose another --output"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with folder_written_whole(target) as folder:
+        student.save_pretrained(folder)
+        prepared.tokenizer.save_pretrained(folder)
+        write_json(folder / _RECORD, record)
 
 
 def remove_empty(*folders: Path) -> None:

@@ -7,11 +7,14 @@ import json
 import math
 import os
 import re
+import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+
+from safetensors import SafetensorError
 
 from iit_toolkit.errors import UserError
 
@@ -44,6 +47,29 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_written_whole(target: Path) -> Generator[Path]:
+    """Gives a new folder to write to, which takes the name `target` if all went well, in the place of what stood there.
+
+    Raises:
+        UserError: If it can't be written (no space, no permission, ...). What stood at `target` is untouched, and no
+            temporary folder remains.
+    """
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for weights in temporary.glob("*.safetensors"):  # which only their owner could read
+            weights.chmod(temporary.stat().st_mode & 0o666)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+    except (OSError, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise UserError(f"could not write {target}: {reason}; make room or choose another --output") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

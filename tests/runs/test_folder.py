@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_atomically
 
 
 def test_a_file_is_written_with_its_parents_and_nothing_else(tmp_path: Path) -> None:
@@ -60,6 +61,30 @@ def test_a_place_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
         write_atomically(tmp_path / "file" / "below", "x")
     with pytest.raises(UserError, match="could not write"):
         write_atomically(tmp_path / "folder", "x")
+
+
+def test_a_folder_is_replaced_whole_and_readable_by_whom_the_umask_lets_read(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "student"
+    for number in (1, 2):
+        with folder_written_whole(target) as folder:
+            (folder / f"{number}.safetensors").touch(mode=0o600)
+            assert not target.exists() or [path.name for path in target.iterdir()] == ["1.safetensors"]
+    assert [path.name for path in target.parent.iterdir()] == ["student"]
+    [file] = target.iterdir()
+    (tmp_path / "plain").touch()
+    assert file.name == "2.safetensors" and file.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_that_fails_leaves_the_old_one_and_no_rest(tmp_path: Path) -> None:
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "old").touch()
+    failures = [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left on\ndevice")]
+    for failure in failures:
+        with pytest.raises(UserError, match=r"student: No space left on device; make room"):
+            with folder_written_whole(tmp_path / "student") as folder:
+                (folder / "new").touch()
+                raise failure
+        assert [path.name for path in tmp_path.rglob("*")] == ["student", "old"]
 
 
 def test_create_takes_a_new_or_empty_folder_only(tmp_path: Path) -> None:
