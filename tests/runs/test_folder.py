@@ -80,10 +80,10 @@ def test_a_folder_that_fails_leaves_the_old_one_and_no_rest(tmp_path: Path) -> N
     (tmp_path / "student" / "old").touch()
     failures = [OSError(errno.ENOSPC, "No space left on device"), SafetensorError("No space left on\ndevice")]
     for failure in failures:
-        with pytest.raises(UserError, match=r"student: No space left on device; make room"):
-            with folder_written_whole(tmp_path / "student") as folder:
-                (folder / "new").touch()
-                raise failure
+        told = pytest.raises(UserError, match=r"student: No space left on device; make room")
+        with told, folder_written_whole(tmp_path / "student") as folder:
+            (folder / "new").touch()
+            raise failure
         assert [path.name for path in tmp_path.rglob("*")] == ["student", "old"]
 
 
