@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.distillation.aligned import last_site
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.losses import IGNORED_LABEL
 from iit_toolkit.distillation.objective import Objective, model_inputs, real_tokens, task_labels
@@ -55,13 +56,22 @@ class StepCost:
         compares_logits = bool(weights.ce or weights.logit_mse)
         tokens = objective.base_tokens if compares_logits else "labelled" if weights.task else "none"
         teacher = self._run(self._teacher, None) if weights.needs_teacher else []
+        compares_hidden = bool(weights.cos or weights.hidden_mse)
+        backward = self._run(self._student, None, above=tokens != "none")
+        if weights.aligned_mse and tokens == "none" and not compares_hidden:  # no gradient comes from further up
+            backward = max(
+                (self._source(self._student, objective.student, name) for name in objective.student.sites), key=len
+            )
+        projection = self._projection(objective.base_tokens, compares_hidden, aligned=bool(weights.aligned_mse))
         return {
             "teacher, base": teacher,
             "student, base": self._run(self._student, None),
             "vocabulary, teacher": self._head(objective.teacher, tokens) if compares_logits else [],
             "vocabulary, student": self._head(objective.student, tokens),
-            "backward, student": _backward(self._run(self._student, None, above=tokens != "none")),
+            "projection": projection,
+            "backward, student": _backward(backward),
             "backward, vocabulary": _backward(self._head(objective.student, tokens)),
+            "backward, projection": _backward(projection),
         }
 
     def counterfactual(self, variable: str, *, own_source: bool = False) -> Ledger:
@@ -76,6 +86,8 @@ class StepCost:
         tokens = objective.counterfactual_tokens if compares_logits else "none"
         cut = objective.student.cuts[variable]
         source = self._source(self._student, objective.student, variable) if own_source else []
+        compares_hidden = bool(weights.causal_cos or weights.causal_hidden_mse)
+        projection = self._projection(objective.counterfactual_tokens, compares_hidden)
         return {
             "teacher, source": self._source(self._teacher, objective.teacher, variable) if own_source else [],
             "student, source": source,
@@ -83,8 +95,10 @@ class StepCost:
             "student, counterfactual": self._run(self._student, cut),
             "vocabulary, teacher": self._head(objective.teacher, tokens),
             "vocabulary, student": self._head(objective.student, tokens),
+            "projection": projection,
             "backward, student": _backward(source + self._run(self._student, cut, above=tokens != "none")),
             "backward, vocabulary": _backward(self._head(objective.student, tokens)),
+            "backward, projection": _backward(projection),
         }
 
     def _run(self, run: RunProducts, cut: int | None, *, above: bool = True) -> list[Product]:
@@ -103,6 +117,16 @@ class StepCost:
             return []
         words, width = side.head.get_parameter("weight").shape
         return [Product(rows, width, words)]
+
+    def _projection(self, tokens: str, compares_hidden: bool, *, aligned: bool = False) -> list[Product]:
+        """Products that map the last hidden states and, if `aligned`, the activations of every variable."""
+        objective = self._objective
+        if objective.projection is None:
+            return []
+        whole = [name for name in objective.student.sites if last_site(objective.student, name).ranges is None]
+        count = compares_hidden + aligned * len(whole)
+        linear = objective.projection.linear
+        return [Product(self._tokens[tokens], linear.in_features, linear.out_features)] * count
 
 
 def flops(ledger: Ledger) -> int:

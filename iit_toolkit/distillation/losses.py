@@ -99,6 +99,7 @@ class ObjectiveWeights(BaseModel):
         cos: L_Cos, the cosine loss of the last hidden states of the base runs.
         logit_mse: Mean squared difference of the logits of the base runs.
         hidden_mse: Mean squared difference of the last hidden states of the base runs.
+        aligned_mse: Mean squared difference of the aligned activations of the base runs, a mean over all variables.
         causal_ce: L_CE^DIITO, the distillation loss of the counterfactual runs.
         causal_cos: L_Cos^DIITO, the cosine loss of the counterfactual runs.
         causal_logit_mse: As `logit_mse`, of the counterfactual runs.
@@ -112,6 +113,7 @@ class ObjectiveWeights(BaseModel):
     cos: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     logit_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     hidden_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    aligned_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     causal_ce: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     causal_cos: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     causal_logit_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -142,6 +144,11 @@ class ObjectiveWeights(BaseModel):
     def interchange(self) -> bool:
         """Whether any term needs counterfactual runs."""
         return any(value > 0 for name, value in self.model_dump().items() if name.startswith("causal_"))
+
+    @property
+    def needs_alignment(self) -> bool:
+        """Whether any term looks at the sites of an alignment."""
+        return self.interchange or self.aligned_mse > 0
 
     @property
     def needs_teacher(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from iit_toolkit.distillation.aligned import aligned_activations
 from iit_toolkit.distillation.fused import Head, vocabulary_losses
 from iit_toolkit.distillation.losses import (
     IGNORED_LABEL,
@@ -96,7 +97,8 @@ class Objective:
     """The weighted sum of distillation terms on base runs and, with `causal_*` weights, on counterfactual runs.
 
     Terms follow arXiv 2112.02505: L_MLM (here `task`), L_CE, L_Cos and their counterfactual forms; MSE forms of both
-    are added. A term of weight 0 costs nothing: what only it needs is not computed.
+    are added, and an MSE of the aligned activations. A term of weight 0 costs nothing: what only it needs is not
+    computed.
 
     Args:
         teacher: The teacher's side; in eval mode and without gradients.
@@ -157,7 +159,8 @@ class Objective:
             weights: Other weights than the objective's own, to look at single terms.
 
         Raises:
-            UserError: If there are `causal_*` terms and no intervention.
+            UserError: If there are `causal_*` terms and no intervention, or `aligned_mse` and no alignment or one whose
+                sites cannot be compared.
         """
         weights = weights or self.weights
         labels = task_labels(batch, self.task)
@@ -166,7 +169,10 @@ class Objective:
             interchanges = ()
         elif not interchanges:
             raise UserError("causal loss terms need an alignment to intervene on; give one or set their weights to 0")
-        variables = tuple(dict.fromkeys(one.variable for one in interchanges))
+        if weights.aligned_mse and not self.student.sites:
+            raise UserError("aligned_mse needs an alignment whose sites it compares; give one or set its weight to 0")
+        read = self.student.sites if weights.aligned_mse else (one.variable for one in interchanges)
+        variables = tuple(dict.fromkeys(read))
         compared = self._compared(batch, labels, self.base_tokens)
         tokens = _evaluated(labels, compared, weights.ce or weights.logit_mse, weights.task)
         student = self.student.base_run(inputs, variables, tokens)
@@ -175,6 +181,9 @@ class Objective:
         base_weights = {name: getattr(weights, name) for name in _BASE_TERMS}
         base_labels = labels if tokens is None else labels[tokens]
         self._add_terms(sum_, student, teacher, base_labels, compared, base_weights)
+        if weights.aligned_mse:
+            assert teacher is not None
+            sum_.add("aligned_mse", weights.aligned_mse, self._aligned_mse(student, teacher, compared))
         for one in interchanges:
             assert teacher is not None
             self._add_counterfactual_terms(sum_, batch, labels, student, teacher, one, weights, len(interchanges))
@@ -292,6 +301,15 @@ class Objective:
             for name, function in (("cos", cosine_loss), ("hidden_mse", hidden_mse_loss)):
                 if weights[name]:
                     sum_.add(f"{prefix}{name}", weights[name], function(hidden, target))
+
+    def _aligned_mse(self, student: Run, teacher: Run, compared: Tensor | None) -> Tensor:
+        """Return the mean over variables of the squared difference of their activations in the base runs."""
+        pairs = aligned_activations(self.student, self.teacher, student, teacher, self.projection)
+        losses = [
+            hidden_mse_loss(*pair) if compared is None else hidden_mse_loss(*(one[compared] for one in pair))
+            for pair in pairs
+        ]
+        return torch.stack(losses).mean()
 
     def _add_vocabulary_terms(
         self,

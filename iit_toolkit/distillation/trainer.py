@@ -41,13 +41,15 @@ def make_objective(
     Hidden states of unequal widths are compared through a projection, on the settings' device.
 
     Raises:
-        UserError: If weights ask for interchange without an alignment, or the alignment does not fit the models.
+        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models.
     """
     weights = args.objective_weights
-    if weights.interchange and alignment is None:
-        raise UserError("causal_* loss weights need an alignment; give one, or set these weights to 0")
+    if weights.needs_alignment and alignment is None:
+        raise UserError("causal_* and aligned_mse loss weights need an alignment; give one, or set these weights to 0")
     widths = (student.config.hidden_size, teacher.config.hidden_size)
-    compares_hidden = any((weights.cos, weights.hidden_mse, weights.causal_cos, weights.causal_hidden_mse))
+    compares_hidden = any(
+        (weights.cos, weights.hidden_mse, weights.aligned_mse, weights.causal_cos, weights.causal_hidden_mse)
+    )
     projected = compares_hidden and widths[0] != widths[1]
 
     def engine(model: PreTrainedModel, side: Side) -> InterchangeModel:
@@ -80,12 +82,12 @@ class CausalDistillationTrainer(Trainer):
     Args:
         model: The student.
         teacher: The teacher; set to eval mode and without gradients.
-        alignment: The alignment; needed by `causal_*` weights.
+        alignment: The alignment; needed by `causal_*` weights and `aligned_mse`.
         args: The settings.
         **rest: What `transformers.Trainer` takes.
 
     Raises:
-        UserError: If weights ask for interchange without an alignment, or the alignment does not fit the models.
+        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models.
     """
 
     def __init__(

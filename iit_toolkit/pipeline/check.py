@@ -11,7 +11,10 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.spec import Positions
 from iit_toolkit.data.pretrained import load_tokenizer
+from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
+from iit_toolkit.distillation.losses import ObjectiveWeights
+from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
@@ -49,6 +52,10 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
             done.append(alignment)
             found = certify_on_rows(prepared, student, alignment)
             checks += [Check(f"{name}: {check.name}", check.passed, check.detail) for check in found]
+    if all(check.passed for check in checks):
+        for name in config.arms:
+            found = certify_losses(prepared, name, student)
+            checks += [Check(f"{name}: {check.name}", check.passed, check.detail) for check in found]
     return checks
 
 
@@ -64,6 +71,19 @@ def certify_on_rows(prepared: Prepared, student: PreTrainedModel, alignment: Ali
         batch, swap = _with_sources(alignment.positions, batch, predicted)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     return certify(prepared.teacher, student, alignment, inputs, ~batch["special_tokens_mask"], predicted, swap)
+
+
+def certify_losses(prepared: Prepared, arm: str, student: PreTrainedModel) -> list[Check]:
+    """Check that an arm's losses can compare what its alignment aligns, where they do."""
+    if not prepared.arm_weights(arm).aligned_mse:
+        return []
+    objective, batch, _ = _first_step(prepared, arm, prepared.arm_alignment(arm, student), student, _ROWS)
+    try:
+        with torch.no_grad():
+            value = objective(batch, weights=ObjectiveWeights(aligned_mse=1.0)).total
+    except UserError as error:
+        return [Check("aligned activations", False, str(error))]
+    return [Check("aligned activations", True, f"their mean squared difference is {float(value):.3g}")]
 
 
 def _with_sources(
@@ -153,14 +173,21 @@ def step_cost(
     prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel
 ) -> tuple[ExpectedCost, int]:
     """Return what a step of an arm is expected to cost, judged by its first rows, and the tokens of these."""
+    objective, batch, settings = _first_step(prepared, arm, alignment, student)
+    return expected_cost(objective, batch, alignment, settings), int(batch["attention_mask"].sum())
+
+
+def _first_step(
+    prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel, rows: int | None = None
+) -> tuple[Objective, dict[str, Tensor], CausalDistillationConfig]:
+    """Return an arm's objective, its first rows (as many as a step has, if not told) and its settings."""
     settings = prepared.arm_training(arm, Path("unused"))
-    rows = min(settings.train_batch_size, len(prepared.train_rows))
+    rows = min(rows or settings.train_batch_size, len(prepared.train_rows))
     batch = prepared.collator([prepared.train_rows[index] for index in range(rows)])
     batch = {name: value.to(settings.device) for name, value in batch.items()}
     student.to(settings.device)  # pyright: ignore[reportArgumentType]
     prepared.teacher.to(settings.device)  # pyright: ignore[reportArgumentType]
-    objective = make_objective(student, prepared.teacher, alignment, settings)
-    return expected_cost(objective, batch, alignment, settings), int(batch["attention_mask"].sum())
+    return make_objective(student, prepared.teacher, alignment, settings), batch, settings
 
 
 def _explain_cost(prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel) -> list[str]:

@@ -240,8 +240,10 @@ class Prepared:
         except ValidationError as error:
             reason = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise UserError(f"arms.{arm}.weights: {reason}") from None
-        if weights.interchange and not has_alignment:
-            raise UserError(f"arms.{arm}: causal_* weights need an alignment; give one, or set these weights to 0")
+        if weights.needs_alignment and not has_alignment:
+            raise UserError(
+                f"arms.{arm}: causal_* weights and aligned_mse need an alignment; give one, or set these weights to 0"
+            )
         return weights
 
     def arm_training(self, arm: str, output: Path) -> CausalDistillationConfig:

@@ -28,7 +28,7 @@ from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
 from iit_toolkit.pipeline.arms import finished_arm, remove_empty, train_arm
-from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device, validate_prepared
+from iit_toolkit.pipeline.check import certify_losses, certify_on_rows, certify_tokenizer, device, validate_prepared
 from iit_toolkit.pipeline.prepare import Prepared, token_ids
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs.config import dump_config, load_config
@@ -85,6 +85,7 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
         if config.student.checkpoint is not None:
             refuse_failed([certify_tokenizer(prepared, config.student.checkpoint)])
         refuse_failed(certify_on_rows(prepared, student, alignment))
+        refuse_failed(certify_losses(prepared, arm, student))
         _write_inputs(folder, config, alignment)
     train_arm(prepared, folder, arm)
     return folder.path

@@ -1,0 +1,63 @@
+"""The aligned activations of two base runs, side by side."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from iit_toolkit.alignment import ResolvedSite
+from iit_toolkit.distillation.losses import HiddenProjection
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel, Run
+
+
+def last_site(side: InterchangeModel, variable: str) -> ResolvedSite:
+    """Return a variable's site in the highest block, the last one declared if there are several."""
+    return max(reversed(side.sites[variable]), key=lambda site: -1 if site.last is None else site.last)
+
+
+def aligned_activations(
+    student: InterchangeModel,
+    teacher: InterchangeModel,
+    student_run: Run,
+    teacher_run: Run,
+    projection: HiddenProjection | None,
+) -> list[tuple[Tensor, Tensor]]:
+    """Return, for every variable, what student and teacher hold at its last sites, where these are read.
+
+    Args:
+        student: The student's side.
+        teacher: The teacher's side.
+        student_run: The student's base run, made with all variables.
+        teacher_run: The teacher's.
+        projection: Maps whole hidden states of the student to the teacher's width, where these differ.
+
+    Returns:
+        Pairs of (B, S, D), equally wide.
+
+    Raises:
+        UserError: If a variable's activations are not equally wide, and are no hidden states that the projection maps.
+    """
+    pairs: list[tuple[Tensor, Tensor]] = []
+    for variable in student.sites:
+        ours, theirs = (
+            _activation(run, last_site(side, variable))
+            for side, run in ((student, student_run), (teacher, teacher_run))
+        )
+        widths = ours.shape[-1], theirs.shape[-1]
+        if widths[0] != widths[1]:
+            if projection is None or widths != (projection.linear.in_features, projection.linear.out_features):
+                raise UserError(
+                    f"variable {variable!r}: aligned_mse cannot compare {widths[0]} neurons of the student with "
+                    f"{widths[1]} of the teacher; align as many neurons, or whole hidden states"
+                )
+            ours = projection(ours)
+        pairs.append((ours, theirs))
+    return pairs
+
+
+def _activation(run: Run, site: ResolvedSite) -> Tensor:
+    activation = run.activations[site.read]
+    if site.ranges is None:
+        return activation
+    return torch.cat([activation[..., low:high] for low, high in site.ranges], dim=-1)
