@@ -92,6 +92,20 @@ WRONG = {
         ["arms.plain.weights.causal_ce=1"],
         ["arms.plain", "causal_*", "need an alignment"],
     ),
+    "aligned_mse without alignment": (
+        ["arms.plain.weights.aligned_mse=1"],
+        ["arms.plain", "aligned_mse", "need an alignment"],
+    ),
+    "aligned_mse of unequal widths": (
+        [
+            alignment(
+                teacher=site("mlp_activation", ", layer: 0, neurons: [0, 9]"),
+                student=site("mlp_activation", ", layer: 0, neurons: [0, 8]"),
+            ),
+            "arms.causal.weights={task: 1, aligned_mse: 1}",
+        ],
+        ["causal: aligned activations", "variable 'v'", "cannot compare 8 neurons of the student with 9"],
+    ),
     "student layers": (["student.layers=7"], ["7 layers", "choose from 1 to 6"]),
     "teacher layer out of range": (
         [alignment(teacher=site("block_output", ", layer: 6"))],
@@ -271,7 +285,15 @@ def test_a_student_that_cannot_be_used(
     assert not (folder / "out").exists()
 
 
-@pytest.mark.parametrize("overrides", [["training.max_step=8"], ["arms.causal.weights.kd=1"], ["student.layers=7"]])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["training.max_step=8"],
+        ["arms.causal.weights.kd=1"],
+        ["student.layers=7"],
+        WRONG["aligned_mse of unequal widths"][0],
+    ],
+)
 def test_train_refuses_before_anything_is_written(
     folder: Path, refused: Callable[..., str], overrides: list[str]
 ) -> None:

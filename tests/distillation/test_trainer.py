@@ -158,6 +158,17 @@ def test_plain_distillation_needs_no_alignment_but_causal_terms_do(tmp_path: Pat
         trainer(tmp_path, alignment=None)
 
 
+def test_aligned_activations_are_learned_without_interchanges(tmp_path: Path) -> None:
+    weights = ObjectiveWeights(task=0.25, ce=0.25, cos=0.25, aligned_mse=0.25)
+    one = trainer(tmp_path, student=bert(2, width=12), alignment="diito/full", weights=weights, max_steps=20)
+    one.train()
+    lines = [line for line in one.state.log_history if "loss" in line]
+    assert lines[-1]["loss/aligned_mse"] < lines[0]["loss/aligned_mse"]
+    assert min(line["gradient_share/aligned_mse"] for line in lines) > 0 and "effect_size" not in lines[0]
+    with pytest.raises(UserError, match="aligned_mse loss weights need an alignment"):
+        trainer(tmp_path, alignment=None, weights=weights)
+
+
 def test_equal_seeds_draw_equal_interchanges_and_steps_draw_other_ones(tmp_path: Path) -> None:
     batch = collate([Rows()[index] for index in range(8)])
     one, two = trainer(tmp_path), trainer(tmp_path)
