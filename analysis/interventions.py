@@ -79,7 +79,8 @@ def draw_pairs(
 ) -> Iterator[Pairs]:
     """Draw pairs, swaps and evaluated tokens, a batch at a time; every row is base once.
 
-    A base's source is another row of its batch (`in_batch`), one of the next batch (`dataset`), or its own (`paired`).
+    A base's source is another row of its batch (`in_batch`), one of the next batch (`dataset`, and `fixed`, since every
+    row is base only once), or its own (`paired`).
     Evaluated tokens: the masked ones (masked LM), up to 16 drawn ones (causal LM; of pairs, from the first swapped
     position on, since those before cannot feel the swap), the label (classification).
 
@@ -111,7 +112,7 @@ def draw_pairs(
             other, swap = draw_paired_swap(positions, batch, generator, _predicted(batch, task))
             cases = _cases(batch, other, swap, task, generator, swap.mask.cumsum(1) > 0)
         else:
-            other = collated(index + 1) if sources.kind == "dataset" else None
+            other = collated(index + 1) if sources.kind in ("dataset", "fixed") else None
             swap = _draw(positions, batch, other, task, generator)
             cases = _cases(batch, other or batch, swap, task, generator)
         yield Pairs(batch, other, swap, cases)

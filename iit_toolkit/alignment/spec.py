@@ -136,11 +136,11 @@ Positions = Annotated[
 class Sources(_Strict):
     """Where sources come from.
 
-    Other rows of the base's own batch (`in_batch`), rows drawn from the data set (`dataset`), or the source that the
-    data gives with each base (`paired`).
+    Other rows of the base's own batch (`in_batch`), rows drawn from the data set (`dataset`), the one row of the data
+    set that each row got when training began (`fixed`), or the source that the data gives with each base (`paired`).
     """
 
-    kind: Literal["in_batch", "dataset", "paired"] = "in_batch"
+    kind: Literal["in_batch", "dataset", "fixed", "paired"] = "in_batch"
 
 
 class Alignment(_Strict):

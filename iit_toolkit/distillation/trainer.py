@@ -110,6 +110,7 @@ class CausalDistillationTrainer(Trainer):
         teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         self.objective = make_objective(model, teacher, alignment, args)
         self.projection = self.objective.projection
+        self._pairing: Tensor | None = None
         self._drawn: tuple[Tensor, Tensor] | None = None
         self._sums: dict[str, Tensor] = {}
         self._summed_steps = 0
@@ -188,6 +189,8 @@ class CausalDistillationTrainer(Trainer):
         if alignment.sources.kind == "dataset":
             source_batch = self._source_batch(rows, generator)
             source = torch.randperm(rows, generator=generator)
+        elif alignment.sources.kind == "fixed":
+            source_batch, source = self._fixed_sources(batch), torch.arange(rows)
         elif rows < 2:
             raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
         else:
@@ -215,6 +218,19 @@ class CausalDistillationTrainer(Trainer):
         dataset: Any = self.train_dataset
         chosen = torch.randint(len(dataset), (rows,), generator=generator).tolist()
         return self._prepare_inputs(self.data_collator([dataset[index] for index in chosen]))
+
+    def _fixed_sources(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return a batch whose row i is the one source of base row i, by a pairing that follows from the seed."""
+        dataset: Any = self.train_dataset
+        if self._pairing is None:
+            self._pairing = other_rows(len(dataset), torch.Generator().manual_seed(self.args.seed))
+        numbers = batch["example_id"].tolist() if "example_id" in batch else [len(dataset)]
+        if max(numbers) < len(dataset):
+            chosen = self._pairing[numbers].tolist()
+            rows = [dataset[index] for index in chosen]
+            if [row["example_id"] for row in rows] == chosen:
+                return self._prepare_inputs(self.data_collator(rows))
+        raise UserError("sources `fixed` need rows whose `example_id` is their number in the training data, from 0")
 
     def _refuse_non_finite(self, losses: Losses) -> None:
         values = torch.stack([value.float() for value in losses.terms.values()])

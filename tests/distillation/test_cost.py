@@ -180,7 +180,7 @@ def test_fused_attention_counts_as_the_products_that_it_fuses(family: str) -> No
         assert sum(product.flops for product in one) == sum(product.flops for product in other)
 
 
-@pytest.mark.parametrize("kind", ["in_batch", "dataset", "paired"])
+@pytest.mark.parametrize("kind", ["in_batch", "dataset", "fixed", "paired"])
 def test_the_cheapest_draw_has_the_least_variance_for_its_cost(kind: str) -> None:
     objective, batch = setup("bert", ObjectiveWeights.causal())
     alignment = ALIGNMENT.model_copy(update={"sources": Sources(kind=kind)})  # pyright: ignore

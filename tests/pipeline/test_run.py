@@ -232,6 +232,17 @@ def test_train_then_verify(on_text: list[str], tmp_path: Path) -> None:
     assert results["verdict"]["student"] == "student" and results["comparison"] is None
 
 
+def test_an_alignment_can_be_learned_from_without_counterfactual_runs(on_text: list[str], tmp_path: Path) -> None:
+    weights = "arms.causal.weights={task: 0.25, ce: 0.25, cos: 0.25, aligned_mse: 0.25}"
+    arm = [weights, "arms.causal.alignment=diito/full", "training.logging_steps=1", "--arm", "causal"]
+    call("train", *on_text, *arm, "-o", str(tmp_path / "out"))
+    record = json.loads((tmp_path / "out" / "causal" / "training.json").read_text())
+    assert record["objective"]["aligned_mse"] == 0.25 and record["alignment"] == "diito-full"
+    assert record["cost"]["flops"] == record["cost"]["plain_flops"]
+    assert record["history"][0]["loss/aligned_mse"] > 0
+    assert any("causal: aligned activations" in line for line in call("validate", *on_text, weights).splitlines())
+
+
 def test_validate_finds_nothing_wrong(on_text: list[str]) -> None:
     lines = call("validate", *on_text).splitlines()
     assert lines and all(line.startswith("ok    ") for line in lines)
