@@ -155,7 +155,7 @@ def test_one_example_is_refused(planted: Any) -> None:
         verify(teacher, {"student": student}, aligned(pairs), rows(1), collate, task="causal_lm")
 
 
-@pytest.mark.parametrize("kind", ["in_batch", "dataset"])
+@pytest.mark.parametrize("kind", ["in_batch", "dataset", "fixed"])
 def test_the_examples_say_what_was_read_and_swapped(planted: Any, kind: str) -> None:
     student, teacher, pairs = planted
     positions = {"kind": "fixed", "base": [2, 5], "source": [7, 1]}
@@ -165,6 +165,7 @@ def test_the_examples_say_what_was_read_and_swapped(planted: Any, kind: str) -> 
     assert set(verification.examples["base"]) == set(tokens)
     for example in verification.examples.itertuples():
         assert example.base != example.source
+        assert (example.base // 10 == example.source // 10) == (kind == "in_batch")  # of this batch, or of the next
         assert example.base_tokens == tokens[example.base] and example.source_tokens == tokens[example.source]
         assert (example.swapped, example.taken) == ([2, 5], [7, 1])
     cases = set(zip(verification.outcomes["base"], verification.outcomes["source"], strict=True))

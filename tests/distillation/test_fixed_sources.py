@@ -84,7 +84,9 @@ def test_a_resumed_run_has_the_pairing_and_the_weights_of_the_uninterrupted_one(
 
 def test_rows_without_their_number_are_refused(tmp_path: Path) -> None:
     for rows in (Numbered(shift=1), Numbered(shift=COUNT)):
+        batch = with_numbers([rows[index] for index in range(8)])
         with pytest.raises(UserError, match="`example_id` is their number"):
-            fixed(tmp_path, rows).train()
+            fixed(tmp_path, rows).draw_interchanges(batch)
+    batch.pop("example_id")
     with pytest.raises(UserError, match="`example_id` is their number"):
-        fixed(tmp_path).draw_interchanges(collate([Numbered()[index] for index in range(4)]))
+        fixed(tmp_path).draw_interchanges(batch)
