@@ -123,11 +123,13 @@ def explain(config: RunConfig) -> str:
     ]
     for name in config.arms:
         alignment = prepared.arm_alignment(name, student)
-        weights = prepared.arm_weights(name).model_dump()
-        terms = " + ".join(f"{weight:g} {term}" for term, weight in weights.items() if weight)
+        weights = prepared.arm_weights(name)
+        terms = " + ".join(f"{weight:g} {term}" for term, weight in weights.model_dump().items() if weight)
         lines += ["", f"arm {name}: loss = {terms}"]
         if alignment is not None:
             lines += _explain_alignment(alignment, prepared.teacher, student)
+        if alignment is not None and not weights.interchange:
+            lines.append("  nothing is swapped in training: no term needs counterfactual runs")
         lines += _explain_cost(prepared, name, alignment, student)
     lines += ["", "verification"]
     lines += _explain_alignment(prepared.verified_alignment(student), prepared.teacher, student)

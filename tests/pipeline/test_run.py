@@ -241,6 +241,7 @@ def test_an_alignment_can_be_learned_from_without_counterfactual_runs(on_text: l
     assert record["cost"]["flops"] == record["cost"]["plain_flops"]
     assert record["history"][0]["loss/aligned_mse"] > 0
     assert any("causal: aligned activations" in line for line in call("validate", *on_text, weights).splitlines())
+    assert call("explain", *on_text, weights).count("nothing is swapped in training") == 1
 
 
 def test_validate_finds_nothing_wrong(on_text: list[str]) -> None:
