@@ -1,4 +1,8 @@
-"""The aligned activations of two base runs, side by side."""
+"""The aligned activations of two base runs, side by side.
+
+Their mean squared difference is the hidden-state loss of TinyBERT (Jiao et al. 2020, arXiv 1909.10351, section 3.1),
+with the alignment in the place of its layer map.
+"""
 
 from __future__ import annotations
 

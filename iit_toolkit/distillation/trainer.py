@@ -77,7 +77,8 @@ class CausalDistillationTrainer(Trainer):
     alignment (or with no `causal_*` weight) this is plain distillation.
 
     Batches hold `input_ids` (B, S), `attention_mask`, `labels` and, for interchange, `special_tokens_mask` (B, S)
-    true at special tokens and padding, as the collators of `iit_toolkit.data` make them.
+    true at special tokens and padding, as the collators of `iit_toolkit.data` make them; for sources `fixed` also
+    `example_id` (B,), the rows' numbers in the training data.
 
     Args:
         model: The student.
@@ -87,7 +88,8 @@ class CausalDistillationTrainer(Trainer):
         **rest: What `transformers.Trainer` takes.
 
     Raises:
-        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models.
+        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models; in
+            training, if sources are `fixed` and rows have other numbers.
     """
 
     def __init__(
