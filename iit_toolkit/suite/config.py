@@ -40,7 +40,7 @@ class SuiteConfig(BaseModel):
     variables: list[str] | None = None
     """Variables of the verification whose mean is compared; null: all."""
     finetune: FinetuneTasks | None = None
-    """Tasks that teacher and students are fine-tuned on, if any."""
+    """Tasks that teacher and students are fine-tuned on, if any; in a file: these, or the path of their file."""
 
     @field_validator("seeds", "arm_seeds")
     @classmethod
@@ -86,9 +86,10 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
         UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
     """
     document = read_yaml(Path(path))
-    given = document.get("run")
-    if isinstance(given, str):
-        document["run"] = read_yaml(Path(path).parent / given)
+    for section in ("run", "finetune"):
+        given = document.get(section)
+        if isinstance(given, str):
+            document[section] = read_yaml(Path(path).parent / given)
     return check_config(SuiteConfig, document, overrides, f"suite {path}")
 
 

@@ -70,12 +70,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
         "seeds": [1, 2],
         "arm_seeds": {"causal": [2]},
         "baseline": "plain",
-        "finetune": {
-            "tasks": {"sst2": {"data": task, "max_length": 32}},
-            "seeds": [7],
-            "training": {"max_steps": 2},
-        },
+        "finetune": "tasks.yaml",
     }
+    tasks = {"tasks": {"sst2": {"data": task, "max_length": 32}}, "seeds": [7], "training": {"max_steps": 2}}
+    (folder / "tasks.yaml").write_text(yaml.safe_dump(tasks))
     (folder / "run.yaml").write_text(yaml.safe_dump(run, sort_keys=False))
     (folder / "suite.yaml").write_text(yaml.safe_dump(suite))
     with pytest.MonkeyPatch.context() as patch:
