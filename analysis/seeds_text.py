@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iit_toolkit.analysis.latex import latex_row, latex_text
+from iit_toolkit.analysis.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.numbers import count, decimal
 from iit_toolkit.analysis.seed_runs import Row
 from iit_toolkit.analysis.seeds import Basis, SeedComparison, difference
@@ -31,7 +32,7 @@ def to_markdown(compared: SeedComparison) -> str:
         f"Runs (seeds): {runs}. {compared.scope}",
         "## Every arm",
         "Mean ± standard deviation over seeds.",
-        _table(
+        markdown_table(
             ["measure", *arms],
             [[row.measure.name, *(spread(row, arm) for arm in arms)] for row in compared.rows],
         ),
@@ -44,15 +45,15 @@ def to_markdown(compared: SeedComparison) -> str:
                 [one.measure.name, _better(one.measure.higher_is_better), difference(one), str(one.seeds), one.outcome]
                 for one in basis.measures
             ]
-            lines.append(_table(["measure", "better is", f"difference [{compared.level:.0%}]", "seeds", ""], cells))
-            lines.append("\n".join(f"* {_cell(one.sentence)}" for one in basis.measures))
+            lines.append(markdown_table(["measure", "better is", f"difference [{compared.level:.0%}]", "seeds", ""], cells))
+            lines.append("\n".join(f"* {markdown_cell(one.sentence)}" for one in basis.measures))
     lines += ["## Per seed"]
     for row in compared.rows:
         cells = [
             [str(seed), *("n/a" if (value := row.values[arm][place]) is None else f"{value:.5g}" for arm in arms)]
             for place, seed in enumerate(compared.seeds)
         ]
-        lines += [f"**{_cell(row.measure.name)}**", _table(["seed", *arms], cells)]
+        lines += [f"**{markdown_cell(row.measure.name)}**", markdown_table(["seed", *arms], cells)]
     return "\n\n".join(lines) + "\n"
 
 
@@ -83,12 +84,3 @@ def to_latex(compared: SeedComparison) -> str:
 
 def _better(higher: bool) -> str:
     return "higher" if higher else "lower"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join(f"| {' | '.join(map(_cell, cells))} |" for cells in (head, ["---"] * len(head), *rows))
-
-
-def _cell(text: str) -> str:
-    """Text that cannot break out of a cell of a Markdown table."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

@@ -1,0 +1,195 @@
+"""A suite read back: arms over seeds, each a finished run of one arm, and the scores of its fine-tuned student.
+
+    ROOT/ARM/seed-42/results.json               the run of one arm with one seed
+    ROOT/ARM/seed-42/finetune/finetune.json     its student, fine-tuned
+    ROOT/teacher/finetune/finetune.json         the teacher, fine-tuned
+
+Nothing else is read, so a copy of these files without models is as good as the suite's own folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from iit_toolkit.analysis.stored import StoredResults, read_stored, refuse_incomparable
+from iit_toolkit.errors import UserError
+
+FINETUNE_SCHEMA = "iit_toolkit/finetune/1"
+"""What `iit-toolkit finetune` writes."""
+TEACHER = "teacher"
+
+_SEED_FOLDER = re.compile(r"seed-(\d+)")
+_SAME_IN_ARM = ("student_parameters", "steps", "alignment", "objective")
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """One task, as a run's student (or the teacher) was scored.
+
+    Attributes:
+        score: The task's score, the median over the fine-tuning seeds.
+        metrics: The same of every metric of the split that gives the score.
+        seeds: How many fine-tuning seeds there are.
+    """
+
+    score: float | None
+    metrics: dict[str, float | None]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """One arm with one seed.
+
+    Attributes:
+        arm: Its name.
+        seed: Of everything in the run.
+        results: What the run wrote.
+        tasks: The scores by task; empty where the student was not fine-tuned.
+    """
+
+    arm: str
+    seed: int
+    results: StoredResults
+    tasks: dict[str, TaskScores]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What the results say of the arm's training."""
+        return self.results.document["arms"][self.arm]
+
+    @property
+    def evaluation(self) -> dict[str, dict[str, Any]]:
+        """The evaluation sets by name, each with the perplexity of the arm and of the teacher."""
+        return self.results.document.get("evaluation") or {}
+
+    @property
+    def flops(self) -> float:
+        """Multiplications and additions of the training: those of a step, as recorded, times the steps.
+
+        A step is counted as one batch on one process; accumulation and processes are not recorded.
+        """
+        return self.training["cost"]["flops"] * self.training["steps"]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """All finished runs of a suite.
+
+    Attributes:
+        root: Its folder.
+        runs: By arm and seed, ascending; the seeds of two arms may differ.
+        teacher: The scores of the fine-tuned teacher by task; empty where it was not fine-tuned.
+    """
+
+    root: Path
+    runs: dict[str, dict[int, SuiteRun]]
+    teacher: dict[str, TaskScores]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of any arm, ascending."""
+        return tuple(sorted({seed for runs in self.runs.values() for seed in runs}))
+
+    @property
+    def first(self) -> SuiteRun:
+        """The run whose teacher, data and alignment are those of all."""
+        return next(iter(next(iter(self.runs.values())).values()))
+
+
+def read_suite(root: Path) -> Suite:
+    """Reads the runs of a suite; those that are not finished are left out.
+
+    Args:
+        root: The folder that holds a folder per arm.
+
+    Raises:
+        UserError: If it holds no finished run, or one that is not whole or lies in the wrong place, or the runs differ
+            in task, teacher, data, verified alignment or evaluation sets, or those of one arm in the student's size,
+            the steps, the alignment or the objective.
+    """
+    found: dict[str, dict[int, SuiteRun]] = {}
+    for path in sorted(root.glob("*/seed-*/results.json"), key=_place):
+        seed = _SEED_FOLDER.fullmatch(path.parent.name)
+        if seed is not None:
+            run = _read_run(path, path.parent.parent.name, int(seed[1]))
+            found.setdefault(run.arm, {})[run.seed] = run
+    if not found:
+        raise UserError(f"{root}: no finished run; give a folder that holds ARM/seed-N/results.json")
+    suite = Suite(root, found, _read_scores(root / TEACHER))
+    for runs in found.values():
+        for run in runs.values():
+            refuse_incomparable(suite.first.results, run.results)
+            _refuse_other(suite.first, run, _data)
+            _refuse_other(next(iter(runs.values())), run, _training)
+    return suite
+
+
+def _place(path: Path) -> tuple[str, int, str]:
+    """Seeds in the order of their numbers."""
+    name = path.parent.name
+    return path.parent.parent.name, len(name), name
+
+
+def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
+    stored = read_stored(path)
+    if list(stored.document["arms"]) != [arm]:
+        raise UserError(f"{path}: its arms are {', '.join(stored.document['arms'])}; a run in {arm} trains {arm} alone")
+    if stored.document["seed"] != seed:
+        raise UserError(f"{path}: its seed is {stored.document['seed']}, not {seed} as its folder says; rename one")
+    stored.student(arm)
+    training = stored.document["arms"][arm]
+    missing = [name for name in (*_SAME_IN_ARM, "cost", "tokens", "history") if name not in training]
+    if missing:
+        raise UserError(f"{path}: arm {arm} has no {', '.join(missing)}; run it again")
+    return SuiteRun(arm, seed, stored, _read_scores(path.parent))
+
+
+def _read_scores(folder: Path) -> dict[str, TaskScores]:
+    path = folder / "finetune" / "finetune.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if document["schema"] != FINETUNE_SCHEMA:
+            raise UserError(f'{path} has the schema {document["schema"]!r}; this version reads "{FINETUNE_SCHEMA}"')
+        return {name: _task_scores(task) for name, task in document["tasks"].items()}
+    except FileNotFoundError:
+        return {}
+    except UserError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, StopIteration) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} can't be read as scores ({reason}); run `iit-toolkit finetune` again") from None
+
+
+def _task_scores(task: Mapping[str, Any]) -> TaskScores:
+    metrics = next(iter(task["splits"].values()))
+    return TaskScores(
+        score=task["score"]["median"],
+        metrics={name: spread["median"] for name, spread in metrics.items()},
+        seeds=len(task["seeds"]),
+    )
+
+
+def _refuse_other(one: SuiteRun, two: SuiteRun, facts: Callable[[SuiteRun], dict[str, Any]]) -> None:
+    """Checks that facts of two runs are the same."""
+    first, second = facts(one), facts(two)
+    for name in {**first, **second}:
+        if first.get(name) != second.get(name):
+            raise UserError(
+                f"{two.results.path} can't be compared with {one.results.path}: {name} is {second.get(name)}, "
+                f"not {first.get(name)}; give runs of one suite"
+            )
+
+
+def _data(run: SuiteRun) -> dict[str, Any]:
+    sets = {"data": run.results.document["data"], "evaluation": run.evaluation}
+    return {f"{kind}.{name}": one["fingerprint"] for kind, found in sets.items() for name, one in found.items()}
+
+
+def _training(run: SuiteRun) -> dict[str, Any]:
+    return {f"arms.{run.arm}.{name}": run.training[name] for name in _SAME_IN_ARM}
