@@ -45,7 +45,9 @@ def to_markdown(compared: SeedComparison) -> str:
                 [one.measure.name, _better(one.measure.higher_is_better), difference(one), str(one.seeds), one.outcome]
                 for one in basis.measures
             ]
-            lines.append(markdown_table(["measure", "better is", f"difference [{compared.level:.0%}]", "seeds", ""], cells))
+            lines.append(
+                markdown_table(["measure", "better is", f"difference [{compared.level:.0%}]", "seeds", ""], cells)
+            )
             lines.append("\n".join(f"* {markdown_cell(one.sentence)}" for one in basis.measures))
     lines += ["## Per seed"]
     for row in compared.rows:

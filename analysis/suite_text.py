@@ -1,0 +1,159 @@
+"""A suite as Markdown and as LaTeX tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from iit_toolkit.analysis.latex import latex_row, latex_text
+from iit_toolkit.analysis.markdown import markdown_cell, markdown_table
+from iit_toolkit.analysis.numbers import count
+from iit_toolkit.analysis.seed_runs import Row
+from iit_toolkit.analysis.seeds import Paired, difference
+from iit_toolkit.analysis.seeds_text import spread
+from iit_toolkit.analysis.suite import TEACHER, Suite
+from iit_toolkit.analysis.suite_comparison import EQUAL_COMPUTE, EQUAL_STEPS, ArmComparison, SuiteComparison
+from iit_toolkit.analysis.suite_rows import relative_name
+
+MEANING = (
+    "Mean ± standard deviation over seeds (number of seeds). A task's score is a run's median over its fine-tuning "
+    "seeds, times 100; for squad it is F1."
+)
+
+
+def to_markdown(comparison: SuiteComparison) -> str:
+    """Returns the whole suite: a headline, every measure of every arm, and the comparisons on both bases."""
+    suite = comparison.suite
+    lines = [
+        f"# {count(len(comparison.arms), 'arm')} over {count(len(suite.seeds), 'seed')}",
+        f"{scale(suite)} {comparison.scope}",
+        "## Headline",
+        headline(comparison),
+    ]
+    for group, rows in comparison.groups.items():
+        if rows:
+            lines += [f"## {group[:1].upper()}{group[1:]}", _spreads(comparison, rows)]
+    for basis in (EQUAL_STEPS, EQUAL_COMPUTE):
+        compared = [one for one in comparison.comparisons if one.basis.name == basis]
+        if compared:
+            lines += [f"## Differences at {basis}", _differences_note(comparison)]
+            lines += ["\n".join(f"* {markdown_cell(one.basis.note)}" for one in compared)]
+            lines += [_differences(comparison, compared, rows) for rows in comparison.groups.values()]
+    return "\n\n".join(line for line in lines if line) + "\n"
+
+
+def headline(comparison: SuiteComparison) -> str:
+    """Returns the short table of all arms and of the teacher in Markdown, and what its numbers are."""
+    rows = [comparison.rows[name] for name in comparison.headline]
+    return f"{_spreads(comparison, rows)}\n\n{MEANING}"
+
+
+def scale(suite: Suite) -> str:
+    """Says at which scale a suite was run."""
+    runs = [run for runs in suite.runs.values() for run in runs.values()]
+    teacher, data = suite.first.results.document["teacher"], suite.first.results.document["data"]
+    hardware = [run.results.document["provenance"]["hardware"] for run in runs]
+    devices = dict.fromkeys(", ".join(one["cuda"]) or f"{one['cpu']}, {one['cores']} cores" for one in hardware)
+    splits = "; ".join(f"{name}: {found['tokens']:,} tokens" for name, found in data.items())
+    tuned = sorted({scores.seeds for run in runs for scores in run.tasks.values()})
+    parts = [
+        f"Teacher {teacher['name']} ({teacher['parameters']:,} parameters)",
+        f"students of {_range(run.training['student_parameters'] for run in runs)} parameters",
+        f"{_range(run.training['steps'] for run in runs)} steps",
+        f"{_range(run.training['tokens'] for run in runs)} tokens read",
+        f"data {splits}",
+        f"{_range(tuned)} fine-tuning seeds" if tuned else "no fine-tuning",
+        f"on {' and '.join(devices)}",
+    ]
+    return f"{'; '.join(parts)}."
+
+
+def to_latex(comparison: SuiteComparison) -> str:
+    """Returns two tables for a paper, the headline and its differences; they need the package booktabs."""
+    rows = [comparison.rows[name] for name in comparison.headline]
+    teacher = {row.measure: row for row in comparison.teacher}
+    arms = [
+        latex_row([arm, *(_spread(row, arm) if any_value(row, arm) else "-" for row in rows)])
+        for arm in comparison.arms
+    ]
+    last = latex_row([TEACHER, *(_spread(teacher[r.measure], TEACHER) if r.measure in teacher else "-" for r in rows)])
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        *_tabular(["arm", *comparison.headline], [*arms, "\\midrule", last]),
+        f"% {MEANING}",
+        "",
+    ]
+    heads = ["arm", "measure", f"difference [{comparison.level:.0%}]", "seeds", "outcome"]
+    body: list[str] = []
+    for one in comparison.comparisons:
+        title = f"{one.arm} against {one.basis.baseline or 'its baseline'}, at {one.basis.name}"
+        body += ["\\midrule"] * bool(body)
+        body += [f"\\multicolumn{{5}}{{l}}{{{latex_text(f'{title}: {one.basis.note}')}}} \\\\"]
+        wanted = {name for row in rows for name in (row.measure.name, relative_name(row.measure.name))}
+        body += [
+            latex_row([one.arm, paired.measure.name, difference(paired), str(paired.seeds), paired.outcome])
+            for paired in one.basis.measures
+            if paired.measure.name in wanted and paired.seeds
+        ]
+    return "\n".join([*lines, *_tabular(heads, body)]) + "\n"
+
+
+def any_value(row: Row, arm: str) -> bool:
+    """Whether an arm has the measure in any run."""
+    return any(value is not None for value in row.values[arm])
+
+
+def _tabular(heads: Sequence[str], body: Sequence[str]) -> list[str]:
+    return [
+        f"\\begin{{tabular}}{{{'l' * len(heads)}}}",
+        "\\toprule",
+        latex_row(heads),
+        "\\midrule",
+        *body,
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+
+
+def _spreads(comparison: SuiteComparison, rows: Sequence[Row]) -> str:
+    teacher = {row.measure: row for row in comparison.teacher}
+    cells = [[arm, *(_spread(row, arm) for row in rows)] for arm in comparison.arms]
+    if any(row.measure in teacher for row in rows):
+        found = [_spread(teacher[row.measure], TEACHER) if row.measure in teacher else "-" for row in rows]
+        cells.append([TEACHER, *found])
+    return markdown_table(["arm", *(row.measure.name for row in rows)], cells)
+
+
+def _spread(row: Row, arm: str) -> str:
+    defined = sum(value is not None for value in row.values[arm])
+    return f"{spread(row, arm)} ({defined})" if defined else "-"
+
+
+def _differences_note(comparison: SuiteComparison) -> str:
+    return (
+        f"Mean of the differences paired by seed, its {comparison.level:.0%} interval (Student's t), and how many "
+        "seeds it rests on. BEATS: the interval lies wholly on the better side of zero; DOES NOT BEAT: nowhere; "
+        "INCONCLUSIVE: neither, or fewer than three seeds."
+    )
+
+
+def _differences(comparison: SuiteComparison, compared: Sequence[ArmComparison], rows: Sequence[Row]) -> str:
+    names = [name for row in rows for name in (row.measure.name, relative_name(row.measure.name))]
+    present = {paired.measure.name for one in compared for paired in one.basis.measures if paired.seeds}
+    columns = [name for name in names if name in present]
+    if not columns:
+        return ""
+    cells: list[list[str]] = []
+    for one in compared:
+        if one.basis.baseline is not None:
+            found = {paired.measure.name: paired for paired in one.basis.measures}
+            cells.append([one.arm, one.basis.baseline, *(_difference(found[name]) for name in columns)])
+    return markdown_table(["arm", "against", *columns], cells)
+
+
+def _difference(paired: Paired) -> str:
+    return f"{difference(paired)} ({paired.seeds}) {paired.outcome}" if paired.seeds else "-"
+
+
+def _range(values: Iterable[int]) -> str:
+    found = sorted(set(values))
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"
