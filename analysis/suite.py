@@ -147,7 +147,13 @@ def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
     missing = [name for name in (*_SAME_IN_ARM, "cost", "tokens", "history") if name not in training]
     if missing:
         raise UserError(f"{path}: arm {arm} has no {', '.join(missing)}; run it again")
-    return SuiteRun(arm, seed, stored, _read_scores(path.parent))
+    run = SuiteRun(arm, seed, stored, _read_scores(path.parent))
+    try:
+        _ = run.flops, _data(run)
+        _ = [one["perplexity"][model]["value"] for one in run.evaluation.values() for model in (arm, TEACHER)]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its entries are not those of a finished run ({error}); run it again") from None
+    return run
 
 
 def _read_scores(folder: Path) -> dict[str, TaskScores]:

@@ -110,7 +110,8 @@ def compare_suite(
 ) -> SuiteComparison:
     """Compares every arm of a suite with a baseline, paired by seed.
 
-    At equal steps, every arm is compared with the baseline, if both made as many steps. At equal compute, it is
+    Arms are compared where their students are of one size. At equal steps, every arm is compared with the baseline, if
+    both made as many steps. At equal compute, it is
     compared with the baseline or the arm of equal compute, whose training FLOPs are nearer to its own. That arm must
     not have had less than the arm's, beyond `COMPUTE_TOLERANCE`. Where it had more, an arm that is better still is so
     at equal compute as well, but one that is worse is not shown to be: the outcome is INCONCLUSIVE.
@@ -172,6 +173,8 @@ def _equal_steps(
     if steps != others:
         note = f"n/a: {arm} made {count(steps, 'step')}, {baseline} {others:,}."
         return ArmComparison(arm, Basis(EQUAL_STEPS, None, note, ()), ratio)
+    if (note := _other_student(suite, arm, baseline)) is not None:
+        return ArmComparison(arm, Basis(EQUAL_STEPS, None, note, ()), ratio)
     note = f"{arm} and {baseline} each made {count(steps, 'step')}; {_spent(baseline, ratio, arm)}."
     measures = _paired(rows, perplexities, arm, baseline)
     return ArmComparison(arm, Basis(EQUAL_STEPS, baseline, note, measures), ratio)
@@ -185,6 +188,8 @@ def _equal_compute(
     ratio = ratios[nearest]
     steps = f"{_steps(suite, nearest):,} against {count(_steps(suite, arm), 'step')}"
     note = f"{_spent(nearest, ratio, arm)} ({steps})"
+    if (other := _other_student(suite, arm, nearest)) is not None:
+        return ArmComparison(arm, Basis(EQUAL_COMPUTE, None, other, ()), ratio)
     if ratio < 1 - COMPUTE_TOLERANCE:
         return ArmComparison(arm, Basis(EQUAL_COMPUTE, None, f"n/a: no arm had it; {note}.", ()), ratio)
     measures = _paired(rows, perplexities, arm, nearest)
@@ -210,6 +215,14 @@ def _not_worse(paired: Paired) -> Paired:
 
 def _spent(other: str, ratio: float, arm: str) -> str:
     return f"{other} had {ratio:.2f} times the training FLOPs of {arm}"
+
+
+def _other_student(suite: Suite, arm: str, baseline: str) -> str | None:
+    """Why two arms are not compared, if their students are not of one size."""
+    sizes = [next(iter(suite.runs[name].values())).training["student_parameters"] for name in (arm, baseline)]
+    if sizes[0] == sizes[1]:
+        return None
+    return f"n/a: the student of {arm} has {count(sizes[0], 'parameter')}, that of {baseline} {sizes[1]:,}."
 
 
 def _steps(suite: Suite, arm: str) -> int:

@@ -43,24 +43,26 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
         return None
     figure = Figure(figsize=(9.2, 4.0), layout="constrained")
     arms = [arm for arm in comparison.arms if arm in set(data["arm"])]
-    again = bool((data["epoch"] > 1).any())
     panels = {"steps": "step", "training PFLOP": "pflop"}
     for number, (label, column) in enumerate(panels.items()):
         axes = figure.add_subplot(1, 2, number + 1)
         for arm in arms:
             rows = data[data["arm"] == arm]
-            look = _look(comparison, arm)
-            axes.plot(rows[column], rows["perplexity"], lw=1.2, ms=4, markevery=max(1, len(rows) // 8), **look)
+            passes = rows[~(rows["epoch"] > 1)], rows[rows["epoch"] > 1]
+            for again, part in enumerate(passes):
+                look = _look(comparison, arm) | {"alpha": 0.4 if again else 1.0, "ms": 4, "lw": 1.2}
+                axes.plot(part[column], part["perplexity"], markevery=max(1, len(rows) // 8), **look)
         axes.set_yscale("log")
         axes.set_xlabel(label)
         axes.set_ylabel("perplexity of masked training tokens")
         axes.set_title(f"Over {label}, n = {_seed_range(data)}")
+    seen = "pale: seen before" if (data["epoch"] > 1).any() else "none seen before"
+    figure.suptitle(f"Masked tokens of training batches, {seen}; with dropout", fontsize=9)
     _legend(figure, comparison, arms)
-    passes = "past epoch 1 (column epoch of the data) rows were seen before" if again else "no row was seen before"
     caption = (
         "Perplexity of the masked tokens of training batches: exp of the mean over seeds of the logged loss, which is "
-        f"itself a mean over the steps since the last line. {passes[:1].upper()}{passes[1:]}; dropout is on, so it is "
-        "higher than in evaluation."
+        "itself a mean over the steps since the last line. Pale past epoch 1, where rows were seen before. Dropout is "
+        "on, so it is higher than in evaluation."
     )
     return Drawing("training-perplexity", figure, caption, "Curves of perplexity while training, per arm.", data)
 
@@ -110,9 +112,9 @@ def _iia(comparison: SuiteComparison) -> Drawing | None:
         for arm in comparison.arms:
             for row in rows:
                 if (row["arm"], row["variable"]) == (arm, variable) and row["effective_iia"] is not None:
-                    bars = {"xerr": _bars(row, "perplexity"), "yerr": _bars(row, "effective_iia")}
-                    look = _look(comparison, arm) | {"ls": "none"}
-                    axes.errorbar(row["perplexity"], row["effective_iia"], **bars, ms=5, elinewidth=0.8, **look)
+                    look = _look(comparison, arm) | {"ls": "none", "ms": 5, "elinewidth": 0.8}
+                    bars = _bars(row, "perplexity"), _bars(row, "effective_iia")
+                    axes.errorbar(row["perplexity"], row["effective_iia"], xerr=bars[0], yerr=bars[1], **look)
         axes.set_xlabel(f"perplexity, {sets[0]}")
         axes.set_ylabel("effective IIA outside")
         axes.set_title(variable)

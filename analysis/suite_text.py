@@ -37,7 +37,7 @@ def to_markdown(comparison: SuiteComparison) -> str:
         if compared:
             lines += [f"## Differences at {basis}", _differences_note(comparison)]
             lines += ["\n".join(f"* {markdown_cell(one.basis.note)}" for one in compared)]
-            lines += [_differences(comparison, compared, rows) for rows in comparison.groups.values()]
+            lines += [_differences(compared, rows) for rows in comparison.groups.values()]
     return "\n\n".join(line for line in lines if line) + "\n"
 
 
@@ -71,10 +71,7 @@ def to_latex(comparison: SuiteComparison) -> str:
     """Returns two tables for a paper, the headline and its differences; they need the package booktabs."""
     rows = [comparison.rows[name] for name in comparison.headline]
     teacher = {row.measure: row for row in comparison.teacher}
-    arms = [
-        latex_row([arm, *(_spread(row, arm) if any_value(row, arm) else "-" for row in rows)])
-        for arm in comparison.arms
-    ]
+    arms = [latex_row([arm, *(_spread(row, arm) for row in rows)]) for arm in comparison.arms]
     last = latex_row([TEACHER, *(_spread(teacher[r.measure], TEACHER) if r.measure in teacher else "-" for r in rows)])
     lines = [
         "% needs \\usepackage{booktabs}",
@@ -95,11 +92,6 @@ def to_latex(comparison: SuiteComparison) -> str:
             if paired.measure.name in wanted and paired.seeds
         ]
     return "\n".join([*lines, *_tabular(heads, body)]) + "\n"
-
-
-def any_value(row: Row, arm: str) -> bool:
-    """Whether an arm has the measure in any run."""
-    return any(value is not None for value in row.values[arm])
 
 
 def _tabular(heads: Sequence[str], body: Sequence[str]) -> list[str]:
@@ -136,7 +128,7 @@ def _differences_note(comparison: SuiteComparison) -> str:
     )
 
 
-def _differences(comparison: SuiteComparison, compared: Sequence[ArmComparison], rows: Sequence[Row]) -> str:
+def _differences(compared: Sequence[ArmComparison], rows: Sequence[Row]) -> str:
     names = [name for row in rows for name in (row.measure.name, relative_name(row.measure.name))]
     present = {paired.measure.name for one in compared for paired in one.basis.measures if paired.seeds}
     columns = [name for name in names if name in present]
