@@ -111,10 +111,10 @@ def compare_suite(
     """Compares every arm of a suite with a baseline, paired by seed.
 
     Arms are compared where their students are of one size. At equal steps, every arm is compared with the baseline, if
-    both made as many steps. At equal compute, it is
-    compared with the baseline or the arm of equal compute, whose training FLOPs are nearer to its own. That arm must
-    not have had less than the arm's, beyond `COMPUTE_TOLERANCE`. Where it had more, an arm that is better still is so
-    at equal compute as well, but one that is worse is not shown to be: the outcome is INCONCLUSIVE.
+    both made as many steps. At equal compute, it is compared with the baseline or the arm of equal compute, whichever
+    had training FLOPs nearer to its own, unless these are less than its own by more than `COMPUTE_TOLERANCE`. Where
+    they are more by that, an arm that is better still is so at equal compute as well, but one that is worse is not
+    shown to be: the outcome is INCONCLUSIVE.
 
     Args:
         suite: What `read_suite` returned.

@@ -50,7 +50,7 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
             rows = data[data["arm"] == arm]
             passes = rows[~(rows["epoch"] > 1)], rows[rows["epoch"] > 1]
             for again, part in enumerate(passes):
-                look = _look(comparison, arm) | {"alpha": 0.4 if again else 1.0, "ms": 4, "lw": 1.2}
+                look: dict[str, Any] = _look(comparison, arm) | {"alpha": 0.4 if again else 1.0, "ms": 4, "lw": 1.2}
                 axes.plot(part[column], part["perplexity"], markevery=max(1, len(rows) // 8), **look)
         axes.set_yscale("log")
         axes.set_xlabel(label)
@@ -112,7 +112,7 @@ def _iia(comparison: SuiteComparison) -> Drawing | None:
         for arm in comparison.arms:
             for row in rows:
                 if (row["arm"], row["variable"]) == (arm, variable) and row["effective_iia"] is not None:
-                    look = _look(comparison, arm) | {"ls": "none", "ms": 5, "elinewidth": 0.8}
+                    look: dict[str, Any] = _look(comparison, arm) | {"ls": "none", "ms": 5, "elinewidth": 0.8}
                     bars = _bars(row, "perplexity"), _bars(row, "effective_iia")
                     axes.errorbar(row["perplexity"], row["effective_iia"], xerr=bars[0], yerr=bars[1], **look)
         axes.set_xlabel(f"perplexity, {sets[0]}")

@@ -5,7 +5,8 @@
 
 A table stands between `<!-- KIND:NAME -->` and `<!-- /KIND -->`; its files are in `experiments/NAME`. Kinds: `results`,
 all of `results.json`; `repeated`, that run beside an earlier one, `results-earlier.json`; `minimal-pairs`, the students
-verified one by one on pairs, `minimal-pairs/ARM.json`.
+verified one by one on pairs, `minimal-pairs/ARM.json`; `suite`, the arms and the teacher of the runs in `results/`;
+`claims`, the paper's claims held against these.
 """
 
 from __future__ import annotations
@@ -16,8 +17,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from iit_toolkit.analysis.claims import claims_table
+from iit_toolkit.analysis.suite import read_suite
+from iit_toolkit.analysis.suite_comparison import SuiteComparison, compare_suite
+from iit_toolkit.analysis.suite_text import headline, scale
+
 ROOT = Path(__file__).resolve().parents[1]
-_TABLE = re.compile(r"(<!-- (results|repeated|minimal-pairs):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+BASELINE, EQUAL_COMPUTE = "plain", "plain-compute"
+"""The arms of a suite that its others are compared with."""
+_TABLE = re.compile(r"(<!-- (results|repeated|minimal-pairs|suite|claims):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def tables(kind: str, name: str) -> str:
@@ -29,6 +37,10 @@ def tables(kind: str, name: str) -> str:
         return _minimal_pairs(
             {one.stem: _read(one) for one in sorted(folder.glob("minimal-pairs/*.json"), reverse=True)}
         )
+    if kind in ("suite", "claims"):
+        compared = _compared(folder / "results")
+        table = headline(compared) if kind == "suite" else claims_table(compared)
+        return f"{table}\n\n{scale(compared.suite)} {compared.scope}"
     results = _read(folder / "results.json")
     computes = {name: measured["variables"] for name, measured in results["summary"]["students"].items()}
     return "\n\n".join([_answers(results), _computes(computes), _scale(results)])
@@ -36,6 +48,11 @@ def tables(kind: str, name: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _compared(folder: Path) -> SuiteComparison:
+    suite = read_suite(folder)
+    return compare_suite(suite, BASELINE, EQUAL_COMPUTE if EQUAL_COMPUTE in suite.runs else None)
 
 
 def _repeated(runs: dict[str, dict[str, Any]]) -> str:
