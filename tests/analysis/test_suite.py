@@ -1,0 +1,98 @@
+"""Suites read back: what is found, what may be missing, and which are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iit_toolkit.analysis.suite import FINETUNE_SCHEMA, read_suite
+from iit_toolkit.downstream.folder import SUMMARY_SCHEMA
+from iit_toolkit.errors import UserError
+from tests.analysis.suite_tree import PERPLEXITY, SEEDS, TEACHER_SCORE, change, write_tree
+
+
+def test_arms_and_seeds_are_read_and_some_may_be_missing(tmp_path: Path) -> None:
+    suite = read_suite(write_tree(tmp_path))
+    assert set(suite.runs) == set(PERPLEXITY)
+    assert suite.seeds == SEEDS
+    assert list(suite.runs["middle"]) == [42, 66] and list(suite.runs["full"]) == [42, 66, 88]
+    assert suite.runs["full"][66].training["steps"] == 100
+    assert suite.runs["full"][66].flops == 3.5e14
+    assert suite.runs["full"][88].tasks == {} and suite.runs["late"][42].tasks == {}
+    squad = suite.runs["full"][66].tasks["squad"]
+    assert (squad.score, squad.metrics, squad.seeds) == (72.5, {"exact_match": 62.5, "f1": 72.5}, 3)
+    assert suite.teacher["cola"].score == TEACHER_SCORE
+
+
+def test_seeds_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    (tmp_path / "full" / "seed-88").rename(tmp_path / "full" / "seed-101")
+    change(tmp_path / "full" / "seed-101" / "results.json", seed=101)
+    suite = read_suite(tmp_path)
+    assert list(suite.runs["full"]) == [42, 66, 101] and suite.seeds == (42, 66, 88, 101)
+
+
+def test_a_teacher_need_not_be_fine_tuned(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    (tmp_path / "teacher" / "finetune" / "finetune.json").unlink()
+    assert read_suite(tmp_path).teacher == {}
+
+
+def test_scores_are_those_that_finetune_writes() -> None:
+    assert FINETUNE_SCHEMA == SUMMARY_SCHEMA
+
+
+FINGERPRINT = "sha256:0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"teacher__name": "other"}, "other teacher"),
+        ({"data__validation__fingerprint": FINGERPRINT}, "other held-out data"),
+        ({"data__train__fingerprint": FINGERPRINT}, "data.train is sha256:0, not sha256:00"),
+        ({"evaluation__encyclopedia__fingerprint": FINGERPRINT}, "evaluation.encyclopedia is sha256:0, not sha256:00"),
+        ({"evaluation": {}}, "evaluation.encyclopedia is None, not sha256:00"),
+        ({"alignment__positions": {"kind": "all"}}, "other alignment"),
+        ({"arms__full__student_parameters": 7}, "arms.full.student_parameters is 7, not 11900000"),
+        ({"arms__full__steps": 99}, "arms.full.steps is 99, not 100"),
+        ({"arms__full__objective": {"ce": 1.0}}, "arms.full.objective is {'ce': 1.0}, not {"),
+        ({"seed": 42}, "its seed is 42, not 66 as its folder says"),
+        ({"arms": {"plain": {}, "full": {}}}, "its arms are plain, full; a run in full trains full alone"),
+        ({"arms__full": {"steps": 100}}, "arm full has no student_parameters, alignment, objective, cost"),
+        ({"arms__full__cost": {}}, "its entries are not those of a finished run ('flops')"),
+        ({"evaluation__encyclopedia__perplexity": {}}, "its entries are not those of a finished run ('full')"),
+        ({"schema": "iit_toolkit/results/0"}, "this version reads"),
+    ],
+)
+def test_runs_that_are_of_no_suite(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    write_tree(tmp_path)
+    change(tmp_path / "full" / "seed-66" / "results.json", **changes)
+    with pytest.raises(UserError) as caught:
+        read_suite(tmp_path)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert "full/seed-66/results.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"schema": "x"}, "has the schema 'x'; this version reads"),
+        ({"tasks__cola": {}}, "can't be read as scores (KeyError: 'splits'); run `iit-toolkit finetune` again"),
+        ({"tasks__cola__splits": {}}, "can't be read as scores (StopIteration"),
+    ],
+)
+def test_scores_that_cannot_be_read(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    write_tree(tmp_path)
+    change(tmp_path / "full" / "seed-66" / "finetune" / "finetune.json", **changes)
+    with pytest.raises(UserError) as caught:
+        read_suite(tmp_path)
+    assert said in str(caught.value) and "seed-66/finetune/finetune.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "."])
+def test_a_folder_without_runs(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="no finished run; give a folder that holds ARM/seed-N/results.json"):
+        read_suite(tmp_path / name)
