@@ -1,0 +1,91 @@
+"""The figures of a suite: their files, and that their data are what was planted."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+import statistics
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from iit_toolkit.analysis.suite import read_suite
+from iit_toolkit.analysis.suite_comparison import compare_suite
+from iit_toolkit.analysis.suite_figures import write_figures
+from tests.analysis.suite_tree import write_tree
+
+NAMES = ("iia-perplexity", "task-gains", "training-perplexity")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="module")
+def figures(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("figures")
+    write_figures(compare_suite(read_suite(root), "plain", "plain-compute", ["early", "middle"]), folder)
+    return folder
+
+
+def data(figures: Path, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((figures / f"{name}.csv").read_text().splitlines()))
+
+
+def test_every_figure_is_written_as_svg_png_and_csv(figures: Path) -> None:
+    assert sorted(p.name for p in figures.iterdir()) == [f"{n}.{kind}" for n in NAMES for kind in ("csv", "png", "svg")]
+    for name in NAMES:
+        ElementTree.fromstring((figures / f"{name}.svg").read_text())
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "<!-- plain-compute -->" in (figures / "iia-perplexity.svg").read_text()
+
+
+def test_curves_are_means_over_seeds(figures: Path) -> None:
+    rows = {(row["arm"], row["step"]): row for row in data(figures, "training-perplexity")}
+    full = rows["full", "60"]
+    assert float(full["perplexity"]) == pytest.approx(math.exp(7.0 - 0.6 + 0.1))  # seeds are 0, 0.1 and 0.2 above
+    assert float(full["pflop"]) == pytest.approx(60 * 3.5e12 / 1e15) and full["seeds"] == "3"
+    assert float(rows["middle", "60"]["perplexity"]) == pytest.approx(math.exp(7.0 - 0.6 + 0.05))
+    assert rows["middle", "60"]["seeds"] == "2"
+    assert float(rows["plain-compute", "160"]["epoch"]) == pytest.approx(160 / 120)
+    text = (figures / "training-perplexity.svg").read_text()
+    assert "n = 2 to 3 seeds" in text and "pale: seen before; with dropout" in text
+
+
+def test_points_have_the_intervals_of_their_runs(figures: Path) -> None:
+    rows = data(figures, "iia-perplexity")
+    assert len(rows) == 17 * 2
+    [row] = [one for one in rows if (one["arm"], one["seed"], one["variable"]) == ("full", "66", "middle")]
+    assert [float(row[f"perplexity{end}"]) for end in ("", "_low", "_high")] == [96.0, 94.0, 99.0]
+    found = [float(row[f"effective_iia{end}"]) for end in ("", "_low", "_high")]
+    assert found == pytest.approx([0.61, 0.56, 0.63])
+
+
+def test_gains_are_the_paired_differences(figures: Path) -> None:
+    rows = {(row["arm"], row["measure"]): row for row in data(figures, "task-gains")}
+    full = rows["full", "score, cola"]
+    assert (full["seeds"], float(full["gain"]), full["low"]) == ("2", 2.0, "")  # both seeds differ by the same
+    assert {arm for arm, _ in rows} == {"full", "middle"}  # late was not fine-tuned, plain-compute made more steps
+    assert rows["middle", "score, mean of 4 tasks"]["gain"] == "2.5"
+
+
+def test_gains_have_intervals_where_seeds_differ(root: Path, tmp_path: Path) -> None:
+    for arm in ("plain", "full"):
+        shutil.copytree(root / arm, tmp_path / "suite" / arm)
+    shutil.copytree(root / "plain" / "seed-88" / "finetune", tmp_path / "suite" / "full" / "seed-88" / "finetune")
+    write_figures(compare_suite(read_suite(tmp_path / "suite"), "plain", None), tmp_path)
+    rows = {row["measure"]: row for row in data(tmp_path, "task-gains")}
+    gains = [2.0, 2.0, 0.0]
+    half = 4.302653 * statistics.stdev(gains) / math.sqrt(3)
+    cola = rows["score, cola"]
+    assert [float(cola[name]) for name in ("gain", "low", "high")] == pytest.approx([4 / 3, 4 / 3 - half, 4 / 3 + half])
+
+
+def test_without_fine_tuning_there_are_no_gains(root: Path, tmp_path: Path) -> None:
+    for arm in ("plain", "full"):
+        shutil.copytree(root / arm, tmp_path / "suite" / arm, ignore=shutil.ignore_patterns("finetune"))
+    write_figures(compare_suite(read_suite(tmp_path / "suite"), "plain", None), tmp_path / "figures")
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"iia-perplexity", "training-perplexity"}
