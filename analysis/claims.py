@@ -27,7 +27,7 @@ _VERDICTS: dict[Outcome, Verdict] = {
 }
 _PERPLEXITY, _GLUE, _EXACT, _F1, _ENTITIES = (
     "perplexity",
-    "score, mean of GLUE",
+    "score, mean of GLUE tasks",
     "exact match, squad",
     "score, squad",
     "score, conll2003",

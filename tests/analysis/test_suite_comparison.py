@@ -58,7 +58,7 @@ def test_rows_hold_what_was_planted_and_none_where_nothing_was(compared: SuiteCo
     assert rows["CPU time (s)"].values["full"] == (50.0, 51.0, 52.0)
 
 
-def test_a_task_that_one_run_lacks_leaves_it_without_a_mean(root: Path, tmp_path: Path) -> None:
+def test_a_task_that_one_run_lacks_leaves_it_without_a_mean(tmp_path: Path) -> None:
     write_tree(tmp_path)
     path = tmp_path / "full" / "seed-42" / "finetune" / "finetune.json"
     tasks = json.loads(path.read_text())["tasks"]
