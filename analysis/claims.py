@@ -2,8 +2,9 @@
 
 One rule gives every verdict, at equal steps and at equal compute. A claim holds where the 95 % interval of the
 difference, paired by seed, lies wholly on the claimed side of zero; it does not hold where the interval lies nowhere
-on that side; else, and with fewer than three seeds, it is inconclusive. Where an arm or a task has no run, or no arm
-had the compute, it is not run.
+on that side; else, and with fewer than three seeds, it is inconclusive. Where plain distillation had more than a tenth
+more compute, it is inconclusive instead of not holding. Where an arm or a task has no run, or no arm had the compute,
+it is not run.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ RULE = (
     "(history of github.com/frankaging/Causal-Distill, commit 8dccd02). Ours: means over the seeds that both arms "
     "have, then the mean difference with its 95 % interval (Student's t, paired by seed), and n seeds. "
     "Holds: the interval lies wholly on the claimed side of zero. Does not hold: nowhere on it. "
-    "Inconclusive: neither, or fewer than three seeds."
+    "Inconclusive: neither, or fewer than three seeds, or not shown where plain distillation had more than a tenth more "
+    "compute. Not run: an arm, a task or an arm of enough compute is missing."
 )
 
 

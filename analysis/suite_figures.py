@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from iit_toolkit.analysis.numbers import count
 from iit_toolkit.analysis.plots import GREY, LINES, MARKERS, PALETTE, STYLE, Drawing, save
 from iit_toolkit.analysis.seeds import Paired
 from iit_toolkit.analysis.suite_comparison import EQUAL_STEPS, SuiteComparison
@@ -48,9 +49,8 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
         axes = figure.add_subplot(1, 2, number + 1)
         for arm in arms:
             rows = data[data["arm"] == arm]
-            passes = rows[~(rows["epoch"] > 1)], rows[rows["epoch"] > 1]
-            for again, part in enumerate(passes):
-                look: dict[str, Any] = _look(comparison, arm) | {"alpha": 0.4 if again else 1.0, "ms": 4, "lw": 1.2}
+            for part, alpha in ((rows, 0.4), (rows[~(rows["epoch"] > 1)], 1.0)):
+                look: dict[str, Any] = _look(comparison, arm) | {"alpha": alpha, "ms": 4, "lw": 1.2}
                 axes.plot(part[column], part["perplexity"], markevery=max(1, len(rows) // 8), **look)
         axes.set_yscale("log")
         axes.set_xlabel(label)
@@ -117,7 +117,8 @@ def _iia(comparison: SuiteComparison) -> Drawing | None:
                     axes.errorbar(row["perplexity"], row["effective_iia"], xerr=bars[0], yerr=bars[1], **look)
         axes.set_xlabel(f"perplexity, {sets[0]}")
         axes.set_ylabel("effective IIA outside")
-        axes.set_title(variable)
+        points = sum(row["variable"] == variable and row["effective_iia"] is not None for row in rows)
+        axes.set_title(f"{variable}, n = {count(points, 'run')}")
     _legend(figure, comparison, comparison.arms)
     caption = (
         "Effective IIA outside against perplexity: one point per arm and seed, with the 95 % intervals of the run."

@@ -16,7 +16,7 @@ from iit_toolkit.analysis.suite_rows import relative_name
 
 MEANING = (
     "Mean ± standard deviation over seeds (number of seeds). A task's score is a run's median over its fine-tuning "
-    "seeds, times 100; for squad it is F1."
+    "seeds, of 100; for squad it is F1."
 )
 
 
@@ -31,14 +31,15 @@ def to_markdown(comparison: SuiteComparison) -> str:
     ]
     for group, rows in comparison.groups.items():
         if rows:
-            lines += [f"## {group[:1].upper()}{group[1:]}", _spreads(comparison, rows)]
+            lines += [f"## {group[:1].upper()}{group[1:]}", _spreads(comparison, rows, group)]
     for basis in (EQUAL_STEPS, EQUAL_COMPUTE):
         compared = [one for one in comparison.comparisons if one.basis.name == basis]
         if compared:
             lines += [f"## Differences at {basis}", _differences_note(comparison)]
             lines += ["\n".join(f"* {markdown_cell(one.basis.note)}" for one in compared)]
-            lines += [_differences(compared, rows) for rows in comparison.groups.values()]
-    return "\n\n".join(line for line in lines if line) + "\n"
+            for group, rows in comparison.groups.items():
+                lines += _differences(compared, rows, group)
+    return "\n\n".join(lines) + "\n"
 
 
 def headline(comparison: SuiteComparison) -> str:
@@ -106,13 +107,14 @@ def _tabular(heads: Sequence[str], body: Sequence[str]) -> list[str]:
     ]
 
 
-def _spreads(comparison: SuiteComparison, rows: Sequence[Row]) -> str:
+def _spreads(comparison: SuiteComparison, rows: Sequence[Row], group: str = "") -> str:
+    """A table of arms; what measures have in common as their group's name is left out."""
     teacher = {row.measure: row for row in comparison.teacher}
     cells = [[arm, *(_spread(row, arm) for row in rows)] for arm in comparison.arms]
     if any(row.measure in teacher for row in rows):
         found = [_spread(teacher[row.measure], TEACHER) if row.measure in teacher else "-" for row in rows]
         cells.append([TEACHER, *found])
-    return markdown_table(["arm", *(row.measure.name for row in rows)], cells)
+    return markdown_table(["arm", *(row.measure.name.removeprefix(f"{group}, ") for row in rows)], cells)
 
 
 def _spread(row: Row, arm: str) -> str:
@@ -128,18 +130,19 @@ def _differences_note(comparison: SuiteComparison) -> str:
     )
 
 
-def _differences(compared: Sequence[ArmComparison], rows: Sequence[Row]) -> str:
+def _differences(compared: Sequence[ArmComparison], rows: Sequence[Row], group: str) -> list[str]:
     names = [name for row in rows for name in (row.measure.name, relative_name(row.measure.name))]
     present = {paired.measure.name for one in compared for paired in one.basis.measures if paired.seeds}
     columns = [name for name in names if name in present]
     if not columns:
-        return ""
+        return []
     cells: list[list[str]] = []
     for one in compared:
         if one.basis.baseline is not None:
             found = {paired.measure.name: paired for paired in one.basis.measures}
             cells.append([one.arm, one.basis.baseline, *(_difference(found[name]) for name in columns)])
-    return markdown_table(["arm", "against", *columns], cells)
+    heads = ["arm", "against", *(name.removeprefix(f"{group}, ") for name in columns)]
+    return [f"**{group[:1].upper()}{group[1:]}**", markdown_table(heads, cells)]
 
 
 def _difference(paired: Paired) -> str:

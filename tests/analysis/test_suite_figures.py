@@ -62,6 +62,7 @@ def test_points_have_the_intervals_of_their_runs(figures: Path) -> None:
     assert [float(row[f"perplexity{end}"]) for end in ("", "_low", "_high")] == [96.0, 94.0, 99.0]
     found = [float(row[f"effective_iia{end}"]) for end in ("", "_low", "_high")]
     assert found == pytest.approx([0.61, 0.56, 0.63])
+    assert "<!-- middle, n = 17 runs -->" in (figures / "iia-perplexity.svg").read_text()
 
 
 def test_gains_are_the_paired_differences(figures: Path) -> None:

@@ -57,6 +57,8 @@ def test_markdown_holds_differences_and_outcomes(compared: SuiteComparison) -> N
     assert full["perplexity, encyclopedia, relative change (%)"].startswith("-9.8 [")
     assert cells(steps, "middle")["perplexity, encyclopedia"].endswith("(2) INCONCLUSIVE")
     assert cells(compute, "full", "plain-compute")["perplexity, encyclopedia"].startswith("-0.33 [")
+    assert cells(text.split("## Effective IIA outside\n")[1], "full")["middle"] == "0.610 ± 0.010 (3)"
+    assert cells(steps.split("**Effective IIA outside**")[1], "full", "plain")["last"].startswith("+0.300")
     assert "* full and plain each made 100 steps; plain had 0.57 times the training FLOPs of full." in steps
     assert "n/a: the student of narrow" in steps and "## Effective IIA outside, above floor" in text
     assert not re.search(r"\bnan\b|None", text)
