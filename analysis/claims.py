@@ -81,8 +81,8 @@ RULE = (
     "(history of github.com/frankaging/Causal-Distill, commit 8dccd02). Ours: means over the seeds that both arms "
     "have, then the mean difference with its 95 % interval (Student's t, paired by seed), and n seeds. "
     "Holds: the interval lies wholly on the claimed side of zero. Does not hold: nowhere on it. "
-    "Inconclusive: neither, or fewer than three seeds; and, at equal compute, where plain distillation had more by over "
-    "a tenth and the claim would not hold. Not run: there is no such arm or task, or no arm that had the compute."
+    "Inconclusive: neither, or fewer than three seeds; and, at equal compute, where plain distillation had over a "
+    "tenth more and the claim would not hold. Not run: there is no such arm or task, or no arm that had the compute."
 )
 
 
