@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from iit_toolkit.analysis.claims import claims_table
-from iit_toolkit.analysis.suite import read_suite
-from iit_toolkit.analysis.suite_comparison import SuiteComparison, compare_suite
 from iit_toolkit.analysis.suite_text import headline, scale
+from iit_toolkit.suite.report import compared
 
 ROOT = Path(__file__).resolve().parents[1]
-BASELINE, EQUAL_COMPUTE = "plain", "plain-compute"
-"""The arms of a suite that its others are compared with."""
 _TABLE = re.compile(r"(<!-- (results|repeated|minimal-pairs|suite|claims):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
@@ -38,9 +35,9 @@ def tables(kind: str, name: str) -> str:
             {one.stem: _read(one) for one in sorted(folder.glob("minimal-pairs/*.json"), reverse=True)}
         )
     if kind in ("suite", "claims"):
-        compared = _compared(folder / "results")
-        table = headline(compared) if kind == "suite" else claims_table(compared)
-        return f"{table}\n\n{scale(compared.suite)} {compared.scope}"
+        comparison = compared(folder / "results")
+        table = headline(comparison) if kind == "suite" else claims_table(comparison)
+        return f"{table}\n\n{scale(comparison.suite)} {comparison.scope}"
     results = _read(folder / "results.json")
     computes = {name: measured["variables"] for name, measured in results["summary"]["students"].items()}
     return "\n\n".join([_answers(results), _computes(computes), _scale(results)])
@@ -48,11 +45,6 @@ def tables(kind: str, name: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _compared(folder: Path) -> SuiteComparison:
-    suite = read_suite(folder)
-    return compare_suite(suite, BASELINE, EQUAL_COMPUTE if EQUAL_COMPUTE in suite.runs else None)
 
 
 def _repeated(runs: dict[str, dict[str, Any]]) -> str:

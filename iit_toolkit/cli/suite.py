@@ -1,4 +1,4 @@
-"""`iit-toolkit suite`: plan, run, collect and pack."""
+"""`iit-toolkit suite`: plan, run, collect, report and pack."""
 
 from __future__ import annotations
 
@@ -84,6 +84,26 @@ def collect(suite: Suite, target: Path, overrides: Overrides = None, output: Fol
 
     copied = collect_results(config, _folder(config, output), target)
     typer.echo(f"{target}: results of {len(copied)} pieces")
+
+
+@suite.command(no_args_is_help=True)
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A suite's folder, or its collected results.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for suite.json, .md, .tex and figures.")
+    ] = None,
+) -> None:
+    """Print the tables of a suite: every arm, and each against the baseline at equal steps and at equal compute.
+
+    Example: iit-toolkit suite report experiments/paper-claims/results --output tables
+    """
+    from iit_toolkit.analysis.suite_text import to_markdown
+    from iit_toolkit.suite.report import compared, write_report
+
+    comparison = compared(folder)
+    if output is not None:
+        write_report(comparison, output)
+    typer.echo(to_markdown(comparison))
 
 
 @suite.command(no_args_is_help=True)

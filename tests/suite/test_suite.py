@@ -23,6 +23,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.suite.config import SuiteConfig, dump_suite, load_suite
 from iit_toolkit.suite.pack import pack
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
+from iit_toolkit.suite.report import compared
 from iit_toolkit.suite.work import work
 from tests.downstream.tiny import save_data, save_tiny_model, sentences
 from tests.pipeline.test_run import call
@@ -199,6 +200,19 @@ def test_results_are_collected_without_models(whole: SuiteFolder, suite: SuiteCo
     assert {path.suffix for path in kept.path.rglob("*") if path.is_file()} == {".json", ".yaml"}
     for piece in pieces(suite):
         assert kept.results(piece).read_bytes() == whole.results(piece).read_bytes()
+
+
+def test_a_report_tells_all_arms_and_is_the_same_of_what_was_collected(whole: SuiteFolder, place: Path) -> None:
+    call("suite", "collect", "suite.yaml", "for-report", "-o", "whole")
+    printed = call("suite", "report", "for-report", "-o", "tables")
+    assert printed == call("suite", "report", str(whole.path))
+    assert all(name in printed for name in ("plain", "causal", "perplexity, again", "sst2", "INCONCLUSIVE"))
+    assert {path.name for path in (place / "tables").iterdir()} == {"suite.json", "suite.md", "suite.tex", "figures"}
+    assert {path.suffix for path in (place / "tables" / "figures").iterdir()} == {".svg", ".png", ".csv"}
+    numbers = json.loads((place / "tables" / "suite.json").read_text())
+    assert numbers["baseline"] == "plain" and numbers["schema"] == "iit_toolkit/suite/1"
+    with pytest.raises(UserError, match="holds no suite.yaml"):
+        compared(place / "tables")
 
 
 def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
