@@ -17,6 +17,7 @@ from iit_toolkit.cli.arguments import (
     stdout_for_results,
 )
 from iit_toolkit.cli.summary import print_summary
+from iit_toolkit.runs import processes
 
 
 def run(
@@ -34,13 +35,16 @@ def run(
 
     Example: iit-toolkit run quickstart --output runs/first
     """
-    settings = read_config(config, overrides)
+    with processes.main_first():
+        settings = read_config(config, overrides)
 
     from iit_toolkit import pipeline
 
     folder = output_folder(output, settings)
     with stdout_for_results():
         pipeline.run(settings, folder, resume=resume)
+    if not processes.is_main():
+        return
     if as_json:
         print_folder(folder, as_json=True)
     else:

@@ -17,6 +17,7 @@ from iit_toolkit.cli.arguments import (
     stdout_for_results,
 )
 from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.runs import processes
 
 
 def train(
@@ -32,16 +33,18 @@ def train(
 
     Example: iit-toolkit train quickstart --arm causal --output runs/causal
     """
-    settings = read_config(config, overrides)
-    if arm is None and len(settings.arms) > 1:
-        raise UserError(f"config {config} has several arms, choose with --arm: {', '.join(settings.arms)}")
-    chosen = arm or next(iter(settings.arms))
-    if chosen not in settings.arms:
-        raise UserError(f'config {config} has no arm "{chosen}": {did_you_mean(chosen, settings.arms)}')
+    with processes.main_first():
+        settings = read_config(config, overrides)
+        if arm is None and len(settings.arms) > 1:
+            raise UserError(f"config {config} has several arms, choose with --arm: {', '.join(settings.arms)}")
+        chosen = arm or next(iter(settings.arms))
+        if chosen not in settings.arms:
+            raise UserError(f'config {config} has no arm "{chosen}": {did_you_mean(chosen, settings.arms)}')
 
     from iit_toolkit import pipeline
 
     folder = output_folder(output, settings)
     with stdout_for_results():
         pipeline.train(settings, folder, chosen)
-    print_folder(folder, as_json=as_json)
+    if processes.is_main():
+        print_folder(folder, as_json=as_json)

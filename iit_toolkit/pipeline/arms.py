@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedModel
 from transformers.trainer_utils import get_last_checkpoint
 
+from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.pipeline.check import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_json
 
 _RECORD = "training.json"
@@ -52,22 +55,27 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     finally:
-        remove_empty(checkpoints, checkpoints.parent)
+        if processes.is_main():
+            remove_empty(checkpoints, checkpoints.parent)
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     record: dict[str, Any] = {
         "alignment": None if alignment is None else alignment.name,
         "student_parameters": parameters,
+        "processes": settings.world_size,
+        "effective_batch": _rows_of_a_step(settings),
         "steps": trainer.state.global_step,
         "resumed_at_step": int(checkpoint.rpartition("-")[2]) if checkpoint else 0,
         "tokens": _tokens_seen(trainer, prepared.train_rows),
         "seconds": seconds,
-        "cpu_seconds": cpu_seconds,
+        "cpu_seconds": sum(gather_object([cpu_seconds])),  # of all processes
         "cost": _cost(expected, history),
         "objective": {term: weight for term, weight in settings.weights.items() if weight},
         "history": history,
     }
-    _save_student(student, prepared, folder.arm(name), record)
+    with processes.main_first():
+        if processes.is_main():
+            _save_student(student, prepared, folder.arm(name), record)
     return student, record
 
 
@@ -95,9 +103,12 @@ def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, An
 def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
     """Tokens of the rows that training read, repetitions counted."""
     total = sum(len(row) for row in rows["input_ids"])
-    args = trainer.args
-    seen = trainer.state.global_step * args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return round(total * seen / len(rows))
+    return round(total * trainer.state.global_step * _rows_of_a_step(trainer.settings) / len(rows))
+
+
+def _rows_of_a_step(settings: CausalDistillationConfig) -> int:
+    """Rows behind one update of the weights, over micro-steps and processes."""
+    return settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
 
 
 def _save_student(student: PreTrainedModel, prepared: Prepared, target: Path, record: dict[str, Any]) -> None:

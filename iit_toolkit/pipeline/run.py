@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -31,6 +31,7 @@ from iit_toolkit.pipeline.arms import finished_arm, remove_empty, train_arm
 from iit_toolkit.pipeline.check import certify_losses, certify_on_rows, certify_tokenizer, device, validate_prepared
 from iit_toolkit.pipeline.prepare import Prepared, token_ids
 from iit_toolkit.pipeline.texts import write_texts
+from iit_toolkit.runs import processes
 from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint, provenance
@@ -41,6 +42,9 @@ UNTRAINED = "untrained"
 
 def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
     """Train every arm, verify every student against the teacher, and write results and report.
+
+    Of several processes (torchrun, accelerate launch), all train, and the main one does the rest; the others return
+    when the last arm is trained.
 
     Args:
         config: The run config.
@@ -56,38 +60,43 @@ def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
             and is that of another config.
     """
     prepared = Prepared(config)
-    resume = resume and RunFolder(Path(output)).config.is_file()
-    with nullcontext(_earlier_folder(output, config)) if resume else new_folder(output) as folder:
-        refuse_failed(validate_prepared(prepared))
-        untrained = prepared.new_student()
-        alignment = prepared.verified_alignment(untrained)
-        _write_inputs(folder, config, alignment)
     students: dict[str, PreTrainedModel] = {}
     arms: dict[str, dict[str, Any]] = {}
-    for name in config.arms:
-        finished = finished_arm(prepared, folder, name) if resume else None
-        students[name], arms[name] = finished or train_arm(prepared, folder, name)
-    _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
+    with processes.parting():
+        with processes.main_first():
+            resume = resume and RunFolder(Path(output)).config.is_file()
+            with _folder(config, output, resume) as folder:
+                if processes.is_main():
+                    refuse_failed(validate_prepared(prepared))
+                untrained = prepared.new_student()
+                alignment = prepared.verified_alignment(untrained)
+                _write_inputs(folder, config, alignment)
+        for name in config.arms:
+            finished = finished_arm(prepared, folder, name) if resume else None
+            students[name], arms[name] = finished or train_arm(prepared, folder, name)
+    if processes.is_main():
+        _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
     return folder.path
 
 
 def train(config: RunConfig, output: str | Path, arm: str) -> Path:
-    """Train one arm and write its student to the run folder.
+    """Train one arm, by one or several processes, and write its student to the run folder.
 
     Raises:
         UserError: As for `run`.
     """
     prepared = Prepared(config)
-    with new_folder(output) as folder:
-        prepared.arm_training(arm, folder.path)
-        student = prepared.new_student()
-        alignment = prepared.arm_alignment(arm, student)
-        if config.student.checkpoint is not None:
-            refuse_failed([certify_tokenizer(prepared, config.student.checkpoint)])
-        refuse_failed(certify_on_rows(prepared, student, alignment))
-        refuse_failed(certify_losses(prepared, arm, student))
-        _write_inputs(folder, config, alignment)
-    train_arm(prepared, folder, arm)
+    with processes.parting():
+        with processes.main_first(), _folder(config, output, resume=False) as folder:
+            prepared.arm_training(arm, folder.path)
+            student = prepared.new_student()
+            alignment = prepared.arm_alignment(arm, student)
+            if config.student.checkpoint is not None:
+                refuse_failed([certify_tokenizer(prepared, config.student.checkpoint)])
+            refuse_failed(certify_on_rows(prepared, student, alignment))
+            refuse_failed(certify_losses(prepared, arm, student))
+            _write_inputs(folder, config, alignment)
+        train_arm(prepared, folder, arm)
     return folder.path
 
 
@@ -119,6 +128,13 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
     return folder.path
 
 
+def _folder(config: RunConfig, output: str | Path, resume: bool) -> AbstractContextManager[RunFolder]:
+    """Make or open the run folder, which is the main process's to do."""
+    if not processes.is_main():
+        return nullcontext(RunFolder(Path(output)))
+    return nullcontext(_earlier_folder(output, config)) if resume else new_folder(output)
+
+
 @contextmanager
 def new_folder(output: str | Path) -> Generator[RunFolder]:
     """Make a run folder; if what comes first fails, leave everything as it was."""
@@ -144,6 +160,8 @@ def _earlier_folder(output: str | Path, config: RunConfig) -> RunFolder:
 
 
 def _write_inputs(folder: RunFolder, config: RunConfig, alignment: Alignment | None) -> None:
+    if not processes.is_main():
+        return
     write_atomically(folder.config, dump_config(config))
     if alignment is not None:
         write_atomically(folder.alignment, alignment.to_yaml())
