@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, Trainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.resolve import Side
@@ -20,6 +21,7 @@ from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
 from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
+from iit_toolkit.distillation.sampling import SeededLengthGroups
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows
 from iit_toolkit.interchange.partial import replaced_forward
@@ -293,6 +295,12 @@ class CausalDistillationTrainer(Trainer):
                 logs["effect_size"] = self._effect_size
             self._sums, self._summed_steps = {}, 0
         super().log(logs, start_time)
+
+    def _get_train_sampler(self, *arguments: Any, **named: Any) -> Any:
+        sampler = super()._get_train_sampler(*arguments, **named)
+        if isinstance(sampler, LengthGroupedSampler):
+            return SeededLengthGroups(sampler, self.args.seed, lambda: int(self.state.epoch or 0))
+        return sampler
 
     def create_optimizer(self, *arguments: Any, **named: Any) -> torch.optim.Optimizer:
         """Create the optimizer over the student and, where there is one, the projection."""

@@ -109,6 +109,17 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
         assert torch.equal(one, other), name
 
 
+def test_rows_of_like_length_come_in_the_same_order_again(tmp_path: Path) -> None:
+    """Resumed in its second epoch, a training sees the rows that it would have seen."""
+    settings = {"train_sampling_strategy": "group_by_length", "max_steps": 14, "save_strategy": "steps"}
+    whole = trainer(tmp_path, **settings, save_steps=11)
+    whole.train()
+    resumed = trainer(tmp_path, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-11"))
+    for (name, one), other in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
 def test_students_of_another_width_train_a_projection_that_is_resumed(tmp_path: Path) -> None:
     def narrow() -> CausalDistillationTrainer:
         return trainer(tmp_path, student=bert(2, width=12), save_strategy="steps", save_steps=3)
