@@ -27,8 +27,10 @@ class SeededLengthGroups(Sampler[int]):
         self._epoch = epoch
 
     def __len__(self) -> int:
+        """Rows of an epoch."""
         return len(self._groups)
 
     def __iter__(self) -> Iterator[int]:
+        """The rows of the epoch that the training is in."""
         self._groups.generator = torch.Generator().manual_seed(self._seed + self._epoch())
         return iter(self._groups)

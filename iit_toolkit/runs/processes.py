@@ -67,7 +67,7 @@ def parting() -> Generator[None]:
 
 
 def part() -> None:
-    """Part from the other processes, if they are joined: the threads of a group that is left over can end in a crash."""
+    """Part from the other processes, if they are joined: the threads of a group that is left can end in a crash."""
     import torch
 
     if torch.distributed.is_initialized():
