@@ -98,6 +98,8 @@ def test_the_setting_is_the_papers() -> None:
     assert (config.mlm.probability, config.mlm.smoothing) == (0.15, 0.7)
     assert (config.teacher, config.student.layers, config.data.max_length) == ("bert-base-uncased", 6, 512)
     assert list(config.arms) == ARMS
+    other = load_config(CONFIG, ["student.layers=3", "arms.off-by-one={alignment: naacl2022/full}"])
+    assert other.student.layers == 3 and list(other.arms) == [*ARMS, "off-by-one"]
 
 
 def test_two_processes_run_the_papers_setting(results: dict[str, Any]) -> None:
