@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from iit_toolkit.suite.plan import PlannedPiece
 
 suite = typer.Typer(
-    help="Run every arm with every seed, verify and fine-tune each student, and put the results together.",
+    help="Run every arm with every seed, in pieces, and compare them.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from experiments import tables
 from tests.analysis.suite_tree import change, write_tree
@@ -27,6 +28,10 @@ def test_claims_and_headline_are_written_and_checked(tmp_path: Path, monkeypatch
     (tmp_path / "README.md").write_text("Nothing.\n")
     folder = tmp_path / "experiments" / "paper-claims"
     write_tree(folder / "results")
+    arms: dict[str, dict[str, str]] = {arm: {} for arm in ("plain", "plain-compute", "full")}
+    run = {"name": "claims", "teacher": "embedded", "data": {"source": "python_docs"}, "arms": arms}
+    suite = {"name": "claims", "run": run, "seeds": [42], "baseline": "plain", "equal_compute": "plain-compute"}
+    (folder / "results" / "suite.yaml").write_text(yaml.safe_dump(suite))
     (folder / "README.md").write_text(README)
     assert tables.main(["--check"]) == 1
     assert tables.main([]) == 0 and tables.main(["--check"]) == 0
