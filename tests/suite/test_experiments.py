@@ -1,0 +1,29 @@
+"""The committed suites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from iit_toolkit.downstream.config import FinetuneTasks
+from iit_toolkit.runs.config import check_config, load_config, read_yaml
+from iit_toolkit.suite.config import load_suite
+from iit_toolkit.suite.pieces import pieces
+
+FOLDER = Path(__file__).parents[2] / "experiments" / "paper-claims"
+
+
+@pytest.mark.parametrize("name", ["suite.yaml", "paper-suite.yaml"])
+def test_a_suite_is_of_its_run_config_and_every_main_arm_has_the_papers_seeds(name: str) -> None:
+    suite = load_suite(FOLDER / name)
+    assert suite.run == load_config(FOLDER / read_yaml(FOLDER / name)["run"])
+    for arm in ("plain", "middle", "late", "full", "full-cos"):
+        assert suite.seeds_of(arm) == [42, 66, 88]
+        assert {piece.seed for piece in pieces(suite) if piece.arm == arm} == {42, 66, 88}
+    assert suite.run.arms["full-cos"].weights == dict.fromkeys(["task", "ce", "cos", "causal_ce", "causal_cos"], 0.2)
+
+
+def test_all_tasks_of_the_paper_are_there() -> None:
+    tasks = check_config(FinetuneTasks, read_yaml(FOLDER / "tasks.yaml")).tasks
+    assert set(load_suite(FOLDER / "paper-suite.yaml").finetune.tasks) == set(tasks) - {"wnli"}  # pyright: ignore
