@@ -71,11 +71,13 @@ class SuiteRun:
 
     @property
     def flops(self) -> float:
-        """Multiplications and additions of the training: those of a step, as recorded, times the steps.
+        """Multiplications and additions of the training."""
+        return self.step_flops * self.training["steps"]
 
-        A step is counted as one batch on one process; accumulation and processes are not recorded.
-        """
-        return self.training["cost"]["flops"] * self.training["steps"]
+    @property
+    def step_flops(self) -> float:
+        """Those of one step: as recorded of one micro-batch, times the micro-batches of all processes."""
+        return self.training["cost"]["flops"] * self.training.get("micro_batches", 1)  # earlier runs had one
 
 
 @dataclass(frozen=True)

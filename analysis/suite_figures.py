@@ -75,7 +75,7 @@ def _curves(comparison: SuiteComparison) -> pd.DataFrame:
         for run in runs:
             for line in run.training["history"]:
                 if line.get("loss/task") is not None and "step" in line:
-                    pflop = run.training["cost"]["flops"] * line["step"] / 1e15
+                    pflop = run.step_flops * line["step"] / 1e15
                     logged.setdefault(line["step"], []).append((line["loss/task"], pflop, line.get("epoch", math.nan)))
         for step, found in sorted(logged.items()):
             loss, pflop, epoch = (math.fsum(column) / len(found) for column in zip(*found, strict=True))

@@ -64,6 +64,7 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         "student_parameters": parameters,
         "processes": settings.world_size,
         "effective_batch": _rows_of_a_step(settings),
+        "micro_batches": settings.gradient_accumulation_steps * settings.world_size,
         "steps": trainer.state.global_step,
         "resumed_at_step": int(checkpoint.rpartition("-")[2]) if checkpoint else 0,
         "tokens": _tokens_seen(trainer, prepared.train_rows),

@@ -64,7 +64,8 @@ def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
         steps, flops, floor = None, None, None
         if piece.stage == "run" and not done[piece]:
             steps = _steps(prepared, piece.arm)
-            flops, floor = (steps * one for one in step(piece.arm))
+            batches = steps * prepared.arm_training(piece.arm, Path("unused")).gradient_accumulation_steps
+            flops, floor = (batches * one for one in step(piece.arm))
         planned.append(PlannedPiece(piece, done[piece], steps, flops, seconds, floor))
     return planned
 

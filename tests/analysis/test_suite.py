@@ -26,6 +26,11 @@ def test_arms_and_seeds_are_read_and_some_may_be_missing(tmp_path: Path) -> None
     assert suite.teacher["cola"].score == TEACHER_SCORE
 
 
+def test_flops_are_those_of_all_micro_batches(tmp_path: Path) -> None:
+    change(write_tree(tmp_path) / "full" / "seed-66" / "results.json", arms__full__micro_batches=6)
+    assert read_suite(tmp_path).runs["full"][66].flops == 6 * 3.5e14
+
+
 def test_seeds_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     write_tree(tmp_path)
     (tmp_path / "full" / "seed-88").rename(tmp_path / "full" / "seed-101")
