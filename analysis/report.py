@@ -54,15 +54,6 @@ class _Report:
     config: str | None
 
 
-@dataclass(frozen=True)
-class _Evaluated:
-    """One measure of every model on one held-out set."""
-
-    name: str
-    digits: int
-    models: dict[str, Estimate]
-
-
 def write_report(folder: Path, form: Format | None = None) -> Path:
     """Writes the report of a run folder; no model is loaded.
 
@@ -145,7 +136,10 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "arms": results["arms"],
         "costs": {arm: cost_cells(details.get("cost")) for arm, details in results["arms"].items()},
         "interventions": interventions(results.get("alignment")),
-        "evaluation": _evaluation(results),
+        "evaluation": {
+            name: {model: Estimate(**one) for model, one in measured["perplexity"].items()}
+            for name, measured in (results.get("evaluation") or {}).items()
+        },
         "plots": plots,
         "thirds": _THIRDS,
         "worst": report.worst,
@@ -155,17 +149,6 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "judged": summary.students[verdict.student],
         "bases": max(row.measured.iia.all.clusters for row in rows),
     }
-
-
-def _evaluation(results: dict[str, Any]) -> list[_Evaluated]:
-    """What was measured on whole held-out sets; results of earlier versions hold no accuracy."""
-    sets: dict[str, Any] = results.get("evaluation") or {}
-    return [
-        _Evaluated(f"{measure}, {name}", digits, {model: Estimate(**one) for model, one in measured[measure].items()})
-        for measure, digits in (("perplexity", 2), ("accuracy", 3))
-        for name, measured in sets.items()
-        if measure in measured
-    ]
 
 
 def _warnings(report: _Report) -> list[str]:

@@ -121,20 +121,10 @@ def _measured(run: SeedRun) -> dict[Measure, dict[str, float | None]]:
     else:
         perplexities = {arm: student.behaviour.student_perplexity.value for arm, student in students.items()}
         found[Measure("perplexity", False, 2)] = perplexities
-    kind = evaluated_kind(document)
     for name, evaluated in (document.get("evaluation") or {}).items():
-        found[evaluated_measure(kind, name)] = {arm: evaluated[kind][arm]["value"] for arm in students}
+        values = {arm: evaluated["perplexity"][arm]["value"] for arm in students}
+        found[Measure(f"perplexity, {name}", False, 2)] = values
     return found
-
-
-def evaluated_kind(document: Mapping[str, Any]) -> str:
-    """What of the evaluation sets is compared: accuracy of classifiers, perplexity of language models."""
-    return "accuracy" if document.get("task") == "sequence_classification" else "perplexity"
-
-
-def evaluated_measure(kind: str, name: str) -> Measure:
-    """The measure of that kind on one evaluation set."""
-    return Measure(f"accuracy, {name}", True, 3) if kind == "accuracy" else Measure(f"perplexity, {name}", False, 2)
 
 
 def _accuracy(outcomes: pd.DataFrame, student: str) -> float | None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iit_toolkit.analysis.seed_runs import evaluated_kind
 from iit_toolkit.analysis.stored import StoredResults, read_stored, refuse_incomparable
 from iit_toolkit.errors import UserError
 
@@ -153,8 +152,7 @@ def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
     run = SuiteRun(arm, seed, stored, _read_scores(path.parent))
     try:
         _ = run.flops, _data(run)
-        kind = evaluated_kind(stored.document)
-        _ = [one[kind][model]["value"] for one in run.evaluation.values() for model in (arm, TEACHER)]
+        _ = [one["perplexity"][model]["value"] for one in run.evaluation.values() for model in (arm, TEACHER)]
     except (LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: its entries are not those of a finished run ({error}); run it again") from None
     return run

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from iit_toolkit.analysis.metrics import VariableSummary
-from iit_toolkit.analysis.seed_runs import Measure, Row, evaluated_kind, evaluated_measure
+from iit_toolkit.analysis.seed_runs import Measure, Row
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.suite import TEACHER, Suite, SuiteRun, TaskScores
 
@@ -63,7 +63,7 @@ def teacher_rows(suite: Suite) -> tuple[Row, ...]:
     """
     of_seed = {seed: run for runs in suite.runs.values() for seed, run in runs.items()}
     rows = [
-        Row(_held_out(suite, name), {TEACHER: tuple(_evaluated(of_seed[seed], name, TEACHER) for seed in suite.seeds)})
+        Row(_perplexity(name), {TEACHER: tuple(_evaluated(of_seed[seed], name, TEACHER) for seed in suite.seeds)})
         for name in suite.first.evaluation
     ]
     if suite.teacher:
@@ -93,18 +93,17 @@ def headline_names(groups: Groups) -> tuple[str, ...]:
     return tuple(row.measure.name for row in (*groups[BEHAVIOUR], *iia, *(means or groups[TASKS]), *training))
 
 
-def _held_out(suite: Suite, name: str) -> Measure:
-    return evaluated_measure(evaluated_kind(suite.first.results.document), name)
+def _perplexity(name: str) -> Measure:
+    return Measure(f"perplexity, {name}", False, 2)
 
 
 def _evaluated(run: SuiteRun, name: str, model: str) -> float | None:
-    return run.evaluation[name][evaluated_kind(run.results.document)][model]["value"]
+    return run.evaluation[name]["perplexity"][model]["value"]
 
 
 def _behaviour(suite: Suite) -> list[tuple[Measure, Callable[[SuiteRun], float | None]]]:
     found: list[tuple[Measure, Callable[[SuiteRun], float | None]]] = [
-        (_held_out(suite, name), lambda run, name=name: _evaluated(run, name, run.arm))
-        for name in suite.first.evaluation
+        (_perplexity(name), lambda run, name=name: _evaluated(run, name, run.arm)) for name in suite.first.evaluation
     ]
     return [
         *found,

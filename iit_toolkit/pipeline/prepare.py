@@ -108,8 +108,7 @@ class Prepared:
     @cached_property
     def train_rows(self) -> Dataset:
         """Rows of token ids for training."""
-        data = self.config.data
-        return spread_examples(self.rows(data, data.train_split, data.max_train_tokens), data.max_train_examples)
+        return self.rows(self.config.data, self.config.data.train_split, self.config.data.max_train_tokens)
 
     @cached_property
     def eval_rows(self) -> Dataset:

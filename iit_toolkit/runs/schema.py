@@ -67,15 +67,10 @@ class DataConfig(_Section):
     packing: bool = True
     """Fill rows across the lines of a document; otherwise every line starts a row of its own."""
     max_train_tokens: Positive | None = None
-    """Of language models; `max_train_examples` is for classification."""
-    max_train_examples: Positive | None = None
-    """For sequence classification: as many examples, taken at even distances."""
     max_eval_examples: Positive | None = None
 
     @model_validator(mode="after")
     def _source_fields(self) -> DataConfig:
-        if self.max_train_examples is not None and self.label_column is None:
-            raise ValueError("max_train_examples is for sequence classification (label_column); give max_train_tokens")
         if self.source == "datasets" and self.path is None:
             raise ValueError("source datasets needs a path: a builder such as parquet, or a Hub id")
         if self.source == "rows":

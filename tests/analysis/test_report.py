@@ -165,7 +165,7 @@ def test_a_run_that_only_verified_has_a_report_too(tmp_path):
     write_report(make_run(tmp_path, arms={}, comparison=None, evaluation={}))
     for text in written(tmp_path):
         assert "Training and its cost" not in text
-        assert "Perplexity and accuracy on held-out data" not in text
+        assert "Perplexity on held-out data" not in text
         assert "iit-toolkit verify config.yaml" in text
         assert "NO BASELINE" in text
 

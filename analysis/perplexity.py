@@ -1,10 +1,9 @@
-"""Perplexity and accuracy of one model on held-out rows, with intervals over examples."""
+"""Perplexity of one model on held-out rows, with an interval over examples."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -20,32 +19,19 @@ from iit_toolkit.interchange import InterchangeModel
 _BATCH = 32
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """How well a model predicts held-out tokens (or labels).
-
-    Attributes:
-        perplexity: exp of the mean negative log-likelihood.
-        accuracy: Share of those that the model finds most likely.
-    """
-
-    perplexity: Estimate
-    accuracy: Estimate
-
-
 @torch.no_grad()
-def measure_held_out(
+def perplexity(
     model: PreTrainedModel,
     rows: Any,
     collator: Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]],
     task: Literal["masked_lm", "causal_lm", "sequence_classification"],
     *,
     seed: int = 0,
-) -> HeldOut:
-    """Return how well a model predicts tokens (or labels).
+) -> Estimate:
+    """Return exp of the mean negative log-likelihood of the predicted tokens (or labels).
 
-    For masked language models these are the collator's masked tokens, and the perplexity is a pseudo-perplexity. The
-    intervals are a bootstrap over rows.
+    For masked language models this is the pseudo-perplexity at the collator's masked tokens. The interval is a
+    bootstrap over rows.
 
     Args:
         model: The model, on its device and in eval mode.
@@ -56,9 +42,8 @@ def measure_held_out(
     """
     engine = InterchangeModel(model, {})
     losses: list[float] = []
-    hits: list[float] = []
     counts: list[int] = []
-    for start in tqdm(range(0, len(rows), _BATCH), "held-out data", disable=None):
+    for start in tqdm(range(0, len(rows), _BATCH), "perplexity", disable=None):
         batch = collator([rows[index] for index in range(start, min(start + _BATCH, len(rows)))])
         labels = batch["labels"]
         if task == "causal_lm":
@@ -67,14 +52,9 @@ def measure_held_out(
         inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
         run = engine.base_run(inputs, tokens=None if tokens is None else tokens.to(model.device))
         gold = labels if tokens is None else labels[tokens]
-        logits = engine.logits(run).float().cpu()
-        nll = F.cross_entropy(logits, gold, reduction="none")
+        nll = F.cross_entropy(engine.logits(run).float().cpu(), gold, reduction="none")
         row = torch.arange(len(labels)) if tokens is None else tokens.nonzero()[:, 0]
         losses += torch.zeros(len(labels)).index_add_(0, row, nll).tolist()
-        hits += torch.zeros(len(labels)).index_add_(0, row, (logits.argmax(-1) == gold).float()).tolist()
         counts += torch.bincount(row, minlength=len(labels)).tolist()
-    sums = {"nll": losses, "hits": hits, "tokens": counts}
-    resampled = Resampled({name: np.asarray(found, dtype=np.float64) for name, found in sums.items()}, seed=seed)
-    return HeldOut(
-        perplexity=resampled.ratio("nll", "tokens").mapped(math.exp), accuracy=resampled.ratio("hits", "tokens")
-    )
+    sums = {"nll": np.asarray(losses, dtype=np.float64), "tokens": np.asarray(counts, dtype=np.float64)}
+    return Resampled(sums, seed=seed).ratio("nll", "tokens").mapped(math.exp)
