@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from iit_toolkit.analysis.statistics import Estimate
 
+EVALUATED = {"accuracy": 3, "perplexity": 2}
+"""What is measured of models on held-out data, where the task has it: digits after the decimal point."""
+
 
 def decimal(value: float, digits: int = 3, *, signed: bool = False) -> str:
     """`0.213`, or `+0.213` where signed; never `-0.000`."""

@@ -14,6 +14,7 @@ from iit_toolkit.analysis.examples import read_answers, read_examples
 from iit_toolkit.analysis.figures import write_figures
 from iit_toolkit.analysis.formats import find_browser, print_pdf, to_document, to_latex
 from iit_toolkit.analysis.metrics import Summary, summarise
+from iit_toolkit.analysis.numbers import EVALUATED
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.plots import Plot
 from iit_toolkit.analysis.rendering import environment
@@ -137,9 +138,9 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "costs": {arm: cost_cells(details.get("cost")) for arm, details in results["arms"].items()},
         "interventions": interventions(results.get("alignment")),
         "evaluation": {
-            name: {model: Estimate(**one) for model, one in measured["perplexity"].items()}
-            for name, measured in (results.get("evaluation") or {}).items()
+            measure: sets for measure in EVALUATED if (sets := _evaluated(results.get("evaluation") or {}, measure))
         },
+        "digits": EVALUATED,
         "plots": plots,
         "thirds": _THIRDS,
         "worst": report.worst,
@@ -148,6 +149,15 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "warnings": _warnings(report),
         "judged": summary.students[verdict.student],
         "bases": max(row.measured.iia.all.clusters for row in rows),
+    }
+
+
+def _evaluated(evaluation: dict[str, Any], measure: str) -> dict[str, dict[str, Estimate]]:
+    """One measure of every model, by held-out set."""
+    return {
+        name: {model: Estimate(**one) for model, one in found[measure].items()}
+        for name, found in evaluation.items()
+        if measure in found
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from iit_toolkit.analysis.metrics import summarise
+from iit_toolkit.analysis.numbers import EVALUATED
 from iit_toolkit.analysis.outcomes import NO_GOLD, read_outcomes
 from iit_toolkit.analysis.quantities import cases_of, variables
 from iit_toolkit.analysis.stored import StoredResults, read_stored, refuse_incomparable
@@ -122,8 +123,10 @@ def _measured(run: SeedRun) -> dict[Measure, dict[str, float | None]]:
         perplexities = {arm: student.behaviour.student_perplexity.value for arm, student in students.items()}
         found[Measure("perplexity", False, 2)] = perplexities
     for name, evaluated in (document.get("evaluation") or {}).items():
-        values = {arm: evaluated["perplexity"][arm]["value"] for arm in students}
-        found[Measure(f"perplexity, {name}", False, 2)] = values
+        for measure, digits in EVALUATED.items():
+            if measure in evaluated:
+                values = {arm: evaluated[measure][arm]["value"] for arm in students}
+                found[Measure(f"{measure}, {name}", measure == "accuracy", digits)] = values
     return found
 
 

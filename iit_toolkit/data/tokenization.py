@@ -112,6 +112,16 @@ def spread_examples(rows: Dataset, count: int | None) -> Dataset:
     return rows.select([index * len(rows) // count for index in range(count)])
 
 
+def first_examples(rows: Dataset, count: int | None) -> Dataset:
+    """Takes the first `count` rows (None: all) of one shuffled order.
+
+    The order is always the same: fewer rows are part of more rows, whatever a run's seed, and sorted data come mixed.
+    """
+    if count is None or count >= len(rows):
+        return rows
+    return rows.select(np.random.default_rng(0).permutation(len(rows))[:count])
+
+
 def count_tokens(rows: Dataset, vocabulary: int) -> Tensor:
     """Counts each token id in the rows: (V,) int64."""
     counts = torch.zeros(vocabulary, dtype=torch.long)

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.pyvene_io import to_json
 from iit_toolkit.analysis.card import model_card
+from iit_toolkit.analysis.numbers import EVALUATED
 from iit_toolkit.analysis.outcomes import read_outcomes, write_outcomes
 from iit_toolkit.analysis.stored import StoredResults, read_stored
 from iit_toolkit.analysis.verdict import judge
@@ -186,7 +187,7 @@ def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> 
         "arms": rest(document["arms"]),
         "summary": {**document["summary"], "students": rest(document["summary"]["students"])},
         "evaluation": {
-            name: {**one, "perplexity": rest(one["perplexity"])}
+            name: {**one, **{measure: rest(one[measure]) for measure in EVALUATED if measure in one}}
             for name, one in (document.get("evaluation") or {}).items()
         },
         "comparison": None,

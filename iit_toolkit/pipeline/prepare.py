@@ -30,7 +30,7 @@ from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.rows import load_rows
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
-from iit_toolkit.data.tokenization import count_tokens, spread_examples, tokenize_corpus, tokenize_labelled
+from iit_toolkit.data.tokenization import count_tokens, first_examples, spread_examples, tokenize_corpus, tokenize_labelled
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.student import (
@@ -108,7 +108,8 @@ class Prepared:
     @cached_property
     def train_rows(self) -> Dataset:
         """Rows of token ids for training."""
-        return self.rows(self.config.data, self.config.data.train_split, self.config.data.max_train_tokens)
+        data = self.config.data
+        return self.rows(data, data.train_split, data.max_train_tokens, data.max_train_examples)
 
     @cached_property
     def eval_rows(self) -> Dataset:
@@ -117,14 +118,21 @@ class Prepared:
 
     @cached_property
     def evaluation_rows(self) -> dict[str, Dataset]:
-        """Rows of token ids of each data set of the config's `evaluation`."""
-        return {name: self.held_out(data) for name, data in self.config.evaluation.items()}
+        """Rows of token ids on which models are measured whole: the config's `evaluation`.
+
+        In classification the held-out rows of `data` come first.
+        """
+        labelled = self.config.task == "sequence_classification"
+        own = {self.config.data.eval_split: self.eval_rows} if labelled else {}
+        return own | {name: self.held_out(data) for name, data in self.config.evaluation.items()}
 
     def held_out(self, data: DataConfig) -> Dataset:
         """Return the evaluation split of a data set as rows of token ids."""
         return spread_examples(self.rows(data, data.eval_split, None), data.max_eval_examples)
 
-    def rows(self, data: DataConfig, split: str, max_tokens: int | None) -> Dataset:
+    def rows(
+        self, data: DataConfig, split: str, max_tokens: int | None, max_examples: int | None = None
+    ) -> Dataset:
         """Load one split of a data set and cut it into rows of token ids."""
         tokenizer = self.tokenizer  # a teacher that cannot be used is told before any data is loaded
         if data.source == "rows":
@@ -144,6 +152,7 @@ class Prepared:
                 source_column=data.source_column,
                 span_columns=_span_columns(data),
             )
+        texts = first_examples(texts, max_examples)
         if data.detokenize == "wikitext":
             texts = join_wikitext(texts, tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
         limit = getattr(self.teacher.config, "max_position_embeddings", None)

@@ -16,10 +16,10 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.card import model_card
 from iit_toolkit.analysis.comparison import compare
 from iit_toolkit.analysis.control_results import ControlResults
+from iit_toolkit.analysis.evaluation import evaluate
 from iit_toolkit.analysis.leak import find_leaks
 from iit_toolkit.analysis.metrics import summarise
 from iit_toolkit.analysis.outcomes import write_outcomes
-from iit_toolkit.analysis.perplexity import perplexity
 from iit_toolkit.analysis.report import write_report
 from iit_toolkit.analysis.verdict import judge
 from iit_toolkit.analysis.verify import Verification
@@ -256,14 +256,15 @@ def _first_causal(config: RunConfig) -> str | None:
 
 
 def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[str, dict[str, Any]]:
-    """Perplexity of teacher and students on each whole held-out set of the config's `evaluation`."""
+    """What `evaluate` measures of teacher and students on each whole held-out set."""
     result: dict[str, dict[str, Any]] = {}
     for name, rows in prepared.evaluation_rows.items():
         models = {"teacher": prepared.teacher, **students}
-        result[name] = {"rows": len(rows), "fingerprint": fingerprint(token_ids(rows)), "perplexity": {}}
+        result[name] = {"rows": len(rows), "fingerprint": fingerprint(token_ids(rows))}
         for model_name, model in models.items():
-            estimate = perplexity(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed)
-            result[name]["perplexity"][model_name] = asdict(estimate)
+            found = evaluate(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed)
+            for measure, estimate in found.items():
+                result[name].setdefault(measure, {})[model_name] = asdict(estimate)
     return result
 
 

@@ -67,6 +67,8 @@ class DataConfig(_Section):
     packing: bool = True
     """Fill rows across the lines of a document; otherwise every line starts a row of its own."""
     max_train_tokens: Positive | None = None
+    max_train_examples: Positive | None = None
+    """Train on this many labelled rows: the first of an order that is the same for all numbers and seeds."""
     max_eval_examples: Positive | None = None
 
     @model_validator(mode="after")
@@ -83,6 +85,12 @@ class DataConfig(_Section):
             given = [name for name in loading if getattr(self, name) is not None]
             if given:
                 raise ValueError(f"source python_docs takes no {' or '.join(given)}")
+        return self
+
+    @model_validator(mode="after")
+    def _limits(self) -> DataConfig:
+        if self.max_train_examples is not None and self.label_column is None:
+            raise ValueError("max_train_examples is of labelled rows: give label_column, or use max_train_tokens")
         return self
 
     @model_validator(mode="after")
@@ -159,7 +167,8 @@ class RunConfig(_Section):
     """Settings of the trainer, checked there."""
     verification: VerificationConfig = Field(default_factory=VerificationConfig)
     evaluation: dict[str, DataConfig] = Field(default_factory=dict)
-    """Further held-out data, by name, on whose evaluation split every model's perplexity is measured."""
+    """Further held-out data, by name, on whose evaluation split every model's perplexity (and, in classification,
+    accuracy) is measured."""
 
     @field_validator("arms")
     @classmethod
@@ -172,6 +181,8 @@ class RunConfig(_Section):
     def _consistent(self) -> RunConfig:
         if self.task == "sequence_classification" and self.data.label_column is None:
             raise ValueError("task sequence_classification needs data.label_column")
+        if self.task == "sequence_classification" and self.data.eval_split in self.evaluation:
+            raise ValueError(f"evaluation.{self.data.eval_split}: data.eval_split is measured under that name already")
         for role in ("baseline", "treatment"):
             arm = getattr(self.verification, role)
             if arm is not None and arm not in self.arms:

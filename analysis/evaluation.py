@@ -1,4 +1,4 @@
-"""Perplexity of one model on held-out rows, with an interval over examples."""
+"""How well one model predicts held-out rows: perplexity and accuracy, with intervals over examples."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ _BATCH = 32
 
 
 @torch.no_grad()
-def perplexity(
+def evaluate(
     model: PreTrainedModel,
     rows: Any,
     collator: Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]],
     task: Literal["masked_lm", "causal_lm", "sequence_classification"],
     *,
     seed: int = 0,
-) -> Estimate:
-    """Return exp of the mean negative log-likelihood of the predicted tokens (or labels).
+) -> dict[str, Estimate]:
+    """Return, by name, the perplexity and, in classification, the accuracy.
 
-    For masked language models this is the pseudo-perplexity at the collator's masked tokens. The interval is a
-    bootstrap over rows.
+    The perplexity is exp of the mean negative log-likelihood of the predicted tokens (or labels); for masked language
+    models the pseudo-perplexity at the collator's masked tokens. Its interval is a bootstrap over rows. The accuracy
+    is the share of rows whose label is the model's answer, with a Wilson interval.
 
     Args:
         model: The model, on its device and in eval mode.
@@ -43,7 +44,8 @@ def perplexity(
     engine = InterchangeModel(model, {})
     losses: list[float] = []
     counts: list[int] = []
-    for start in tqdm(range(0, len(rows), _BATCH), "perplexity", disable=None):
+    hits: list[int] = []
+    for start in tqdm(range(0, len(rows), _BATCH), "evaluating", disable=None):
         batch = collator([rows[index] for index in range(start, min(start + _BATCH, len(rows)))])
         labels = batch["labels"]
         if task == "causal_lm":
@@ -52,9 +54,15 @@ def perplexity(
         inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
         run = engine.base_run(inputs, tokens=None if tokens is None else tokens.to(model.device))
         gold = labels if tokens is None else labels[tokens]
-        nll = F.cross_entropy(engine.logits(run).float().cpu(), gold, reduction="none")
+        logits = engine.logits(run).float().cpu()
+        nll = F.cross_entropy(logits, gold, reduction="none")
         row = torch.arange(len(labels)) if tokens is None else tokens.nonzero()[:, 0]
         losses += torch.zeros(len(labels)).index_add_(0, row, nll).tolist()
         counts += torch.bincount(row, minlength=len(labels)).tolist()
-    sums = {"nll": np.asarray(losses, dtype=np.float64), "tokens": np.asarray(counts, dtype=np.float64)}
-    return Resampled(sums, seed=seed).ratio("nll", "tokens").mapped(math.exp)
+        hits += torch.bincount(row[logits.argmax(-1) == gold], minlength=len(labels)).tolist()
+    columns = {"nll": losses, "answers": counts, "hits": hits}
+    resampled = Resampled({name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}, seed=seed)
+    found = {"perplexity": resampled.ratio("nll", "answers").mapped(math.exp)}
+    if task == "sequence_classification":
+        found["accuracy"] = resampled.share("hits", "answers")
+    return found
