@@ -30,7 +30,13 @@ from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.rows import load_rows
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
-from iit_toolkit.data.tokenization import count_tokens, first_examples, spread_examples, tokenize_corpus, tokenize_labelled
+from iit_toolkit.data.tokenization import (
+    count_tokens,
+    first_examples,
+    spread_examples,
+    tokenize_corpus,
+    tokenize_labelled,
+)
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.student import (
@@ -130,9 +136,7 @@ class Prepared:
         """Return the evaluation split of a data set as rows of token ids."""
         return spread_examples(self.rows(data, data.eval_split, None), data.max_eval_examples)
 
-    def rows(
-        self, data: DataConfig, split: str, max_tokens: int | None, max_examples: int | None = None
-    ) -> Dataset:
+    def rows(self, data: DataConfig, split: str, max_tokens: int | None, max_examples: int | None = None) -> Dataset:
         """Load one split of a data set and cut it into rows of token ids."""
         tokenizer = self.tokenizer  # a teacher that cannot be used is told before any data is loaded
         if data.source == "rows":

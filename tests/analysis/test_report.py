@@ -161,6 +161,19 @@ def test_what_was_done_is_told(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_accuracy_comes_in_a_table_of_its_own(tmp_path):
+    outcomes = make_outcomes(classification=True)
+    evaluation = make_results(outcomes)["evaluation"]
+    accuracy = {"value": 0.875, "low": 0.75, "high": 0.96, "cases": 80, "clusters": 80}
+    validation = {"accuracy": {"teacher": accuracy, "causal": accuracy}}
+    write_report(make_run(tmp_path, outcomes, evaluation={"validation": validation, **evaluation}))
+    html, markdown = written(tmp_path)
+    assert rows_of(html, "accuracy").count("0.875") == 2 and "20.50" not in rows_of(html, "accuracy")
+    assert "encyclopedia" in rows_of(html, "perplexity") and "validation" not in rows_of(html, "perplexity")
+    assert "## Accuracy on held-out data" in markdown and "| causal | 0.875 [0.750, 0.960] |" in markdown
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_that_only_verified_has_a_report_too(tmp_path):
     write_report(make_run(tmp_path, arms={}, comparison=None, evaluation={}))
     for text in written(tmp_path):

@@ -72,6 +72,20 @@ def test_runs_come_in_the_order_of_their_seeds_with_the_numbers_of_their_outcome
     assert stale not in rows["effective IIA outside, middle"].values["causal"]
 
 
+def test_accuracies_on_held_out_sets_are_compared(tmp_path: Path) -> None:
+    evaluation = {
+        "validation": {
+            "fingerprint": "sha256:1",
+            "accuracy": {arm: {"value": value} for arm, value in (("causal", 0.75), ("plain", 0.5))},
+        }
+    }
+    make_run(
+        tmp_path, make_outcomes(classification=True, bases=8), task="sequence_classification", evaluation=evaluation
+    )
+    row = next(row for row in measure_rows(read_runs([tmp_path])) if row.measure.name == "accuracy, validation")
+    assert row.measure.higher_is_better and row.values == {"causal": (0.75,), "plain": (0.5,)}
+
+
 def test_classification_has_an_accuracy(tmp_path: Path) -> None:
     outcomes = make_outcomes(classification=True, bases=40)
     wrong = (outcomes["student"] == "plain") & (outcomes["base"] < 10)

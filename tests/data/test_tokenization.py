@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from iit_toolkit.data.tokenization import count_tokens, spread_examples, tokenize_corpus, tokenize_labelled
+from iit_toolkit.data.tokenization import (
+    count_tokens,
+    first_examples,
+    spread_examples,
+    tokenize_corpus,
+    tokenize_labelled,
+)
 from iit_toolkit.errors import UserError
 
 
@@ -150,3 +156,11 @@ def test_tokens_are_counted(tiny: PreTrainedTokenizerFast) -> None:
     assert counts.shape == (105,)
     assert {int(token): int(counts[token]) for token in counts.nonzero()} == {2: 2, 3: 2, 6: 25, 7: 10}
     assert counts.dtype == torch.int64
+
+
+def test_fewer_examples_are_part_of_more_and_mixed() -> None:
+    rows = Dataset.from_dict({"label": [0] * 500 + [1] * 500, "text": [str(index) for index in range(1000)]})
+    ten, hundred = (list(first_examples(rows, count)["text"]) for count in (10, 100))
+    assert hundred[:10] == ten and len(set(hundred)) == 100
+    assert 30 <= sum(first_examples(rows, 100)["label"]) <= 70  # of sorted data
+    assert list(first_examples(rows, None)["text"]) == list(first_examples(rows, 1000)["text"]) == list(rows["text"])

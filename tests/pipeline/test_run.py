@@ -37,6 +37,7 @@ from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.cli import main
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.schema import RunConfig
@@ -431,4 +432,17 @@ def test_sequence_classification_with_a_row_left_over_for_the_last_batch(labelle
     answers = read_answers(out / "answers.parquet")
     assert answers is not None and set(answers.texts.values()) <= {"LABEL_0", "LABEL_1", "LABEL_2"}
     assert answers.per_million == {}
-    assert (out / "report.html").is_file()
+    assert "## Accuracy on held-out data" in (out / "report.md").read_text()
+    results = RunFolder.open(out).read_results()
+    assert results["data"]["train"]["examples"] == 13
+    assert list(results["evaluation"]) == ["validation", "again"]
+    for measured in results["evaluation"].values():
+        assert set(measured["accuracy"]) == {"teacher", "plain", "causal", "untrained"}
+        assert {one["cases"] for one in measured["accuracy"].values()} == {13}
+
+
+def test_training_on_the_first_examples(labelled: RunConfig, tmp_path: Path) -> None:
+    few = labelled.data.model_copy(update={"max_train_examples": 5})
+    out = pipeline.train(labelled.model_copy(update={"data": few}), tmp_path / "out", "plain")
+    assert len(Prepared(load_config(out / "config.yaml")).train_rows) == 5
+    assert len(Prepared(load_config(out / "config.yaml")).eval_rows) == 13

@@ -97,6 +97,7 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
             "data={path: json, source_column: bad, max_train_tokens: 9}",
             "data: pairs (source_column) take no detokenize or max_train_tokens",
         ),
+        ("data.max_train_examples=5", "data: max_train_examples is of labelled rows: give label_column, or use"),
         ("data.max_length=0", "data.max_length: input should be greater than 0"),
         ("student.layers=half", "student.layers: input should be a valid integer, not 'half' or "),
         ("student={layers: 2, checkpoint: x}", "student: give only one of layers, config and checkpoint"),
@@ -117,6 +118,13 @@ def test_a_mistake_is_told_in_one_line_with_its_place(path: Path, override: str,
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"config {path}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_the_name_of_the_held_out_split_is_taken_in_classification(path: Path) -> None:
+    labelled = ["data={path: json, label_column: kind}", "evaluation={validation: {path: json}}"]
+    load_config(path, labelled)
+    with pytest.raises(UserError, match="evaluation.validation: data.eval_split is measured under that name already"):
+        load_config(path, [*labelled, "task=sequence_classification"])
 
 
 @pytest.mark.parametrize("override", ["seed", "=1", "a..b=1", "seed=[1", "name.x=1"])
