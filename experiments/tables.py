@@ -6,7 +6,8 @@
 A table stands between `<!-- KIND:NAME -->` and `<!-- /KIND -->`; its files are in `experiments/NAME`. Kinds: `results`,
 all of `results.json`; `repeated`, that run beside an earlier one, `results-earlier.json`; `minimal-pairs`, the students
 verified one by one on pairs, `minimal-pairs/ARM.json`; `suite`, the arms and the teacher of the runs in `results/`;
-`claims`, the paper's claims held against these.
+`claims`, the paper's claims held against these; `sizes`, a plain and a causal arm on numbers of examples over seeds,
+`results/SIZE-SEED.json`, of the teacher that `teacher.json` has the scores of.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ import json
 import re
 import sys
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from iit_toolkit.analysis.claims import claims_table
+from iit_toolkit.analysis.seed_runs import Measure, Row
+from iit_toolkit.analysis.seeds import difference, pair
 from iit_toolkit.analysis.suite_text import headline, scale
 from iit_toolkit.suite.report import compared
 
 ROOT = Path(__file__).resolve().parents[1]
-_TABLE = re.compile(r"(<!-- (results|repeated|minimal-pairs|suite|claims):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+_KINDS = "results|repeated|minimal-pairs|suite|claims|sizes"
+_TABLE = re.compile(rf"(<!-- ({_KINDS}):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def tables(kind: str, name: str) -> str:
@@ -38,6 +43,8 @@ def tables(kind: str, name: str) -> str:
         comparison = compared(folder / "results")
         table = headline(comparison) if kind == "suite" else claims_table(comparison)
         return f"{table}\n\n{scale(comparison.suite)} {comparison.scope}"
+    if kind == "sizes":
+        return _sizes(_read(folder / "teacher.json"), [_read(one) for one in folder.glob("results/*.json")])
     results = _read(folder / "results.json")
     computes = {name: measured["variables"] for name, measured in results["summary"]["students"].items()}
     return "\n\n".join([_answers(results), _computes(computes), _scale(results)])
@@ -80,6 +87,66 @@ def _minimal_pairs(runs: dict[str, dict[str, Any]]) -> str:
     skipped = "; ".join(f"{count:,}: {reason}" for reason, count in data["skipped_pairs"].items())
     note = f"Pairs verified, of {split}: {data['examples']:,}. Left out before they were drawn: {skipped}."
     return "\n\n".join([_computes(computes), *verdicts, note])
+
+
+def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
+    """A plain and a causal arm on each number of training examples, paired by seed."""
+    by_size: dict[int, list[dict[str, Any]]] = {}
+    for run in sorted(runs, key=lambda run: (run["data"]["train"]["examples"], run["seed"])):
+        by_size.setdefault(run["data"]["train"]["examples"], []).append(run)
+    accuracies: list[list[str]] = []
+    agreements: list[list[str]] = []
+    for size, found in by_size.items():
+        steps, seeds = found[0]["arms"]["plain"]["steps"], [run["seed"] for run in found]
+        held_out = [run["evaluation"]["validation"]["accuracy"] for run in found]
+        cells = _paired({arm: tuple(one[arm]["value"] for one in held_out) for arm in ("plain", "causal")})
+        untrained = f"{held_out[0]['untrained']['value']:.3f}"
+        accuracies.append([f"{size:,}", f"{steps:,}", ", ".join(map(str, seeds)), untrained, *cells])
+        for variable in found[0]["summary"]["students"]["plain"]["variables"]:
+            measured = {
+                arm: [run["summary"]["students"][arm]["variables"][variable] for run in found]
+                for arm in ("plain", "causal")
+            }
+            changed = ", ".join(str(one["effective_iia"]["outside"]["cases"]) for one in measured["plain"])
+            for name, key in (("all", "iia"), ("changed", "effective_iia")):
+                values = {arm: tuple(one[key]["outside"]["value"] for one in ones) for arm, ones in measured.items()}
+                pairs = found[0]["summary"]["students"]["plain"]["variables"][variable]["iia"]["all"]["cases"]
+                cases = f"{pairs:,}" if key == "iia" else changed
+                agreements.append([f"{size:,}", variable, f"{name}: {cases}", *_paired(values)])
+    scores = teacher["scores"]["validation"]["accuracy"] / 100
+    head = ["plain", "causal", "causal less plain", "outcome"]
+    settings = teacher["settings"]
+    return "\n\n".join(
+        [
+            f"Teacher, fine-tuned on {settings['max_train_examples']:,} examples: accuracy {scores:.3f}.",
+            "Accuracy on the validation set:",
+            _markdown(["examples", "steps", "seeds", "untrained", *head], accuracies),
+            "Counterfactual label agreement, on all verified pairs and on those where the swap changes the teacher's "
+            "label:",
+            _markdown(["examples", "variable", "pairs", *head], agreements),
+            f"Mean (each seed); differences are paired by seed, with 95 % t intervals over seeds; at equal steps. CPU "
+            f"seconds of an arm: {_times(by_size)}.",
+        ]
+    )
+
+
+def _paired(values: dict[str, tuple[float | None, ...]]) -> list[str]:
+    """Both arms with each seed's value, their difference, and what it shows."""
+    compared = pair(Row(Measure("share", True, 3), values), "causal", "plain")
+    return [*(_each(values[arm]) for arm in ("plain", "causal")), difference(compared), compared.outcome]
+
+
+def _each(values: tuple[float | None, ...]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{mean(known):.3f} ({', '.join(f'{value:.3f}' for value in known)})" if known else "n/a"
+
+
+def _times(by_size: dict[int, list[dict[str, Any]]]) -> str:
+    return "; ".join(
+        f"{size:,} examples: "
+        + ", ".join(f"{arm} {mean(run['arms'][arm]['cpu_seconds'] for run in found):,.0f}" for arm in ("plain", "causal"))
+        for size, found in by_size.items()
+    )
 
 
 def _answers(results: dict[str, Any]) -> str:
