@@ -144,7 +144,9 @@ def _each(values: tuple[float | None, ...]) -> str:
 def _times(by_size: dict[int, list[dict[str, Any]]]) -> str:
     return "; ".join(
         f"{size:,} examples: "
-        + ", ".join(f"{arm} {mean(run['arms'][arm]['cpu_seconds'] for run in found):,.0f}" for arm in ("plain", "causal"))
+        + ", ".join(
+            f"{arm} {mean(run['arms'][arm]['cpu_seconds'] for run in found):,.0f}" for arm in ("plain", "causal")
+        )
         for size, found in by_size.items()
     )
 
