@@ -169,7 +169,7 @@ def test_accuracy_comes_in_a_table_of_its_own(tmp_path):
     write_report(make_run(tmp_path, outcomes, evaluation={"validation": validation, **evaluation}))
     html, markdown = written(tmp_path)
     assert rows_of(html, "accuracy").count(">0.875 <span") == 2 and "20.50" not in rows_of(html, "accuracy")
-    assert "encyclopedia" in rows_of(html, "perplexity") and "validation" not in rows_of(html, "perplexity")
+    assert "20.50" in rows_of(html, "perplexity") and "0.88 <span" not in rows_of(html, "perplexity")
     assert "## Accuracy on held-out data" in markdown and "| causal | 0.875 [0.750, 0.960] |" in markdown
 
 
