@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from iit_toolkit.analysis.metrics import VariableSummary
+from iit_toolkit.analysis.numbers import EVALUATED
 from iit_toolkit.analysis.seed_runs import Measure, Row
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.suite import TEACHER, Suite, SuiteRun, TaskScores
@@ -63,8 +64,8 @@ def teacher_rows(suite: Suite) -> tuple[Row, ...]:
     """
     of_seed = {seed: run for runs in suite.runs.values() for seed, run in runs.items()}
     rows = [
-        Row(_perplexity(name), {TEACHER: tuple(_evaluated(of_seed[seed], name, TEACHER) for seed in suite.seeds)})
-        for name in suite.first.evaluation
+        Row(measure, {TEACHER: tuple(value(of_seed[seed], TEACHER) for seed in suite.seeds)})
+        for measure, value in _evaluated(suite)
     ]
     if suite.teacher:
         tasks = _task_measures(_tasks(suite))
@@ -93,17 +94,22 @@ def headline_names(groups: Groups) -> tuple[str, ...]:
     return tuple(row.measure.name for row in (*groups[BEHAVIOUR], *iia, *(means or groups[TASKS]), *training))
 
 
-def _perplexity(name: str) -> Measure:
-    return Measure(f"perplexity, {name}", False, 2)
-
-
-def _evaluated(run: SuiteRun, name: str, model: str) -> float | None:
-    return run.evaluation[name]["perplexity"][model]["value"]
+def _evaluated(suite: Suite) -> list[tuple[Measure, Callable[[SuiteRun, str], float | None]]]:
+    """What was measured on held-out sets, each with a function of a run and the name of one of its models."""
+    return [
+        (
+            Measure(f"{kind}, {name}", kind == "accuracy", digits),
+            lambda run, model, name=name, kind=kind: run.evaluation[name][kind][model]["value"],
+        )
+        for kind, digits in EVALUATED.items()
+        for name, found in suite.first.evaluation.items()
+        if kind in found
+    ]
 
 
 def _behaviour(suite: Suite) -> list[tuple[Measure, Callable[[SuiteRun], float | None]]]:
     found: list[tuple[Measure, Callable[[SuiteRun], float | None]]] = [
-        (_perplexity(name), lambda run, name=name: _evaluated(run, name, run.arm)) for name in suite.first.evaluation
+        (measure, lambda run, value=value: value(run, run.arm)) for measure, value in _evaluated(suite)
     ]
     return [
         *found,

@@ -76,7 +76,7 @@ class DataConfig(_Section):
         if self.source == "datasets" and self.path is None:
             raise ValueError("source datasets needs a path: a builder such as parquet, or a Hub id")
         if self.source == "rows":
-            cutting = ("path", "name", "label_column", "source_column", "max_train_tokens", "max_eval_examples")
+            cutting = ("path", "name", "source_column", "max_train_tokens", "max_train_examples", "max_eval_examples")
             given = [name for name in cutting if getattr(self, name) is not None]
             if given or not isinstance(self.data_files, dict):
                 raise ValueError(f"source rows takes data_files by split, and no {' or '.join(given) or 'other files'}")

@@ -32,11 +32,13 @@ def pack(config: SuiteConfig, target: str | Path) -> Path:
         The packed suite's file.
 
     Raises:
-        UserError: If the target holds something, or models or data can't be loaded.
+        UserError: If the target holds something, the data are pairs, or models or data can't be loaded.
     """
     folder = Path(target)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty: choose another folder")
+    if config.run.data.source_column is not None:
+        raise UserError(f"suite {config.name}: data of pairs (source_column) is not packed; carry its files")
     prepared = Prepared(config.run)
     run = {
         "teacher": str(folder / "teacher"),
@@ -62,7 +64,12 @@ def _packed(data: DataConfig, folder: Path, **rows: Dataset) -> DataConfig:
         files[split] = str(folder / f"{split}.parquet")
         write_rows(one, folder / f"{split}.parquet")
     return DataConfig(
-        source="rows", data_files=files, train_split="train", eval_split="eval", max_length=data.max_length
+        source="rows",
+        data_files=files,
+        train_split="train",
+        eval_split="eval",
+        label_column=data.label_column,
+        max_length=data.max_length,
     )
 
 
