@@ -126,7 +126,8 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
             "Counterfactual label agreement, on all verified pairs and on those where the swap changes the teacher's "
             "label:",
             _markdown(["examples", "variable", "pairs", *head], agreements),
-            "Mean (each seed); differences are paired by seed, with 95 % t intervals over seeds; steps are equal, CPU times not.",
+            "Mean (each seed); differences are paired by seed, with 95 % t intervals over seeds; steps are equal, CPU "
+            "times not.",
         ]
     )
 
