@@ -9,12 +9,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks
+from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
 from iit_toolkit.errors import did_you_mean
 from iit_toolkit.runs.config import check_config, read_yaml
 from iit_toolkit.runs.schema import RunConfig
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from iit_toolkit.downstream.config import load_finetune_config
 from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
@@ -83,6 +84,9 @@ class SuiteFolder:
         if piece.stage == "run":
             assert piece.seed is not None
             return load_config(RunFolder(self.home(piece)).config) == config.run_config(piece.arm, piece.seed)
+        written = load_finetune_config(self.finetuning(piece).config)
+        if written != config.finetune_config(written.model).model_copy(update={"name": written.name}):
+            return False
         assert config.finetune is not None
         summary = cast(dict[str, Any], json.loads(self.results(piece).read_text(encoding="utf-8")))
         seeds = {name: task["seeds"] for name, task in summary["tasks"].items()}

@@ -184,6 +184,15 @@ def test_another_setting_is_told_before_anything_is_trained(suite: SuiteConfig, 
         work(other, whole.path)
 
 
+def test_other_settings_of_the_tasks_are_not_taken_for_done(suite: SuiteConfig, whole: SuiteFolder) -> None:
+    assert suite.finetune is not None
+    other = suite.model_copy(update={"finetune": suite.finetune.model_copy(update={"training": {"max_steps": 3}})})
+    tuned = [piece for piece in pieces(suite) if piece.stage == "finetune"]
+    assert all(whole.is_done(suite, piece) and not whole.is_done(other, piece) for piece in tuned)
+    with pytest.raises(UserError, match="was made with another training"):
+        work(other, whole.path)
+
+
 @pytest.mark.usefixtures("whole")
 def test_a_plan_tells_steps_and_what_the_like_took() -> None:
     fewer = call("suite", "plan", "suite.yaml", "-o", "whole")
