@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 
 from iit_toolkit.downstream.config import load_finetune_config
 from iit_toolkit.downstream.folder import FinetuneFolder
+from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.suite.config import SuiteConfig
@@ -76,6 +77,21 @@ class SuiteFolder:
     def lock(self, piece: Piece) -> Path:
         """The file that is locked by the process that works on a piece."""
         return self.path / "locks" / f"{piece}.lock"
+
+    def refuse_other_run(self, config: SuiteConfig, piece: Piece) -> None:
+        """Refuses a run that was begun as another than the suite's.
+
+        Raises:
+            UserError: If it was.
+        """
+        if piece.stage != "run" or not (begun := RunFolder(self.home(piece)).config).is_file():
+            return
+        assert piece.seed is not None
+        if load_config(begun) != config.run_config(piece.arm, piece.seed):
+            raise UserError(
+                f"{begun} is the config of another run than the suite's {piece}; choose another --output, or remove "
+                f"{self.home(piece)}"
+            )
 
     def is_done(self, config: SuiteConfig, piece: Piece) -> bool:
         """Whether a piece is done as the suite has it."""

@@ -50,8 +50,8 @@ def work(
         The pieces that are not done.
 
     Raises:
-        UserError: As `pipeline.run` and `downstream.finetune` do, or if the folder holds something else, or an arm is
-            unknown.
+        UserError: As `pipeline.run` and `downstream.finetune` do, or if the folder holds something else or runs of
+            another config, or an arm is unknown.
     """
     folder, began = SuiteFolder(Path(output)), time.monotonic()
     if folder.path.is_dir() and any(folder.path.iterdir()) and not folder.config.is_file():
@@ -59,10 +59,11 @@ def work(
     for arm in arms:
         if arm not in (known := [*config.run.arms, TEACHER]):
             raise UserError(f'suite {config.name}: no arm "{arm}", {did_you_mean(arm, known)}')
+    chosen = [piece for piece in pieces(config) if not arms or piece.arm in arms]
+    for piece in chosen:
+        folder.refuse_other_run(config, piece)
     write_atomically(folder.config, dump_suite(config))
-    for piece in pieces(config):
-        if arms and piece.arm not in arms:
-            continue
+    for piece in chosen:
         if minutes is not None and time.monotonic() - began >= 60 * minutes:
             break
         _do_once(config, folder, piece, launcher)

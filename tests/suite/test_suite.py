@@ -180,8 +180,10 @@ def test_only_named_arms_are_done(suite: SuiteConfig, place: Path) -> None:
 
 def test_another_setting_is_told_before_anything_is_trained(suite: SuiteConfig, whole: SuiteFolder) -> None:
     other = suite.model_copy(update={"run": suite.run.model_copy(update={"training": {"max_steps": 5}})})
-    with pytest.raises(UserError, match="is not the config that is to be resumed"):
+    before = whole.config.read_text()
+    with pytest.raises(UserError, match="is the config of another run than the suite's run-plain-seed-1;"):
         work(other, whole.path)
+    assert whole.config.read_text() == before  # a refused call leaves the suite as it was
 
 
 def test_other_settings_of_the_tasks_are_not_taken_for_done(suite: SuiteConfig, whole: SuiteFolder) -> None:
