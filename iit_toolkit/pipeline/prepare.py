@@ -47,7 +47,7 @@ from iit_toolkit.distillation.student import (
 )
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.runs.config import ASSETS
-from iit_toolkit.runs.schema import DataConfig, RunConfig
+from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
 
 _LOG = logging.getLogger(__name__)
 _MODEL_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
@@ -207,9 +207,9 @@ class Prepared:
         counts = None if mlm.smoothing is None else count_tokens(self.train_rows, len(self.tokenizer))
         return MaskedLanguageCollator(self.tokenizer, mlm.probability, mlm.smoothing, counts, self.config.seed)
 
-    def new_student(self) -> PreTrainedModel:
-        """Make the student as it is before training; the same at every call."""
-        student = self.config.student
+    def new_student(self, student: StudentConfig | None = None) -> PreTrainedModel:
+        """Make a student as it is before training, the config's own if no other is given; the same at every call."""
+        student = student or self.config.student
         set_seed(self.config.seed)
         if student.checkpoint is not None:
             return student_from_checkpoint(self.teacher, student.checkpoint)

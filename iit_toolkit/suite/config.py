@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
 from iit_toolkit.errors import did_you_mean
 from iit_toolkit.runs.config import check_config, read_yaml
-from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.runs.schema import RunConfig, StudentConfig
 
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 
@@ -32,6 +32,8 @@ class SuiteConfig(BaseModel):
     """Every arm is run with each of these."""
     arm_seeds: dict[str, Seeds] = Field(default_factory=dict)
     """The seeds of arms that are run with others."""
+    arm_students: dict[str, StudentConfig] = Field(default_factory=dict)
+    """Where the students of arms come from that begin otherwise than `run.student` says."""
     baseline: str
     """The arm that the others are compared with, at equal steps."""
     equal_compute: str | None = None
@@ -53,6 +55,7 @@ class SuiteConfig(BaseModel):
     def _known_arms(self) -> SuiteConfig:
         named = {"baseline": self.baseline, "equal_compute": self.equal_compute}
         named |= {f"arm_seeds.{arm}": arm for arm in self.arm_seeds}
+        named |= {f"arm_students.{arm}": arm for arm in self.arm_students}
         for where, arm in named.items():
             if arm is not None and arm not in self.run.arms:
                 raise ValueError(f'{where}: no arm "{arm}", {did_you_mean(arm, self.run.arms)}')
@@ -62,6 +65,10 @@ class SuiteConfig(BaseModel):
         """Returns the seeds that an arm is run with."""
         return self.arm_seeds.get(arm, self.seeds)
 
+    def student_of(self, arm: str) -> StudentConfig:
+        """Returns where the student of an arm comes from."""
+        return self.arm_students.get(arm, self.run.student)
+
     def run_config(self, arm: str, seed: int) -> RunConfig:
         """Returns the config of one arm's run with one seed; all arms are verified by one alignment."""
         settings = self.run.verification
@@ -69,7 +76,13 @@ class SuiteConfig(BaseModel):
         alignment = settings.alignment if settings.alignment is not None else next(aligned, None)
         verification = settings.model_copy(update={"alignment": alignment, "baseline": None, "treatment": None})
         return self.run.model_copy(
-            update={"name": self.name, "seed": seed, "arms": {arm: self.run.arms[arm]}, "verification": verification}
+            update={
+                "name": self.name,
+                "seed": seed,
+                "student": self.student_of(arm),
+                "arms": {arm: self.run.arms[arm]},
+                "verification": verification,
+            }
         )
 
     def finetune_config(self, model: str) -> FinetuneConfig:

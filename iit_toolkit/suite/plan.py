@@ -53,7 +53,7 @@ def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
 
     @cache
     def step(arm: str) -> tuple[float, float]:
-        student = prepared.new_student()
+        student = prepared.new_student(config.student_of(arm))
         cost, _ = step_cost(prepared, arm, prepared.arm_alignment(arm, student), student)
         return cost.flops, cost.floor_seconds
 

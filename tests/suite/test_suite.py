@@ -23,6 +23,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.suite.config import SuiteConfig, dump_suite, load_suite
 from iit_toolkit.suite.pack import pack
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
+from iit_toolkit.suite.plan import plan
 from iit_toolkit.suite.report import compared
 from iit_toolkit.suite.work import work
 from tests.downstream.tiny import save_data, save_tiny_model, sentences
@@ -178,6 +179,20 @@ def test_only_named_arms_are_done(suite: SuiteConfig, place: Path) -> None:
     assert not (place / "two").exists()
 
 
+def test_an_arm_may_have_a_student_of_its_own(whole: SuiteFolder, place: Path) -> None:
+    narrow = ["arm_students.causal={config: {hidden_size: 16, num_hidden_layers: 2}}"]
+    of_all, of_own = (
+        {one.piece.arm: one.flops for one in plan(load_suite("suite.yaml", ["finetune=null", *own]), "narrow")}
+        for own in ([], narrow)
+    )
+    assert of_own["plain"] == of_all["plain"]
+    assert of_own["causal"] is not None and of_all["causal"] is not None and of_own["causal"] < of_all["causal"]
+    call("suite", "run", "suite.yaml", *narrow, "finetune=null", "--arm", "causal", "-o", "narrow")
+    made = SuiteFolder(place / "narrow").home(Piece("run", "causal", 2)) / "causal"
+    wide = whole.home(Piece("run", "causal", 2)) / "causal"
+    assert [AutoModelForMaskedLM.from_pretrained(path).config.hidden_size for path in (made, wide)] == [16, 32]
+
+
 def test_another_setting_is_told_before_anything_is_trained(suite: SuiteConfig, whole: SuiteFolder) -> None:
     other = suite.model_copy(update={"run": suite.run.model_copy(update={"training": {"max_steps": 5}})})
     before = whole.config.read_text()
@@ -260,6 +275,7 @@ def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
     [
         (["baseline=plan"], 'baseline: no arm "plan"'),
         (["arm_seeds.late=[1]"], 'arm_seeds.late: no arm "late"'),
+        (["arm_students.late={layers: 1}"], 'arm_students.late: no arm "late"'),
         (["seeds=[1, 1]"], "a seed is given twice"),
         (["run.training.max_step=1"], "training.max_step: unknown setting"),
         (["run.arms.plain.training.output_dir=x"], "arms.plain.training.output_dir: this is set by"),
