@@ -86,8 +86,7 @@ class SuiteFolder:
         """
         if piece.stage != "run" or not (begun := RunFolder(self.home(piece)).config).is_file():
             return
-        assert piece.seed is not None
-        if load_config(begun) != config.run_config(piece.arm, piece.seed):
+        if not self._is_the_suites_run(config, piece):
             raise UserError(
                 f"{begun} is the config of another run than the suite's {piece}; choose another --output, or remove "
                 f"{self.home(piece)}"
@@ -98,8 +97,7 @@ class SuiteFolder:
         if not self.results(piece).is_file():
             return False
         if piece.stage == "run":
-            assert piece.seed is not None
-            return load_config(RunFolder(self.home(piece)).config) == config.run_config(piece.arm, piece.seed)
+            return self._is_the_suites_run(config, piece)
         written = load_finetune_config(self.finetuning(piece).config)
         if written != config.finetune_config(written.model).model_copy(update={"name": written.name}):
             return False
@@ -107,3 +105,7 @@ class SuiteFolder:
         summary = cast(dict[str, Any], json.loads(self.results(piece).read_text(encoding="utf-8")))
         seeds = {name: task["seeds"] for name, task in summary["tasks"].items()}
         return seeds == {name: config.finetune.seeds for name in config.finetune.tasks}
+
+    def _is_the_suites_run(self, config: SuiteConfig, piece: Piece) -> bool:
+        assert piece.seed is not None
+        return load_config(RunFolder(self.home(piece)).config) == config.run_config(piece.arm, piece.seed)
