@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from iit_toolkit.downstream.tasks import DOC_STRIDE, TASKS
@@ -108,11 +107,6 @@ def load_finetune_config(path: str | Path, overrides: Sequence[str] = ()) -> Fin
         UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
     """
     return check_config(FinetuneConfig, read_yaml(Path(path)), overrides, f"config {path}")
-
-
-def dump_finetune_config(config: FinetuneConfig) -> str:
-    """Writes a config as YAML that `load_finetune_config` reads back to an equal one, all defaults spelled out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 @dataclass(frozen=True)

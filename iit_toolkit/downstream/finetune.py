@@ -16,7 +16,7 @@ from transformers import Trainer
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.arguments import training_arguments
 from iit_toolkit.downstream.classification import prepare_classification
-from iit_toolkit.downstream.config import FinetuneConfig, TaskSettings, dump_finetune_config, task_settings
+from iit_toolkit.downstream.config import FinetuneConfig, TaskSettings, task_settings
 from iit_toolkit.downstream.entities import prepare_entities
 from iit_toolkit.downstream.examples import load_examples
 from iit_toolkit.downstream.folder import SUMMARY_SCHEMA, FinetuneFolder, summarise
@@ -26,6 +26,7 @@ from iit_toolkit.downstream.question_answering import check_windows, prepare_que
 from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
+from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.provenance import fingerprint, provenance
 
@@ -84,7 +85,7 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
         training_arguments(made.training, seed=0, where=f"tasks.{name}.training", output="unused")
     missing = {name: _missing_seeds(config, folder, base, name, made) for name, made in settings.items()}
     examples = {name: _load(name, settings[name], base) for name, seeds in missing.items() if seeds}
-    write_atomically(folder.config, dump_finetune_config(config))
+    write_atomically(folder.config, dump_config(config))
     for name, splits in examples.items():
         job = _Job(name, settings[name], splits, _prepare(name, settings[name], splits, base))
         for seed in missing[name]:

@@ -79,8 +79,8 @@ def bundled_configs() -> list[str]:
     return sorted(path.stem for path in ASSETS.glob("*.yaml"))
 
 
-def dump_config(config: RunConfig) -> str:
-    """Writes a config as YAML that `load_config` reads back to an equal one, all defaults spelled out."""
+def dump_config(config: BaseModel) -> str:
+    """Writes a config of any kind as YAML that its loader reads back to an equal one, all defaults spelled out."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

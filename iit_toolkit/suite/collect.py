@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically
-from iit_toolkit.suite.config import SuiteConfig, dump_suite
+from iit_toolkit.suite.config import SuiteConfig
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 
 
@@ -27,7 +28,7 @@ def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list
     """
     source, copy = SuiteFolder(Path(output)), SuiteFolder(Path(target))
     done = [piece for piece in pieces(config) if source.is_done(config, piece)]
-    write_atomically(copy.config, dump_suite(config))
+    write_atomically(copy.config, dump_config(config))
     for piece in done:
         write_atomically(copy.results(piece), source.results(piece).read_bytes())
     return done

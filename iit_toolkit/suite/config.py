@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
@@ -103,8 +102,3 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
         if isinstance(given, str):
             document[section] = read_yaml(Path(path).parent / given)
     return check_config(SuiteConfig, document, overrides, f"suite {path}")
-
-
-def dump_suite(config: SuiteConfig) -> str:
-    """Writes a suite as YAML that `load_suite` reads back to an equal one, all defaults spelled out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -13,9 +13,10 @@ from iit_toolkit.downstream.examples import load_examples
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically
 from iit_toolkit.runs.schema import DataConfig
-from iit_toolkit.suite.config import SuiteConfig, dump_suite
+from iit_toolkit.suite.config import SuiteConfig
 
 
 def pack(config: SuiteConfig, target: str | Path) -> Path:
@@ -53,7 +54,7 @@ def pack(config: SuiteConfig, target: str | Path) -> Path:
     prepared.tokenizer.save_pretrained(folder / "teacher")
     prepared.teacher.half().save_pretrained(folder / "teacher")
     packed = config.model_copy(update={"run": config.run.model_copy(update=run), "finetune": finetune})
-    write_atomically(folder / "suite.yaml", dump_suite(packed))
+    write_atomically(folder / "suite.yaml", dump_config(packed))
     return folder / "suite.yaml"
 
 

@@ -18,7 +18,7 @@ from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import run
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically
-from iit_toolkit.suite.config import SuiteConfig, dump_suite
+from iit_toolkit.suite.config import SuiteConfig
 from iit_toolkit.suite.pieces import TEACHER, Piece, SuiteFolder, pieces
 
 _LOG = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ def work(
     chosen = [piece for piece in pieces(config) if not arms or piece.arm in arms]
     for piece in chosen:
         folder.refuse_other_run(config, piece)
-    write_atomically(folder.config, dump_suite(config))
+    write_atomically(folder.config, dump_config(config))
     for piece in chosen:
         if minutes is not None and time.monotonic() - began >= 60 * minutes:
             break

@@ -7,12 +7,12 @@ import pytest
 
 from iit_toolkit.downstream.config import (
     FinetuneConfig,
-    dump_finetune_config,
     load_finetune_config,
     task_settings,
 )
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
+from iit_toolkit.runs.config import dump_config
 
 LOCAL = {"path": "parquet", "data_files": {"train": "a.parquet", "validation": "b.parquet"}}
 
@@ -56,7 +56,7 @@ def test_data_comes_from_the_hub_or_whole_from_elsewhere() -> None:
 
 def test_a_config_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     written = config(rte={"data": LOCAL, "max_train_examples": 5}, squad={"doc_stride": 64})
-    (tmp_path / "c.yaml").write_text(dump_finetune_config(written))
+    (tmp_path / "c.yaml").write_text(dump_config(written))
     assert load_finetune_config(tmp_path / "c.yaml") == written
     changed = load_finetune_config(tmp_path / "c.yaml", ["seeds=[1]", "tasks.rte.max_train_examples=6"])
     assert (changed.seeds, changed.tasks["rte"].max_train_examples) == ([1], 6)

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.suite.config import SuiteConfig, dump_suite, load_suite
+from iit_toolkit.runs.config import dump_config
+from iit_toolkit.suite.config import SuiteConfig, load_suite
 from iit_toolkit.suite.pack import pack
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 from iit_toolkit.suite.plan import plan
@@ -109,7 +110,7 @@ def test_pieces_are_arms_times_seeds_seed_by_seed(suite: SuiteConfig) -> None:
 
 
 def test_a_suite_is_written_so_that_it_reads_back(suite: SuiteConfig, tmp_path: Path) -> None:
-    (tmp_path / "again.yaml").write_text(dump_suite(suite))
+    (tmp_path / "again.yaml").write_text(dump_config(suite))
     assert load_suite(tmp_path / "again.yaml") == suite
 
 
@@ -247,7 +248,7 @@ def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
     teacher.save_pretrained("half")
     AutoTokenizer.from_pretrained("teacher").save_pretrained("half")
     own = load_suite("suite.yaml", ["run.teacher=half", "seeds=[1]", "arm_seeds={}"])
-    (place / "own.yaml").write_text(dump_suite(own))
+    (place / "own.yaml").write_text(dump_config(own))
     printed = call("suite", "pack", "own.yaml", "packed")
     assert printed.startswith("packed/suite.yaml: 0.")
     packed = load_suite("packed/suite.yaml")
