@@ -18,6 +18,7 @@ _CHOICES = {
     "teacher_dtype": ("float32", "bfloat16"),
     "base_tokens": get_args(BaseTokens),
     "counterfactual_tokens": get_args(CounterfactualTokens),
+    "dropout": (False, True),
 }
 
 
@@ -40,6 +41,7 @@ class CausalDistillationConfig(TrainingArguments):
             `labelled` ones, which is cheaper and another objective.
         counterfactual_tokens: The same for counterfactual runs; or only the `swapped` positions.
         interchanges: Counterfactual runs per base run, each with a variable, sources and positions of its own.
+        dropout: Whether the student's dropout acts in training. Without it, swapped activations are free of its noise.
         cost_aware_draw: Draw variables with cheap counterfactual runs more often, and weight each so that the expected
             loss stays the same.
         gradient_shares: Whether to log each term's share of the gradient norm, measured at every logging step on
@@ -64,6 +66,7 @@ class CausalDistillationConfig(TrainingArguments):
     base_tokens: BaseTokens = "all"
     counterfactual_tokens: CounterfactualTokens = "all"
     interchanges: int = 1
+    dropout: bool = True
     cost_aware_draw: bool = False
     gradient_shares: bool = True
 
@@ -99,10 +102,12 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     accelerated = torch.accelerator.is_available()
     for name, choices in _CHOICES.items():
         if name in settings and settings[name] not in choices:
-            raise UserError(f"training.{name}: {settings[name]!r} is none of {', '.join(choices)}")
+            raise UserError(f"training.{name}: {settings[name]!r} is none of {', '.join(map(str, choices))}")
     interchanges = settings.get("interchanges", 1)
     if not isinstance(interchanges, int) or interchanges < 1:
         raise UserError(f"training.interchanges: {interchanges!r} is no number of runs; give 1 or more")
+    if settings.get("gradient_checkpointing") and not settings.get("dropout", True):
+        raise UserError("training.gradient_checkpointing: needs a student with dropout; leave one of the two as it is")
     machine: dict[str, Any] = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
     try:
         return CausalDistillationConfig(output_dir=output_dir, **(machine | settings))

@@ -144,7 +144,7 @@ class CausalDistillationTrainer(Trainer):
                 loss = self.objective.task_loss(inputs)
                 return (loss, {"loss": loss}) if return_outputs else loss
             interchanges = self.draw_interchanges(inputs)
-            student = self.accelerator.unwrap_model(model)
+            student = self.accelerator.unwrap_model(model).train(self.settings.dropout)
             losses = _inside(model, student, lambda: self.objective(inputs, interchanges))
             self._refuse_non_finite(losses)
             self._gather(losses, inputs, interchanges)

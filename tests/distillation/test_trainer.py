@@ -100,6 +100,25 @@ def test_training_learns_logs_every_term_and_saves_a_plain_student(tmp_path: Pat
     assert torch.equal(loaded(**inputs).logits, trained.model.eval()(**inputs).logits)
 
 
+@pytest.mark.parametrize("share_prefix", [True, False])
+def test_without_dropout_a_student_learns_as_one_that_has_none(tmp_path: Path, share_prefix: bool) -> None:
+    def trained(folder: str, probability: float, **settings: Any) -> dict[str, torch.Tensor]:
+        student = bert(2, dropout=probability)
+        student.config.attention_probs_dropout_prob = probability
+        student = BertForMaskedLM(student.config)
+        student.load_state_dict(bert(2).state_dict())
+        one = trainer(
+            tmp_path / folder, student=student, share_prefix=share_prefix, gradient_accumulation_steps=2, **settings
+        )
+        one.train()
+        assert one.model.config.hidden_dropout_prob == probability  # what is saved is as it was
+        return one.model.state_dict()
+
+    without, silenced, noisy = trained("a", 0.0), trained("b", 0.3, dropout=False), trained("c", 0.3)
+    assert all(torch.equal(without[name], silenced[name]) for name in without)
+    assert not all(torch.equal(without[name], noisy[name]) for name in without)
+
+
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
     whole = trainer(tmp_path / "whole", save_strategy="steps", save_steps=3)
     whole.train()
@@ -273,6 +292,11 @@ def test_the_log_has_the_time_of_a_step(tmp_path: Path) -> None:
     [
         ({"base_tokens": "swapped"}, "training.base_tokens: 'swapped' is none of all, labelled"),
         ({"teacher_dtype": "float16"}, "training.teacher_dtype: 'float16' is none of float32, bfloat16"),
+        ({"dropout": 0.1}, "training.dropout: 0.1 is none of False, True"),
+        (
+            {"dropout": False, "gradient_checkpointing": True},
+            "training.gradient_checkpointing: needs a student with dropout; leave one of the two as it is",
+        ),
         ({"interchanges": 0}, "training.interchanges: 0 is no number of runs; give 1 or more"),
     ],
 )
