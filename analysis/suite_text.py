@@ -62,7 +62,7 @@ def scale(suite: Suite) -> str:
         f"{_range(run.training['steps'] for run in runs)} steps",
         f"{_range(run.training['tokens'] for run in runs)} tokens read",
         f"data {splits}",
-        f"{_range(tuned)} fine-tuning seeds" if tuned else "no fine-tuning",
+        f"{_range(tuned)} fine-tuning seed{'' if tuned == [1] else 's'}" if tuned else "no fine-tuning",
         f"on {' and '.join(devices)}",
     ]
     return f"{'; '.join(parts)}."
