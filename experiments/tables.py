@@ -117,10 +117,9 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
                 agreements.append([f"{size:,}", variable, f"{name}: {cases}", *_paired(values)])
     scores = teacher["scores"]["validation"]["accuracy"] / 100
     head = ["plain", "causal", "causal less plain", "outcome"]
-    settings = teacher["settings"]
     return "\n\n".join(
         [
-            f"Teacher, fine-tuned on {settings['max_train_examples']:,} examples: accuracy {scores:.3f}.",
+            f"Teacher, fine-tuned on {teacher['data']['train']['examples']:,} examples: accuracy {scores:.3f}.",
             "Accuracy on the validation set:",
             _markdown(["examples", "steps", "CPU time, plain and causal", "seeds", "untrained", *head], accuracies),
             "Counterfactual label agreement, on all verified pairs and on those where the swap changes the teacher's "

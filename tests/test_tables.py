@@ -39,7 +39,7 @@ def run(examples: int, seed: int, plain: float, causal: float) -> dict[str, Any]
 
 
 def test_sizes_are_paired_by_seed_within_each_size() -> None:
-    teacher = {"scores": {"validation": {"accuracy": 84.0}}, "settings": {"max_train_examples": 10000}}
+    teacher = {"scores": {"validation": {"accuracy": 84.0}}, "data": {"train": {"examples": 10000}}}
     runs = [run(1000, 42, 0.7, 0.75), run(500, 88, 0.72, 0.79), run(500, 42, 0.7, 0.75), run(500, 66, 0.71, 0.77)]
     lines = sizes(teacher, runs).splitlines()
     assert lines[0] == "Teacher, fine-tuned on 10,000 examples: accuracy 0.840."

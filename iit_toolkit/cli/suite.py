@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from iit_toolkit.cli.arguments import Overrides, stdout_for_results
+from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
     from iit_toolkit.suite.config import SuiteConfig
@@ -66,9 +67,13 @@ def run(
     from iit_toolkit.suite.pieces import pieces
     from iit_toolkit.suite.work import work
 
+    try:
+        command = shlex.split(launcher)
+    except ValueError as error:
+        raise UserError(f"--launcher {launcher}: {error}; quote it as a shell command") from None
     folder = _folder(config, output)
     with stdout_for_results():
-        left = work(config, folder, arms=arm or [], minutes=minutes, launcher=shlex.split(launcher))
+        left = work(config, folder, arms=arm or [], minutes=minutes, launcher=command)
     typer.echo(f"{folder}: {len(pieces(config)) - len(left)} of {len(pieces(config))} pieces are done")
 
 

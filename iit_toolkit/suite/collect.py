@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from iit_toolkit.runs.config import dump_config
-from iit_toolkit.runs.folder import write_atomically
+from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.suite.config import SuiteConfig
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 
@@ -13,7 +14,8 @@ from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list[Piece]:
     """Copies the results of every piece that is done, under the names that they have in the suite's folder.
 
-    What the target holds of other pieces stays.
+    What the target holds of other pieces stays. Of a fine-tuned student, the summary then gives the folder inside the
+    suite's, not where that lay.
 
     Args:
         config: The suite.
@@ -31,4 +33,8 @@ def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list
     write_atomically(copy.config, dump_config(config))
     for piece in done:
         write_atomically(copy.results(piece), source.results(piece).read_bytes())
+        if piece.stage == "finetune" and piece.seed is not None:
+            summary = json.loads(copy.results(piece).read_text(encoding="utf-8"))
+            summary["model"]["path"] = source.student(piece).relative_to(source.path).as_posix()
+            write_json(copy.results(piece), summary)
     return done

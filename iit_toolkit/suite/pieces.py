@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 from iit_toolkit.downstream.config import load_finetune_config
 from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.suite.config import SuiteConfig
@@ -66,6 +67,10 @@ class SuiteFolder:
         """The folder of an arm with one seed, which is that of its run; or the teacher's."""
         return self.path / piece.arm if piece.seed is None else self.path / piece.arm / f"seed-{piece.seed}"
 
+    def student(self, piece: Piece) -> Path:
+        """The folder of a run's student."""
+        return self.home(piece) / piece.arm
+
     def finetuning(self, piece: Piece) -> FinetuneFolder:
         """The folder of a fine-tuning."""
         return FinetuneFolder(self.home(piece) / "finetune")
@@ -99,7 +104,8 @@ class SuiteFolder:
         if piece.stage == "run":
             return self._is_the_suites_run(config, piece)
         written = load_finetune_config(self.finetuning(piece).config)
-        if written != config.finetune_config(written.model).model_copy(update={"name": written.name}):
+        model = Prepared(config.run).teacher_path if piece.seed is None else written.model  # the suite may be moved
+        if written != config.finetune_config(model).model_copy(update={"name": written.name}):
             return False
         assert config.finetune is not None
         summary = cast(dict[str, Any], json.loads(self.results(piece).read_text(encoding="utf-8")))

@@ -66,7 +66,10 @@ def work(
     for piece in chosen:
         if minutes is not None and time.monotonic() - began >= 60 * minutes:
             break
-        _do_once(config, folder, piece, launcher)
+        if piece.stage == "run" or piece.seed is None or folder.is_done(config, Piece("run", piece.arm, piece.seed)):
+            _do_once(config, folder, piece, launcher)
+        else:
+            _LOG.info("suite %s: the student of %s is being made by another process", config.name, piece)
     return [piece for piece in pieces(config) if not folder.is_done(config, piece)]
 
 
@@ -93,7 +96,7 @@ def _do(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequen
             run(one, home, resume=True)
         shutil.rmtree(home / "checkpoints", ignore_errors=True)
     else:
-        model = Prepared(config.run).teacher_path if piece.seed is None else str(home / piece.arm)
+        model = Prepared(config.run).teacher_path if piece.seed is None else str(folder.student(piece))
         finetune(config.finetune_config(model), folder.finetuning(piece).path)
 
 

@@ -19,6 +19,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from iit_toolkit.cli import main
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.suite.config import SuiteConfig, load_suite
@@ -169,6 +170,17 @@ def test_no_piece_begins_after_the_time_and_none_that_another_process_does(suite
         lock.release()
 
 
+def test_a_student_that_another_process_makes_is_not_waited_for(suite: SuiteConfig, place: Path) -> None:
+    folder = SuiteFolder(place / "beside")
+    being_made = folder.lock(Piece("run", "causal", 2))
+    being_made.parent.mkdir(parents=True)
+    folder.config.write_text(dump_config(suite))
+    with FileLock(being_made):
+        left = work(suite, folder.path, arms=["causal"])
+    assert [str(piece) for piece in left if piece.arm == "causal"] == ["run-causal-seed-2", "finetune-causal-seed-2"]
+    assert not folder.home(Piece("run", "causal", 2)).exists()
+
+
 def test_only_named_arms_are_done(suite: SuiteConfig, place: Path) -> None:
     left = work(suite, place / "one", arms=["causal"])
     assert [piece for piece in pieces(suite) if piece not in left] == [
@@ -209,6 +221,10 @@ def test_other_settings_of_the_tasks_are_not_taken_for_done(suite: SuiteConfig, 
     assert all(whole.is_done(suite, piece) and not whole.is_done(other, piece) for piece in tuned)
     with pytest.raises(UserError, match="was made with another training"):
         work(other, whole.path)
+    elsewhere = suite.model_copy(update={"run": suite.run.model_copy(update={"teacher": "other"})})
+    assert whole.is_done(suite, Piece("finetune", "teacher")) and not whole.is_done(
+        elsewhere, Piece("finetune", "teacher")
+    )
 
 
 @pytest.mark.usefixtures("whole")
@@ -226,7 +242,11 @@ def test_results_are_collected_without_models(whole: SuiteFolder, suite: SuiteCo
     kept = SuiteFolder(place / "kept")
     assert {path.suffix for path in kept.path.rglob("*") if path.is_file()} == {".json", ".yaml"}
     for piece in pieces(suite):
-        assert kept.results(piece).read_bytes() == whole.results(piece).read_bytes()
+        written = json.loads(whole.results(piece).read_text())
+        if piece.stage == "finetune" and piece.seed is not None:  # where the suite lay is not told
+            assert written["model"]["path"] == str(whole.student(piece).relative_to(place))
+            written["model"]["path"] = f"{piece.arm}/seed-{piece.seed}/{piece.arm}"
+        assert json.loads(kept.results(piece).read_text()) == written
 
 
 def test_a_report_tells_all_arms_and_is_the_same_of_what_was_collected(whole: SuiteFolder, place: Path) -> None:
@@ -289,6 +309,13 @@ def test_mistakes_are_told_in_one_line(place: Path, overrides: list[str], told: 
         work(load_suite(place / "suite.yaml", overrides), place / "wrong")
     assert told in str(caught.value) and "\n" not in str(caught.value)
     assert not (place / "wrong" / "plain").exists()
+
+
+def test_a_launcher_that_is_no_command_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["suite", "run", "suite.yaml", "-o", "unquoted", "--launcher", 'torchrun "x'])
+    assert ended.value.code == 2 and not (place / "unquoted").exists()
+    assert '--launcher torchrun "x: No closing quotation; quote it as a shell command' in capsys.readouterr().err
 
 
 def test_a_folder_of_something_else_is_refused(suite: SuiteConfig, tmp_path: Path) -> None:
