@@ -1,5 +1,6 @@
 """Alignments: what they say, presets, YAML and pyvene forms, and where their sites are in a live model."""
 
+from iit_toolkit.alignment.files import alignment_from_file
 from iit_toolkit.alignment.nm import alignment_from_nm
 from iit_toolkit.alignment.presets import PRESETS, preset
 from iit_toolkit.alignment.pyvene_io import from_pyvene, to_pyvene
@@ -13,6 +14,7 @@ __all__ = [
     "ResolvedSite",
     "Site",
     "Variable",
+    "alignment_from_file",
     "alignment_from_nm",
     "from_pyvene",
     "preset",

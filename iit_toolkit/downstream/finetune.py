@@ -75,14 +75,7 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
     """
     folder = FinetuneFolder(Path(output))
     folder.refuse_foreign()
-    base = load_base(config.model)
-    settings = {name: task_settings(config, name) for name in config.tasks}
-    for name, made in settings.items():
-        if made.max_length is not None and made.max_length > base.longest:
-            raise UserError(
-                f"tasks.{name}.max_length is {made.max_length}, but the model reads at most {base.longest} tokens"
-            )
-        training_arguments(made.training, seed=0, where=f"tasks.{name}.training", output="unused")
+    base, settings = _checked(config)
     missing = {name: _missing_seeds(config, folder, base, name, made) for name, made in settings.items()}
     examples = {name: _load(name, settings[name], base) for name, seeds in missing.items() if seeds}
     write_atomically(folder.config, dump_config(config))
@@ -104,6 +97,30 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
         },
     )
     return Path(output)
+
+
+def check_finetuning(config: FinetuneConfig) -> None:
+    """Checks all that `finetune` checks before it trains, without a folder.
+
+    Raises:
+        UserError: If the model, a task's data or a setting is unusable.
+    """
+    base, settings = _checked(config)
+    for name, made in settings.items():
+        _load(name, made, base)
+
+
+def _checked(config: FinetuneConfig) -> tuple[BaseModel, dict[str, TaskSettings]]:
+    """Load the model, and fill in and check the settings of every task."""
+    base = load_base(config.model)
+    settings = {name: task_settings(config, name) for name in config.tasks}
+    for name, made in settings.items():
+        if made.max_length is not None and made.max_length > base.longest:
+            raise UserError(
+                f"tasks.{name}.max_length is {made.max_length}, but the model reads at most {base.longest} tokens"
+            )
+        training_arguments(made.training, seed=0, where=f"tasks.{name}.training", output="unused")
+    return base, settings
 
 
 def _identity(settings: TaskSettings, base: BaseModel) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from transformers import (
     set_seed,
 )
 
-from iit_toolkit.alignment import PRESETS, Alignment, alignment_from_nm, preset
+from iit_toolkit.alignment import Alignment, alignment_from_file, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
@@ -224,11 +224,8 @@ class Prepared:
         """Return the alignment that a config gives as preset, file (YAML or `.nm`) or data."""
         if isinstance(given, dict):
             return Alignment.from_dict(given)
-        if Path(given).is_file():
-            return alignment_from_nm(given) if given.endswith(".nm") else Alignment.from_yaml(given)
-        if given not in PRESETS and given.endswith((".yaml", ".yml", ".nm")):
-            raise UserError(f"alignment {given}: no such file; give a file that exists, or one of {', '.join(PRESETS)}")
-        return preset(given, self.teacher.config.num_hidden_layers, student.config.num_hidden_layers)
+        depths = (self.teacher.config.num_hidden_layers, student.config.num_hidden_layers)
+        return alignment_from_file(given) or preset(given, *depths)
 
     def arm_alignment(self, arm: str, student: PreTrainedModel) -> Alignment | None:
         """Return an arm's alignment, or none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -57,25 +57,28 @@ def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
 
     Raises:
         UserError: If the config does not hold on the live models and data, the folder is taken, or it is to be resumed
-            and is that of another config.
+            and is that of another config or another process is at work on it.
     """
     prepared = Prepared(config)
     students: dict[str, PreTrainedModel] = {}
     arms: dict[str, dict[str, Any]] = {}
-    with processes.parting():
-        with processes.main_first():
-            resume = resume and RunFolder(Path(output)).config.is_file()
-            with _folder(config, output, resume) as folder:
+    with ExitStack() as alone:
+        with processes.parting():
+            with processes.main_first():
+                resume = resume and RunFolder(Path(output)).config.is_file()
+                with _folder(config, output, resume) as folder:
+                    if processes.is_main():
+                        refuse_failed(validate_prepared(prepared))
+                    untrained = prepared.new_student()
+                    alignment = prepared.verified_alignment(untrained)
+                    _write_inputs(folder, config, alignment)
                 if processes.is_main():
-                    refuse_failed(validate_prepared(prepared))
-                untrained = prepared.new_student()
-                alignment = prepared.verified_alignment(untrained)
-                _write_inputs(folder, config, alignment)
-        for name in config.arms:
-            finished = finished_arm(prepared, folder, name) if resume else None
-            students[name], arms[name] = finished or train_arm(prepared, folder, name)
-    if processes.is_main():
-        _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
+                    alone.enter_context(folder.alone())
+            for name in config.arms:
+                finished = finished_arm(prepared, folder, name) if resume else None
+                students[name], arms[name] = finished or train_arm(prepared, folder, name)
+        if processes.is_main():
+            _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
     return folder.path
 
 

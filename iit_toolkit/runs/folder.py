@@ -10,10 +10,12 @@ import re
 import shutil
 import uuid
 from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from iit_toolkit.errors import UserError
@@ -206,6 +208,25 @@ class RunFolder:
             UserError: If the name can't be that of an arm.
         """
         return self.path / check_arm_name(name)
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Keeps other processes from working on the run while this one does.
+
+        Raises:
+            UserError: If another does.
+        """
+        lock = self.path / ".lock"
+        try:
+            held = FileLock(lock, timeout=0).acquire()
+        except Timeout:
+            raise UserError(f"another process is at work on the run {self.path}: wait for it, or stop it") from None
+        with held:
+            try:
+                yield
+            finally:
+                with contextlib.suppress(OSError):
+                    lock.unlink()
 
     def read_results(self) -> dict[str, Any]:
         """Reads `results.json`.

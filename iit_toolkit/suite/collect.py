@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from iit_toolkit.downstream.config import FinetuneConfig
+from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically, write_json
-from iit_toolkit.suite.config import SuiteConfig
+from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.suite.config import SuiteConfig, load_suite
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 
 
 def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list[Piece]:
     """Copies the results of every piece that is done, under the names that they have in the suite's folder.
 
-    What the target holds of other pieces stays. Of a fine-tuned student, the summary then gives the folder inside the
-    suite's, not where that lay.
+    What the target holds of other pieces stays, if the suite still has them with the same settings. Of a fine-tuned
+    student, the summary then gives the folder inside the suite's, not where that lay.
 
     Args:
         config: The suite.
@@ -26,10 +29,12 @@ def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list
         The pieces whose results were copied.
 
     Raises:
-        UserError: If a file can't be written.
+        UserError: If the target holds results of other settings, or a file can't be written.
     """
     source, copy = SuiteFolder(Path(output)), SuiteFolder(Path(target))
     done = [piece for piece in pieces(config) if source.is_done(config, piece)]
+    if copy.config.is_file():
+        _refuse_other_settings(config, load_suite(copy.config), copy, done)
     write_atomically(copy.config, dump_config(config))
     for piece in done:
         write_atomically(copy.results(piece), source.results(piece).read_bytes())
@@ -38,3 +43,21 @@ def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list
             summary["model"]["path"] = source.student(piece).relative_to(source.path).as_posix()
             write_json(copy.results(piece), summary)
     return done
+
+
+def _refuse_other_settings(config: SuiteConfig, earlier: SuiteConfig, copy: SuiteFolder, done: list[Piece]) -> None:
+    """Refuse a target that would keep results which the suite would make otherwise now."""
+    for piece in pieces(earlier):
+        if piece in done or not copy.results(piece).is_file():
+            continue
+        if piece not in pieces(config) or _settings(config, piece) != _settings(earlier, piece):
+            raise UserError(
+                f"{copy.results(piece)} is of other settings than the suite's {piece}; remove it, or collect elsewhere"
+            )
+
+
+def _settings(config: SuiteConfig, piece: Piece) -> RunConfig | FinetuneConfig:
+    if piece.stage == "finetune":
+        return config.finetune_config(config.run.teacher)
+    assert piece.seed is not None
+    return config.run_config(piece.arm, piece.seed)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from iit_toolkit.alignment import alignment_from_file
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
 from iit_toolkit.errors import did_you_mean
 from iit_toolkit.runs.config import check_config, read_yaml
-from iit_toolkit.runs.schema import RunConfig, StudentConfig
+from iit_toolkit.runs.schema import ArmConfig, RunConfig, StudentConfig, VerificationConfig
 
+Section = TypeVar("Section", ArmConfig, VerificationConfig)
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 
 
@@ -58,6 +60,8 @@ class SuiteConfig(BaseModel):
         for where, arm in named.items():
             if arm is not None and arm not in self.run.arms:
                 raise ValueError(f'{where}: no arm "{arm}", {did_you_mean(arm, self.run.arms)}')
+        if self.equal_compute == self.baseline:
+            raise ValueError(f"equal_compute: {self.baseline} is the baseline; give an arm that had more compute")
         return self
 
     def seeds_of(self, arm: str) -> list[int]:
@@ -93,6 +97,8 @@ class SuiteConfig(BaseModel):
 def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
     """Reads a suite; what the overrides (`dotted.key=value`) say wins over the file, and the file over the defaults.
 
+    What alignment files say is read into the suite: where one is changed later, the suite is another.
+
     Raises:
         UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
     """
@@ -101,4 +107,14 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
         given = document.get(section)
         if isinstance(given, str):
             document[section] = read_yaml(Path(path).parent / given)
-    return check_config(SuiteConfig, document, overrides, f"suite {path}")
+    config = check_config(SuiteConfig, document, overrides, f"suite {path}")
+    arms = {name: _with_alignment_read(arm) for name, arm in config.run.arms.items()}
+    run = {"arms": arms, "verification": _with_alignment_read(config.run.verification)}
+    return config.model_copy(update={"run": config.run.model_copy(update=run)})
+
+
+def _with_alignment_read(section: Section) -> Section:
+    """The section with the content of its alignment file, if it names one."""
+    given = section.alignment
+    read = alignment_from_file(given) if isinstance(given, str) else None
+    return section if read is None else section.model_copy(update={"alignment": read.to_dict()})

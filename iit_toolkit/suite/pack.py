@@ -33,13 +33,17 @@ def pack(config: SuiteConfig, target: str | Path) -> Path:
         The packed suite's file.
 
     Raises:
-        UserError: If the target holds something, the data are pairs, or models or data can't be loaded.
+        UserError: If the target holds something, the data are pairs, a student begins from a checkpoint on this
+            machine, or models or data can't be loaded.
     """
     folder = Path(target)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty: choose another folder")
     if config.run.data.source_column is not None:
         raise UserError(f"suite {config.name}: data of pairs (source_column) is not packed; carry its files")
+    for student in (config.run.student, *config.arm_students.values()):
+        if student.checkpoint is not None and Path(student.checkpoint).exists():
+            raise UserError(f"suite {config.name}: the checkpoint {student.checkpoint} is not packed; carry its files")
     prepared = Prepared(config.run)
     run = {
         "teacher": str(folder / "teacher"),

@@ -76,7 +76,7 @@ class SuiteFolder:
         return FinetuneFolder(self.home(piece) / "finetune")
 
     def results(self, piece: Piece) -> Path:
-        """The file of results, whose being there says that a piece was done."""
+        """The file of results."""
         return RunFolder(self.home(piece)).results if piece.stage == "run" else self.finetuning(piece).summary
 
     def lock(self, piece: Piece) -> Path:
@@ -102,7 +102,8 @@ class SuiteFolder:
         if not self.results(piece).is_file():
             return False
         if piece.stage == "run":
-            return self._is_the_suites_run(config, piece)
+            reported = RunFolder(self.home(piece)).report_html.is_file()  # which is written last
+            return reported and self._is_the_suites_run(config, piece)
         written = load_finetune_config(self.finetuning(piece).config)
         model = Prepared(config.run).teacher_path if piece.seed is None else written.model  # the suite may be moved
         if written != config.finetune_config(model).model_copy(update={"name": written.name}):

@@ -18,6 +18,7 @@ from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import run
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically
+from iit_toolkit.suite.check import check
 from iit_toolkit.suite.config import SuiteConfig
 from iit_toolkit.suite.pieces import TEACHER, Piece, SuiteFolder, pieces
 
@@ -51,7 +52,7 @@ def work(
 
     Raises:
         UserError: As `pipeline.run` and `downstream.finetune` do, or if the folder holds something else or runs of
-            another config, or an arm is unknown.
+            another config, or an arm is unknown. What `suite.check` finds is told before anything is begun.
     """
     folder, began = SuiteFolder(Path(output)), time.monotonic()
     if folder.path.is_dir() and any(folder.path.iterdir()) and not folder.config.is_file():
@@ -62,6 +63,7 @@ def work(
     chosen = [piece for piece in pieces(config) if not arms or piece.arm in arms]
     for piece in chosen:
         folder.refuse_other_run(config, piece)
+    check(config, [piece for piece in chosen if not folder.is_done(config, piece)])
     write_atomically(folder.config, dump_config(config))
     for piece in chosen:
         if minutes is not None and time.monotonic() - began >= 60 * minutes:

@@ -340,6 +340,20 @@ def test_another_config_is_not_resumed(on_text: list[str], tmp_path: Path) -> No
     assert load_config(tmp_path / "run" / "config.yaml") == config
 
 
+def test_a_run_that_another_process_is_at_work_on_is_not_resumed(on_text: list[str], tmp_path: Path) -> None:
+    config = load_config(on_text[0], on_text[1:])
+    home = tmp_path / "run"
+    pipeline.train(config, home, "plain")
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.is_file() and path.name[0] != "."}
+    with RunFolder(home).alone(), pytest.raises(UserError, match=f"another process is at work on the run {home}:"):
+        pipeline.run(config, home, resume=True)
+    assert "results.json" not in {path.name for path in before}
+    assert not RunFolder(home).results.exists()
+    assert all(path.stat().st_mtime_ns == before[path] for path in (home / "plain").iterdir())
+    with RunFolder(home).alone():
+        pass  # the refused call holds nothing
+
+
 def test_checkpoints_stay_where_they_are_asked_for(on_text: list[str], tmp_path: Path) -> None:
     saving = ["training.save_strategy=steps", "training.save_steps=1"]
     call("train", *on_text, *saving, "--arm", "plain", "-o", str(tmp_path / "out"))

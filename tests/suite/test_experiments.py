@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from iit_toolkit.alignment import alignment_from_file
 from iit_toolkit.downstream.config import FinetuneTasks
 from iit_toolkit.runs.config import check_config, load_config, read_yaml
 from iit_toolkit.suite.config import load_suite
@@ -17,7 +18,12 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "paper-claims"
 @pytest.mark.parametrize("name", ["suite.yaml", "paper-suite.yaml"])
 def test_a_suite_is_of_its_run_config_and_every_main_arm_has_the_papers_seeds(name: str) -> None:
     suite = load_suite(FOLDER / name)
-    assert suite.run == load_config(FOLDER / read_yaml(FOLDER / name)["run"])
+    written = load_config(FOLDER / read_yaml(FOLDER / name)["run"])
+    assert suite.run.model_copy(update={"arms": written.arms}) == written
+    for arm, settings in written.arms.items():
+        given = settings.alignment
+        read = alignment_from_file(given) if isinstance(given, str) else None
+        assert suite.run.arms[arm].alignment == (given if read is None else read.to_dict())
     for arm in ("plain", "middle", "late", "full", "full-cos"):
         assert suite.seeds_of(arm) == [42, 66, 88]
         assert {piece.seed for piece in pieces(suite) if piece.arm == arm} == {42, 66, 88}

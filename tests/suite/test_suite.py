@@ -19,9 +19,12 @@ from filelock import FileLock
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from iit_toolkit.alignment import preset
 from iit_toolkit.cli import main
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import dump_config
+from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.suite.collect import collect
 from iit_toolkit.suite.config import SuiteConfig, load_suite
 from iit_toolkit.suite.pack import pack
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
@@ -158,6 +161,15 @@ def test_what_is_done_is_not_done_again(whole: SuiteFolder, suite: SuiteConfig) 
     assert {path: path.stat().st_mtime_ns for path in whole.path.rglob("*.json")} == before
 
 
+def test_a_run_without_its_report_is_not_done(whole: SuiteFolder, suite: SuiteConfig) -> None:
+    first = pieces(suite)[0]
+    report = RunFolder(whole.home(first)).report_html
+    kept = report.rename(report.with_suffix(".kept"))
+    assert not whole.is_done(suite, first)
+    kept.rename(report)
+    assert whole.is_done(suite, first)
+
+
 def test_no_piece_begins_after_the_time_and_none_that_another_process_does(suite: SuiteConfig, place: Path) -> None:
     folder = SuiteFolder(place / "late")
     assert work(suite, folder.path, minutes=0) == pieces(suite)
@@ -214,6 +226,19 @@ def test_another_setting_is_told_before_anything_is_trained(suite: SuiteConfig, 
     assert whole.config.read_text() == before  # a refused call leaves the suite as it was
 
 
+def test_another_alignment_in_the_same_file_is_another_suite(place: Path, tmp_path: Path) -> None:
+    given, file = ["run.arms.causal.alignment=aligned.yaml", "run.verification.alignment=aligned.yaml"], "aligned.yaml"
+    (place / file).write_text(preset("diito/middle", 4, 2).to_yaml())
+    before, piece = load_suite("suite.yaml", given), Piece("run", "causal", 2)
+    assert file not in dump_config(before)
+    home = SuiteFolder(tmp_path).home(piece)
+    write_atomically(RunFolder(home).config, dump_config(before.run_config("causal", 2)))
+    SuiteFolder(tmp_path).refuse_other_run(before, piece)
+    (place / file).write_text(preset("diito/late", 4, 2).to_yaml())
+    with pytest.raises(UserError, match="is the config of another run"):
+        SuiteFolder(tmp_path).refuse_other_run(load_suite("suite.yaml", given), piece)
+
+
 def test_other_settings_of_the_tasks_are_not_taken_for_done(suite: SuiteConfig, whole: SuiteFolder) -> None:
     assert suite.finetune is not None
     other = suite.model_copy(update={"finetune": suite.finetune.model_copy(update={"training": {"max_steps": 3}})})
@@ -247,6 +272,21 @@ def test_results_are_collected_without_models(whole: SuiteFolder, suite: SuiteCo
             assert written["model"]["path"] == str(whole.student(piece).relative_to(place))
             written["model"]["path"] = f"{piece.arm}/seed-{piece.seed}/{piece.arm}"
         assert json.loads(kept.results(piece).read_text()) == written
+
+
+def test_results_of_other_settings_are_not_kept_beside_those_collected(suite: SuiteConfig, place: Path) -> None:
+    call("suite", "collect", "suite.yaml", "mixed", "-o", "whole")
+    others = {
+        "run-plain-seed-1": ["run.arms.plain.temperature=3.0"],
+        "finetune-plain-seed-1": ["finetune.training.max_steps=3"],
+        "run-causal-seed-2": ["arm_seeds.causal=[1]"],
+    }
+    for piece, other in others.items():
+        with pytest.raises(UserError, match=f"is of other settings than the suite's {piece};"):
+            collect(load_suite("suite.yaml", other), "nothing", "mixed")
+    assert load_suite("mixed/suite.yaml") == suite
+    assert collect(suite, "nothing", "mixed") == []  # of the same settings, all stays
+    assert len(list((place / "mixed").rglob("*.json"))) == 7
 
 
 def test_a_report_tells_all_arms_and_is_the_same_of_what_was_collected(whole: SuiteFolder, place: Path) -> None:
@@ -289,6 +329,8 @@ def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
         assert without_times(one) == without_times(two)
     with pytest.raises(UserError, match="packed is not empty"):
         pack(own, "packed")
+    with pytest.raises(UserError, match="the checkpoint half is not packed"):
+        pack(load_suite("own.yaml", ["run.student={checkpoint: half}"]), "other")
 
 
 @pytest.mark.parametrize(
@@ -302,13 +344,21 @@ def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
         (["run.arms.plain.training.output_dir=x"], "arms.plain.training.output_dir: this is set by"),
         (["finetune.tasks.sst={}"], 'no task "sst"'),
         (["equal_computed=plain"], "equal_computed: unknown key"),
+        (["equal_compute=plain"], "equal_compute: plain is the baseline"),
+        (["variables=[nowhere]"], 'variables: the runs are not verified on "nowhere"'),
+        (["run.arms.causal.alignment=nowhere.yaml"], "alignment nowhere.yaml: no such file"),
+        (["run.arms.causal.alignment=diito/ful"], "diito/full"),
+        (["run.arms.causal.weights={causal_cee: 1}"], "arms.causal.weights.causal_cee: no such loss term"),
+        (["finetune.training.learning_rat=1"], "tasks.sst2.training.learning_rat"),
+        (["finetune.tasks.sst2.data.data_files.train=nowhere.parquet"], "nowhere.parquet"),
+        (["finetune.tasks.sst2.max_length=1000"], "tasks.sst2.max_length is 1000"),
     ],
 )
 def test_mistakes_are_told_in_one_line(place: Path, overrides: list[str], told: str) -> None:
     with pytest.raises(UserError) as caught:
         work(load_suite(place / "suite.yaml", overrides), place / "wrong")
     assert told in str(caught.value) and "\n" not in str(caught.value)
-    assert not (place / "wrong" / "plain").exists()
+    assert not (place / "wrong").exists()
 
 
 def test_a_launcher_that_is_no_command_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

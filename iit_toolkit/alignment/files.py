@@ -1,0 +1,29 @@
+"""Alignments as files: the toolkit's own YAML, and the `.nm` files of the paper's code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iit_toolkit.alignment.nm import alignment_from_nm
+from iit_toolkit.alignment.presets import PRESETS
+from iit_toolkit.alignment.spec import Alignment
+from iit_toolkit.errors import UserError
+
+
+def alignment_from_file(given: str) -> Alignment | None:
+    """Reads an alignment file.
+
+    Args:
+        given: A path, or something else that may be the name of a preset.
+
+    Returns:
+        The alignment; None if `given` is not the path of a file.
+
+    Raises:
+        UserError: If the file holds no alignment, or `given` can only be meant as a path and there is no such file.
+    """
+    if Path(given).is_file():
+        return alignment_from_nm(given) if given.endswith(".nm") else Alignment.from_yaml(given)
+    if given not in PRESETS and given.endswith((".yaml", ".yml", ".nm")):
+        raise UserError(f"alignment {given}: no such file; give a file that exists, or one of {', '.join(PRESETS)}")
+    return None
