@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
@@ -177,7 +178,7 @@ def _verify_and_report(
     students: dict[str, PreTrainedModel],
     arms: dict[str, dict[str, Any]],
 ) -> None:
-    config = prepared.config
+    config, started, cpu = prepared.config, time.perf_counter(), time.process_time()
     settings = config.verification
     for model in (prepared.teacher, *students.values()):
         model.to(device()).eval()  # pyright: ignore[reportArgumentType]
@@ -201,7 +202,9 @@ def _verify_and_report(
         (config.data.train_split, prepared.train_rows) if arms else (config.data.eval_split, prepared.eval_rows)
     )
     write_texts(prepared, folder, verification, split, rows)
-    folder.write_results(_results(prepared, alignment, students, arms, verification))
+    results = _results(prepared, alignment, students, arms, verification)
+    spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+    folder.write_results({**results, "verification": spent})
     for name in arms:
         write_atomically(folder.arm(name) / "README.md", model_card(folder.read_results(), name))
     write_report(folder.path)

@@ -75,9 +75,11 @@ def _alike(one: Piece, other: Piece) -> bool:
 
 
 def _took(folder: SuiteFolder, piece: Piece) -> float:
-    """How long the training, or all fine-tunings, of a piece took, in seconds."""
+    """How long a run (training, verification, perplexity), or all fine-tunings, of a piece took, in seconds."""
     if piece.stage == "run":
-        return _read(folder.results(piece))["arms"][piece.arm]["seconds"]
+        results = _read(folder.results(piece))
+        verified = results.get("verification", {"seconds": 0})  # earlier runs did not write it
+        return results["arms"][piece.arm]["seconds"] + verified["seconds"]
     finetuning = folder.finetuning(piece)
     summary = _read(finetuning.summary)["tasks"]
     scores = [finetuning.scores(task, seed) for task, found in summary.items() for seed in found["seeds"]]

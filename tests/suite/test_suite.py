@@ -252,8 +252,11 @@ def test_other_settings_of_the_tasks_are_not_taken_for_done(suite: SuiteConfig, 
     )
 
 
-@pytest.mark.usefixtures("whole")
-def test_a_plan_tells_steps_and_what_the_like_took() -> None:
+def test_a_plan_tells_steps_and_what_the_like_took(whole: SuiteFolder, suite: SuiteConfig) -> None:
+    one = next(one for one in plan(suite, whole.path) if one.piece == Piece("run", "plain", 1))
+    results = json.loads(whole.results(one.piece).read_text())
+    parts = [results["arms"]["plain"]["seconds"], results["verification"]["seconds"]]
+    assert min(parts) > 0 and one.seconds == sum(parts)
     fewer = call("suite", "plan", "suite.yaml", "-o", "whole")
     assert "7 of 7 pieces are done" in fewer and "to do: 0;" in fewer
     more = call("suite", "plan", "suite.yaml", "seeds=[1, 2, 3]", "-o", "whole")
