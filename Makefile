@@ -26,7 +26,7 @@ $(BIN)/python:
 install: .venv/.installed-dev ## Install the package and the tools of its developers into .venv
 
 quickstart: .venv/.installed ## Train, verify and report the embedded example
-	$(BIN)/iit-toolkit run quickstart
+	$(BIN)/iit-toolkit run quickstart --resume
 
 test: .venv/.installed-dev ## Run the whole test suite
 	$(OFFLINE) $(BIN)/python -m pytest -n 2

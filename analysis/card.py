@@ -96,8 +96,8 @@ def _how_to_verify(results: dict[str, Any], files: Mapping[str, str]) -> str:
     listed = "\n".join(f"* `{name}`: {content}" for name, content in files.items())
     return (
         "## Verify it yourself\n\n"
-        f"```bash\npip install iit_toolkit{f'=={version}' if version else ''}\n"
-        "iit-toolkit verify --from path/to/this/folder\n```\n\n"
+        f"With iit_toolkit{f' {version}' if version else ''} installed:\n\n"
+        "```bash\niit-toolkit verify --from path/to/this/folder\n```\n\n"
         "It runs the same interventions on this student and its teacher, and says whether every answer is as in "
         "`outcomes.parquet`. Where teacher or data lie elsewhere, add `teacher=...` or `data.path=...`.\n\n" + listed
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from iit_toolkit.alignment.spec import Alignment
 from iit_toolkit.errors import UserError
+from iit_toolkit.yaml_files import read_text
 
 _SLICE = 64
 _SLICES = 12
@@ -27,7 +28,7 @@ def alignment_from_nm(path: str | Path) -> Alignment:
         UserError: If the file cannot be read or holds a name of another form.
     """
     try:
-        content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+        content: Any = json.loads(read_text(Path(path)))
         mappings = content["interchange_variable_mappings"]
         variables = [
             {
@@ -37,8 +38,6 @@ def alignment_from_nm(path: str | Path) -> Alignment:
             }
             for index, mapping in enumerate(mappings)
         ]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give a .nm file") from None
     except (json.JSONDecodeError, KeyError, TypeError):
         raise UserError(
             f"{path}: not a .nm file; it needs `interchange_variable_mappings` with teacher_variable_names and "

@@ -8,10 +8,8 @@ writes the same place, the blocks' outputs. `naacl2022/*` reproduces the officia
 
 from __future__ import annotations
 
-import difflib
-
 from iit_toolkit.alignment.spec import Alignment, Place, Site, Variable
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, did_you_mean
 
 _Map = list[tuple[list[int], int]]
 
@@ -63,9 +61,7 @@ def preset(name: str, teacher_layers: int, student_layers: int) -> Alignment:
         UserError: If the name is unknown, or the depths do not allow the alignment.
     """
     if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean `{close[0]}`?" if close else f"choose from {', '.join(PRESETS)}"
-        raise UserError(f"no preset {name!r}; {hint}")
+        raise UserError(f'no preset "{name}", {did_you_mean(name, PRESETS)}')
     if not 1 <= student_layers <= teacher_layers:
         raise UserError(
             f"preset {name}: a student of {student_layers} layers cannot be aligned with a teacher of "

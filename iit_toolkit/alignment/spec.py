@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import COMPONENTS
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.yaml_files import read_yaml
 
 
 class _Strict(BaseModel):
@@ -204,13 +205,7 @@ class Alignment(_Strict):
         Raises:
             UserError: If the file cannot be read, is not YAML, or does not fit.
         """
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror}); give an alignment file or preset") from None
-        except yaml.YAMLError as error:
-            raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-        return cls.from_dict(content, str(path))
+        return cls.from_dict(read_yaml(Path(path)), str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `from_dict` reads back, without what is left at its default inside sites."""
@@ -244,6 +239,12 @@ def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> 
     if first["type"] == "extra_forbidden":
         key = str(first["loc"][-1])
         return f"unknown key `{where}`" + _nearest(key, _all_keys(model))
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return (
+            f"`{where}`: needs keys, such as {{kind: ...}}" if where else "must hold keys, such as name and variables"
+        )
+    if first["loc"][:1] == ("draw",):
+        return "`draw`: give `uniform`, or a weight per variable, such as {middle: 0.7, late: 0.3}"
     message = first["msg"].removeprefix("Value error, ")
     return f"`{where}`: {message}" if where else message
 
@@ -264,6 +265,6 @@ def _all_keys(model: type[BaseModel]) -> list[str]:
     return sorted(keys)
 
 
-def _nearest(word: str, words: Any) -> str:
-    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f"; did you mean `{close[0]}`?" if close else ""
+def _nearest(word: str, words: Iterable[str]) -> str:
+    hint = did_you_mean(word, words, otherwise="")
+    return f"; {hint}" if hint else ""

@@ -22,7 +22,7 @@ Overrides = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Folder of the run, new or empty [default: runs/NAME of the config]"),
+    typer.Option("--output", "-o", help="Folder of the run [default: runs/NAME of the config]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 

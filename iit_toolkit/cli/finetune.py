@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iit_toolkit.cli.arguments import Json, Output, Overrides, print_folder, stdout_for_results
+from iit_toolkit.cli.arguments import Json, Overrides, print_folder, stdout_for_results
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def finetune(
     config: Annotated[
-        str | None, typer.Argument(metavar="[CONFIG]", help="A YAML file; left out with --model and --task.")
+        str | None, typer.Argument(metavar="CONFIG", help="A YAML file; left out with --model and --task.")
     ] = None,
     overrides: Overrides = None,
     *,
@@ -25,14 +25,17 @@ def finetune(
     task: Annotated[
         list[str] | None, typer.Option(help="A task, as often as wanted: rte, squad, conll2003 ...")
     ] = None,
-    output: Output = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the scores; what is done there is skipped [default: runs/NAME]"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune a model on GLUE, SQuAD v1.1 or CoNLL-2003, and score it.
+    """Fine-tune a model on tasks, and score it.
 
-    Each task is fine-tuned once per seed with the paper's hyperparameters. What is done already in the folder is
-    skipped, so a call that was stopped can be repeated. Prints a table of scores, mean and median over the seeds, and
-    where they are.
+    The tasks are those of GLUE, SQuAD v1.1 and CoNLL-2003. Each is fine-tuned once per seed with the paper's
+    hyperparameters. A call that was stopped can be repeated. Prints a table of scores, mean and median over the
+    seeds, and where they are.
 
     Example: iit-toolkit finetune --model runs/first/causal --task rte --task sst2 --output runs/tasks
     """

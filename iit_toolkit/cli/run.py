@@ -25,7 +25,10 @@ def run(
     overrides: Overrides = None,
     output: Output = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on in the output folder: arms that were trained are not trained again.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on in the output folder, if it is there: trained arms are not trained again."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -18,6 +18,7 @@ from iit_toolkit.cli.arguments import (
     read_config,
     stdout_for_results,
 )
+from iit_toolkit.cli.summary import interval
 from iit_toolkit.errors import UserError
 
 
@@ -34,7 +35,7 @@ def search(
     output: Output = None,
     as_json: Json = False,
 ) -> None:
-    """Search an alignment of a finished student.
+    """Search for an alignment of a finished student.
 
     Swaps every layer of teacher and student on the first half of the held-out pairs, chooses the increasing map of
     layers by which the student answers most like its teacher, and verifies it on the second half. The teacher, the
@@ -93,7 +94,7 @@ def _print_search(folder: Path) -> None:
     verdict = found["confirmation"]["verdict"]
     for one, (name, values) in zip(found["map"], measured.items(), strict=True):
         estimates = (values["effective_iia"]["outside"], values["effective_floor"]["outside"], values["margin"])
-        cells = [_interval(estimate) for estimate in estimates]
+        cells = [interval(estimate) for estimate in estimates]
         layers = f"{one['student_layer']}, {one['teacher_layer']}"
         confirmed.add_row(layers, *cells, verdict["variables"][name]["label"])
     console = Console(highlight=False, markup=False)
@@ -122,7 +123,7 @@ def _print_subspace(folder: Path) -> None:
         for name, measured in found[part]["summary"]["students"].items():
             [values] = measured["variables"].values()
             estimates = (values["effective_iia"]["outside"], values["effective_floor"]["outside"], values["margin"])
-            table.add_row(name, *map(_interval, estimates))
+            table.add_row(name, *map(interval, estimates))
         console.print(table)
     verdict = found["confirmation"]["verdict"]
     console.print(f"{verdict['label']}. {verdict['sentence']}")
@@ -132,10 +133,3 @@ def _print_subspace(folder: Path) -> None:
 def _cell(cell: dict[str, Any], chosen: bool) -> str:
     value = cell["outside"]["above_floor"]
     return "n/a" if value is None else f"{value:+.3f}{'*' if chosen else ' '}"
-
-
-def _interval(estimate: dict[str, Any]) -> str:
-    value, low, high = (estimate[key] for key in ("value", "low", "high"))
-    if value is None:
-        return "n/a"
-    return f"{value:.3f}" + ("" if low is None else f"\n[{low:.3f}, {high:.3f}]")

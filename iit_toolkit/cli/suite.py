@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iit_toolkit.cli.arguments import Overrides, stdout_for_results
+from iit_toolkit.cli.arguments import stdout_for_results
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ suite = typer.Typer(
 )
 
 Suite = Annotated[str, typer.Argument(metavar="SUITE", help="The YAML file of a suite.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Override the suite: seeds=[42] run.training.learning_rate=3e-4 ..."),
+]
 Folder = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder of the suite [default: runs/NAME of the suite]")
 ]
@@ -56,9 +60,9 @@ def run(
         str, typer.Option(metavar="COMMAND", help='Start each run with this: "torchrun --nproc_per_node 2".')
     ] = "",
 ) -> None:
-    """Do what is not done; a call that was stopped can be repeated, and calls can run side by side.
+    """Do what is not done.
 
-    Prints how many pieces are left.
+    A call that was stopped can be repeated, and calls can run side by side. Prints how many pieces are done.
 
     Example: iit-toolkit suite run experiments/paper-claims/suite.yaml --minutes 10
     """
@@ -78,8 +82,15 @@ def run(
 
 
 @suite.command(no_args_is_help=True)
-def collect(suite: Suite, target: Path, overrides: Overrides = None, output: Folder = None) -> None:
-    """Copy the results of all finished pieces, without models, to a folder that can be committed.
+def collect(
+    suite: Suite,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder for the results.")],
+    overrides: Overrides = None,
+    output: Folder = None,
+) -> None:
+    """Copy all finished results, without models.
+
+    The folder is small enough to be committed.
 
     Example: iit-toolkit suite collect experiments/paper-claims/suite.yaml experiments/paper-claims/results
     """
@@ -98,7 +109,9 @@ def report(
         Path | None, typer.Option("--output", "-o", help="Folder for suite.json, .md, .tex and figures.")
     ] = None,
 ) -> None:
-    """Print the tables of a suite: every arm, and each against the baseline at equal steps and at equal compute.
+    """Print the tables of a suite.
+
+    Every arm, and each against the baseline, at equal steps and at equal compute.
 
     Example: iit-toolkit suite report experiments/paper-claims/results --output tables
     """
@@ -112,10 +125,15 @@ def report(
 
 
 @suite.command(no_args_is_help=True)
-def pack(suite: Suite, target: Path, overrides: Overrides = None) -> None:
-    """Write teacher, rows of token ids and tasks into one small folder, with a suite that reads them.
+def pack(
+    suite: Suite,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write.")],
+    overrides: Overrides = None,
+) -> None:
+    """Write a suite and all it reads into a small folder.
 
-    Prints the packed suite and the size of the folder.
+    Teacher, rows of token ids and tasks, for a machine without the data. Prints the packed suite and the folder's
+    size.
 
     Example: iit-toolkit suite pack experiments/paper-claims/suite.yaml packed
     """

@@ -20,10 +20,10 @@ def print_summary(folder: Path) -> None:
     for head in ("student\nvariable", "effective IIA\noutside", "its floor\n", "IIA\nall cases", "perplexity\n"):
         table.add_column(head, no_wrap=True)
     for student, measured in results["summary"]["students"].items():
-        perplexity = _interval(measured["behaviour"]["student_perplexity"], 1)
+        perplexity = interval(measured["behaviour"]["student_perplexity"], 1)
         for variable, found in measured["variables"].items():
             cells = [found["effective_iia"]["outside"], found["effective_floor"]["outside"], found["iia"]["all"]]
-            table.add_row(f"{student}\n{variable}", *(_interval(cell, 3) for cell in cells), perplexity)
+            table.add_row(f"{student}\n{variable}", *(interval(cell) for cell in cells), perplexity)
     console = Console(highlight=False, markup=False)
     console.print(table)
     verdict = results["verdict"]
@@ -33,7 +33,8 @@ def print_summary(folder: Path) -> None:
     console.print(f"report: {run.report_html}", soft_wrap=True)
 
 
-def _interval(estimate: dict[str, Any], digits: int) -> str:
+def interval(estimate: dict[str, Any], digits: int = 3) -> str:
+    """Writes an estimate on one line and its interval on the next, for a cell of a table."""
     value, low, high = (estimate[key] for key in ("value", "low", "high"))
     if value is None:
         return "n/a"

@@ -24,7 +24,7 @@ from iit_toolkit.errors import UserError
 def verify(
     config: Annotated[
         str | None,
-        typer.Argument(metavar="[CONFIG]", help="A YAML file or a bundled config; left out with --from."),
+        typer.Argument(metavar="CONFIG", help="A YAML file or a bundled config; left out with --from."),
     ] = None,
     overrides: Overrides = None,
     *,

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, one_line
 
 
 def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:
@@ -19,8 +19,7 @@ def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **settings)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"no tokenizer ({reason})") from None
+        raise UserError(f"no tokenizer ({one_line(error)})") from None
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise UserError("no tokenizer (it knows only special tokens)")
     return tokenizer

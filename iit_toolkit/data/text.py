@@ -10,7 +10,7 @@ from datasets.exceptions import DatasetsError
 
 from iit_toolkit.data.python_docs import python_documentation_splits
 from iit_toolkit.data.wikitext import wikitext_articles
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError, did_you_mean, one_line
 
 
 def load_python_docs(split: str) -> Dataset:
@@ -40,7 +40,7 @@ def load_split(
     try:
         return load_dataset(path, name, data_files=data_files, split=split)
     except (OSError, ValueError, DatasetsError) as error:
-        reason = " ".join(str(error.__cause__ or error).split())
+        reason = one_line(error.__cause__ or error)
         raise UserError(f"data {describe_split(path, name, split)} can't be loaded: {reason}") from error
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
@@ -11,15 +11,8 @@ from transformers import TrainingArguments
 
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens, Task
-from iit_toolkit.errors import UserError, did_you_mean
-
-_CHOICES = {
-    "loss_dtype": ("float32", "bfloat16"),
-    "teacher_dtype": ("float32", "bfloat16"),
-    "base_tokens": get_args(BaseTokens),
-    "counterfactual_tokens": get_args(CounterfactualTokens),
-    "dropout": (False, True),
-}
+from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.trainer_settings import check_settings
 
 
 @dataclass
@@ -95,21 +88,12 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     Raises:
         UserError: If a setting is unknown or unusable.
     """
-    known = [entry.name for entry in fields(CausalDistillationConfig) if entry.init]
-    for name in settings:
-        if name not in known:
-            raise UserError(f"training.{name}: unknown setting, {did_you_mean(name, known)}")
-    accelerated = torch.accelerator.is_available()
-    for name, choices in _CHOICES.items():
-        if name in settings and settings[name] not in choices:
-            raise UserError(f"training.{name}: {settings[name]!r} is none of {', '.join(map(str, choices))}")
-    interchanges = settings.get("interchanges", 1)
-    if not isinstance(interchanges, int) or interchanges < 1:
-        raise UserError(f"training.interchanges: {interchanges!r} is no number of runs; give 1 or more")
+    check_settings(CausalDistillationConfig, settings, "training")
     if settings.get("gradient_checkpointing") and not settings.get("dropout", True):
         raise UserError("training.gradient_checkpointing: needs a student with dropout; leave one of the two as it is")
+    accelerated = torch.accelerator.is_available()
     machine: dict[str, Any] = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
     try:
         return CausalDistillationConfig(output_dir=output_dir, **(machine | settings))
     except (TypeError, ValueError, ImportError) as error:
-        raise UserError(f"training: {' '.join(str(error).split())}") from None
+        raise UserError(f"training: {one_line(error)}") from None

@@ -7,7 +7,6 @@ of at least float32, since they are to be trained. Random weights come from torc
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +26,7 @@ from transformers import (
 )
 
 from iit_toolkit.alignment.architectures import blocks_path
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, did_you_mean, one_line, refuse_missing_folder
 
 _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
 """Configuration entries that hold one value per block."""
@@ -111,9 +110,8 @@ def student_from_config(teacher: PreTrainedModel, overrides: Mapping[str, Any]) 
     known = sorted(key for key in {*entries, *old.attribute_map} if not key.startswith("_"))
     for key in overrides:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean `{near[0]}`?" if near else f"see the entries of {type(old).__name__}"
-            raise UserError(f"student configuration: {type(old).__name__} has no entry `{key}`; {hint}")
+            hint = did_you_mean(key, known, otherwise=f"see the entries of {type(old).__name__}")
+            raise UserError(f'student configuration: {type(old).__name__} has no entry "{key}", {hint}')
     changed = {old.attribute_map.get(key, key): value for key, value in overrides.items()}
     depth = old.attribute_map.get("num_hidden_layers", "num_hidden_layers")
     if depth in changed:  # the configuration class lays out the new depth by its own rule
@@ -124,7 +122,7 @@ def student_from_config(teacher: PreTrainedModel, overrides: Mapping[str, Any]) 
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError, StrictDataclassError) as error:
         raise UserError(
             f"student configuration {dict(overrides)}: {type(teacher).__name__} cannot be built from it "
-            f"({_one_line(error)}); correct the entries"
+            f"({one_line(error)}); correct the entries"
         ) from error
 
 
@@ -139,6 +137,7 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path) -> PreTr
         UserError: If the checkpoint cannot be read, does not fit its configuration or lacks weights of its
             blocks, or if the task of the teacher is not one that students can be loaded for.
     """
+    refuse_missing_folder(path, "student checkpoint")
     name = type(teacher).__name__
     task = next((end for end in _AUTO_CLASSES if name.endswith(end)), None)
     if task is None:
@@ -153,7 +152,7 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path) -> PreTr
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"student checkpoint {path}: cannot be loaded ({_one_line(error)}); give a folder written by "
+            f"student checkpoint {path}: cannot be loaded ({one_line(error)}); give a folder written by "
             "save_pretrained, or a model name"
         ) from error
     lost = sorted(key for key in report["missing_keys"] if key.startswith(f"{blocks_path(student)}."))
@@ -198,7 +197,3 @@ def _copy_weights(teacher: PreTrainedModel, student: PreTrainedModel, layers: Se
             f"not fit its new place (`{unfit[0]}`); keep block 0 of the teacher as block 0, and only there"
         )
     student.load_state_dict(weights)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

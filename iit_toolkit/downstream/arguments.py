@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.trainer_settings import check_settings
 
 _SET_ELSEWHERE = ("output_dir", "seed")
 
@@ -27,12 +27,10 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
     Raises:
         UserError: If a setting is unknown or unusable, or there are several processes or GPUs.
     """
-    known = [entry.name for entry in fields(TrainingArguments) if entry.init]
-    for key in settings:
-        if key in _SET_ELSEWHERE:
+    for key in _SET_ELSEWHERE:
+        if key in settings:
             raise UserError(f"{where}.{key}: this is set by the config's seeds and output; leave it out")
-        if key not in known:
-            raise UserError(f"{where}.{key}: unknown setting, {did_you_mean(key, known)}")
+    check_settings(TrainingArguments, settings, where)
     accelerated = torch.accelerator.is_available()
     machine = {
         "dataloader_pin_memory": accelerated,
@@ -43,7 +41,7 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
     try:
         arguments = TrainingArguments(output, seed=seed, **(defaults | dict(settings)))
     except (TypeError, ValueError, ImportError) as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{where}: {one_line(error)}") from None
     if arguments.world_size * max(arguments.n_gpu, 1) > 1:
         raise UserError(
             "fine-tuning uses one process and one GPU, so that batches are as large as they say: start it without "

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from iit_toolkit.downstream.tasks import DOC_STRIDE, TASKS
 from iit_toolkit.errors import did_you_mean
-from iit_toolkit.runs.config import check_config, read_yaml
+from iit_toolkit.runs.config import check_config, read_mapping
 
 Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -106,7 +106,7 @@ def load_finetune_config(path: str | Path, overrides: Sequence[str] = ()) -> Fin
     Raises:
         UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
     """
-    return check_config(FinetuneConfig, read_yaml(Path(path)), overrides, f"config {path}")
+    return check_config(FinetuneConfig, read_mapping(Path(path)), overrides, f"config {path}")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
 
 _REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
 
@@ -43,6 +43,7 @@ def load_base(path: str) -> BaseModel:
     Raises:
         UserError: If model or tokenizer can't be loaded, weights are missing, or the tokenizer is not a fast one.
     """
+    refuse_missing_folder(path, "model")
     model, report = _load(AutoModel, path, {})
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # heads have their own
     if missing:
@@ -81,8 +82,9 @@ def _load(auto_class: Any, path: str, settings: dict[str, Any]) -> tuple[PreTrai
     try:
         loaded = auto_class.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **settings)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"model {path}: cannot be loaded as {auto_class.__name__} ({reason}); {_REMEDY}") from None
+        raise UserError(
+            f"model {path}: cannot be loaded as {auto_class.__name__} ({one_line(error)}); {_REMEDY}"
+        ) from None
     finally:
         logging.set_verbosity(verbosity)
     return cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)

@@ -34,7 +34,6 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         The student, and what `results.json` says of its training.
     """
     student = prepared.new_student()
-    parameters = sum(parameter.numel() for parameter in student.parameters())
     alignment = prepared.arm_alignment(name, student)
     checkpoints = folder.path / "checkpoints" / name
     settings = prepared.arm_training(name, checkpoints)
@@ -61,7 +60,7 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     record: dict[str, Any] = {
         "alignment": None if alignment is None else alignment.name,
-        "student_parameters": parameters,
+        "student_parameters": student.num_parameters(),
         "processes": settings.world_size,
         "effective_batch": _rows_of_a_step(settings),
         "micro_batches": settings.gradient_accumulation_steps * settings.world_size,

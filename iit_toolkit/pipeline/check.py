@@ -138,10 +138,9 @@ def explain(config: RunConfig) -> str:
 
 def _describe(model: PreTrainedModel) -> str:
     config = model.config
-    trainable = sum(parameter.numel() for parameter in model.parameters())
     return (
         f"{type(model).__name__}, {config.num_hidden_layers} blocks, width {config.hidden_size}, "
-        f"{trainable:,} parameters"
+        f"{model.num_parameters():,} parameters"
     )
 
 

@@ -19,7 +19,7 @@ from iit_toolkit.analysis.outcomes import read_outcomes, write_outcomes
 from iit_toolkit.analysis.stored import StoredResults, read_stored
 from iit_toolkit.analysis.verdict import judge
 from iit_toolkit.distillation.student import student_from_checkpoint
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError, did_you_mean, one_line
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
@@ -107,7 +107,7 @@ def push_to_hub(folder: Path, repo: str) -> str:
         created = api.create_repo(repo, exist_ok=True)
         api.upload_folder(repo_id=created.repo_id, folder_path=folder, commit_message="Upload a verified student")
     except (HTTPError, OSError, ValueError) as error:  # offline, no login, no right, no such name
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise UserError(f"could not push {folder} to {repo}: {reason}; the folder is written, push it again") from error
     return str(created)
 
@@ -154,7 +154,7 @@ def _copy_student(student: Path, target: Path) -> None:
     try:
         shutil.copytree(student, target)
     except (OSError, shutil.Error) as error:
-        raise UserError(f"could not copy {student}: {' '.join(str(error).split())[:300]}") from error
+        raise UserError(f"could not copy {student}: {one_line(error)}") from error
 
 
 def _for_verification(config: RunConfig, arm: str) -> RunConfig:

@@ -45,7 +45,7 @@ from iit_toolkit.distillation.student import (
     student_from_config,
     student_from_teacher,
 )
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError, did_you_mean, one_line, refuse_missing_folder
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
 
@@ -71,7 +71,10 @@ class Prepared:
     @cached_property
     def teacher_path(self) -> str:
         """Path or Hub id of the teacher."""
-        return str(ASSETS / "teacher") if self.config.teacher == "embedded" else self.config.teacher
+        if self.config.teacher == "embedded":
+            return str(ASSETS / "teacher")
+        refuse_missing_folder(self.config.teacher, "teacher")
+        return self.config.teacher
 
     @cached_property
     def teacher(self) -> PreTrainedModel:
@@ -83,10 +86,10 @@ class Prepared:
             )
         except SafetensorError as error:
             raise UserError(
-                f"teacher {name}: its weights are unreadable or truncated ({_one_line(error)}); fetch them again"
+                f"teacher {name}: its weights are unreadable or truncated ({one_line(error)}); fetch them again"
             ) from None
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"teacher {name}: cannot be loaded ({_one_line(error)}); {_MODEL_REMEDY}") from None
+            raise UserError(f"teacher {name}: cannot be loaded ({one_line(error)}); {_MODEL_REMEDY}") from None
         model, report = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
         if report["missing_keys"]:  # transformers made them up
             raise UserError(
@@ -301,7 +304,3 @@ def _span_columns(data: DataConfig) -> tuple[str, str] | None:
     if data.span_column is None or data.source_span_column is None:
         return None
     return data.span_column, data.source_span_column
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

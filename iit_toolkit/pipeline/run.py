@@ -242,7 +242,7 @@ def _results(
         "task": config.task,
         "alignment": alignment.to_dict(),
         "data": {split: _describe_rows(rows, prepared.skipped.get(split)) for split, rows in data.items()},
-        "teacher": {"name": config.teacher, "parameters": _parameters(prepared.teacher)},
+        "teacher": {"name": config.teacher, "parameters": prepared.teacher.num_parameters()},
         "arms": arms,
         "summary": summarise(outcomes, **bootstrap).to_dict(),
         "controls": asdict(control_results),
@@ -278,7 +278,3 @@ def _describe_rows(rows: Dataset, skipped: dict[str, int] | None) -> dict[str, A
     ids = token_ids(rows)
     described = {"examples": len(rows), "tokens": sum(len(row) for row in ids), "fingerprint": fingerprint(ids)}
     return described if skipped is None else {**described, "skipped_pairs": skipped}
-
-
-def _parameters(model: PreTrainedModel) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())

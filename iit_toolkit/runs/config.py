@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 import yaml
-import yaml.composer
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.yaml_files import parse_yaml, read_yaml
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which 3e-4 is a number (YAML 1.1 takes it for text) and no key may occur twice."""
-
-    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.composer.ComposerError(None, None, f'key "{key.value}" occurs twice', key.start_mark)
-                seen.add(key.value)
-        return node
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+"), list("-+0123456789.")
-)
 
 
 def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -49,7 +29,7 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunC
     Raises:
         UserError: If there is no such config, it is no valid YAML, or a key or value is wrong.
     """
-    return check_config(RunConfig, read_yaml(_config_path(path_or_name)), overrides, f"config {path_or_name}")
+    return check_config(RunConfig, read_mapping(_config_path(path_or_name)), overrides, f"config {path_or_name}")
 
 
 def check_config(
@@ -101,25 +81,16 @@ def _config_path(path_or_name: str | Path) -> Path:
     raise UserError(f'no config file and no bundled config "{name}": {did_you_mean(name, bundled_configs())}')
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """Reads a YAML file that holds keys and values.
 
     Raises:
         UserError: If it can't be read, is no valid YAML, or holds something else.
     """
-    try:
-        document: object = _parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config {path} can't be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"config {path} is no valid YAML: {_one_line(error)}") from error
+    document = read_yaml(path)
     if not isinstance(document, dict):
-        raise UserError(f"config {path} must hold keys and values, such as `teacher: embedded`")
+        raise UserError(f"{path}: must hold keys and values, such as `teacher: embedded`")
     return cast(dict[str, Any], document)
-
-
-def _parse_yaml(text: str) -> object:
-    return yaml.load(text, Loader=_Loader)  # a SafeLoader: no object is built from what it reads
 
 
 def _apply_override(document: dict[str, Any], override: str) -> None:
@@ -127,10 +98,7 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
     parts = key.split(".")
     if not equals or not all(parts):
         raise UserError(f'override "{override}": write it as key=value, such as training.learning_rate=3e-4')
-    try:
-        value = _parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise UserError(f'override "{override}": the value is no valid YAML: {_one_line(error)}') from error
+    value = parse_yaml(text, f'override "{override}"')
     section = document
     for depth, part in enumerate(parts[:-1], start=1):
         inner = section.get(part)
@@ -146,17 +114,22 @@ def _describe(error: ValidationError, schema: type[BaseModel]) -> str:
     """The mistakes of a config on one line, wrong keys first: other mistakes often follow from them."""
     mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
     by_place: dict[str, list[str]] = {}
+    told: set[str] = set()
     for mistake in mistakes:
         keys = _keys_of(mistake["loc"], schema)
-        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema))
+        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema, told))
     return "; ".join(
         f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()
     )
 
 
-def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel]) -> str:
+def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel], told: set[str]) -> str:
+    """One mistake in words; the hints in `told` are not given again."""
     if mistake["type"] == "extra_forbidden":
-        return f"unknown key, {did_you_mean(keys[-1], _valid_keys(keys[:-1], schema))}"
+        hint = did_you_mean(keys[-1], _valid_keys(keys[:-1], schema))
+        repeated = hint in told
+        told.add(hint)
+        return "unknown key" if repeated else f"unknown key, {hint}"
     if mistake["type"] == "missing":
         return "this key is missing"
     if mistake["type"] == "value_error":
@@ -196,7 +169,3 @@ def _inner(annotation: Any, key: str) -> Any:
 
 def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -18,7 +18,7 @@ from typing import Any, cast
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, one_line
 
 RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -68,7 +68,7 @@ def folder_written_whole(target: Path) -> Generator[Path]:
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
     except (OSError, SafetensorError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
         raise UserError(f"could not write {target}: {reason}; make room or choose another --output") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -190,11 +190,6 @@ class RunFolder:
     def report_html(self) -> Path:
         """The report as one self-contained page."""
         return self.path / "report.html"
-
-    @property
-    def report_md(self) -> Path:
-        """The report as Markdown."""
-        return self.path / "report.md"
 
     @property
     def figures(self) -> Path:

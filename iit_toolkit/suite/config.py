@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from iit_toolkit.alignment import alignment_from_file
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
 from iit_toolkit.errors import did_you_mean
-from iit_toolkit.runs.config import check_config, read_yaml
+from iit_toolkit.runs.config import check_config, read_mapping
 from iit_toolkit.runs.schema import ArmConfig, RunConfig, StudentConfig, VerificationConfig
 
 Section = TypeVar("Section", ArmConfig, VerificationConfig)
@@ -102,11 +102,11 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
     Raises:
         UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
     """
-    document = read_yaml(Path(path))
+    document = read_mapping(Path(path))
     for section in ("run", "finetune"):
         given = document.get(section)
         if isinstance(given, str):
-            document[section] = read_yaml(Path(path).parent / given)
+            document[section] = read_mapping(Path(path).parent / given)
     config = check_config(SuiteConfig, document, overrides, f"suite {path}")
     arms = {name: _with_alignment_read(arm) for name, arm in config.run.arms.items()}
     run = {"arms": arms, "verification": _with_alignment_read(config.run.verification)}

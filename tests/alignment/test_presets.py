@@ -90,9 +90,9 @@ def test_every_depth_gives_a_sound_alignment() -> None:
 
 
 def test_unknown_presets_and_impossible_depths() -> None:
-    with pytest.raises(UserError, match="did you mean `diito/middle`?"):
+    with pytest.raises(UserError, match='did you mean "diito/middle"?'):
         preset("diito/midle", 12, 6)
-    with pytest.raises(UserError, match="choose from diito/middle"):
+    with pytest.raises(UserError, match="valid: diito/full, diito/late, diito/middle"):
         preset("x", 12, 6)
     with pytest.raises(UserError, match="1 to 3"):
         preset("diito/full", 3, 6)

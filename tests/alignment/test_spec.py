@@ -79,10 +79,10 @@ def test_probabilities_sum_to_one() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (content(positoins={"kind": "all"}), "unknown key `positoins`; did you mean `positions`?"),
-        (with_site(layer=1, component="block_output", neuron=[0, 4]), "did you mean `neurons`?"),
-        (content(positions={"kind": "span", "fracton": 0.3}), "did you mean `fraction`?"),
-        (with_site(layer=1, component="block_outptu"), "did you mean `block_output`?"),
+        (content(positoins={"kind": "all"}), 'unknown key `positoins`; did you mean "positions"?'),
+        (with_site(layer=1, component="block_output", neuron=[0, 4]), 'did you mean "neurons"?'),
+        (content(positions={"kind": "span", "fracton": 0.3}), 'did you mean "fraction"?'),
+        (with_site(layer=1, component="block_outptu"), 'did you mean "block_output"?'),
         (with_site(component="block_output"), "needs a `layer`"),
         (with_site(layer=1, component="bert.encoder.layer[1].output"), "`layer` must be left out"),
         (with_site(component="bert.encoder.layer[1]"), "ending in .input or .output"),
@@ -91,7 +91,7 @@ def test_probabilities_sum_to_one() -> None:
         (with_site(layer=1, component="block_output", heads=[1]), "attention_value_output"),
         (with_site(layer=1, component="attention_value_output", heads=[1, 1]), "each once"),
         (with_site(layer=1, component="attention_value_output", heads=[1], neurons=[0, 1]), "not both"),
-        (content(draw={"midle": 1}), "did you mean `middle`?"),
+        (content(draw={"midle": 1}), 'did you mean "middle"?'),
         (content(draw={"middle": 0}), "at least one above 0"),
         (content(positions={"kind": "span", "fraction": 1.5}), "less than or equal to 1"),
         (content(positions={"kind": "fixed", "base": [1, 1]}), "may appear once"),
@@ -100,7 +100,9 @@ def test_probabilities_sum_to_one() -> None:
         (content(positions={"kind": "spam"}), "span"),
         (content(variables=[]), "variables"),
         (content(variables=content()["variables"] * 2), "must differ"),
-        ("nothing", "alignment"),
+        (content(sources="dataset"), "`sources`: needs keys, such as {kind: ...}"),
+        (content(draw={"middle": "often"}), "`draw`: give `uniform`, or a weight per variable"),
+        ("nothing", "must hold keys, such as name and variables"),
     ],
 )
 def test_mistakes_are_told_in_one_line(wrong: Any, message: str) -> None:
@@ -111,9 +113,15 @@ def test_mistakes_are_told_in_one_line(wrong: Any, message: str) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="can't be read .No such file"):
         Alignment.from_yaml(tmp_path / "absent.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("name: [", encoding="utf-8")
-    with pytest.raises(UserError, match="not valid YAML"):
+    with pytest.raises(UserError, match="no valid YAML"):
+        Alignment.from_yaml(broken)
+    broken.write_text("name: a\nname: b\n", encoding="utf-8")
+    with pytest.raises(UserError, match='key "name" occurs twice'):
+        Alignment.from_yaml(broken)
+    broken.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not text in UTF-8"):
         Alignment.from_yaml(broken)

@@ -62,6 +62,6 @@ def test_the_card_of_an_export_says_how_to_verify_it():
     assert "Verify it yourself" not in model_card(results, "causal")
     results["provenance"]["versions"]["iit_toolkit"] = "1.2.3"
     card = model_card(results, "causal", {"alignment.yaml": "the alignment"})
-    assert "pip install iit_toolkit==1.2.3\niit-toolkit verify --from " in card
+    assert "With iit_toolkit 1.2.3 installed:\n\n```bash\niit-toolkit verify --from " in card
     assert "* `alignment.yaml`: the alignment\n" in card
     assert ModelCard(card).data.library_name == "transformers"

@@ -45,6 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text.txt").write_text(TEXT * 8)
     (tmp_path / "pairs.json").write_text('{"text": "the file is closed", "source": "the file is not closed"}\n' * 4)
     (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "bytes.nm").write_bytes(b"\xff\xfe\x00")
     return tmp_path
 
 
@@ -82,8 +83,14 @@ PAIRED = alignment(positions="{kind: differing}, sources: {kind: paired}")
 WRONG = {
     "unknown key": (["data.max_lenght=8"], ["data.max_lenght", 'did you mean "max_length"?']),
     "unknown training key": (["training.max_step=8"], ["training.max_step", 'did you mean "max_steps"?']),
+    "training setting of the wrong type": (
+        ["training.max_steps=abc"],
+        ["training.max_steps: should be a valid integer"],
+    ),
+    "no rows in a batch": (["training.per_device_train_batch_size=0"], ["per_device_train_batch_size: should be 1 or"]),
+    "alignment file that is no text": (["arms.causal.alignment=bytes.nm"], ["bytes.nm: not text in UTF-8"]),
     "unusable training setting": (["training.save_strategy=never"], ["training", "never"]),
-    "unknown preset": (["arms.causal.alignment=diito/midle"], ["diito/midle", "did you mean `diito/middle`?"]),
+    "unknown preset": (["arms.causal.alignment=diito/midle"], ["diito/midle", 'did you mean "diito/middle"?']),
     "missing alignment file": (["arms.causal.alignment=mine.yaml"], ["mine.yaml", "no such file"]),
     "unknown loss term": (["arms.plain.weights.kd=1"], ["arms.plain.weights.kd", "no such loss term", "valid: "]),
     "negative weight": (["arms.plain.weights.ce=-1"], ["arms.plain.weights.ce", "greater than or equal to 0"]),
@@ -147,8 +154,14 @@ WRONG = {
         ["evaluation.other={path: text, data_files: {validation: nowhere.txt}}"],
         ["nowhere.txt"],
     ),
-    "no such teacher": (["teacher=./nowhere"], ["teacher ./nowhere", "give a folder written by save_pretrained"]),
-    "no such student": (["student={checkpoint: ./nowhere}"], ["student checkpoint ./nowhere", "give a folder"]),
+    "no such teacher": (
+        ["teacher=./nowhere"],
+        ["teacher ./nowhere: no such folder; give a folder written by save_pretrained"],
+    ),
+    "no such student": (
+        ["student={checkpoint: ./nowhere}"],
+        ["student checkpoint ./nowhere: no such folder; give a folder"],
+    ),
     "teacher without a head": (
         ["task=sequence_classification", "data.label_column=text"],
         ["teacher embedded", "lacks weights for task sequence_classification", "trained for it"],

@@ -181,7 +181,7 @@ def test_a_fresh_student_can_be_deeper_than_its_teacher() -> None:
 
 
 def test_an_unknown_entry_names_the_nearest() -> None:
-    with pytest.raises(UserError, match="no entry `num_hiden_layers`; did you mean `num_hidden_layers`?"):
+    with pytest.raises(UserError, match='no entry "num_hiden_layers", did you mean "num_hidden_layers"?'):
         student_from_config(make_model("gpt2"), {"num_hiden_layers": 2})
     with pytest.raises(UserError, match="see the entries of GPT2Config"):
         student_from_config(make_model("gpt2"), {"zzzzzz": 2})
@@ -271,7 +271,7 @@ def test_damaged_checkpoints_are_refused_in_one_line(damage: Any, tmp_path: Path
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="no such folder"):
         student_from_checkpoint(make_model("bert"), tmp_path / "nothing")
 
 

@@ -290,14 +290,14 @@ def test_the_log_has_the_time_of_a_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"base_tokens": "swapped"}, "training.base_tokens: 'swapped' is none of all, labelled"),
-        ({"teacher_dtype": "float16"}, "training.teacher_dtype: 'float16' is none of float32, bfloat16"),
-        ({"dropout": 0.1}, "training.dropout: 0.1 is none of False, True"),
+        ({"base_tokens": "swapped"}, "training.base_tokens: should be 'all' or 'labelled', not 'swapped'"),
+        ({"teacher_dtype": "float16"}, "training.teacher_dtype: should be 'float32' or 'bfloat16', not 'float16'"),
+        ({"dropout": 0.1}, "training.dropout: should be a valid boolean, not 0.1"),
         (
             {"dropout": False, "gradient_checkpointing": True},
             "training.gradient_checkpointing: needs a student with dropout; leave one of the two as it is",
         ),
-        ({"interchanges": 0}, "training.interchanges: 0 is no number of runs; give 1 or more"),
+        ({"interchanges": 0}, "training.interchanges: should be 1 or more, not 0"),
     ],
 )
 def test_unusable_options_are_named(tmp_path: Path, setting: dict[str, Any], message: str) -> None:

@@ -141,6 +141,12 @@ def test_all_mistakes_are_told_at_once_wrong_keys_first(path: Path) -> None:
         load_config(path)
 
 
+def test_valid_keys_are_listed_once(path: Path) -> None:
+    path.write_text(MINIMAL + "aaa: 1\nbbb: 2\n")
+    with pytest.raises(UserError, match="aaa: unknown key, valid: .*; bbb: unknown key$"):
+        load_config(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -164,7 +170,7 @@ def test_a_file_that_is_no_config_is_a_user_error(path: Path, text: str, message
 
 def test_a_file_that_is_no_text_is_a_user_error(path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="can't be read"):
+    with pytest.raises(UserError, match="not text in UTF-8"):
         load_config(path)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from iit_toolkit.alignment import alignment_from_file
 from iit_toolkit.downstream.config import FinetuneTasks
-from iit_toolkit.runs.config import check_config, load_config, read_yaml
+from iit_toolkit.runs.config import check_config, load_config, read_mapping
 from iit_toolkit.suite.config import load_suite
 from iit_toolkit.suite.pieces import pieces
 
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[2] / "experiments" / "paper-claims"
 @pytest.mark.parametrize("name", ["suite.yaml", "paper-suite.yaml"])
 def test_a_suite_is_of_its_run_config_and_every_main_arm_has_the_papers_seeds(name: str) -> None:
     suite = load_suite(FOLDER / name)
-    written = load_config(FOLDER / read_yaml(FOLDER / name)["run"])
+    written = load_config(FOLDER / read_mapping(FOLDER / name)["run"])
     assert suite.run.model_copy(update={"arms": written.arms}) == written
     for arm, settings in written.arms.items():
         given = settings.alignment
@@ -31,5 +31,5 @@ def test_a_suite_is_of_its_run_config_and_every_main_arm_has_the_papers_seeds(na
 
 
 def test_all_tasks_of_the_paper_are_there() -> None:
-    tasks = check_config(FinetuneTasks, read_yaml(FOLDER / "tasks.yaml")).tasks
+    tasks = check_config(FinetuneTasks, read_mapping(FOLDER / "tasks.yaml")).tasks
     assert set(load_suite(FOLDER / "paper-suite.yaml").finetune.tasks) == set(tasks) - {"wnli"}  # pyright: ignore
