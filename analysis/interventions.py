@@ -112,7 +112,8 @@ def draw_pairs(
             other, swap = draw_paired_swap(positions, batch, generator, _predicted(batch, task))
             cases = _cases(batch, other, swap, task, generator, swap.mask.cumsum(1) > 0)
         else:
-            other = collated(index + 1) if sources.kind in ("dataset", "fixed") else None
+            apart = sources.kind in ("dataset", "fixed") and len(spans) > 1  # else the next batch is this one
+            other = collated(index + 1) if apart else None
             swap = _draw(positions, batch, other, task, generator)
             cases = _cases(batch, other or batch, swap, task, generator)
         yield Pairs(batch, other, swap, cases)

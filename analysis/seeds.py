@@ -220,6 +220,9 @@ def _equal_compute(runs: Sequence[SeedRun], rows: Sequence[Row], treatment: str,
     ]
     if any(key not in run.arms[arm] for run in runs for arm in (treatment, *same)):
         return Basis("equal compute", None, f"n/a: the runs do not say what {what} each arm took.", ())
+    if any(run.arms[arm].get("resumed_at_step") for run in runs for arm in (treatment, *same)):
+        note = f"n/a: an arm was resumed, and its {what} is that of its last part."
+        return Basis("equal compute", None, note, ())
     costs = {arm: sum(run.arms[arm][key] for run in runs) for arm in (treatment, *same)}
     ratios = {arm: costs[arm] / costs[treatment] for arm in same if costs[treatment] > 0}
     if not ratios:

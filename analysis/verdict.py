@@ -320,7 +320,8 @@ def _sentence(
             f"{subject}the teacher's answer changed in too few inputs outside the swapped positions "
             f"({basis(effective)}; {MINIMUM_CLUSTERS} base examples and as many source examples are needed)."
         )
-    best = _best(controls)
+    decides = _deciding(controls, label)
+    best = "best control" if decides is _best(controls) else "control that decides"
     end = {
         "SUPPORTED": f"lies above the margin of {decimal(margin, 2)}.",
         "NOT SUPPORTED": f"lies below the margin of {decimal(margin, 2)}.",
@@ -328,9 +329,9 @@ def _sentence(
     }[label]
     return (
         f"{subject}where the intervention changes the teacher's answer outside the swapped positions "
-        f"({basis(effective)}), {student} gives the same new answer at a rate of {interval(effective)}. The best "
-        f"control, the {describe_control(best.name)}, reaches {interval(best.level)}; "
-        f"the difference, {interval(best.difference, signed=True)} "
+        f"({basis(effective)}), {student} gives the same new answer at a rate of {interval(effective)}. The {best}, "
+        f"the {describe_control(decides.name)}, reaches {interval(decides.level)}; "
+        f"the difference, {interval(decides.difference, signed=True)} "
         f"({100 * level:.3g} % interval), {end}"
     )
 
@@ -338,6 +339,14 @@ def _sentence(
 def _best(controls: list[Control]) -> Control:
     """The control that comes closest to the student."""
     return min(controls, key=lambda one: one.difference.value or 0.0)
+
+
+def _deciding(controls: list[Control], label: Label) -> Control:
+    """The control that brings the label about, by the bound of its interval that does."""
+    if label == "NOT SUPPORTED":
+        return min(controls, key=lambda one: math.inf if one.difference.high is None else one.difference.high)
+    open_ones = [one for one in controls if not one.passed] or controls
+    return min(open_ones, key=lambda one: math.inf if one.difference.low is None else one.difference.low)
 
 
 def _detectable(difference: Estimate, margin: float, level: float) -> float | None:

@@ -23,6 +23,7 @@ from iit_toolkit.trainer_settings import check_settings
         ("learning_rate", -1.0, "where.learning_rate: should be 0 or more, not -1.0"),
         ("gradient_accumulation_steps", 0, "where.gradient_accumulation_steps: should be 1 or more, not 0"),
         ("per_device_train_batch_size", 0, "where.per_device_train_batch_size: should be 1 or more, not 0"),
+        ("eval_strategy", "steps", "where.eval_strategy: models are evaluated after training, and not in it"),
         ("bf16", "yes", "where.bf16: should be a valid boolean, not 'yes'"),
         ("lr_scheduler_type", 3, "where.lr_scheduler_type: should be .* or should be a valid string, not 3"),
         ("max_step", 8, 'where.max_step: unknown setting, did you mean "max_steps"?'),

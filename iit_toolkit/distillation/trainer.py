@@ -159,7 +159,7 @@ class CausalDistillationTrainer(Trainer):
             return []
         assert self.alignment is not None
         generator = torch.Generator().manual_seed(self._draw_seed())
-        probabilities, weights = self._draw(batch)
+        probabilities, weights = self._draw()
         drawn: list[Interchanged] = []
         for _ in range(self.settings.interchanges):
             index = int(torch.multinomial(probabilities, 1, generator=generator))
@@ -168,14 +168,20 @@ class CausalDistillationTrainer(Trainer):
             drawn.append(Interchanged(name, swap, source_batch, float(weights[index])))
         return drawn
 
-    def _draw(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return, per variable, the probability with which it is drawn and the weight that its loss then has."""
+    def _draw(self) -> tuple[Tensor, Tensor]:
+        """Return, per variable, the probability with which it is drawn and the weight that its loss then has.
+
+        Costs are judged by the first rows of the data, so that every process and a resumed run judge alike.
+        """
         if self._drawn is None:
             assert self.alignment is not None
             declared = torch.tensor(self.alignment.probabilities, dtype=torch.float64)
             drawn = declared
             if self.settings.cost_aware_draw:
-                drawn = cheapest_draw(declared, StepCost(self.objective, batch), self.alignment)
+                dataset: Any = self.train_dataset
+                rows = range(min(self.args.train_batch_size, len(dataset)))
+                first = self._prepare_inputs(self.data_collator([dataset[index] for index in rows]))
+                drawn = cheapest_draw(declared, StepCost(self.objective, first), self.alignment)
             self._drawn = drawn, torch.where(drawn > 0, declared / drawn, 0.0)
         return self._drawn
 

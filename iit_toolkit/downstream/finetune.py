@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
 from iit_toolkit.data.pretrained import load_tokenizer
@@ -153,17 +154,25 @@ def _prepare(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], b
     if task.kind == "classification":
         return prepare_classification(task, train, evaluated, base.tokenizer, length)
     if task.kind == "entities":
-        tokenizer = load_tokenizer(base.path, add_prefix_space=True)  # words come one by one, without their spaces
+        # words come one by one, without their spaces
+        tokenizer = load_tokenizer(base.path, add_prefix_space=True, padding_side="right")
         return prepare_entities(train, evaluated, tokenizer, length)
     assert settings.doc_stride is not None
     return prepare_question_answering(train, evaluated, base.tokenizer, length, settings.doc_stride)
+
+
+class _Trainer(Trainer):
+    """Predicts rows in their own order, in which scores expect them, however training draws its own."""
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        return SequentialSampler(eval_dataset)
 
 
 def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder, *, save_model: bool) -> None:
     prepared, settings = job.prepared, job.settings
     model = with_new_head(base, prepared, seed)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(
+        trainer = _Trainer(
             model,
             training_arguments(settings.training, seed, f"tasks.{job.name}.training", scratch),
             data_collator=prepared.collator,

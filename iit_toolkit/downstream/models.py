@@ -41,7 +41,8 @@ def load_base(path: str) -> BaseModel:
     """Loads what can be said of a model before it has a head.
 
     Raises:
-        UserError: If model or tokenizer can't be loaded, weights are missing, or the tokenizer is not a fast one.
+        UserError: If model or tokenizer can't be loaded, weights are missing, or the tokenizer is not a fast one or
+            cannot pad.
     """
     refuse_missing_folder(path, "model")
     model, report = _load(AutoModel, path, {})
@@ -49,11 +50,13 @@ def load_base(path: str) -> BaseModel:
     if missing:
         raise UserError(f"model {path}: lacks weights, e.g. {missing[0]}; {_REMEDY}")
     try:
-        tokenizer = load_tokenizer(path)
+        tokenizer = load_tokenizer(path, padding_side="right")  # answers are found by their place in a row
     except UserError as error:
         raise UserError(f"model {path}: {error}; {_REMEDY}") from None
     if not tokenizer.is_fast:
         raise UserError(f"model {path}: its tokenizer is a slow one, which knows no character positions; {_REMEDY}")
+    if tokenizer.pad_token is None:
+        raise UserError(f"model {path}: its tokenizer has no token to pad with; give an encoder, as of the BERT family")
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # pyright: ignore
         raise UserError(f"model {path}: its tokenizer has more tokens than its embeddings; give the model's own")
     weights = {name: value for name, value in model.state_dict().items() if name not in report["missing_keys"]}

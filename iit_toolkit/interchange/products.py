@@ -79,6 +79,8 @@ class RunProducts:
 def trace_products(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> RunProducts:
     """Run the model once on one example, and note every matrix product.
 
+    The random generators are left as they were, also by a model in training mode.
+
     Args:
         model: The model; in a model whose blocks are not found, every product counts as below them.
         inputs: Its inputs, for one example.
@@ -96,7 +98,7 @@ def trace_products(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> RunP
     if isinstance(head, nn.Module):
         handles.append(head.register_forward_pre_hook(mode.entering(None)))
     try:
-        with mode:
+        with torch.random.fork_rng(), mode:
             model(**inputs)
     finally:
         for handle in handles:

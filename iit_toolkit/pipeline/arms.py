@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import statistics
 import time
 from pathlib import Path
@@ -101,9 +102,13 @@ def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, An
 
 
 def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
-    """Tokens of the rows that training read, repetitions counted."""
-    total = sum(len(row) for row in rows["input_ids"])
-    return round(total * trainer.state.global_step * _rows_of_a_step(trainer.settings) / len(rows))
+    """Tokens of the rows that training read, repetitions counted; of a part of an epoch, its share of the tokens."""
+    settings, step = trainer.settings, _rows_of_a_step(trainer.settings)
+    epoch = len(rows)
+    if settings.dataloader_drop_last:
+        epoch -= epoch % (settings.train_batch_size * settings.world_size)
+    epochs, steps = divmod(trainer.state.global_step, max(1, math.ceil(epoch / step)))
+    return round(sum(len(row) for row in rows["input_ids"]) * (epochs * epoch + steps * step) / len(rows))
 
 
 def _rows_of_a_step(settings: CausalDistillationConfig) -> int:

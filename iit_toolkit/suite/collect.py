@@ -56,8 +56,7 @@ def _refuse_other_settings(config: SuiteConfig, earlier: SuiteConfig, copy: Suit
             )
 
 
-def _settings(config: SuiteConfig, piece: Piece) -> RunConfig | FinetuneConfig:
-    if piece.stage == "finetune":
-        return config.finetune_config(config.run.teacher)
-    assert piece.seed is not None
-    return config.run_config(piece.arm, piece.seed)
+def _settings(config: SuiteConfig, piece: Piece) -> tuple[RunConfig | None, FinetuneConfig | None]:
+    """What made the piece: of a fine-tuning, the run that made its student too."""
+    run = None if piece.seed is None else config.run_config(piece.arm, piece.seed)
+    return run, config.finetune_config(config.run.teacher) if piece.stage == "finetune" else None

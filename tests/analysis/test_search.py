@@ -289,3 +289,12 @@ def test_a_matrix_holds_its_cells_where_it_says(teacher: Any, student: Any) -> N
     assert [(cell.teacher_layer, cell.student_layer) for cell in matrix.cells] == [
         (teacher_layer, student_layer) for teacher_layer in range(6) for student_layer in range(3)
     ]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "fixed"])
+def test_no_example_is_its_own_source_in_a_lone_batch(kind: Any) -> None:
+    data = [{"input_ids": torch.full((9,), 5 + index), "example_id": index} for index in range(6)]
+    for seed in range(20):
+        settings: dict[str, Any] = {"task": "causal_lm", "pairs": 6, "batch_size": 8, "seed": seed}
+        [pairs] = draw_pairs(data, collate, SpanPositions(fraction=0.3), Sources(kind=kind), **settings, what="drawing")
+        assert pairs.source is None and not (pairs.swap.source == torch.arange(6)).any()

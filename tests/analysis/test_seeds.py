@@ -142,6 +142,10 @@ def test_two_seeds_are_never_enough(runs: Any) -> None:
             lambda d: d["provenance"]["hardware"].update(cuda=["a GPU"]),
             "n/a: no arm of the baseline's objective had it; plain took 0.69 times the time of causal.",
         ),
+        (
+            lambda d: d["arms"]["causal"].update(resumed_at_step=60),
+            "n/a: an arm was resumed, and its CPU time is that of its last part.",
+        ),
     ],
 )
 def test_without_an_arm_of_equal_compute(runs: Any, change: Any, note: str) -> None:

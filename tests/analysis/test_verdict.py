@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -48,6 +50,30 @@ def test_an_interval_that_holds_the_margin_is_inconclusive():
     found = verdict({"causal": 0.3}, margin=0.3)
     assert found.label == "INCONCLUSIVE"
     assert "holds the margin of 0.30" in found.sentence
+
+
+def test_the_sentence_is_about_the_control_that_decides():
+    """Controls whose differences are of unlike spread: the nearest one is often not the one that decides."""
+    outcomes = make_outcomes({"causal": 0.0, "untrained": 0.0}, bases=150, changed=1.0)
+    outcomes = outcomes[outcomes["position"] == 1]
+    causal, others = outcomes["student"] == "causal", 0
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        hits = rng.random(150) < 0.35
+        moved = {"causal": hits, "untrained": rng.random(150) < np.where(hits, 0.05, 0.33)}
+        floor = {"causal": hits & (rng.random(150) < 0.69), "untrained": np.zeros(150, bool)}
+        table = outcomes.copy()
+        for student, rows in (("causal", causal), ("untrained", ~causal)):
+            truth = table.loc[rows, "teacher_cf"]
+            table.loc[rows, "student_cf"] = np.where(moved[student], truth, -1)
+            table.loc[rows, "student_base"] = np.where(floor[student], truth, -2)
+        found = judge(table, "causal", resamples=200)
+        said = re.search(r"the difference, \S+ \[(\S+), (\S+)\] .* (above|below|holds) the margin", found.sentence)
+        assert said is not None, found.sentence
+        low, high = float(said[1]), float(said[2])
+        assert {"above": low > 0.05, "below": high < 0.05, "holds": low <= 0.05 <= high}[said[3]], found.sentence
+        others += "control that decides" in found.sentence
+    assert others > 0
 
 
 def test_without_changed_cases_it_is_inconclusive_and_says_so():

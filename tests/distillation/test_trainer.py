@@ -119,10 +119,16 @@ def test_without_dropout_a_student_learns_as_one_that_has_none(tmp_path: Path, s
     assert not all(torch.equal(without[name], noisy[name]) for name in without)
 
 
-def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
-    whole = trainer(tmp_path / "whole", save_strategy="steps", save_steps=3)
+@pytest.mark.parametrize("cost_aware_draw", [False, True])
+def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path, cost_aware_draw: bool) -> None:
+    def make(**settings: Any) -> CausalDistillationTrainer:
+        student = student_from_teacher(bert(4, dropout=0.1), (0, 2))
+        settings |= {"cost_aware_draw": cost_aware_draw}
+        return trainer(tmp_path / "whole", student=student, alignment=two_variables(), **settings)  # pyright: ignore
+
+    whole = make(save_strategy="steps", save_steps=3)
     whole.train()
-    resumed = trainer(tmp_path / "whole", save_strategy="no")
+    resumed = make(save_strategy="no")
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     for (name, one), other in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(one, other), name

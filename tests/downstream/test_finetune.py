@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,11 @@ def plain_encoding(folder: Path, *texts: str, **options: Any) -> Any:
     return tf.AutoTokenizer.from_pretrained(folder)(*texts, return_tensors="pt", **options)
 
 
-def test_a_planted_class_is_learnt_and_scored_as_a_plain_loop_scores_it(model: Path, tmp_path: Path) -> None:
-    tasks = {"sst2": task(tmp_path / "data", sentences, 320)}
+@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
+def test_a_planted_class_is_learnt_and_scored_as_a_plain_loop_scores_it(
+    model: Path, tmp_path: Path, strategy: str
+) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, 320, training={"train_sampling_strategy": strategy})}
     out = finetune(config_of(model, tasks, save_models=True), tmp_path / "out")
     written = json.loads((out / "scores" / "sst2-1.json").read_text())
     assert written["score"] > 90
@@ -100,6 +104,30 @@ def test_planted_entities_are_found_as_a_plain_loop_finds_them(model: Path, tmp_
         first = [encoded.word_to_tokens(word).start for word in range(len(row["tokens"]))]
         answers.append([student.config.id2label[best[position]] for position in first])
     assert written["f1"] == pytest.approx(100 * f1_score([row["ner_tags"] for row in rows], answers))
+
+
+@pytest.mark.parametrize(("name", "make", "rest"), [("conll2003", tagged, {}), ("squad", questions, {"doc_stride": 6})])
+def test_a_tokenizer_that_pads_on_the_left_changes_nothing(
+    model: Path, tmp_path: Path, name: str, make: Callable[[int, int], Rows], rest: dict[str, Any]
+) -> None:
+    shutil.copytree(model, tmp_path / "left")
+    settings = tmp_path / "left" / "tokenizer_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"padding_side": "left"}))
+    assert tf.AutoTokenizer.from_pretrained(tmp_path / "left").padding_side == "left"
+    tasks = {name: task(tmp_path / "data", make, 48, **rest)}
+    right = finetune(config_of(model, tasks), tmp_path / "right-out")
+    left = finetune(config_of(tmp_path / "left", tasks), tmp_path / "left-out")
+    assert scores_of(left) == scores_of(right)
+
+
+def test_a_model_that_cannot_pad_is_refused(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "unpadded")
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "unpadded")
+    with pytest.raises(UserError, match="its tokenizer has no token to pad with; give an encoder"):
+        finetune(config_of(tmp_path / "unpadded", {"sst2": task(tmp_path / "data", sentences, 8)}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_words_of_byte_level_tokenizers_keep_their_space(tmp_path: Path) -> None:

@@ -111,8 +111,7 @@ def test_two_processes_run_the_papers_setting(results: dict[str, Any]) -> None:
         assert arm["steps"] == 3 and arm["effective_batch"] == 4 * 3 * arm["processes"]
         rates = [entry["learning_rate"] for entry in arm["history"]]
         assert rates == pytest.approx([0, 5e-4, 2.5e-4]), name
-    read = results["data"]["train"]["tokens"] / 64 * 3 * 24
-    assert results["arms"]["plain"]["tokens"] == pytest.approx(read, abs=1)
+    assert results["arms"]["plain"]["tokens"] == results["data"]["train"]["tokens"]  # once over
     students = {*ARMS, "untrained"}
     assert set(results["summary"]["students"]) == students
     assert set(results["evaluation"]["wikitext-103-test"]["perplexity"]) == {*students, "teacher"}

@@ -287,6 +287,10 @@ def test_results_of_other_settings_are_not_kept_beside_those_collected(suite: Su
     for piece, other in others.items():
         with pytest.raises(UserError, match=f"is of other settings than the suite's {piece};"):
             collect(load_suite("suite.yaml", other), "nothing", "mixed")
+    (place / "mixed" / "plain" / "seed-1" / "results.json").rename(place / "aside.json")
+    with pytest.raises(UserError, match="is of other settings than the suite's finetune-plain-seed-1;"):
+        collect(load_suite("suite.yaml", others["run-plain-seed-1"]), "nothing", "mixed")  # its student was another
+    (place / "aside.json").rename(place / "mixed" / "plain" / "seed-1" / "results.json")
     assert load_suite("mixed/suite.yaml") == suite
     assert collect(suite, "nothing", "mixed") == []  # of the same settings, all stays
     assert len(list((place / "mixed").rglob("*.json"))) == 7
