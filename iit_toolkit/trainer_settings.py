@@ -42,7 +42,7 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
         except ValidationError as error:
             reasons = dict.fromkeys(one["msg"].removeprefix("Input ") for one in error.errors())
             raise UserError(f"{where}.{name}: {' or '.join(reasons)}, not {value!r:.60}") from None
-        if name == "eval_strategy" and str(value) != "no":
-            raise UserError(f"{where}.{name}: models are evaluated after training, and not in it; leave it out")
         if name in _AT_LEAST and value < _AT_LEAST[name]:
             raise UserError(f"{where}.{name}: should be {_AT_LEAST[name]} or more, not {value}")
+        if name == "eval_strategy" and value != "no":
+            raise UserError(f"{where}.{name}: models are evaluated after training, and not in it; leave it out")
