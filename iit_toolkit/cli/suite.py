@@ -108,6 +108,9 @@ def report(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for suite.json, .md, .tex and figures.")
     ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="ARM", help="Compare with this arm [default: the suite's baseline].")
+    ] = None,
 ) -> None:
     """Print the tables of a suite.
 
@@ -118,7 +121,7 @@ def report(
     from iit_toolkit.analysis.suite_text import to_markdown
     from iit_toolkit.suite.report import compared, write_report
 
-    comparison = compared(folder)
+    comparison = compared(folder, baseline)
     if output is not None:
         write_report(comparison, output)
     typer.echo(to_markdown(comparison))

@@ -15,11 +15,12 @@ from iit_toolkit.suite.config import load_suite
 from iit_toolkit.suite.pieces import SuiteFolder
 
 
-def compared(folder: str | Path) -> SuiteComparison:
+def compared(folder: str | Path, baseline: str | None = None) -> SuiteComparison:
     """Compares what is done of a suite with its baseline.
 
     Args:
         folder: The suite's folder, or what was collected of it.
+        baseline: Another arm to compare with; the suite's arm of equal compute is then an arm like others.
 
     Raises:
         UserError: If it is neither, or its runs can't be compared.
@@ -28,8 +29,9 @@ def compared(folder: str | Path) -> SuiteComparison:
     if not root.config.is_file():
         raise UserError(f"{folder} holds no suite.yaml; give the folder of a suite, or of its collected results")
     config, suite = load_suite(root.config), read_suite(root.path)
-    longer = config.equal_compute if config.equal_compute in suite.runs else None
-    return compare_suite(suite, config.baseline, longer, config.variables)
+    chosen = baseline or config.baseline
+    longer = config.equal_compute if chosen == config.baseline and config.equal_compute in suite.runs else None
+    return compare_suite(suite, chosen, longer, config.variables)
 
 
 def write_report(comparison: SuiteComparison, target: Path) -> None:
