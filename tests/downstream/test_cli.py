@@ -45,7 +45,7 @@ def test_a_model_is_fine_tuned_and_its_table_is_all_that_is_printed(capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("nowhere.yaml",), ["config nowhere.yaml", "No such file"]),
+        (("nowhere.yaml",), ["nowhere.yaml: can't be read", "No such file"]),
         (("--model", "nowhere", "--task", "sst2"), ["model nowhere", "give a folder written by save_pretrained"]),
         (("--model", "model", "--task", "sst"), ["--model, --task", 'no task "sst"', '"sst2"']),
         (("--model", "model", "--task", "sst2", *SETTINGS, "tasks.sst2.data.train_split=dev"), ["split dev"]),
