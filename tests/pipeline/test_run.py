@@ -233,6 +233,24 @@ def test_train_then_verify(on_text: list[str], tmp_path: Path) -> None:
     assert results["verdict"]["student"] == "student" and results["comparison"] is None
 
 
+@pytest.mark.parametrize(("rows", "steps"), [(8, 2), (8, 3), (8, 4), (11, 1), (11, 3), (12, 2)])
+def test_tokens_are_those_that_training_read(
+    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, steps: int
+) -> None:
+    """Of 12 rows; in batches of 8 every second one is half full, of 11 the row that is left alone is dropped."""
+    compute, read = CausalDistillationTrainer.compute_loss, list[int]()
+
+    def counted(self: CausalDistillationTrainer, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+        read.append(int(inputs["attention_mask"].sum()))
+        return compute(self, model, inputs, *rest, **named)
+
+    monkeypatch.setattr(CausalDistillationTrainer, "compute_loss", counted)
+    sizes = [f"training.per_device_train_batch_size={rows}", f"training.max_steps={steps}"]
+    call("train", *on_text, *sizes, "training.gradient_shares=false", "--arm", "plain", "-o", str(tmp_path / "run"))
+    record = json.loads((tmp_path / "run" / "plain" / "training.json").read_text())
+    assert len(read) == record["steps"] == steps and record["tokens"] == sum(read)
+
+
 def test_an_alignment_can_be_learned_from_without_counterfactual_runs(on_text: list[str], tmp_path: Path) -> None:
     weights = "arms.causal.weights={task: 0.25, ce: 0.25, cos: 0.25, aligned_mse: 0.25}"
     arm = [weights, "arms.causal.alignment=diito/full", "training.logging_steps=1", "--arm", "causal"]
