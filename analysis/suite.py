@@ -113,7 +113,7 @@ def read_suite(root: Path) -> Suite:
     Raises:
         UserError: If it holds no finished run, or one that is not whole or lies in the wrong place, or the runs differ
             in task, teacher, data, verified alignment or evaluation sets, or those of one arm in the student's size,
-            the steps, the alignment or the objective.
+            the steps, the rows of a step, the alignment or the objective.
     """
     found: dict[str, dict[int, SuiteRun]] = {}
     for path in sorted(root.glob("*/seed-*/results.json"), key=_place):
@@ -129,6 +129,7 @@ def read_suite(root: Path) -> Suite:
             refuse_incomparable(suite.first.results, run.results)
             _refuse_other(suite.first, run, _data)
             _refuse_other(next(iter(runs.values())), run, _training)
+            _refuse_other_batch(next(iter(runs.values())), run)
     return suite
 
 
@@ -192,6 +193,16 @@ def _refuse_other(one: SuiteRun, two: SuiteRun, facts: Callable[[SuiteRun], dict
                 f"{two.results.path} can't be compared with {one.results.path}: {name} is {second.get(name)}, "
                 f"not {first.get(name)}; give runs of one suite"
             )
+
+
+def _refuse_other_batch(one: SuiteRun, two: SuiteRun) -> None:
+    """Checks that two runs of an arm had as many rows to a step, which depends on the number of processes too."""
+    first, second = (run.training.get("effective_batch") for run in (one, two))
+    if None not in (first, second) and first != second:  # earlier runs did not write it
+        raise UserError(
+            f"{two.results.path} can't be compared with {one.results.path}: a step had {second} rows, not {first}; "
+            "run all seeds of an arm on as many processes"
+        )
 
 
 def _data(run: SuiteRun) -> dict[str, Any]:
