@@ -53,7 +53,7 @@ def test_classification_has_both_over_all_rows() -> None:
     torch.manual_seed(0)
     model, data = large(BertForSequenceClassification(BertConfig(**SIZES))), rows(41)  # more than one batch
     found = evaluate(model, data, batch, "sequence_classification")
-    logits = model(input_ids=torch.tensor([row["input_ids"] for row in data])).logits.double()
+    logits = model(input_ids=torch.tensor([row["input_ids"] for row in data])).logits.detach().double()
     chances = logits.softmax(-1)
     right = sum(int(logits[index].argmax()) == row["label"] for index, row in enumerate(data))
     nll = -sum(math.log(chances[index, row["label"]]) for index, row in enumerate(data)) / 41
@@ -71,7 +71,7 @@ def test_language_models_have_a_perplexity_over_all_predicted_tokens() -> None:
     found = evaluate(model, data, masked, "masked_lm")
     assert list(found) == ["perplexity"]
     made = masked(data)
-    chances = model(input_ids=made["input_ids"]).logits.double().softmax(-1)
+    chances = model(input_ids=made["input_ids"]).logits.detach().double().softmax(-1)
     losses = [
         -math.log(chances[row, place, made["labels"][row, place]])
         for row, place in (made["labels"] != -100).nonzero().tolist()
