@@ -122,9 +122,9 @@ def test_every_term_and_gradient_equals_the_formulas_written_out(width: int) -> 
     expected = base | {f"causal_{name}": value for name, value in causal.items() if name != "task"}
     assert set(losses.terms) == set(expected)
     for name, value in expected.items():
-        assert math.isclose(float(losses.terms[name]), float(value.detach()), rel_tol=1e-6), name
+        assert math.isclose(float(losses.terms[name]), value.item(), rel_tol=1e-6), name
     total = sum(getattr(ALL_TERMS, name) * value for name, value in expected.items())
-    assert math.isclose(float(losses.total.detach()), float(total.detach()), rel_tol=1e-9)
+    assert math.isclose(losses.total.item(), total.item(), rel_tol=1e-9)
     total.backward()
     for name, parameter in student.named_parameters():
         if parameter.grad is not None:
@@ -137,7 +137,7 @@ def test_the_papers_five_weights_sum_the_five_losses() -> None:
         batch, [Interchanged("middle", swap)]
     )
     assert set(losses.terms) == {"task", "ce", "cos", "causal_ce", "causal_cos"}
-    assert math.isclose(float(losses.total), 0.2 * sum(map(float, losses.terms.values())), rel_tol=1e-9)
+    assert math.isclose(losses.total.item(), 0.2 * sum(map(float, losses.terms.values())), rel_tol=1e-9)
 
 
 def test_naacl2022_differs_from_diito() -> None:
@@ -146,7 +146,7 @@ def test_naacl2022_differs_from_diito() -> None:
     weights = ObjectiveWeights(causal_ce=1.0)
     ours = Objective(*sides, weights, "masked_lm")(batch, [Interchanged("middle", swap)])
     theirs = Objective(*official, weights, "masked_lm")(batch, [Interchanged("middle", swap)])
-    assert abs(float(ours.total) - float(theirs.total)) > 1e-3
+    assert abs(ours.total.item() - theirs.total.item()) > 1e-3
 
 
 def test_a_term_without_weight_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_several_interchanges_share_a_base_run_and_are_averaged_with_their_weigh
     plain = objective(batch, weights=ALL_TERMS.model_copy(update=dict.fromkeys(causal, 0.0))).total
     apart = [objective(batch, [Interchanged("middle", one)], ObjectiveWeights(**causal)) for one in swaps]
     total = plain + (3.0 * apart[0].total + 0.5 * apart[1].total) / 2
-    assert math.isclose(float(both.total), float(total), rel_tol=1e-12)
+    assert math.isclose(both.total.item(), total.item(), rel_tol=1e-12)
     for name in causal:
         mean = (float(apart[0].terms[name]) + float(apart[1].terms[name])) / 2
         assert math.isclose(float(both.terms[name]), mean, rel_tol=1e-12)
@@ -238,10 +238,10 @@ def test_terms_on_chosen_tokens_equal_the_formulas_on_these(base: str, counterfa
         return terms_by_hand(*runs, {**batch, "attention_mask": chosen[tokens]}, 2.0, None)
 
     for name, value in expected(base, None).items():
-        assert math.isclose(float(found[name]), float(value), rel_tol=1e-9), name
+        assert math.isclose(float(found[name]), value.item(), rel_tol=1e-9), name
     for name, value in expected(counterfactual, swap).items():
         if name != "task":
-            assert math.isclose(float(found[f"causal_{name}"]), float(value), rel_tol=1e-9), name
+            assert math.isclose(float(found[f"causal_{name}"]), value.item(), rel_tol=1e-9), name
 
 
 def test_tokens_cannot_be_chosen_in_classification() -> None:
