@@ -153,6 +153,7 @@ def _gains(comparison: SuiteComparison) -> Drawing | None:
         axes.set_title(f"{arm}, n = {' to '.join(map(str, dict.fromkeys((seeds[0], seeds[-1]))))}")
         axes.set_yticks(range(len(names)), labels=[name.removeprefix("score, ") for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.tick_params(labelbottom=True)  # a panel of the line before the last may have none below it
         axes.set_xlabel(f"score less {comparison.baseline}'s")
     data = pd.DataFrame(
         [

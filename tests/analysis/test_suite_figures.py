@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
+import re
 import shutil
 import statistics
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from iit_toolkit.analysis.suite import read_suite
-from iit_toolkit.analysis.suite_comparison import compare_suite
+from iit_toolkit.analysis.suite_comparison import EQUAL_STEPS, compare_suite
 from iit_toolkit.analysis.suite_figures import write_figures
 from tests.analysis.suite_tree import write_tree
 
@@ -83,6 +86,16 @@ def test_gains_have_intervals_where_seeds_differ(root: Path, tmp_path: Path) -> 
     half = 4.302653 * statistics.stdev(gains) / math.sqrt(3)
     cola = rows["score, cola"]
     assert [float(cola[name]) for name in ("gain", "low", "high")] == pytest.approx([4 / 3, 4 / 3 - half, 4 / 3 + half])
+
+
+def test_every_panel_of_gains_has_its_scale_where_the_last_line_is_not_full(root: Path, tmp_path: Path) -> None:
+    comparison = compare_suite(read_suite(root), "plain", "plain-compute")
+    full = comparison.find("full", EQUAL_STEPS)
+    assert full is not None
+    five = tuple(dataclasses.replace(full, arm=f"arm-{number}") for number in range(5))
+    write_figures(dataclasses.replace(comparison, comparisons=five), tmp_path)
+    scales = Counter(re.findall(r"<!-- (−?[\d.]+) -->", (tmp_path / "task-gains.svg").read_text()))
+    assert scales and set(scales.values()) == {5}
 
 
 def test_without_fine_tuning_there_are_no_gains(root: Path, tmp_path: Path) -> None:
