@@ -8,7 +8,7 @@ interval is Student's t interval of the mean of these differences.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -196,13 +196,22 @@ def _sentence(
 
 
 def _equal_steps(runs: Sequence[SeedRun], rows: Sequence[Row], treatment: str, baseline: str) -> Basis:
-    wanted = _steps(runs[0], treatment)
-    made = sorted({_steps(run, baseline) for run in runs})
-    if made != [wanted]:
-        note = f"n/a: {treatment} made {count(wanted, 'step')}, {baseline} {' or '.join(f'{one:,}' for one in made)}."
-        return Basis("equal steps", None, note, ())
-    note = f"{treatment} and {baseline} each made {count(wanted, 'step')}."
+    for run in runs:
+        if (note := unlike_steps(run.arms, treatment, baseline)) is not None:
+            return Basis("equal steps", None, note, ())
+    note = f"{treatment} and {baseline} each made {count(_steps(runs[0], treatment), 'step')}."
     return Basis("equal steps", baseline, note, tuple(pair(row, treatment, baseline) for row in rows))
+
+
+def unlike_steps(arms: Mapping[str, Mapping[str, Any]], treatment: str, baseline: str) -> str | None:
+    """Why the trainings of two arms did not take equal steps: their number, or the rows of each."""
+    one, other = arms[treatment], arms[baseline]
+    if one["steps"] != other["steps"]:
+        return f"n/a: {treatment} made {count(one['steps'], 'step')}, {baseline} {other['steps']:,}."
+    rows = "effective_batch"
+    if rows in one and rows in other and one[rows] != other[rows]:  # earlier runs did not write it
+        return f"n/a: a step of {treatment} had {count(one[rows], 'row')}, one of {baseline} {other[rows]:,}."
+    return None
 
 
 def _steps(run: SeedRun, arm: str) -> int:

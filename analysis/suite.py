@@ -129,7 +129,9 @@ def read_suite(root: Path) -> Suite:
             refuse_incomparable(suite.first.results, run.results)
             _refuse_other(suite.first, run, _data)
             _refuse_other(next(iter(runs.values())), run, _training)
-            _refuse_other_batch(next(iter(runs.values())), run)
+        told = [run for run in runs.values() if "effective_batch" in run.training]  # earlier runs did not write it
+        for run in told:
+            _refuse_other_batch(told[0], run)
     return suite
 
 
@@ -197,8 +199,8 @@ def _refuse_other(one: SuiteRun, two: SuiteRun, facts: Callable[[SuiteRun], dict
 
 def _refuse_other_batch(one: SuiteRun, two: SuiteRun) -> None:
     """Checks that two runs of an arm had as many rows to a step, which depends on the number of processes too."""
-    first, second = (run.training.get("effective_batch") for run in (one, two))
-    if None not in (first, second) and first != second:  # earlier runs did not write it
+    first, second = (run.training["effective_batch"] for run in (one, two))
+    if first != second:
         raise UserError(
             f"{two.results.path} can't be compared with {one.results.path}: a step had {second} rows, not {first}; "
             "run all seeds of an arm on as many processes"

@@ -11,7 +11,7 @@ import numpy as np
 
 from iit_toolkit.analysis.numbers import count
 from iit_toolkit.analysis.seed_runs import Row
-from iit_toolkit.analysis.seeds import COMPUTE_TOLERANCE, LEVEL, Basis, Paired, pair
+from iit_toolkit.analysis.seeds import COMPUTE_TOLERANCE, LEVEL, Basis, Paired, pair, unlike_steps
 from iit_toolkit.analysis.suite import Suite
 from iit_toolkit.analysis.suite_rows import (
     BEHAVIOUR,
@@ -111,10 +111,10 @@ def compare_suite(
     """Compares every arm of a suite with a baseline, paired by seed.
 
     Arms are compared where their students are of one size. At equal steps, every arm is compared with the baseline, if
-    both made as many steps. At equal compute, it is compared with the baseline or the arm of equal compute, whichever
-    had training FLOPs nearer to its own, unless these are less than its own by more than `COMPUTE_TOLERANCE`. Where
-    they are more by that, an arm that is better still is so at equal compute as well, but one that is worse is not
-    shown to be: the outcome is INCONCLUSIVE.
+    both made as many steps of as many rows. At equal compute, it is compared with the baseline or the arm of equal
+    compute, whichever had training FLOPs nearer to its own, unless these are less than its own by more than
+    `COMPUTE_TOLERANCE`. Where they are more by that, an arm that is better still is so at equal compute as well, but
+    one that is worse is not shown to be: the outcome is INCONCLUSIVE.
 
     Args:
         suite: What `read_suite` returned.
@@ -169,13 +169,11 @@ def _equal_steps(
     suite: Suite, rows: Sequence[Row], perplexities: Sequence[Row], arm: str, baseline: str
 ) -> ArmComparison:
     ratio = _flops(suite, baseline) / _flops(suite, arm)
-    steps, others = (_steps(suite, name) for name in (arm, baseline))
-    if steps != others:
-        note = f"n/a: {arm} made {count(steps, 'step')}, {baseline} {others:,}."
-        return ArmComparison(arm, Basis(EQUAL_STEPS, None, note, ()), ratio)
-    if (note := _other_student(suite, arm, baseline)) is not None:
-        return ArmComparison(arm, Basis(EQUAL_STEPS, None, note, ()), ratio)
-    note = f"{arm} and {baseline} each made {count(steps, 'step')}; {_spent(baseline, ratio, arm)}."
+    trainings = {name: _training(suite, name) for name in (arm, baseline)}
+    unlike = unlike_steps(trainings, arm, baseline) or _other_student(suite, arm, baseline)
+    if unlike is not None:
+        return ArmComparison(arm, Basis(EQUAL_STEPS, None, unlike, ()), ratio)
+    note = f"{arm} and {baseline} each made {count(_steps(suite, arm), 'step')}; {_spent(baseline, ratio, arm)}."
     measures = _paired(rows, perplexities, arm, baseline)
     return ArmComparison(arm, Basis(EQUAL_STEPS, baseline, note, measures), ratio)
 
@@ -219,14 +217,19 @@ def _spent(other: str, ratio: float, arm: str) -> str:
 
 def _other_student(suite: Suite, arm: str, baseline: str) -> str | None:
     """Why two arms are not compared, if their students are not of one size."""
-    sizes = [next(iter(suite.runs[name].values())).training["student_parameters"] for name in (arm, baseline)]
+    sizes = [_training(suite, name)["student_parameters"] for name in (arm, baseline)]
     if sizes[0] == sizes[1]:
         return None
     return f"n/a: the student of {arm} has {count(sizes[0], 'parameter')}, that of {baseline} {sizes[1]:,}."
 
 
+def _training(suite: Suite, arm: str) -> dict[str, Any]:
+    """What is the same in all trainings of an arm, of the first."""
+    return next(iter(suite.runs[arm].values())).training
+
+
 def _steps(suite: Suite, arm: str) -> int:
-    return next(iter(suite.runs[arm].values())).training["steps"]
+    return _training(suite, arm)["steps"]
 
 
 def _flops(suite: Suite, arm: str) -> float:

@@ -166,7 +166,7 @@ def _print(planned: list[PlannedPiece]) -> None:
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("piece")
+    table.add_column("piece", no_wrap=True, overflow="ignore")
     for head in ("state", "steps", "TFLOP", "at least", "took, or its like"):
         table.add_column(head, justify="right")
     for one in planned:

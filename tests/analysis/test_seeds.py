@@ -117,6 +117,16 @@ def test_equal_steps_and_equal_compute_are_two_questions(runs: Any) -> None:
     json.dumps(compared.to_dict(), allow_nan=False)
 
 
+def test_steps_of_other_batches_are_not_equal(runs: Any) -> None:
+    def change(document: dict[str, Any]) -> None:
+        document["arms"]["causal"]["effective_batch"] = 16
+        document["arms"]["plain"]["effective_batch"] = 8
+
+    steps = compare_seeds(runs(change=change)).bases[0]
+    assert (steps.baseline, steps.measures) == (None, ())
+    assert steps.note == "n/a: a step of causal had 16 rows, one of plain 8."
+
+
 def test_two_seeds_are_never_enough(runs: Any) -> None:
     for count in (1, 2):
         for basis in compare_seeds(runs(count)).bases:

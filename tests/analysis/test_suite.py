@@ -83,7 +83,7 @@ def test_runs_that_are_of_no_suite(tmp_path: Path, changes: dict[str, Any], said
 
 def test_seeds_of_an_arm_with_other_batches(tmp_path: Path) -> None:
     write_tree(tmp_path)
-    change(tmp_path / "full" / "seed-42" / "results.json", arms__full__effective_batch=8)
+    change(tmp_path / "full" / "seed-66" / "results.json", arms__full__effective_batch=8)  # 42 is an earlier run
     change(tmp_path / "full" / "seed-88" / "results.json", arms__full__effective_batch=16)
     with pytest.raises(
         UserError, match="full/seed-88/results.json can't be compared .*: a step had 16 rows, not 8; run"

@@ -126,6 +126,16 @@ def test_less_than_equal_compute_is_not_compared(suite: Suite) -> None:
     assert found.basis.note.startswith("n/a: no arm had it; plain had 0.57 times the training FLOPs of full")
 
 
+def test_arms_whose_steps_had_other_rows(root: Path) -> None:
+    suite = read_suite(root)
+    for arm, rows in (("full", 16), ("plain", 8)):
+        for run in suite.runs[arm].values():
+            run.training["effective_batch"] = rows
+    basis = compare_suite(suite, "plain", None).find("full", "equal steps")
+    assert basis is not None and basis.basis.measures == ()
+    assert basis.basis.note == "n/a: a step of full had 16 rows, one of plain 8."
+
+
 def test_what_is_not_compared(compared: SuiteComparison) -> None:
     longer = compared.find("plain-compute", "equal steps")
     assert longer is not None and longer.basis.measures == ()

@@ -265,6 +265,14 @@ def test_a_plan_tells_steps_and_what_the_like_took(whole: SuiteFolder, suite: Su
     assert "7 of 9 pieces are done" in more and "by what the like of 2 of them took" in more
 
 
+def test_a_plan_names_pieces_in_full_on_a_narrow_screen(
+    whole: SuiteFolder, suite: SuiteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "50")
+    printed = call("suite", "plan", "suite.yaml", "-o", str(whole.path))
+    assert [str(piece) for piece in pieces(suite) if str(piece) not in printed] == []
+
+
 def test_results_are_collected_without_models(whole: SuiteFolder, suite: SuiteConfig, place: Path) -> None:
     assert call("suite", "collect", "suite.yaml", "kept", "-o", "whole") == "kept: results of 7 pieces\n"
     kept = SuiteFolder(place / "kept")
