@@ -12,7 +12,8 @@ from iit_toolkit.runs.config import check_config, load_config, read_mapping
 from iit_toolkit.suite.config import load_suite
 from iit_toolkit.suite.pieces import pieces
 
-FOLDER = Path(__file__).parents[2] / "experiments" / "paper-claims"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+FOLDER = EXPERIMENTS / "paper-claims"
 
 
 @pytest.mark.parametrize("name", ["suite.yaml", "paper-suite.yaml"])
@@ -28,6 +29,14 @@ def test_a_suite_is_of_its_run_config_and_every_main_arm_has_the_papers_seeds(na
         assert suite.seeds_of(arm) == [42, 66, 88]
         assert {piece.seed for piece in pieces(suite) if piece.arm == arm} == {42, 66, 88}
     assert suite.run.arms["full-cos"].weights == dict.fromkeys(["task", "ce", "cos", "causal_ce", "causal_cos"], 0.2)
+
+
+def test_the_arms_of_causal_weight_differ_in_their_interchanges_alone() -> None:
+    suite = load_suite(EXPERIMENTS / "causal-weight" / "suite.yaml")
+    none, most = (suite.run.arms[arm] for arm in ("none", "most"))
+    assert none.alignment == most.alignment == suite.run.verification.alignment
+    assert none.training | {"counterfactual_tokens": "labelled", "interchanges": 2} == most.training
+    assert sum(none.weights.values()) == sum(most.weights.values()) and "causal_ce" not in none.weights
 
 
 def test_all_tasks_of_the_paper_are_there() -> None:
