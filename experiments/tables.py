@@ -68,7 +68,7 @@ def _repeated(runs: dict[str, dict[str, Any]]) -> str:
                     f"{trained['history'][-1]['loss']:.5f}",
                     *perplexities,
                     f"{effective['value']:.4f} of {effective['cases']:,}",
-                    f"{trained['cpu_seconds']:,.0f} s",
+                    _cpu_time(trained),
                 ]
             )
     sets = [f"perplexity, {name}" for name in next(iter(runs.values()))["evaluation"]]
@@ -101,8 +101,7 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
         held_out = [run["evaluation"]["validation"]["accuracy"] for run in found]
         cells = _paired({arm: tuple(one[arm]["value"] for one in held_out) for arm in ("plain", "causal")})
         untrained = f"{held_out[0]['untrained']['value']:.3f}"
-        times = [mean(run["arms"][arm]["cpu_seconds"] for run in found) for arm in ("plain", "causal")]
-        seconds = f"{times[0]:,.0f} s, {times[1]:,.0f} s"
+        seconds = ", ".join(_cpu_time(*(run["arms"][arm] for run in found)) for arm in ("plain", "causal"))
         accuracies.append([f"{size:,}", f"{steps:,}", seconds, ", ".join(map(str, seeds)), untrained, *cells])
         for variable in found[0]["summary"]["students"]["plain"]["variables"]:
             measured = {
@@ -149,7 +148,7 @@ def _answers(results: dict[str, Any]) -> str:
         arm = results["arms"].get(student)
         perplexities = [_interval(results["evaluation"][name]["perplexity"][student], 2) for name in sets]
         behaviour = measured["behaviour"]
-        trained = ["-", "-"] if arm is None else [f"{arm['steps']:,}", f"{arm['cpu_seconds']:,.0f} s"]
+        trained = ["-", "-"] if arm is None else [f"{arm['steps']:,}", _cpu_time(arm)]
         rows.append(
             [student, *trained, *perplexities, _interval(behaviour["kl"]), _interval(behaviour["top1_agreement"])]
         )
@@ -207,6 +206,13 @@ def _scale(results: dict[str, Any]) -> str:
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cpu_time(*arms: dict[str, Any]) -> str:
+    """The mean CPU time of trainings; what was resumed has that of its last part only."""
+    if any(arm.get("resumed_at_step") for arm in arms):
+        return "n/a (resumed)"
+    return f"{mean(arm['cpu_seconds'] for arm in arms):,.0f} s"
 
 
 def _interval(estimate: dict[str, Any], digits: int = 3) -> str:

@@ -52,3 +52,10 @@ def test_sizes_are_paired_by_seed_within_each_size() -> None:
         "| 1,000 | block-0 | changed: 30 | 0.500 (0.500) | 0.550 (0.550) | +0.050 [no interval] | INCONCLUSIVE |"
     ) in lines
     assert sum(line.startswith("| 500 | block-0 | all: 256 |") for line in lines) == 1
+
+
+def test_a_time_that_is_not_that_of_the_whole_training_is_not_told() -> None:
+    teacher = {"scores": {"validation": {"accuracy": 84.0}}, "data": {"train": {"examples": 10000}}}
+    one, two = run(500, 42, 0.7, 0.75), run(500, 66, 0.71, 0.77)
+    two["arms"]["causal"]["resumed_at_step"] = 40
+    assert "| 500 | 63 | 9 s, n/a (resumed) | 42, 66 |" in sizes(teacher, [one, two])

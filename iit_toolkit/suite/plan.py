@@ -27,7 +27,7 @@ class PlannedPiece:
         flops: Multiplications and additions in the matrix products of the training; None of a fine-tuning, and of a
             training that is done.
         seconds: What it took, or what its like took (the same arm with another seed, any other fine-tuning); None
-            where nothing like it is done.
+            where nothing like it is done. A training that was resumed is counted whole, at the speed of its last part.
         floor_seconds: Time of the matrix products alone on this machine; None where there are no `flops`.
     """
 
@@ -79,11 +79,17 @@ def _took(folder: SuiteFolder, piece: Piece) -> float:
     if piece.stage == "run":
         results = _read(folder.results(piece))
         verified = results.get("verification", {"seconds": 0})  # earlier runs did not write it
-        return results["arms"][piece.arm]["seconds"] + verified["seconds"]
+        return _training_seconds(results["arms"][piece.arm]) + verified["seconds"]
     finetuning = folder.finetuning(piece)
     summary = _read(finetuning.summary)["tasks"]
     scores = [finetuning.scores(task, seed) for task, found in summary.items() for seed in found["seeds"]]
     return sum(_read(path)["training"]["seconds"] for path in scores)
+
+
+def _training_seconds(arm: dict[str, Any]) -> float:
+    """How long a training took; of one that was resumed, all its steps at the speed of its last part."""
+    last = arm["steps"] - arm.get("resumed_at_step", 0)  # earlier runs did not write it
+    return arm["seconds"] * arm["steps"] / max(last, 1)
 
 
 def _read(path: Path) -> dict[str, Any]:

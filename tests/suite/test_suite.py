@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -263,6 +264,18 @@ def test_a_plan_tells_steps_and_what_the_like_took(whole: SuiteFolder, suite: Su
     [line] = [line.split() for line in more.splitlines() if "run-plain-seed-3" in line]
     assert line[1:4] == ["to", "do", "4"]
     assert "7 of 9 pieces are done" in more and "by what the like of 2 of them took" in more
+
+
+def test_a_plan_counts_a_resumed_training_whole(whole: SuiteFolder, suite: SuiteConfig, tmp_path: Path) -> None:
+    moved, piece = SuiteFolder(tmp_path / "moved"), Piece("run", "plain", 1)
+    shutil.copytree(whole.path, moved.path)
+    results = json.loads(moved.results(piece).read_text())
+    arm = results["arms"]["plain"]
+    assert (arm["steps"], arm["resumed_at_step"]) == (4, 0)
+    arm |= {"resumed_at_step": 3, "seconds": 2.0}
+    moved.results(piece).write_text(json.dumps(results))
+    took = {one.piece: one.seconds for one in plan(suite, moved.path)}
+    assert took[piece] == pytest.approx(8.0 + results["verification"]["seconds"])
 
 
 def test_a_plan_names_pieces_in_full_on_a_narrow_screen(
