@@ -19,7 +19,7 @@ from iit_toolkit.analysis.suite_comparison import EQUAL_STEPS, SuiteComparison
 from iit_toolkit.analysis.suite_rows import TASKS
 
 _COLUMNS = 4
-_FILLS = ("full", "none", "left")
+_FILLS = ("full", "none", "left", "right", "top", "bottom")
 
 
 def write_figures(comparison: SuiteComparison, folder: Path) -> None:
@@ -50,7 +50,7 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
         for arm in arms:
             rows = data[data["arm"] == arm]
             for part, alpha in ((rows, 0.4), (rows[~(rows["epoch"] > 1)], 1.0)):
-                look: dict[str, Any] = _look(comparison, arm) | {"alpha": alpha, "ms": 4, "lw": 1.2}
+                look: dict[str, Any] = arm_look(comparison, arm) | {"alpha": alpha, "ms": 4, "lw": 1.2}
                 axes.plot(part[column], part["perplexity"], markevery=max(1, len(rows) // 8), **look)
         axes.set_yscale("log")
         axes.set_xlabel(label)
@@ -61,8 +61,8 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
     _legend(figure, comparison, arms)
     caption = (
         "Perplexity of the masked tokens of training batches: exp of the mean over seeds of the logged loss, which is "
-        "itself a mean over the steps since the last line. Pale past epoch 1, where rows were seen before. Dropout is "
-        "on, so it is higher than in evaluation."
+        "itself a mean over the steps since the last line. Arms without this loss have no curve. Pale past epoch 1, "
+        "where rows were seen before. Dropout is on, so it is higher than in evaluation."
     )
     return Drawing("training-perplexity", figure, caption, "Curves of perplexity while training, per arm.", data)
 
@@ -112,7 +112,7 @@ def _iia(comparison: SuiteComparison) -> Drawing | None:
         for arm in comparison.arms:
             for row in rows:
                 if (row["arm"], row["variable"]) == (arm, variable) and row["effective_iia"] is not None:
-                    look: dict[str, Any] = _look(comparison, arm) | {"ls": "none", "ms": 5, "elinewidth": 0.8}
+                    look: dict[str, Any] = arm_look(comparison, arm) | {"ls": "none", "ms": 5, "elinewidth": 0.8}
                     bars = _bars(row, "perplexity"), _bars(row, "effective_iia")
                     axes.errorbar(row["perplexity"], row["effective_iia"], xerr=bars[0], yerr=bars[1], **look)
         axes.set_xlabel(f"perplexity, {sets[0]}")
@@ -178,10 +178,12 @@ _ENDS = {"": "value", "_low": "low", "_high": "high"}
 
 def _bars(row: dict[str, Any], name: str) -> list[list[float]] | None:
     value, low, high = (row[f"{name}{end}"] for end in _ENDS)
-    return None if low is None or high is None else [[value - low], [high - value]]
+    if low is None or high is None:
+        return None
+    return [[max(0.0, value - low)], [max(0.0, high - value)]]  # rounding may put an end past the value
 
 
-def _look(comparison: SuiteComparison, arm: str) -> dict[str, Any]:
+def arm_look(comparison: SuiteComparison, arm: str) -> dict[str, Any]:
     """An arm's colour, marker, filling and line, which are the same in every figure and shared with no other arm."""
     turn, place = divmod(comparison.arms.index(arm), len(PALETTE))
     return {
@@ -194,7 +196,7 @@ def _look(comparison: SuiteComparison, arm: str) -> dict[str, Any]:
 
 def _legend(figure: Figure, comparison: SuiteComparison, arms: Sequence[str]) -> None:
     """Names the arms below all panels."""
-    handles = [Line2D([], [], label=arm, ms=5, lw=1.2, **_look(comparison, arm)) for arm in arms]
+    handles = [Line2D([], [], label=arm, ms=5, lw=1.2, **arm_look(comparison, arm)) for arm in arms]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8.5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
@@ -39,6 +40,7 @@ def _checked(task: Task, loaded: Dataset, label_column: str, where: str) -> Data
     is_input = _is_words if task.kind == "entities" else _is_text
     for column in task.columns:
         _check_feature(loaded, column, is_input, "lists of words" if task.kind == "entities" else "text", where)
+    _check_none_missing(loaded, task.columns, where)
     if task.kind == "classification":
         kind = _is_integer if task.labels else _is_number
         _check_feature(loaded, label_column, kind, "integers" if task.labels else "numbers", where)
@@ -66,6 +68,13 @@ def _check_feature(loaded: Dataset, column: str, is_right: Any, right: str, wher
         raise UserError(f'{where}: column "{column}" holds {feature}, not {right}')
 
 
+def _check_none_missing(loaded: Dataset, columns: Sequence[str], where: str) -> None:
+    for column in columns:
+        for index, value in enumerate(loaded[column]):
+            if value is None or (isinstance(value, list) and None in value):
+                raise UserError(f'{where}: example {index} lacks its "{column}", or a part of it')
+
+
 def _check_labels(labels: list[Any], classes: int, where: str) -> None:
     for index, label in enumerate(labels):
         if label is None or not math.isfinite(label):
@@ -76,15 +85,20 @@ def _check_labels(labels: list[Any], classes: int, where: str) -> None:
 
 def _check_tags(loaded: Dataset, column: str, where: str) -> None:
     for index, (words, tags) in enumerate(zip(loaded["tokens"], loaded[column], strict=True)):
+        if tags is None or None in tags:
+            raise UserError(f"{where}: example {index} has the tags {tags}: every word needs one")
         if len(words) != len(tags):
             raise UserError(f"{where}: example {index} has {len(words)} words and {len(tags)} tags")
 
 
 def _check_answers(loaded: Dataset, column: str, where: str) -> None:
     for index, (context, answers) in enumerate(zip(loaded["context"], loaded[column], strict=True)):
-        if not answers["text"]:
+        texts, starts = ((answers or {}).get(key) or [] for key in ("text", "answer_start"))
+        if not texts:
             raise UserError(f"{where}: example {index} has no answer; SQuAD v1.1 has one to every question")
-        for text, start in zip(answers["text"], answers["answer_start"], strict=True):
+        if len(texts) != len(starts) or None in [*texts, *starts]:
+            raise UserError(f"{where}: example {index} has the answers {texts} at {starts}: each needs its start")
+        for text, start in zip(texts, starts, strict=True):
             found = context[start : start + len(text)]
             if found != text:
                 raise UserError(f"{where}: example {index} has the answer {text!r} where its context has {found!r}")

@@ -82,6 +82,8 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
     write_atomically(folder.config, dump_config(config))
     for name, splits in examples.items():
         job = _Job(name, settings[name], splits, _prepare(name, settings[name], splits, base))
+        for seed in set(config.seeds) - set(missing[name]):
+            folder.refuse_other_data(name, seed, job.data)
         for seed in missing[name]:
             _finetune_once(job, base, seed, folder, save_model=config.save_models)
     tasks: dict[str, Any] = {}

@@ -80,6 +80,20 @@ class FinetuneFolder:
             )
         return document
 
+    def refuse_other_data(self, task: str, seed: int, data: Mapping[str, Any]) -> None:
+        """Refuses scores that were made with other rows than those now at the same place.
+
+        Raises:
+            UserError: If they were.
+        """
+        path = self.scores(task, seed)
+        made_with = json.loads(path.read_text(encoding="utf-8"))["data"]
+        differing = [split for split in {**made_with, **data} if made_with.get(split) != data.get(split)]
+        if differing:
+            raise UserError(
+                f"{path} was made with other data ({', '.join(differing)}); choose another --output, or remove it"
+            )
+
     def write_scores(self, task: str, seed: int, document: Mapping[str, Any]) -> None:
         """Writes the scores of one fine-tuning, which is finished by that.
 

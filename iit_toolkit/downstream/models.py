@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging as python_logging
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
 
+_LOG = python_logging.getLogger(__name__)
 _REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
 
 
@@ -73,10 +75,13 @@ def load_base(path: str) -> BaseModel:
 def with_new_head(base: BaseModel, task: PreparedTask, seed: int) -> PreTrainedModel:
     """Loads the model in float32 with the head that a task needs.
 
-    The seed draws the head's weights, unless the model has a head of that kind and size already.
+    The seed draws the head's weights, unless the model has a head of that kind and size already, which is told.
     """
     set_seed(seed)
-    return _load(task.auto_class, base.path, {**task.head, "ignore_mismatched_sizes": True})[0]
+    model, report = _load(task.auto_class, base.path, {**task.head, "ignore_mismatched_sizes": True})
+    if not report["missing_keys"] and not report["mismatched_keys"]:
+        _LOG.warning("model %s has a head of this size already: all seeds begin with it", base.path)
+    return model
 
 
 def _load(auto_class: Any, path: str, settings: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:

@@ -268,9 +268,11 @@ class Prepared:
         given = {"training": self.config.training, f"arms.{arm}.training": self.config.arms[arm].training}
         settings: dict[str, Any] = {"seed": self.config.seed, "disable_tqdm": not sys.stderr.isatty()}
         for where, section in given.items():
-            for name in ("task", "temperature", "weights", "output_dir"):
+            for name in ("task", "temperature", "weights", "output_dir", "seed"):
                 if name in section:
-                    raise UserError(f"{where}.{name}: this is set by the config's task, arms and output; leave it out")
+                    raise UserError(
+                        f"{where}.{name}: this is set by the config's task, arms, output and seed; leave it out"
+                    )
             settings |= section
         settings |= {
             "task": self.config.task,

@@ -49,7 +49,7 @@ def pack(config: SuiteConfig, target: str | Path) -> Path:
         "teacher": str(folder / "teacher"),
         "data": _packed(config.run.data, folder / "rows" / "data", train=prepared.train_rows, eval=prepared.eval_rows),
         "evaluation": {
-            name: _packed(data, folder / "rows" / name, eval=prepared.evaluation_rows[name])
+            name: _packed(data, folder / "rows" / "evaluation" / name, eval=prepared.evaluation_rows[name])
             for name, data in config.run.evaluation.items()
         },
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from iit_toolkit.downstream.config import load_finetune_config
+from iit_toolkit.downstream.config import load_finetune_config, task_settings
 from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
@@ -83,18 +83,28 @@ class SuiteFolder:
         """The file that is locked by the process that works on a piece."""
         return self.path / "locks" / f"{piece}.lock"
 
-    def refuse_other_run(self, config: SuiteConfig, piece: Piece) -> None:
-        """Refuses a run that was begun as another than the suite's.
+    def begun(self, config: SuiteConfig) -> list[Piece]:
+        """Returns what was begun of the suite's arms and teacher, with its seeds or others."""
+        found = [Piece("finetune", TEACHER)]
+        for arm in config.run.arms:
+            for home in sorted((self.path / arm).glob("seed-*")):
+                seed = home.name.removeprefix("seed-")
+                if seed.isdecimal():
+                    found += [Piece("run", arm, int(seed)), Piece("finetune", arm, int(seed))]
+        return [piece for piece in found if self._written(piece).is_file()]
+
+    def refuse_other(self, config: SuiteConfig, piece: Piece) -> None:
+        """Refuses a piece that was begun with other settings than the suite's.
 
         Raises:
             UserError: If it was.
         """
-        if piece.stage != "run" or not (begun := RunFolder(self.home(piece)).config).is_file():
-            return
-        if not self._is_the_suites_run(config, piece):
+        is_the_suites = self._is_the_suites_run if piece.stage == "run" else self._has_the_suites_tasks
+        if not is_the_suites(config, piece):
+            written = self._written(piece)
             raise UserError(
-                f"{begun} is the config of another run than the suite's {piece}; choose another --output, or remove "
-                f"{self.home(piece)}"
+                f"{written} has other settings than the suite's {piece}; choose another --output, or remove "
+                f"{written.parent}"
             )
 
     def is_done(self, config: SuiteConfig, piece: Piece) -> bool:
@@ -116,3 +126,17 @@ class SuiteFolder:
     def _is_the_suites_run(self, config: SuiteConfig, piece: Piece) -> bool:
         assert piece.seed is not None
         return load_config(RunFolder(self.home(piece)).config) == config.run_config(piece.arm, piece.seed)
+
+    def _has_the_suites_tasks(self, config: SuiteConfig, piece: Piece) -> bool:
+        """Whether the tasks that both have are the same; tasks and seeds may be added."""
+        if config.finetune is None:
+            return True
+        written = load_finetune_config(self._written(piece))
+        wanted = config.finetune_config(written.model)
+        return all(
+            task_settings(written, name) == task_settings(wanted, name) for name in {*written.tasks} & {*wanted.tasks}
+        )
+
+    def _written(self, piece: Piece) -> Path:
+        """The config of what was begun."""
+        return RunFolder(self.home(piece)).config if piece.stage == "run" else self.finetuning(piece).config

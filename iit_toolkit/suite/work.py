@@ -61,8 +61,8 @@ def work(
         if arm not in (known := [*config.run.arms, TEACHER]):
             raise UserError(f'suite {config.name}: no arm "{arm}", {did_you_mean(arm, known)}')
     chosen = [piece for piece in pieces(config) if not arms or piece.arm in arms]
-    for piece in chosen:
-        folder.refuse_other_run(config, piece)
+    for piece in folder.begun(config):  # of all arms and seeds, which will be compared
+        folder.refuse_other(config, piece)
     check(config, [piece for piece in chosen if not folder.is_done(config, piece)])
     write_atomically(folder.config, dump_config(config))
     for piece in chosen:

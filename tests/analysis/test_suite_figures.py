@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import math
 import re
 import shutil
@@ -16,7 +17,7 @@ import pytest
 
 from iit_toolkit.analysis.suite import read_suite
 from iit_toolkit.analysis.suite_comparison import EQUAL_STEPS, compare_suite
-from iit_toolkit.analysis.suite_figures import write_figures
+from iit_toolkit.analysis.suite_figures import arm_look, write_figures
 from tests.analysis.suite_tree import write_tree
 
 NAMES = ("iia-perplexity", "task-gains", "training-perplexity")
@@ -86,6 +87,27 @@ def test_gains_have_intervals_where_seeds_differ(root: Path, tmp_path: Path) -> 
     half = 4.302653 * statistics.stdev(gains) / math.sqrt(3)
     cola = rows["score, cola"]
     assert [float(cola[name]) for name in ("gain", "low", "high")] == pytest.approx([4 / 3, 4 / 3 - half, 4 / 3 + half])
+
+
+def test_twenty_arms_have_twenty_looks(root: Path) -> None:
+    comparison = compare_suite(read_suite(root), "plain", None)
+    arms = tuple(f"arm-{number}" for number in range(20))
+    many = dataclasses.replace(comparison, arms=arms)
+    looks = {tuple((key, value) for key, value in arm_look(many, arm).items() if key != "ls") for arm in arms}
+    assert len(looks) == 20  # points have no lines
+
+
+def test_an_interval_that_ends_at_the_value_up_to_rounding_is_drawn(root: Path, tmp_path: Path) -> None:
+    for arm in ("plain", "full"):
+        shutil.copytree(root / arm, tmp_path / "suite" / arm)
+    for path in tmp_path.glob("suite/full/*/results.json"):
+        document = json.loads(path.read_text())
+        variables = document["summary"]["students"]["full"]["variables"]
+        for variable in variables.values():
+            variable["effective_iia"]["outside"] |= {"value": 1.0, "low": 0.9, "high": 1 - 2**-53}
+        path.write_text(json.dumps(document))
+    write_figures(compare_suite(read_suite(tmp_path / "suite"), "plain", None), tmp_path / "figures")
+    assert (tmp_path / "figures" / "iia-perplexity.svg").is_file()
 
 
 def test_every_panel_of_gains_has_its_scale_where_the_last_line_is_not_full(root: Path, tmp_path: Path) -> None:

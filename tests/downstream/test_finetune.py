@@ -208,7 +208,9 @@ def test_a_model_that_is_wanted_later_is_made_later(model: Path, tmp_path: Path)
     assert (tmp_path / "out" / "models" / "sst2-1" / "model.safetensors").is_file()
 
 
-def test_a_head_for_other_classes_is_drawn_anew_and_one_that_fits_is_kept(model: Path, tmp_path: Path) -> None:
+def test_a_head_for_other_classes_is_drawn_anew_and_one_that_fits_is_kept(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
     for classes, kept in ((3, False), (2, True)):
         head = tf.AutoModelForSequenceClassification.from_pretrained(model, num_labels=classes)
@@ -221,6 +223,7 @@ def test_a_head_for_other_classes_is_drawn_anew_and_one_that_fits_is_kept(model:
         out = finetune(config_of(start, tasks, training=still, save_models=True), tmp_path / f"out-{classes}")
         tuned = tf.AutoModelForSequenceClassification.from_pretrained(out / "models" / "sst2-1")
         assert tuned.config.num_labels == 2 and bool((tuned.classifier.weight == 7).all()) == kept
+        assert (f"model {start} has a head of this size already" in caplog.text) == kept
 
 
 def test_limits_take_examples_from_everywhere(model: Path, tmp_path: Path) -> None:
@@ -241,6 +244,15 @@ def test_scores_of_other_settings_or_another_model_are_not_mixed(model: Path, tm
     moved = tmp_path / "moved"
     model_again = save_tiny_model(moved)
     finetune(config_of(model_again, tasks, training={"max_steps": 1}), tmp_path / "out")
+
+
+def test_scores_of_other_data_at_the_same_place_are_not_mixed(model: Path, tmp_path: Path) -> None:
+    tasks, few = {"sst2": task(tmp_path / "data", sentences, 8)}, {"max_steps": 1}
+    finetune(config_of(model, tasks, training=few), tmp_path / "out")
+    save_data(tmp_path / "data", sentences(8, 5), sentences(40, 1))
+    with pytest.raises(UserError, match=r"sst2-1.json was made with other data \(train\); choose another --output"):
+        finetune(config_of(model, tasks, training=few, seeds=[1, 2]), tmp_path / "out")
+    assert not (tmp_path / "out" / "scores" / "sst2-2.json").exists()
 
 
 def no_tokenizer(model: Path) -> None:
@@ -268,6 +280,30 @@ def moved_answer(count: int, seed: int) -> Rows:
     return rows
 
 
+def no_question(count: int, seed: int) -> Rows:
+    rows = questions(count, seed)
+    rows[1]["question"] = None
+    return rows
+
+
+def no_start(count: int, seed: int) -> Rows:
+    rows = questions(count, seed)
+    rows[2]["answers"]["answer_start"] = []
+    return rows
+
+
+def no_word(count: int, seed: int) -> Rows:
+    rows = tagged(count, seed)
+    rows[2]["tokens"][0] = None
+    return rows
+
+
+def no_tags(count: int, seed: int) -> Rows:
+    rows = tagged(count, seed)
+    rows[2]["ner_tags"] = None
+    return rows
+
+
 def short_tags(count: int, seed: int) -> Rows:
     rows = tagged(count, seed)
     rows[1]["ner_tags"].pop()
@@ -292,6 +328,10 @@ def short_tags(count: int, seed: int) -> Rows:
         ("squad", without_answer, {}, "split train: example 3 has no answer"),
         ("squad", moved_answer, {}, "split train: example 2 has the answer '.*' where its context has '.*'"),
         ("squad", questions, {"max_length": 24, "doc_stride": 21}, "tasks.squad: max_length 24 leaves"),
+        ("squad", no_question, {}, 'split train: example 1 lacks its "question", or a part of it'),
+        ("squad", no_start, {}, r"split train: example 2 has the answers \['.*'\] at \[\]: each needs its start"),
+        ("conll2003", no_word, {}, 'split train: example 2 lacks its "tokens", or a part of it'),
+        ("conll2003", no_tags, {}, "split train: example 2 has the tags None: every word needs one"),
         ("conll2003", short_tags, {}, r"split train: example 1 has \d words and \d tags"),
         ("conll2003", sentences, {}, 'no column "tokens"'),
     ],

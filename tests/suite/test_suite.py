@@ -70,7 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
             "save_steps": 2,
         },
         "verification": {"pairs": 16, "resamples": 200},
-        "evaluation": {"again": text | {"max_length": 16}},
+        "evaluation": {"data": text | {"max_length": 16}},
     }
     suite = {
         "name": "tiny-suite",
@@ -222,8 +222,9 @@ def test_an_arm_may_have_a_student_of_its_own(whole: SuiteFolder, place: Path) -
 def test_another_setting_is_told_before_anything_is_trained(suite: SuiteConfig, whole: SuiteFolder) -> None:
     other = suite.model_copy(update={"run": suite.run.model_copy(update={"training": {"max_steps": 5}})})
     before = whole.config.read_text()
-    with pytest.raises(UserError, match="is the config of another run than the suite's run-plain-seed-1;"):
-        work(other, whole.path)
+    for changes, arms in (({}, ()), ({}, ("causal",)), ({"seeds": [3], "arm_seeds": {}}, ())):
+        with pytest.raises(UserError, match="has other settings than the suite's run-plain-seed-1;"):
+            work(other.model_copy(update=changes), whole.path, arms=arms)
     assert whole.config.read_text() == before  # a refused call leaves the suite as it was
 
 
@@ -234,10 +235,10 @@ def test_another_alignment_in_the_same_file_is_another_suite(place: Path, tmp_pa
     assert file not in dump_config(before)
     home = SuiteFolder(tmp_path).home(piece)
     write_atomically(RunFolder(home).config, dump_config(before.run_config("causal", 2)))
-    SuiteFolder(tmp_path).refuse_other_run(before, piece)
+    SuiteFolder(tmp_path).refuse_other(before, piece)
     (place / file).write_text(preset("diito/late", 4, 2).to_yaml())
-    with pytest.raises(UserError, match="is the config of another run"):
-        SuiteFolder(tmp_path).refuse_other_run(load_suite("suite.yaml", given), piece)
+    with pytest.raises(UserError, match="has other settings than the suite's run-causal-seed-2"):
+        SuiteFolder(tmp_path).refuse_other(load_suite("suite.yaml", given), piece)
 
 
 def test_other_settings_of_the_tasks_are_not_taken_for_done(suite: SuiteConfig, whole: SuiteFolder) -> None:
@@ -245,8 +246,10 @@ def test_other_settings_of_the_tasks_are_not_taken_for_done(suite: SuiteConfig, 
     other = suite.model_copy(update={"finetune": suite.finetune.model_copy(update={"training": {"max_steps": 3}})})
     tuned = [piece for piece in pieces(suite) if piece.stage == "finetune"]
     assert all(whole.is_done(suite, piece) and not whole.is_done(other, piece) for piece in tuned)
-    with pytest.raises(UserError, match="was made with another training"):
-        work(other, whole.path)
+    for arms in ((), ("causal",)):
+        with pytest.raises(UserError, match="has other settings than the suite's finetune-teacher;"):
+            work(other, whole.path, arms=arms)
+    assert suite.finetune.tasks.keys() == {"sst2"}
     elsewhere = suite.model_copy(update={"run": suite.run.model_copy(update={"teacher": "other"})})
     assert whole.is_done(suite, Piece("finetune", "teacher")) and not whole.is_done(
         elsewhere, Piece("finetune", "teacher")
@@ -321,7 +324,7 @@ def test_a_report_tells_all_arms_and_is_the_same_of_what_was_collected(whole: Su
     call("suite", "collect", "suite.yaml", "for-report", "-o", "whole")
     printed = call("suite", "report", "for-report", "-o", "tables")
     assert printed == call("suite", "report", str(whole.path))
-    assert all(name in printed for name in ("plain", "causal", "perplexity, again", "sst2", "INCONCLUSIVE"))
+    assert all(name in printed for name in ("plain", "causal", "perplexity, data", "sst2", "INCONCLUSIVE"))
     assert {path.name for path in (place / "tables").iterdir()} == {"suite.json", "suite.md", "suite.tex", "figures"}
     assert {path.suffix for path in (place / "tables" / "figures").iterdir()} == {".svg", ".png", ".csv"}
     numbers = json.loads((place / "tables" / "suite.json").read_text())
@@ -373,6 +376,7 @@ def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
         (["seeds=[1, 1]"], "a seed is given twice"),
         (["run.training.max_step=1"], "training.max_step: unknown setting"),
         (["run.arms.plain.training.output_dir=x"], "arms.plain.training.output_dir: this is set by"),
+        (["run.training.seed=7"], "training.seed: this is set by the config's task, arms, output and seed; leave it"),
         (["finetune.tasks.sst={}"], 'no task "sst"'),
         (["equal_computed=plain"], "equal_computed: unknown key"),
         (["equal_compute=plain"], "equal_compute: plain is the baseline"),
