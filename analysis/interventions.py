@@ -96,10 +96,13 @@ def draw_pairs(
         what: What the progress bar says is done.
 
     Raises:
-        UserError: If there are fewer than two rows, or `paired` sources are asked of rows that have none.
+        UserError: If there are fewer than two rows, or `paired` sources are asked of rows that have none, or others of
+            batches of one row.
     """
     if len(rows) < 2:
         raise UserError(f"verification needs at least 2 examples, got {len(rows)}; give more evaluation data")
+    if min(pairs, batch_size) < 2 and sources.kind != "paired":
+        raise UserError(f"pairs is {pairs} and batch_size {batch_size}: sources are other rows, so give 2 or more")
     generator = torch.Generator().manual_seed(seed)
     spans = _spans(min(pairs, len(rows)), batch_size)
 

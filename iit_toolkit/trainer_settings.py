@@ -44,5 +44,5 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
             raise UserError(f"{where}.{name}: {' or '.join(reasons)}, not {value!r:.60}") from None
         if name in _AT_LEAST and value < _AT_LEAST[name]:
             raise UserError(f"{where}.{name}: should be {_AT_LEAST[name]} or more, not {value}")
-        if name == "eval_strategy" and value != "no":
+        if (name == "eval_strategy" and value != "no") or (name == "eval_on_start" and value):
             raise UserError(f"{where}.{name}: models are evaluated after training, and not in it; leave it out")

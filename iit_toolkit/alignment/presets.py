@@ -25,7 +25,7 @@ PRESETS = tuple(f"{family}/{kind}" for family in ("diito", "naacl2022") for kind
 
 
 def _middle(teacher: int, student: int) -> _Map:
-    target = max(0, round(student / 2) - 1)
+    target = (student + 1) // 2 - 1
     return [([_proportional(target, teacher, student)], target)]
 
 

@@ -110,8 +110,21 @@ def _groups(config: Any, side: str) -> dict[int, list[dict[str, Any]]]:
     groups: dict[int, list[dict[str, Any]]] = {}
     for index, representation in enumerate(config.representations):
         key = index if representation.group_key is None else representation.group_key
-        groups.setdefault(key, []).extend(_sites(representation, f"pyvene config, {side}, entry {index}"))
+        where = f"pyvene config, {side}, entry {index}"
+        sites = _sites(representation, where)
+        types = config.intervention_types
+        _check_interchange(types[index] if isinstance(types, list) else types, where)
+        groups.setdefault(key, []).extend(sites)
     return groups
+
+
+def _check_interchange(intervention: Any, where: str) -> None:
+    """Refuse whatever does something else than put the source's activation in the place of the base's."""
+    import pyvene as pv
+
+    kind = intervention if isinstance(intervention, type) else type(intervention)
+    if kind is not pv.VanillaIntervention:
+        raise UserError(f"{where}: intervention {kind.__name__}; only interchanges (VanillaIntervention) are aligned")
 
 
 def _sites(representation: Any, where: str) -> list[dict[str, Any]]:

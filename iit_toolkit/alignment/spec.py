@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -170,7 +171,7 @@ class Alignment(_Strict):
             for name in self.draw:
                 if name not in names:
                     raise ValueError(f"draw names no variable {name!r}" + _nearest(name, names))
-            if min(self.draw.values()) < 0 or sum(self.draw.values()) <= 0:
+            if not all(0 <= one < math.inf for one in self.draw.values()) or sum(self.draw.values()) <= 0:
                 raise ValueError("draw needs probabilities of 0 or more, at least one above 0")
         if isinstance(self.positions, DifferingPositions) and self.sources.kind != "paired":
             raise ValueError(

@@ -176,7 +176,7 @@ def _aligned(base: _Text, source: _Text, span: Any) -> tuple[list[int], list[int
 def _in_spans(base: _Text, source: _Text, span: Any, source_span: Any) -> tuple[list[int], list[int]]:
     found: list[list[int]] = []
     for side, one in ((base, span), (source, source_span)):
-        if one is None or len(one) != 2 or not 0 <= one[0] < one[1] <= len(side.text):
+        if one is None or None in one or len(one) != 2 or not 0 <= one[0] < one[1] <= len(side.text):
             raise _Unusable(
                 "a span is not [start, end) within its text", f" ({one} of a text of {len(side.text)} characters)"
             )

@@ -39,8 +39,8 @@ def load_split(
     """
     try:
         return load_dataset(path, name, data_files=data_files, split=split)
-    except (OSError, ValueError, DatasetsError) as error:
-        reason = one_line(error.__cause__ or error)
+    except (OSError, ValueError, RuntimeError, StopIteration, DatasetsError) as error:
+        reason = one_line(error.__cause__ or error) or "it holds nothing"
         raise UserError(f"data {describe_split(path, name, split)} can't be loaded: {reason}") from error
 
 

@@ -82,6 +82,13 @@ class CausalDistillationConfig(TrainingArguments):
             raise UserError(f"weights.{where}: {problem}; terms are {terms}, with weights of 0 or more") from None
 
 
+_REFUSED = {
+    "save_only_model": "a training that was stopped could not go on as it was",
+    "ignore_data_skip": "a training that was stopped would go on with rows that it has seen",
+    "label_smoothing_factor": "none of the loss terms smooths labels",
+}
+
+
 def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistillationConfig:
     """Build the settings from plain data, e.g. a run config's `training` section.
 
@@ -91,6 +98,9 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     check_settings(CausalDistillationConfig, settings, "training")
     if settings.get("gradient_checkpointing") and not settings.get("dropout", True):
         raise UserError("training.gradient_checkpointing: needs a student with dropout; leave one of the two as it is")
+    for name, reason in _REFUSED.items():
+        if settings.get(name):
+            raise UserError(f"training.{name}: {reason}; leave it out")
     accelerated = torch.accelerator.is_available()
     machine: dict[str, Any] = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
     try:

@@ -119,7 +119,7 @@ def student_from_config(teacher: PreTrainedModel, overrides: Mapping[str, Any]) 
     try:
         config = type(old).from_dict({**entries, **changed})
         return _build(teacher, config)
-    except (ValueError, TypeError, RuntimeError, ZeroDivisionError, StrictDataclassError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError, ZeroDivisionError, StrictDataclassError) as error:
         raise UserError(
             f"student configuration {dict(overrides)}: {type(teacher).__name__} cannot be built from it "
             f"({one_line(error)}); correct the entries"

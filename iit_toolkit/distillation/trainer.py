@@ -268,19 +268,24 @@ class CausalDistillationTrainer(Trainer):
         self._summed_steps += 1
 
     def gradient_shares(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        """Return each weighted term's gradient norm over the sum of these norms, on the first rows of a batch."""
+        """Return each weighted term's gradient norm over the sum of these norms, on the first rows of a batch.
+
+        Nothing is returned where there are causal terms and these rows alone cannot be swapped.
+        """
         few = {name: value[:_GRADIENT_ROWS] for name, value in batch.items()}
         weights = self.objective.weights.model_dump()
-        interchanges: list[Interchanged] = []
-        if len(few["labels"]) > 1:
-            kept = self._micro_step
+        kept = self._micro_step
+        try:
             interchanges = self.draw_interchanges(few)
+        except UserError:  # no position of the first rows, or no other row
+            return {}
+        finally:
             self._micro_step = kept
         parameters = [parameter for parameter in self.objective.student.model.parameters() if parameter.requires_grad]
         norms: dict[str, float] = {}
         with torch.random.fork_rng(devices=_cuda_devices(self.args.device)):
             for name, weight in weights.items():
-                if weight and (interchanges or not name.startswith("causal_")):
+                if weight:
                     loss = self.objective(few, interchanges, ObjectiveWeights(**{name: weight})).total
                     gradients = cast(_Gradients, torch.autograd.grad(loss, parameters, allow_unused=True))
                     squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]

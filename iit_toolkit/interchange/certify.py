@@ -126,11 +126,14 @@ def _padding(model: PreTrainedModel, inputs: _Inputs) -> str:
     """A row must give the same hidden states alone, without padding, as padded in the batch."""
     if "attention_mask" not in inputs or "input_ids" not in inputs:
         return "inputs have no padding"
-    longer = {name: nn.functional.pad(value[:1], (0, 3)) for name, value in inputs.items()}
+    length = inputs["attention_mask"].shape[1]
+    cut = min(3, length - 1)  # a model may read no more tokens than these
+    row = {name: value[:1, : length - cut] for name, value in inputs.items()}
+    padded = {name: nn.functional.pad(value, (0, cut)) for name, value in row.items()}
     engine = InterchangeModel(model, {})
-    real = inputs["attention_mask"][0].bool()
-    together = engine.base_run(longer).hidden[0][: len(real)][real]
-    alone = engine.base_run({name: value[:1, real] for name, value in inputs.items()}).hidden[0]
+    real = row["attention_mask"][0].bool()
+    together = engine.base_run(padded).hidden[0][: len(real)][real]
+    alone = engine.base_run({name: value[:, real] for name, value in row.items()}).hidden[0]
     difference = float((together - alone).abs().max() / alone.abs().max())
     if difference > _PADDING_TOLERANCE:
         raise UserError(

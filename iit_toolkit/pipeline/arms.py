@@ -7,14 +7,14 @@ import json
 import math
 import statistics
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
-from transformers import PreTrainedModel
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import PreTrainedModel, TrainerState
 
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost
@@ -50,10 +50,13 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         data_collator=prepared.collator,
         processing_class=prepared.tokenizer,
     )
-    checkpoint = get_last_checkpoint(checkpoints) if checkpoints.is_dir() else None
+    checkpoint = _last_checkpoint(checkpoints)
     started, cpu = time.perf_counter(), time.process_time()
     try:
-        trainer.train(resume_from_checkpoint=checkpoint)
+        if checkpoint is not None and checkpoint.state.global_step == checkpoint.state.max_steps:
+            student, trainer.state = student_from_checkpoint(prepared.teacher, checkpoint.path), checkpoint.state
+        else:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     finally:
         if processes.is_main():
             remove_empty(checkpoints, checkpoints.parent)
@@ -66,7 +69,7 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         "effective_batch": _rows_of_a_step(settings),
         "micro_batches": settings.gradient_accumulation_steps * settings.world_size,
         "steps": trainer.state.global_step,
-        "resumed_at_step": int(checkpoint.rpartition("-")[2]) if checkpoint else 0,
+        "resumed_at_step": 0 if checkpoint is None else checkpoint.state.global_step,
         "tokens": _tokens_seen(trainer, prepared.train_rows),
         "seconds": seconds,
         "cpu_seconds": sum(gather_object([cpu_seconds])),  # of all processes
@@ -78,6 +81,20 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         if processes.is_main():
             _save_student(student, prepared, folder.arm(name), record)
     return student, record
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    path: Path
+    state: TrainerState
+
+
+def _last_checkpoint(folder: Path) -> _Checkpoint | None:
+    """The last checkpoint that is whole: the trainer's state is written last."""
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return _Checkpoint(path, TrainerState.load_from_json(str(path / "trainer_state.json")))
+    return None
 
 
 def finished_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -34,10 +35,8 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     """As `validate`, on what is loaded already."""
     config = prepared.config
     for arm in config.arms:
-        prepared.arm_training(arm, Path("unused"))
-    for name, rows in (("training", prepared.train_rows), ("held-out", prepared.eval_rows)):
-        if len(rows) < 2:
-            raise UserError(f"data: only {len(rows)} {name} row, but an interchange needs 2; give more or longer texts")
+        check_batches(prepared, arm)
+    _check_rows("held-out", prepared.eval_rows)
     checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {len(prepared.eval_rows)} held-out rows")]
     for name, rows in prepared.evaluation_rows.items():
         checks.append(Check(f"evaluation.{name}", True, f"{len(rows)} rows"))
@@ -59,11 +58,37 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     return checks
 
 
+def check_batches(prepared: Prepared, arm: str) -> None:
+    """Check an arm's training settings, and that the training rows make a batch.
+
+    Raises:
+        UserError: If a setting is unusable, or there are too few rows.
+    """
+    settings, rows = prepared.arm_training(arm, Path("unused")), prepared.train_rows
+    _check_rows("training", rows)
+    whole = settings.train_batch_size * settings.world_size
+    if settings.dataloader_drop_last and len(rows) < whole:
+        raise UserError(
+            f"arms.{arm}: {len(rows)} training rows make no whole batch of {whole}, and dataloader_drop_last keeps no "
+            "other; give more data or smaller batches"
+        )
+
+
+def _check_rows(name: str, rows: Dataset) -> None:
+    if len(rows) < 2:
+        raise UserError(f"data: only {len(rows)} {name} row, but an interchange needs 2; give more or longer texts")
+
+
 def certify_on_rows(prepared: Prepared, student: PreTrainedModel, alignment: Alignment | None) -> list[Check]:
     """Certify an alignment on the first held-out rows."""
     rows = prepared.eval_rows
     if min(len(rows), prepared.config.verification.pairs) < 2:
         raise UserError("verification needs at least 2 held-out rows, and verification.pairs of 2 or more")
+    limit = getattr(student.config, "max_position_embeddings", None)
+    if limit is not None and prepared.config.data.max_length > limit:
+        raise UserError(
+            f"data.max_length is {prepared.config.data.max_length}, but the student reads at most {limit} tokens"
+        )
     batch = prepared.collator([rows[index] for index in range(min(_ROWS, len(rows)))])
     predicted = batch["labels"] != -100 if prepared.config.task == "masked_lm" else None
     swap = None

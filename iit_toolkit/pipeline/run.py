@@ -29,10 +29,18 @@ from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
 from iit_toolkit.pipeline.arms import finished_arm, remove_empty, train_arm
-from iit_toolkit.pipeline.check import certify_losses, certify_on_rows, certify_tokenizer, device, validate_prepared
+from iit_toolkit.pipeline.check import (
+    certify_losses,
+    certify_on_rows,
+    certify_tokenizer,
+    check_batches,
+    device,
+    validate_prepared,
+)
 from iit_toolkit.pipeline.prepare import Prepared, token_ids
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
+from iit_toolkit.runs.alignments import with_alignments_read
 from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint, provenance
@@ -60,6 +68,12 @@ def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
         UserError: If the config does not hold on the live models and data, the folder is taken, or it is to be resumed
             and is that of another config or another process is at work on it.
     """
+    if config.data.train_split == config.data.eval_split:
+        raise UserError(
+            f"data.train_split and data.eval_split are both {config.data.eval_split}: students would be verified on "
+            "what they were trained on; give two, such as train[:90%] and train[90%:]"
+        )
+    config = with_alignments_read(config)  # so that a run is not resumed with another alignment
     prepared = Prepared(config)
     students: dict[str, PreTrainedModel] = {}
     arms: dict[str, dict[str, Any]] = {}
@@ -92,7 +106,7 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
     prepared = Prepared(config)
     with processes.parting():
         with processes.main_first(), _folder(config, output, resume=False) as folder:
-            prepared.arm_training(arm, folder.path)
+            check_batches(prepared, arm)
             student = prepared.new_student()
             alignment = prepared.arm_alignment(arm, student)
             if config.student.checkpoint is not None:

@@ -181,6 +181,17 @@ class RunConfig(_Section):
     def _consistent(self) -> RunConfig:
         if self.task == "sequence_classification" and self.data.label_column is None:
             raise ValueError("task sequence_classification needs data.label_column")
+        if self.task == "sequence_classification":
+            for where, data in {
+                "data": self.data,
+                **{f"evaluation.{key}": one for key, one in self.evaluation.items()},
+            }.items():
+                if data.label_column is None:
+                    raise ValueError(f"{where}: task sequence_classification needs a label_column")
+                if data.detokenize != "none" or data.max_train_tokens is not None:
+                    raise ValueError(
+                        f"{where}: labelled rows take no detokenize or max_train_tokens; use max_train_examples"
+                    )
         if self.task == "sequence_classification" and self.data.eval_split in self.evaluation:
             raise ValueError(f"evaluation.{self.data.eval_split}: data.eval_split is measured under that name already")
         for role in ("baseline", "treatment"):

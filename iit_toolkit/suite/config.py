@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iit_toolkit.alignment import alignment_from_file
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
 from iit_toolkit.errors import did_you_mean
+from iit_toolkit.runs.alignments import with_alignments_read
 from iit_toolkit.runs.config import check_config, read_mapping
-from iit_toolkit.runs.schema import ArmConfig, RunConfig, StudentConfig, VerificationConfig
+from iit_toolkit.runs.schema import RunConfig, StudentConfig
 
-Section = TypeVar("Section", ArmConfig, VerificationConfig)
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 
 
@@ -108,13 +107,4 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
         if isinstance(given, str):
             document[section] = read_mapping(Path(path).parent / given)
     config = check_config(SuiteConfig, document, overrides, f"suite {path}")
-    arms = {name: _with_alignment_read(arm) for name, arm in config.run.arms.items()}
-    run = {"arms": arms, "verification": _with_alignment_read(config.run.verification)}
-    return config.model_copy(update={"run": config.run.model_copy(update=run)})
-
-
-def _with_alignment_read(section: Section) -> Section:
-    """The section with the content of its alignment file, if it names one."""
-    given = section.alignment
-    read = alignment_from_file(given) if isinstance(given, str) else None
-    return section if read is None else section.model_copy(update={"alignment": read.to_dict()})
+    return config.model_copy(update={"run": with_alignments_read(config.run)})

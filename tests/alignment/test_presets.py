@@ -70,6 +70,8 @@ def test_where_presets_read_and_write(family: str) -> None:
         ("diito/late", 4, 4, [([1], 1), ([2], 2)]),
         ("diito/full", 5, 3, [([0, 1], 0), ([2], 1), ([3, 4], 2)]),
         ("diito/middle", 2, 1, [([1], 0)]),
+        ("diito/middle", 10, 5, [([5], 2)]),
+        ("diito/middle", 26, 13, [([13], 6)]),
     ],
 )
 def test_other_depths_are_proportional(name: str, teacher: int, student: int, expected: list) -> None:

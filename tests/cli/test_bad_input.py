@@ -45,6 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text.txt").write_text(TEXT * 8)
     (tmp_path / "pairs.json").write_text('{"text": "the file is closed", "source": "the file is not closed"}\n' * 4)
     (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "nothing.json").touch()
     (tmp_path / "bytes.nm").write_bytes(b"\xff\xfe\x00")
     return tmp_path
 
@@ -148,6 +149,43 @@ WRONG = {
     ),
     "missing text column": (["data.text_column=body"], ['no column "body"', "data.text_column", "it has: text"]),
     "too long rows": (["data.max_length=129"], ["data.max_length", "129", "at most 128"]),
+    "a student that reads less than the rows hold": (
+        ["data.max_length=32", "student={config: {max_position_embeddings: 31}}"],
+        ["data.max_length is 32, but the student reads at most 31 tokens"],
+    ),
+    "a student that cannot be built": (
+        ["student={config: {hidden_act: geluu}}"],
+        ["student configuration {'hidden_act': 'geluu'}: BertForMaskedLM cannot be built from it"],
+    ),
+    "verified on what it was trained on": (
+        ["data.eval_split=train"],
+        ["data.train_split and data.eval_split are both train", "give two, such as train[:90%]"],
+    ),
+    "too few rows for a whole batch": (
+        ["training.dataloader_drop_last=true", "training.per_device_train_batch_size=9"],
+        ["arms.plain: 8 training rows make no whole batch of 9", "smaller batches"],
+    ),
+    "checkpoints without the optimiser": (
+        ["training.save_only_model=true"],
+        ["training.save_only_model: a training that was stopped could not go on"],
+    ),
+    "a setting that no loss term looks at": (
+        ["training.label_smoothing_factor=0.1"],
+        ["training.label_smoothing_factor: none of the loss terms smooths labels"],
+    ),
+    "evaluation in training": (["training.eval_on_start=true"], ["training.eval_on_start: models are evaluated after"]),
+    "tokens of labelled rows": (
+        ["task=sequence_classification", "data.label_column=label", "data.max_train_tokens=99"],
+        ["data: labelled rows take no detokenize or max_train_tokens; use max_train_examples"],
+    ),
+    "evaluation without labels": (
+        ["task=sequence_classification", "data.label_column=label", "evaluation.other={path: text}"],
+        ["evaluation.other: task sequence_classification needs a label_column"],
+    ),
+    "data file that holds nothing": (
+        ["data={path: json, data_files: {train: nothing.json, validation: nothing.json}}"],
+        ["json, split train can't be loaded: "],
+    ),
     "missing data file": (["data.data_files.train=nowhere.txt"], ["split train", "nowhere.txt"]),
     "missing split": (["data.eval_split=dev"], ["dev"]),
     "missing evaluation file": (
@@ -171,7 +209,7 @@ WRONG = {
         ["sources `paired` need a source text for every row", "data.source_column"],
     ),
     "pairs that do not align": (
-        [PAIRED, "data={path: json, data_files: pairs.json, eval_split: train, source_column: source}"],
+        [PAIRED, "data={path: json, data_files: {train: pairs.json, validation: pairs.json}, source_column: source}"],
         ["none of 4 pairs", "row 0", "different numbers of tokens (6 and 7)", "span columns"],
     ),
     "too few pairs": (["verification.pairs=1"], ["verification.pairs", "2 or more"]),

@@ -258,6 +258,26 @@ def two_variables() -> Alignment:
     )
 
 
+def test_first_rows_that_cannot_be_swapped_cost_the_shares_and_nothing_else(tmp_path: Path) -> None:
+    def short_first(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        batch = collate(rows)
+        batch["special_tokens_mask"][:4] = True
+        return batch
+
+    trained = trainer(tmp_path, max_steps=2, logging_steps=1)
+    trained.data_collator = short_first
+    trained.train()
+    first = trained.state.log_history[0]
+    assert first["loss/causal_ce"] > 0 and not [name for name in first if name.startswith("gradient_share")]
+
+
+def test_a_batch_of_one_row_with_a_source_of_its_own_has_shares(tmp_path: Path) -> None:
+    alignment = preset("diito/middle", 4, 2).model_copy(update={"sources": Sources(kind="dataset")})
+    trained = trainer(tmp_path, alignment=alignment, max_steps=1, logging_steps=1, per_device_train_batch_size=1)
+    trained.train()
+    assert trained.state.log_history[0]["gradient_share/causal_ce"] > 0
+
+
 def test_several_interchanges_per_step_are_drawn_apart(tmp_path: Path) -> None:
     one = trainer(tmp_path, alignment=two_variables(), interchanges=8)
     drawn = one.draw_interchanges(collate([Rows()[index] for index in range(8)]))

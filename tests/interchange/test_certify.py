@@ -117,6 +117,21 @@ def test_a_model_that_reads_padding(side: str) -> None:
     assert "must use attention_mask" in faults[f"{side}: padding"]
 
 
+def test_rows_as_long_as_the_model_reads() -> None:
+    models = teacher_and_student()
+    length = models[0].config.max_position_embeddings
+    inputs = {
+        "input_ids": torch.randint(5, 50, (3, length), generator=torch.Generator().manual_seed(0)),
+        "attention_mask": torch.ones(3, length, dtype=torch.long),
+    }
+    eligible = torch.ones(3, length, dtype=torch.bool)
+    assert failed({one.name: one for one in certify(*models, aligned(), inputs, eligible)}) == {}
+    ignore_padding(models[0])
+    assert list(failed({one.name: one for one in certify(*models, aligned(), inputs, eligible)})) == [
+        "teacher: padding"
+    ]
+
+
 @pytest.mark.parametrize(
     ("site", "said"),
     [

@@ -37,6 +37,7 @@ from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.cli import main
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.arms import train_arm
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
@@ -332,6 +333,58 @@ def test_a_killed_run_is_resumed(
     resumed = {name: arm["resumed_at_step"] for name, arm in two["arms"].items()}
     assert resumed == {1: {"plain": 0, "causal": 0}, 3: {"plain": 2, "causal": 0}, 5: {"plain": 0, "causal": 0}}[step]
     pd.testing.assert_frame_equal(*(read_outcomes(folder / "outcomes.parquet") for folder in (whole, killed)))
+
+
+def test_a_checkpoint_that_is_not_whole_is_not_taken(
+    with_checkpoints: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is killed while it writes its second checkpoint."""
+    killed, rotate = tmp_path / "killed", CausalDistillationTrainer._save_checkpoint
+
+    def cut_off(self: CausalDistillationTrainer, *given: Any, **named: Any) -> None:
+        rotate(self, *given, **named)
+        if self.state.global_step == 4:
+            (killed / "checkpoints" / "plain" / "checkpoint-4" / "trainer_state.json").write_text("")
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CausalDistillationTrainer, "_save_checkpoint", cut_off)
+        with pytest.raises(Killed):
+            pipeline.run(load_config(with_checkpoints[0], with_checkpoints[1:]), killed)
+    call("run", *with_checkpoints, "-o", str(killed), "--resume")
+    one, two = (RunFolder.open(folder).read_results() for folder in (whole, killed))
+    assert without_times(one) == without_times(two)
+    assert two["arms"]["plain"]["resumed_at_step"] == 2
+
+
+def test_a_training_that_ended_but_was_not_saved_is_taken_from_its_last_checkpoint(
+    with_checkpoints: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = tmp_path / "killed"
+
+    def full_disk(*_: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[train_arm.__module__], "_save_student", full_disk)
+        with pytest.raises(Killed):
+            pipeline.run(load_config(with_checkpoints[0], with_checkpoints[1:]), killed)
+    call("run", *with_checkpoints, "-o", str(killed), "--resume")
+    one, two = (RunFolder.open(folder).read_results() for folder in (whole, killed))
+    assert without_times(one) == without_times(two)
+    assert two["arms"]["plain"]["resumed_at_step"] == two["arms"]["plain"]["steps"] == 4
+    for arm in ("plain", "causal"):
+        assert (killed / arm / "model.safetensors").read_bytes() == (whole / arm / "model.safetensors").read_bytes()
+
+
+def test_a_run_is_not_resumed_with_another_alignment_in_the_same_file(on_text: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "aligned.yaml"
+    file.write_text(preset("diito/middle", 6, 3).to_yaml())
+    config = load_config(on_text[0], [*on_text[1:], f"arms.causal.alignment={file}"])
+    pipeline.run(config, tmp_path / "run")
+    file.write_text(preset("diito/late", 6, 3).to_yaml())
+    with pytest.raises(UserError, match="is not the config that is to be resumed"):
+        pipeline.run(config, tmp_path / "run", resume=True)
 
 
 def test_resuming_takes_finished_arms_as_they_are(
