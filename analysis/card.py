@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -65,7 +66,11 @@ def _base_model(name: str) -> dict[str, str]:
 
     A path of this machine cannot, nor `embedded`, which is the toolkit's own.
     """
-    return {"base_model": name} if name != "embedded" and _HUB_NAME.fullmatch(name) else {}
+    return {"base_model": name} if name != "embedded" and _may_be_on_the_hub(name) else {}
+
+
+def _may_be_on_the_hub(name: str) -> bool:
+    return _HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
 
 
 def _origin(results: dict[str, Any], arm: str) -> str:
@@ -73,7 +78,7 @@ def _origin(results: dict[str, Any], arm: str) -> str:
     objective = " + ".join(f"{weight:g} {term}" for term, weight in details["objective"].items())
     alignment = f"alignment {details['alignment']}" if details["alignment"] else "no interventions"
     teacher = results["teacher"]["name"]
-    shown = teacher if _HUB_NAME.fullmatch(teacher) else "a local model"
+    shown = teacher if _may_be_on_the_hub(teacher) else "a local model"
     return (
         f"Distilled from {shown} ({results['teacher']['parameters']:,} parameters) into "
         f"{details['student_parameters']:,} parameters: {details['steps']:,} steps, "

@@ -7,7 +7,7 @@
 What is measured whole is written to docs/step_cost.json and docs/step_cost.md, shape by shape.
 
 Every variant trains a student of its own. All take one step per round, in turn, in an order that is reversed every
-other round, on one thread; what is compared is the process's CPU time (on a GPU, time between events), in medians.
+other round, on one thread; what is compared is the process's CPU time, in medians.
 A step is the objective, its backward pass, clipping and AdamW. The floor, the time of a step's matrix products alone,
 is measured in every round, too, in two ways: each product repeated by itself, which finds its operands in the cache,
 and all in the order of the step, each on operands of its own. Peak memory is that of a process of its own.

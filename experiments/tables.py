@@ -12,6 +12,7 @@ verified one by one on pairs, `minimal-pairs/ARM.json`; `suite`, the arms and th
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -224,11 +225,14 @@ def _interval(estimate: dict[str, Any], digits: int = 3) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write, or with `--check` compare, every table; return the exit code."""
+    parser = argparse.ArgumentParser(description="Writes the result tables of README.md and experiments/*/README.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is stale")
+    check = parser.parse_args(arguments).check
     stale: list[str] = []
     for path in (ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))):
         text = path.read_text(encoding="utf-8")
         fresh = _TABLE.sub(lambda match: f"{match[1]}{tables(match[2], match[3])}\n{match[4]}", text)
-        if fresh != text and "--check" in arguments:
+        if fresh != text and check:
             stale.append(str(path.relative_to(ROOT)))
         elif fresh != text:
             path.write_text(fresh, encoding="utf-8")

@@ -98,7 +98,8 @@ def _print_search(folder: Path) -> None:
         layers = f"{one['student_layer']}, {one['teacher_layer']}"
         confirmed.add_row(layers, *cells, verdict["variables"][name]["label"])
     console = Console(highlight=False, markup=False)
-    console.print(matrix)
+    needed = 24 + 11 * found["matrix"]["student_layers"]
+    Console(highlight=False, markup=False, width=max(console.width, needed)).print(matrix)
     console.print(found["note"])
     console.print(confirmed)
     console.print(f"{verdict['label']}. {verdict['sentence']}")

@@ -76,6 +76,7 @@ def run(
     except ValueError as error:
         raise UserError(f"--launcher {launcher}: {error}; quote it as a shell command") from None
     folder = _folder(config, output)
+    _refuse_to_overwrite(suite, folder)
     with stdout_for_results():
         left = work(config, folder, arms=arm or [], minutes=minutes, launcher=command)
     typer.echo(f"{folder}: {len(pieces(config)) - len(left)} of {len(pieces(config))} pieces are done")
@@ -98,6 +99,7 @@ def collect(
 
     from iit_toolkit.suite.collect import collect as collect_results
 
+    _refuse_to_overwrite(suite, target)
     copied = collect_results(config, _folder(config, output), target)
     typer.echo(f"{target}: results of {len(copied)} pieces")
 
@@ -158,6 +160,16 @@ def _read(path: str, overrides: list[str] | None) -> SuiteConfig:
 
 def _folder(config: SuiteConfig, output: Path | None) -> Path:
     return output or Path("runs") / config.name
+
+
+def _refuse_to_overwrite(suite: str, folder: Path) -> None:
+    """Refuse a folder whose `suite.yaml`, which will be written, is the given suite as somebody wrote it by hand."""
+    from iit_toolkit.runs.config import dump_config
+    from iit_toolkit.suite.pieces import SuiteFolder
+
+    kept = SuiteFolder(folder).config
+    if kept.resolve() == Path(suite).resolve() and kept.read_text(encoding="utf-8") != dump_config(_read(suite, None)):
+        raise UserError(f"{suite} would be overwritten: {folder} keeps the resolved suite there; choose another folder")
 
 
 def _print(planned: list[PlannedPiece]) -> None:

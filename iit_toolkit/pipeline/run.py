@@ -13,7 +13,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from iit_toolkit.alignment import Alignment
+from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.analysis.card import model_card
 from iit_toolkit.analysis.comparison import compare
 from iit_toolkit.analysis.control_results import ControlResults
@@ -91,6 +91,9 @@ def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
                     alone.enter_context(folder.alone())
             for name in config.arms:
                 finished = finished_arm(prepared, folder, name) if resume else None
+                if finished is None and processes.is_main():  # what earlier students scored is not this one's
+                    for file in (folder.results, folder.report_html):
+                        file.unlink(missing_ok=True)
                 students[name], arms[name] = finished or train_arm(prepared, folder, name)
         if processes.is_main():
             _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
@@ -137,13 +140,22 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
         chosen = prepared.alignment(alignment, model)
         refuse_failed([certify_tokenizer(prepared, student)])
         refuse_failed(certify_on_rows(prepared, model, chosen))
+        students = {name: model, **_untrained(prepared, chosen, model)}
         _write_inputs(folder, config, chosen)
-    untrained = prepared.new_student()
-    students = {name: model}
-    if untrained.config.num_hidden_layers == model.config.num_hidden_layers:
-        students[UNTRAINED] = untrained
     _verify_and_report(prepared, folder, chosen, students, {})
     return folder.path
+
+
+def _untrained(prepared: Prepared, alignment: Alignment, student: PreTrainedModel) -> dict[str, PreTrainedModel]:
+    """The control of a finished student: the config's student, if it is as deep and has the alignment's sites."""
+    untrained = prepared.new_student()
+    if untrained.config.num_hidden_layers != student.config.num_hidden_layers:
+        return {}
+    try:
+        resolve(alignment, untrained, "student")
+    except UserError:
+        return {}
+    return {UNTRAINED: untrained}
 
 
 def _folder(config: RunConfig, output: str | Path, resume: bool) -> AbstractContextManager[RunFolder]:

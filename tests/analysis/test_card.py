@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from huggingface_hub import ModelCard
 
@@ -36,6 +38,17 @@ def test_a_path_of_this_machine_is_not_published():
     card = model_card(results, "causal")
     assert "someone" not in card
     assert ModelCard(card).data.base_model is None
+
+
+def test_a_folder_that_is_named_as_a_model_of_the_hub_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "packed" / "teacher").mkdir(parents=True)
+    results = make_results(make_outcomes(bases=30))
+    results["teacher"]["name"] = "packed/teacher"
+    card = model_card(results, "causal")
+    assert "packed/teacher" not in card and "Distilled from a local model" in card
 
 
 def test_the_embedded_teacher_is_no_model_of_the_hub():

@@ -227,6 +227,12 @@ def test_a_run_is_refused_before_anything_is_written(
     assert sorted(path.name for path in folder.iterdir() if path.name != ".cache") == before
 
 
+def test_a_verification_whose_control_cannot_be_made_leaves_nothing(folder: Path, refused: Callable[..., str]) -> None:
+    student = ["--student", str(copy_of_the_teacher(folder / "student")), "--alignment", "diito/middle"]
+    assert "7 layers" in refused("verify", "config.yaml", "student.layers=7", *student, "-o", "out")
+    assert not (folder / "out").exists()
+
+
 def test_an_unknown_key_in_the_file(folder: Path, refused: Callable[..., str]) -> None:
     (folder / "config.yaml").write_text(CONFIG.replace("arms:", "amrs:"))
     assert 'config config.yaml: amrs: unknown key, did you mean "arms"?' in refused("run", "config.yaml")

@@ -38,15 +38,16 @@ class Check:
 
 
 def make_search(folder: Path) -> None:
-    """The document of a search of one layer, as the command line reads it."""
+    """The document of a search of twelve student layers, as the command line reads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    cell = {"teacher_layer": 0, "student_layer": 0, "moved": 30, "outside": {"changed": 50, "above_floor": 0.25}}
+    cell = {"teacher_layer": 0, "moved": 30, "outside": {"changed": 50, "above_floor": 0.25}}
+    cells = [{**cell, "student_layer": layer} for layer in range(12)]
     share = {"value": 0.5, "low": 0.4, "high": 0.6}
     variable = {"effective_iia": {"outside": share}, "effective_floor": {"outside": share}, "margin": share}
     verdict = {"label": "SUPPORTED", "sentence": "It holds.", "variables": {"layer-0": {"label": "SUPPORTED"}}}
     document = {
         "note": "Exploratory.",
-        "matrix": {"teacher_layers": 1, "student_layers": 1, "minimum_bases": 20, "cells": [cell]},
+        "matrix": {"teacher_layers": 1, "student_layers": 12, "minimum_bases": 20, "cells": cells},
         "map": [{"teacher_layer": 0, "student_layer": 0}],
         "confirmation": {
             "summary": {"students": {"student": {"variables": {"layer-0": variable}}}},
@@ -223,7 +224,8 @@ def test_search_hands_everything_over_and_prints_what_was_found(
     [(_, config, options)] = calls
     assert (config.seed, options) == (7, {"student": "s", "output": Path("out")})
     printed = capsys.readouterr().out
-    assert "+0.250*" in printed and "[0.400, 0.600]" in printed and "SUPPORTED. It holds." in printed
+    assert printed.count("+0.250*") == 1 and printed.count("+0.250") == 12 and "layer 11" in printed
+    assert "[0.400, 0.600]" in printed and "SUPPORTED. It holds." in printed
     assert printed.splitlines()[-1] == f"alignment: {Path('out/alignment.yaml')}"
     assert run("search", "quickstart", "--student", "s", "-o", "out", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"folder": "out"}

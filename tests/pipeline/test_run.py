@@ -23,6 +23,8 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -385,6 +387,36 @@ def test_a_run_is_not_resumed_with_another_alignment_in_the_same_file(on_text: l
     file.write_text(preset("diito/late", 6, 3).to_yaml())
     with pytest.raises(UserError, match="is not the config that is to be resumed"):
         pipeline.run(config, tmp_path / "run", resume=True)
+
+
+def test_results_of_a_student_that_is_trained_again_are_gone_before(
+    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, home = load_config(on_text[0], on_text[1:]), RunFolder(tmp_path / "run")
+    pipeline.run(config, home.path)
+    shutil.rmtree(home.arm("causal"))
+
+    def killed(*_: Any) -> Any:
+        raise Killed
+
+    monkeypatch.setattr(sys.modules[pipeline.run.__module__], "_verify_and_report", killed)
+    with pytest.raises(Killed):
+        pipeline.run(config, home.path, resume=True)
+    assert home.arm("causal").is_dir() and not home.results.exists() and not home.report_html.exists()
+
+
+def test_a_student_of_another_architecture_is_verified_without_the_untrained_control(
+    on_text: list[str], tmp_path: Path
+) -> None:
+    sizes = {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 24, "max_position_embeddings": 32}
+    DistilBertForMaskedLM(DistilBertConfig(vocab_size=VOCABULARY, **sizes)).save_pretrained(tmp_path / "student")
+    site = {"component": "distilbert.transformer.layer[0].output"}
+    variable = {"name": "v", "teacher": [{"component": "block_output", "layer": 2}], "student": [site]}
+    (tmp_path / "aligned.yaml").write_text(json.dumps({"name": "x", "variables": [variable]}))
+    given = ["--student", str(tmp_path / "student"), "--alignment", str(tmp_path / "aligned.yaml")]
+    call("verify", *on_text, "student={layers: 2}", *given, "-o", str(tmp_path / "out"))
+    results = RunFolder.open(tmp_path / "out").read_results()
+    assert set(results["summary"]["students"]) == {"student"}
 
 
 def test_resuming_takes_finished_arms_as_they_are(

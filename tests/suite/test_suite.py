@@ -269,6 +269,19 @@ def test_a_plan_tells_steps_and_what_the_like_took(whole: SuiteFolder, suite: Su
     assert "7 of 9 pieces are done" in more and "by what the like of 2 of them took" in more
 
 
+@pytest.mark.usefixtures("whole")
+def test_a_suite_written_by_hand_is_not_overwritten(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = (place / "suite.yaml").read_text()
+    for verb in (["run", "suite.yaml", "-o", "."], ["collect", "suite.yaml", ".", "-o", "whole"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["suite", *verb])
+        assert ended.value.code == 2 and "suite.yaml would be overwritten: . keeps the" in capsys.readouterr().err
+    assert (place / "suite.yaml").read_text() == written
+    (place / "own").mkdir()
+    (place / "own" / "suite.yaml").write_text(dump_config(load_suite("suite.yaml")))
+    assert call("suite", "collect", "own/suite.yaml", "own", "-o", "whole").endswith("results of 7 pieces\n")
+
+
 def test_a_plan_counts_a_resumed_training_whole(whole: SuiteFolder, suite: SuiteConfig, tmp_path: Path) -> None:
     moved, piece = SuiteFolder(tmp_path / "moved"), Piece("run", "plain", 1)
     shutil.copytree(whole.path, moved.path)
