@@ -179,23 +179,24 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if self.task == "sequence_classification" and self.data.label_column is None:
-            raise ValueError("task sequence_classification needs data.label_column")
         if self.task == "sequence_classification":
-            for where, data in {
-                "data": self.data,
-                **{f"evaluation.{key}": one for key, one in self.evaluation.items()},
-            }.items():
-                if data.label_column is None:
-                    raise ValueError(f"{where}: task sequence_classification needs a label_column")
-                if data.detokenize != "none" or data.max_train_tokens is not None:
-                    raise ValueError(
-                        f"{where}: labelled rows take no detokenize or max_train_tokens; use max_train_examples"
-                    )
-        if self.task == "sequence_classification" and self.data.eval_split in self.evaluation:
-            raise ValueError(f"evaluation.{self.data.eval_split}: data.eval_split is measured under that name already")
+            self._check_labelled()
         for role in ("baseline", "treatment"):
             arm = getattr(self.verification, role)
             if arm is not None and arm not in self.arms:
                 raise ValueError(f'verification.{role} "{arm}" is no arm (arms: {", ".join(self.arms)})')
         return self
+
+    def _check_labelled(self) -> None:
+        if self.data.label_column is None:
+            raise ValueError("task sequence_classification needs data.label_column")
+        if self.data.eval_split in self.evaluation:
+            raise ValueError(f"evaluation.{self.data.eval_split}: data.eval_split is measured under that name already")
+        sections = {"data": self.data} | {f"evaluation.{name}": data for name, data in self.evaluation.items()}
+        for where, data in sections.items():
+            if data.label_column is None:
+                raise ValueError(f"{where}: task sequence_classification needs a label_column")
+            if data.detokenize != "none" or data.max_train_tokens is not None:
+                raise ValueError(
+                    f"{where}: labelled rows take no detokenize or max_train_tokens; use max_train_examples"
+                )

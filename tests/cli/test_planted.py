@@ -265,6 +265,11 @@ def trained(place: Path) -> list[str]:
     changes = {
         "student": {"checkpoint": "masked_lm/late"},
         "arms": {"still": still, "twin": still, "wrecked": {"weights": {"task": 1.0}}},
+        "data": {
+            **plain["data"],
+            "data_files": {"train": "rows.json", "held_out": "rows.json"},
+            "eval_split": "held_out",
+        },
         "training": {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 0.3, "optim": "sgd"},
         "verification": {**plain["verification"], "treatment": "still", "baseline": "wrecked"},
     }
