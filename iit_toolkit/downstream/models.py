@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging as python_logging
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
 
-_LOG = python_logging.getLogger(__name__)
+_LOG = logging.get_logger(__name__)
 _REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
 
 

@@ -106,6 +106,7 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
     Raises:
         UserError: As for `run`.
     """
+    config = with_alignments_read(config)  # as in `run`, which may take up the arm
     prepared = Prepared(config)
     with processes.parting():
         with processes.main_first(), _folder(config, output, resume=False) as folder:

@@ -48,7 +48,7 @@ def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
     folder = SuiteFolder(Path(output))
     every = pieces(config)
     done = {piece: folder.is_done(config, piece) for piece in every}
-    took = {piece: _took(folder, piece) for piece in every if done[piece]}
+    took = {piece: seconds for piece in every if done[piece] and (seconds := _took(folder, piece)) is not None}
     prepared = Prepared(config.run)
 
     @cache
@@ -74,22 +74,21 @@ def _alike(one: Piece, other: Piece) -> bool:
     return one.stage == other.stage and (one.stage == "finetune" or one.arm == other.arm)
 
 
-def _took(folder: SuiteFolder, piece: Piece) -> float:
-    """How long a run (training, verification, perplexity), or all fine-tunings, of a piece took, in seconds."""
+def _took(folder: SuiteFolder, piece: Piece) -> float | None:
+    """How long a run (training, verification, perplexity), or all fine-tunings, of a piece took, in seconds.
+
+    None of a training that was resumed after its last step.
+    """
     if piece.stage == "run":
         results = _read(folder.results(piece))
         verified = results.get("verification", {"seconds": 0})  # earlier runs did not write it
-        return _training_seconds(results["arms"][piece.arm]) + verified["seconds"]
+        arm = results["arms"][piece.arm]
+        last = arm["steps"] - arm.get("resumed_at_step", 0)  # steps that were timed; earlier runs did not write it
+        return arm["seconds"] * arm["steps"] / last + verified["seconds"] if last else None
     finetuning = folder.finetuning(piece)
     summary = _read(finetuning.summary)["tasks"]
     scores = [finetuning.scores(task, seed) for task, found in summary.items() for seed in found["seeds"]]
     return sum(_read(path)["training"]["seconds"] for path in scores)
-
-
-def _training_seconds(arm: dict[str, Any]) -> float:
-    """How long a training took; of one that was resumed, all its steps at the speed of its last part."""
-    last = arm["steps"] - arm.get("resumed_at_step", 0)  # earlier runs did not write it
-    return arm["seconds"] * arm["steps"] / max(last, 1)
 
 
 def _read(path: Path) -> dict[str, Any]:

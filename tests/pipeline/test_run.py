@@ -337,53 +337,52 @@ def test_a_killed_run_is_resumed(
     pd.testing.assert_frame_equal(*(read_outcomes(folder / "outcomes.parquet") for folder in (whole, killed)))
 
 
-def test_a_checkpoint_that_is_not_whole_is_not_taken(
-    with_checkpoints: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def killed_and_resumed(arguments: list[str], folder: Path, patched: tuple[Any, str, Any]) -> dict[str, Any]:
+    """The results of a run that is killed by what is put in the place of an attribute, and resumed without it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*patched)
+        with pytest.raises(Killed):
+            pipeline.run(load_config(arguments[0], arguments[1:]), folder)
+    call("run", *arguments, "-o", str(folder), "--resume")
+    return RunFolder.open(folder).read_results()
+
+
+def test_a_checkpoint_that_is_not_whole_is_not_taken(with_checkpoints: list[str], whole: Path, tmp_path: Path) -> None:
     """The run is killed while it writes its second checkpoint."""
-    killed, rotate = tmp_path / "killed", CausalDistillationTrainer._save_checkpoint
+    killed, save_whole = tmp_path / "killed", CausalDistillationTrainer._save_checkpoint
 
     def cut_off(self: CausalDistillationTrainer, *given: Any, **named: Any) -> None:
-        rotate(self, *given, **named)
+        save_whole(self, *given, **named)
         if self.state.global_step == 4:
             (killed / "checkpoints" / "plain" / "checkpoint-4" / "trainer_state.json").write_text("")
             raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(CausalDistillationTrainer, "_save_checkpoint", cut_off)
-        with pytest.raises(Killed):
-            pipeline.run(load_config(with_checkpoints[0], with_checkpoints[1:]), killed)
-    call("run", *with_checkpoints, "-o", str(killed), "--resume")
-    one, two = (RunFolder.open(folder).read_results() for folder in (whole, killed))
-    assert without_times(one) == without_times(two)
-    assert two["arms"]["plain"]["resumed_at_step"] == 2
+    results = killed_and_resumed(with_checkpoints, killed, (CausalDistillationTrainer, "_save_checkpoint", cut_off))
+    assert without_times(RunFolder.open(whole).read_results()) == without_times(results)
+    assert results["arms"]["plain"]["resumed_at_step"] == 2
 
 
 def test_a_training_that_ended_but_was_not_saved_is_taken_from_its_last_checkpoint(
-    with_checkpoints: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    with_checkpoints: list[str], whole: Path, tmp_path: Path
 ) -> None:
-    killed = tmp_path / "killed"
-
     def full_disk(*_: Any) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(sys.modules[train_arm.__module__], "_save_student", full_disk)
-        with pytest.raises(Killed):
-            pipeline.run(load_config(with_checkpoints[0], with_checkpoints[1:]), killed)
-    call("run", *with_checkpoints, "-o", str(killed), "--resume")
-    one, two = (RunFolder.open(folder).read_results() for folder in (whole, killed))
-    assert without_times(one) == without_times(two)
-    assert two["arms"]["plain"]["resumed_at_step"] == two["arms"]["plain"]["steps"] == 4
+    arms = sys.modules[train_arm.__module__]
+    results = killed_and_resumed(with_checkpoints, tmp_path / "killed", (arms, "_save_student", full_disk))
+    assert without_times(RunFolder.open(whole).read_results()) == without_times(results)
+    assert results["arms"]["plain"]["resumed_at_step"] == results["arms"]["plain"]["steps"] == 4
     for arm in ("plain", "causal"):
-        assert (killed / arm / "model.safetensors").read_bytes() == (whole / arm / "model.safetensors").read_bytes()
+        one, two = (folder / arm / "model.safetensors" for folder in (whole, tmp_path / "killed"))
+        assert one.read_bytes() == two.read_bytes()
 
 
 def test_a_run_is_not_resumed_with_another_alignment_in_the_same_file(on_text: list[str], tmp_path: Path) -> None:
     file = tmp_path / "aligned.yaml"
     file.write_text(preset("diito/middle", 6, 3).to_yaml())
     config = load_config(on_text[0], [*on_text[1:], f"arms.causal.alignment={file}"])
-    pipeline.run(config, tmp_path / "run")
+    pipeline.train(config, tmp_path / "run", "causal")
+    pipeline.run(config, tmp_path / "run", resume=True)
     file.write_text(preset("diito/late", 6, 3).to_yaml())
     with pytest.raises(UserError, match="is not the config that is to be resumed"):
         pipeline.run(config, tmp_path / "run", resume=True)

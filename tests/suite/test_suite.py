@@ -292,6 +292,9 @@ def test_a_plan_counts_a_resumed_training_whole(whole: SuiteFolder, suite: Suite
     moved.results(piece).write_text(json.dumps(results))
     took = {one.piece: one.seconds for one in plan(suite, moved.path)}
     assert took[piece] == pytest.approx(8.0 + results["verification"]["seconds"])
+    arm |= {"resumed_at_step": 4}
+    moved.results(piece).write_text(json.dumps(results))
+    assert {one.piece: one.seconds for one in plan(suite, moved.path)}[piece] != took[piece]
 
 
 def test_a_plan_names_pieces_in_full_on_a_narrow_screen(
