@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from iit_toolkit.analysis.metrics import summarise
 from iit_toolkit.analysis.numbers import EVALUATED
 from iit_toolkit.analysis.outcomes import NO_GOLD, read_outcomes
+from iit_toolkit.analysis.paired import Measure, Row
 from iit_toolkit.analysis.quantities import cases_of, variables
 from iit_toolkit.analysis.stored import StoredResults, read_stored, refuse_incomparable
 from iit_toolkit.errors import UserError
@@ -22,40 +22,6 @@ from iit_toolkit.runs.folder import RunFolder
 _SAME_IN_ARMS = ("alignment", "objective", "student_parameters")
 _SAME_IN_CONFIGS = ("student", "mlm", "arms", "training")
 _SAME_IN_VERIFICATION = ("pairs", "batch_size")
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is compared.
-
-    Attributes:
-        name: With the variable or the data that it is about.
-        higher_is_better: Whether more of it is better.
-        digits: To write after the decimal point.
-    """
-
-    name: str
-    higher_is_better: bool
-    digits: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measure of every arm.
-
-    Attributes:
-        measure: What was measured.
-        values: Per arm its value in each run, in the order of the seeds; None where it is undefined.
-    """
-
-    measure: Measure
-    values: dict[str, tuple[float | None, ...]]
-
-    def spread(self, arm: str) -> tuple[float | None, float | None]:
-        """Returns mean and standard deviation of an arm's defined values; None with too few."""
-        defined = [value for value in self.values[arm] if value is not None]
-        mean = float(np.mean(defined)) if defined else None
-        return mean, float(np.std(defined, ddof=1)) if len(defined) > 1 else None
 
 
 @dataclass(frozen=True)

@@ -7,69 +7,21 @@ interval is Student's t interval of the mean of these differences.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from scipy import stats
-
-from iit_toolkit.analysis.numbers import count, decimal
-from iit_toolkit.analysis.seed_runs import Measure, Row, SeedRun, measure_rows
+from iit_toolkit.analysis.numbers import count
+from iit_toolkit.analysis.paired import EQUAL_COMPUTE, EQUAL_STEPS, LEVEL, Basis, Row, pair
+from iit_toolkit.analysis.seed_runs import SeedRun, measure_rows
 from iit_toolkit.errors import UserError, did_you_mean
 
-Outcome = Literal["BEATS", "DOES NOT BEAT", "INCONCLUSIVE"]
-
-MINIMUM_SEEDS = 3
 COMPUTE_TOLERANCE = 0.1
-"""Two arms had equal compute where their costs over all runs differ by at most this share."""
-LEVEL = 0.95
+"""Up to this share, costs count as equal."""
 SCOPE = (
     "Seeds vary the training, the verified pairs and the masks; teacher, data and alignment are the same throughout, "
     "and each interval stands for itself alone."
 )
-
-
-@dataclass(frozen=True)
-class Paired:
-    """One measure: treatment less baseline.
-
-    Attributes:
-        measure: What was measured.
-        outcome: BEATS where the interval lies wholly on the better side of zero, DOES NOT BEAT where it nowhere
-            does, else INCONCLUSIVE.
-        seeds: In how many runs both arms have a value.
-        difference: Mean of the differences; None without any.
-        low: Lower end of its interval; None with fewer than two differences, or where all are equal.
-        high: Upper end.
-        sentence: The outcome in words.
-    """
-
-    measure: Measure
-    outcome: Outcome
-    seeds: int
-    difference: float | None
-    low: float | None
-    high: float | None
-    sentence: str
-
-
-@dataclass(frozen=True)
-class Basis:
-    """What the two arms had equal.
-
-    Attributes:
-        name: `equal steps` or `equal compute`.
-        baseline: The arm that the treatment is compared with; None where no arm fits.
-        note: What the arms had, or why there is no such arm.
-        measures: The comparison; empty without baseline.
-    """
-
-    name: str
-    baseline: str | None
-    note: str
-    measures: tuple[Paired, ...]
 
 
 @dataclass(frozen=True)
@@ -136,71 +88,12 @@ def compare_seeds(runs: Sequence[SeedRun], treatment: str | None = None, baselin
     )
 
 
-def pair(row: Row, treatment: str, baseline: str) -> Paired:
-    """Compares two arms in one measure, paired by seed."""
-    measure = row.measure
-    both = zip(row.values[treatment], row.values[baseline], strict=True)
-    differences = [one - two for one, two in both if one is not None and two is not None]
-    mean, low, high = _t_interval(differences)
-    outcome: Outcome = "INCONCLUSIVE"
-    if len(differences) >= MINIMUM_SEEDS and low is not None and high is not None:
-        worst, best = (low, high) if measure.higher_is_better else (-high, -low)
-        outcome = "BEATS" if worst > 0 else "DOES NOT BEAT" if best <= 0 else "INCONCLUSIVE"
-    sentence = _sentence(measure, outcome, treatment, baseline, len(differences), (mean, low, high))
-    return Paired(measure, outcome, len(differences), mean, low, high, sentence)
-
-
-def difference(paired: Paired) -> str:
-    """`+0.100 [+0.050, +0.150]`."""
-    digits = paired.measure.digits
-    if paired.difference is None:
-        return "n/a (undefined in every run)"
-    mean = decimal(paired.difference, digits, signed=True)
-    if paired.low is None or paired.high is None:
-        return f"{mean} [no interval]"
-    return f"{mean} [{decimal(paired.low, digits, signed=True)}, {decimal(paired.high, digits, signed=True)}]"
-
-
-def _t_interval(differences: Sequence[float]) -> tuple[float | None, float | None, float | None]:
-    """Mean and t interval; without an interval where the spread between seeds is unknown or nil."""
-    if not differences:
-        return None, None, None
-    mean = float(np.mean(differences))
-    if len(differences) < 2:
-        return mean, None, None
-    error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
-    if error <= 1e-12 * max(1.0, abs(mean)):
-        return mean, None, None
-    low, high = stats.t.interval(LEVEL, len(differences) - 1, loc=mean, scale=error)
-    return mean, float(low), float(high)
-
-
-def _sentence(
-    measure: Measure,
-    outcome: Outcome,
-    treatment: str,
-    baseline: str,
-    seeds: int,
-    found: tuple[float | None, float | None, float | None],
-) -> str:
-    written = difference(Paired(measure, outcome, seeds, *found, sentence=""))
-    better = "" if measure.higher_is_better else " (lower is better)"
-    facts = f"{measure.name}{better}: {treatment} less {baseline} is {written} over {count(seeds, 'seed')}"
-    if outcome != "INCONCLUSIVE":
-        return f"{facts}; {treatment} {outcome} {baseline}."
-    if seeds < MINIMUM_SEEDS:
-        return f"{facts}; INCONCLUSIVE, since {MINIMUM_SEEDS} seeds are needed."
-    if found[1] is None:
-        return f"{facts}; INCONCLUSIVE, since all seeds differ by the same, which tells nothing of their spread."
-    return f"{facts}; INCONCLUSIVE, since the interval holds zero."
-
-
 def _equal_steps(runs: Sequence[SeedRun], rows: Sequence[Row], treatment: str, baseline: str) -> Basis:
     for run in runs:
         if (note := unlike_steps(run.arms, treatment, baseline)) is not None:
-            return Basis("equal steps", None, note, ())
+            return Basis(EQUAL_STEPS, None, note, ())
     note = f"{treatment} and {baseline} each made {count(_steps(runs[0], treatment), 'step')}."
-    return Basis("equal steps", baseline, note, tuple(pair(row, treatment, baseline) for row in rows))
+    return Basis(EQUAL_STEPS, baseline, note, tuple(pair(row, treatment, baseline) for row in rows))
 
 
 def unlike_steps(arms: Mapping[str, Mapping[str, Any]], treatment: str, baseline: str) -> str | None:
@@ -228,20 +121,20 @@ def _equal_compute(runs: Sequence[SeedRun], rows: Sequence[Row], treatment: str,
         if arm != treatment and all(arms[arm][name] == arms[baseline][name] for name in ("objective", "alignment"))
     ]
     if any(key not in run.arms[arm] for run in runs for arm in (treatment, *same)):
-        return Basis("equal compute", None, f"n/a: the runs do not say what {what} each arm took.", ())
+        return Basis(EQUAL_COMPUTE, None, f"n/a: the runs do not say what {what} each arm took.", ())
     if any(run.arms[arm].get("resumed_at_step") for run in runs for arm in (treatment, *same)):
         note = f"n/a: an arm was resumed, and its {what} is that of its last part."
-        return Basis("equal compute", None, note, ())
+        return Basis(EQUAL_COMPUTE, None, note, ())
     costs = {arm: sum(run.arms[arm][key] for run in runs) for arm in (treatment, *same)}
     ratios = {arm: costs[arm] / costs[treatment] for arm in same if costs[treatment] > 0}
     if not ratios:
-        return Basis("equal compute", None, f"n/a: {treatment} took no {what}.", ())
+        return Basis(EQUAL_COMPUTE, None, f"n/a: {treatment} took no {what}.", ())
     nearest = min(ratios, key=lambda arm: abs(ratios[arm] - 1))
     fact = f"{nearest} took {ratios[nearest]:.2f} times the {what} of {treatment}"
     if abs(ratios[nearest] - 1) > COMPUTE_TOLERANCE:
-        return Basis("equal compute", None, f"n/a: no arm of the baseline's objective had it; {fact}.", ())
+        return Basis(EQUAL_COMPUTE, None, f"n/a: no arm of the baseline's objective had it; {fact}.", ())
     fact += f" (seed {runs[0].seed}: {_steps(runs[0], nearest):,} against {count(_steps(runs[0], treatment), 'step')})."
-    return Basis("equal compute", nearest, fact, tuple(pair(row, treatment, nearest) for row in rows))
+    return Basis(EQUAL_COMPUTE, nearest, fact, tuple(pair(row, treatment, nearest) for row in rows))
 
 
 def _arms(run: SeedRun, treatment: str | None, baseline: str | None) -> tuple[str, str]:

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.numbers import count
+from iit_toolkit.analysis.paired import Row
 from iit_toolkit.analysis.plots import MARKERS, PALETTE, STYLE, Drawing, save
-from iit_toolkit.analysis.seed_runs import Row
 from iit_toolkit.analysis.seeds import SeedComparison
 
 _COLUMNS = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from iit_toolkit.analysis.latex import latex_row, latex_text
 from iit_toolkit.analysis.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.numbers import count, decimal
-from iit_toolkit.analysis.seed_runs import Row
-from iit_toolkit.analysis.seeds import Basis, SeedComparison, difference
+from iit_toolkit.analysis.paired import Basis, Row, difference
+from iit_toolkit.analysis.seeds import SeedComparison
 
 
 def spread(row: Row, arm: str, plus_minus: str = "±") -> str:

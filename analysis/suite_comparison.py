@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from iit_toolkit.analysis.numbers import count
-from iit_toolkit.analysis.seed_runs import Row
-from iit_toolkit.analysis.seeds import COMPUTE_TOLERANCE, LEVEL, Basis, Paired, pair, unlike_steps
+from iit_toolkit.analysis.paired import EQUAL_COMPUTE, EQUAL_STEPS, LEVEL, Basis, Paired, Row, pair
+from iit_toolkit.analysis.seeds import COMPUTE_TOLERANCE, unlike_steps
 from iit_toolkit.analysis.suite import Suite
 from iit_toolkit.analysis.suite_rows import (
     BEHAVIOUR,
@@ -26,7 +26,6 @@ from iit_toolkit.analysis.suite_rows import (
 from iit_toolkit.errors import UserError, did_you_mean
 
 SUITE_SCHEMA = "iit_toolkit/suite/1"
-EQUAL_STEPS, EQUAL_COMPUTE = "equal steps", "equal compute"
 SCOPE = (
     "Seeds vary the training, the verified pairs and the masks; teacher, data and verified alignment are the same "
     "throughout. Each interval stands for itself alone: of many, one in twenty misses its truth."

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.numbers import count
+from iit_toolkit.analysis.paired import Paired
 from iit_toolkit.analysis.plots import GREY, LINES, MARKERS, PALETTE, STYLE, Drawing, save
-from iit_toolkit.analysis.seeds import Paired
 from iit_toolkit.analysis.suite_comparison import EQUAL_STEPS, SuiteComparison
 from iit_toolkit.analysis.suite_rows import TASKS
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from iit_toolkit.analysis.metrics import VariableSummary
 from iit_toolkit.analysis.numbers import EVALUATED
-from iit_toolkit.analysis.seed_runs import Measure, Row
+from iit_toolkit.analysis.paired import Measure, Row
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.suite import TEACHER, Suite, SuiteRun, TaskScores
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from iit_toolkit.analysis.latex import latex_row, latex_text
 from iit_toolkit.analysis.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.numbers import count
-from iit_toolkit.analysis.seed_runs import Row
-from iit_toolkit.analysis.seeds import Paired, difference
+from iit_toolkit.analysis.paired import Paired, Row, difference
 from iit_toolkit.analysis.seeds_text import spread
 from iit_toolkit.analysis.suite import TEACHER, Suite
 from iit_toolkit.analysis.suite_comparison import EQUAL_COMPUTE, EQUAL_STEPS, ArmComparison, SuiteComparison

@@ -21,8 +21,7 @@ from statistics import mean
 from typing import Any
 
 from iit_toolkit.analysis.claims import claims_table
-from iit_toolkit.analysis.seed_runs import Measure, Row
-from iit_toolkit.analysis.seeds import difference, pair
+from iit_toolkit.analysis.paired import Measure, Row, difference, pair
 from iit_toolkit.analysis.suite_text import headline, scale
 from iit_toolkit.suite.report import compared
 

@@ -65,7 +65,7 @@ def _print(compared: SeedComparison) -> None:
     from rich.table import Table
 
     from iit_toolkit.analysis.numbers import count
-    from iit_toolkit.analysis.seeds import difference
+    from iit_toolkit.analysis.paired import difference
     from iit_toolkit.analysis.seeds_text import heading, spread
 
     console = Console(highlight=False, markup=False)

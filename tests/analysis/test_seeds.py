@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from iit_toolkit.analysis.outcomes import write_outcomes
-from iit_toolkit.analysis.seed_runs import Measure, Row, SeedRun, read_runs
-from iit_toolkit.analysis.seeds import compare_seeds, difference, pair
+from iit_toolkit.analysis.paired import Measure, Row, difference, holm, pair
+from iit_toolkit.analysis.seed_runs import SeedRun, read_runs
+from iit_toolkit.analysis.seeds import compare_seeds
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes, make_results
 
@@ -28,12 +32,22 @@ def test_the_interval_is_that_of_a_paired_t_test() -> None:
     baseline = generator.normal(0.5, 0.3, 6)  # seeds differ far more than arms do
     treatment = baseline + generator.normal(0.1, 0.05, 6)
     found = pair(row(SHARE, treatment.tolist(), baseline.tolist()), "t", "b")
-    expected = stats.ttest_rel(treatment, baseline).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    test = stats.ttest_rel(treatment, baseline)
+    expected = test.confidence_interval(0.95)
+    assert (found.low, found.high, found.p) == pytest.approx((expected.low, expected.high, test.pvalue))
     assert found.difference == pytest.approx((treatment - baseline).mean())
     assert found.outcome == "BEATS" and found.seeds == 6
     apart = stats.ttest_ind(treatment, baseline).confidence_interval(0.95)
     assert apart.low < 0 < apart.high  # without pairing, nothing would be seen
+
+
+@given(st.lists(st.floats(0, 0.1), max_size=6))
+def test_many_tests_are_corrected_as_by_closed_testing(p_values: list[float]) -> None:
+    """A test stands if every set of tests that it belongs to is refused by Bonferroni's bound."""
+    places = range(len(p_values))
+    sets = [chosen for size in range(1, len(p_values) + 1) for chosen in combinations(places, size)]
+    refused = {chosen: min(p_values[one] for one in chosen) <= 0.05 / len(chosen) for chosen in sets}
+    assert holm(p_values, 0.05) == [all(refused[chosen] for chosen in sets if place in chosen) for place in places]
 
 
 @pytest.mark.parametrize(

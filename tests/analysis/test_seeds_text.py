@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from iit_toolkit.analysis.seed_runs import Measure, Row
-from iit_toolkit.analysis.seeds import Basis, SeedComparison, pair
+from iit_toolkit.analysis.paired import Basis, Measure, Row, pair
+from iit_toolkit.analysis.seeds import SeedComparison
 from iit_toolkit.analysis.seeds_figure import to_csv, write_figure
 from iit_toolkit.analysis.seeds_text import spread, to_latex, to_markdown
 

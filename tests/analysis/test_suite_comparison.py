@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from iit_toolkit.analysis.seeds import Paired
+from iit_toolkit.analysis.paired import Paired
 from iit_toolkit.analysis.suite import Suite, read_suite
 from iit_toolkit.analysis.suite_comparison import SuiteComparison, compare_suite
 from iit_toolkit.errors import UserError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -9,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from iit_toolkit.analysis.claims import CLAIMS, claims_table, judge
+from iit_toolkit.analysis.claims import CLAIMS, claims_table, judge_claim
 from iit_toolkit.analysis.suite import read_suite
 from iit_toolkit.analysis.suite_comparison import SuiteComparison, compare_suite
 from iit_toolkit.analysis.suite_text import headline, scale, to_latex, to_markdown
-from tests.analysis.suite_tree import write_tree
+from tests.analysis.suite_tree import results, write_tree
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +105,9 @@ def test_claims_are_judged_by_intervals(compared: SuiteComparison) -> None:
 
 def test_our_numbers_are_of_the_seeds_that_both_arms_have(compared: SuiteComparison) -> None:
     middle = next(claim for claim in CLAIMS if claim.arm == "middle")
-    written, verdict = judge(compared, middle, "perplexity, encyclopedia", "equal steps")
-    assert written.startswith("105.00 → 97.50 (-7.1 %); -7.50 [") and verdict == "inconclusive"
+    ours = judge_claim(compared, middle, "perplexity, encyclopedia", "equal steps")
+    assert ours.numbers.startswith("105.00 → 97.50 (-7.1 %); -7.50 [") and ours.verdict == "inconclusive"
+    assert ours.p is None  # two seeds
 
 
 def test_without_fine_tuning_and_compute_claims_are_not_run(root: Path, tmp_path: Path) -> None:
@@ -115,3 +117,13 @@ def test_without_fine_tuning_and_compute_claims_are_not_run(root: Path, tmp_path
     assert cells(text, "higher GLUE mean, FULL")["measure"] == "score, mean of GLUE tasks"
     assert text.count("| holds |") == 1 and text.count("| not run |") == 2 * len(CLAIMS) - 1
     assert "* Equal compute: n/a: no arm had it; plain had 0.57 times" in text
+
+
+def test_many_claims_are_corrected(compared: SuiteComparison, root: Path, tmp_path: Path) -> None:
+    written = "* Of 2 tests at equal steps, the claim holds in 1; after Holm's correction over all of them, in {}"
+    assert f"{written.format(1)}." in claims_table(compared)  # LATE differs for sure, so FULL may have p = 0.0497
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    for place, path in enumerate(sorted(tmp_path.glob("late/*/results.json"))):
+        path.write_text(json.dumps(results("late", place, (120.0, 90.0, 130.0)[place])), encoding="utf-8")
+    unsure = compare_suite(read_suite(tmp_path), "plain", "plain-compute", ["early", "middle"])
+    assert f"{written.format(0)} (not: lower perplexity, FULL)." in claims_table(unsure)
