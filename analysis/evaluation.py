@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.analysis.statistics import Estimate, Resampled
 from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.tasks import Task
 
 _BATCH = 32
 
@@ -24,7 +25,7 @@ def evaluate(
     model: PreTrainedModel,
     rows: Any,
     collator: Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]],
-    task: Literal["masked_lm", "causal_lm", "sequence_classification"],
+    task: Task,
     *,
     seed: int = 0,
 ) -> dict[str, Estimate]:

@@ -10,6 +10,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
+from iit_toolkit.analysis.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.numbers import basis, count, decimal, interval
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.stored import StoredResults, refuse_incomparable
@@ -142,17 +143,16 @@ def to_markdown(checked: Gate) -> str:
     """Returns a summary to paste into a pull request."""
     failed = sum(not check.passed for check in checked.checks)
     head = "passed" if checked.passed else f"FAILED ({count(failed, 'check')} of {len(checked.checks)})"
-    lines = [
-        f"### Gate {head}: {_cell(checked.student)} of {_cell(checked.run)}",
-        "",
-        "| check | variable | passed | why |",
-        "|---|---|---|---|",
+    rows = [
+        [check.name, check.variable or "all", "yes" if check.passed else "**NO**", check.sentence]
+        for check in checked.checks
     ]
-    for check in checked.checks:
-        passed = "yes" if check.passed else "**NO**"
-        lines.append(f"| {check.name} | {_cell(check.variable) or 'all'} | {passed} | {_cell(check.sentence)} |")
-    lines += ["", f"Verdict of the run: {_cell(checked.verdict)}."]
-    return "\n".join(lines) + "\n"
+    parts = [
+        f"### Gate {head}: {markdown_cell(checked.student)} of {markdown_cell(checked.run)}",
+        markdown_table(["check", "variable", "passed", "why"], rows),
+        f"Verdict of the run: {markdown_cell(checked.verdict)}.",
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def to_junit(checked: Gate) -> str:
@@ -177,8 +177,3 @@ def to_junit(checked: Gate) -> str:
 def _xml(text: str) -> str:
     """Text without the characters that no XML document can hold, however escaped."""
     return _NO_XML.sub("\ufffd", text)
-
-
-def _cell(text: str) -> str:
-    """Text that cannot break out of a cell of a Markdown table."""
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())

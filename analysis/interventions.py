@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,8 +24,8 @@ from iit_toolkit.interchange import (
     other_rows,
     other_sources,
 )
+from iit_toolkit.tasks import Task
 
-Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _CAUSAL_TOKENS = 16

@@ -104,7 +104,7 @@ def summarise(outcomes: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, l
 
     Args:
         outcomes: The table of `iit_toolkit.analysis.outcomes`.
-        resamples: Bootstrap resamples of the base examples behind each interval.
+        resamples: Bootstrap resamples behind each interval.
         seed: Of the resampling.
         level: Coverage of the intervals.
 

@@ -9,10 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.folder import write_atomically
 
 SCHEMA_NAME = "iit_toolkit/outcomes/1"
+UNTRAINED = "untrained"
+"""What the student before training is called."""
 NO_POSITION = -1
 """Value of `position` where the answer belongs to the whole input (classification)."""
 NO_GOLD = -100
@@ -88,7 +90,7 @@ def write_outcomes(frame: pd.DataFrame, path: Path) -> None:
     try:
         table = pa.Table.from_pandas(frame[SCHEMA.names], schema=SCHEMA, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UserError(f"the outcomes hold a value of the wrong type: {_first_line(error)}") from error
+        raise UserError(f"the outcomes hold a value of the wrong type: {one_line(error)}") from error
     table = table.replace_schema_metadata(SCHEMA.metadata)
     check_cases(frame, "the outcomes")
     buffer = io.BytesIO()
@@ -107,7 +109,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file: {_first_line(error)}") from error
+        raise UserError(f"{path}: not a readable parquet file: {one_line(error)}") from error
     found = (table.schema.metadata or {}).get(_METADATA_KEY, b"none").decode()
     if found != SCHEMA_NAME:
         raise UserError(f"{path}: the schema is {found}; this version reads {SCHEMA_NAME}")
@@ -144,7 +146,3 @@ def _check_columns(names: list[str], where: str) -> None:
             f"{where}: missing columns: {', '.join(missing) or 'none'}; unknown columns: "
             f"{', '.join(unknown) or 'none'} (schema {SCHEMA_NAME})"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

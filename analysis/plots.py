@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from iit_toolkit.analysis.outcomes import UNTRAINED
 from iit_toolkit.runs.folder import write_atomically
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -95,8 +96,8 @@ def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 def student_colour(students: Sequence[str], student: str) -> str:
     """The colour of a student, the same in every figure; grey is the untrained one."""
-    trained = [name for name in students if name != "untrained"]
-    return GREY if student == "untrained" else PALETTE[trained.index(student) % len(PALETTE)]
+    trained = [name for name in students if name != UNTRAINED]
+    return GREY if student == UNTRAINED else PALETTE[trained.index(student) % len(PALETTE)]
 
 
 def _with_titles(svg: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.metrics import StudentSummary, Summary
 from iit_toolkit.analysis.verdict import Verdict
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.folder import RunFolder, read_results
 
 _REQUIRED = ("name", "seed", "data", "teacher", "arms", "alignment", "summary", "controls", "verdict")
@@ -80,7 +80,9 @@ def read_stored(path: Path) -> StoredResults:
         _ = stored.held_out()["fingerprint"], document["teacher"]["name"], document["verdict"]["label"]
         _ = document["alignment"].items(), document["arms"].items()
     except (LookupError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: its entries are not those of a finished run ({_first_line(error)})") from None
+        raise UserError(
+            f"{file}: its entries are not those of a finished run ({type(error).__name__}: {one_line(error)})"
+        ) from None
     return stored
 
 
@@ -136,7 +138,3 @@ def _fact(stored: StoredResults, what: str) -> tuple[Any, str]:
     alignment = document["alignment"]
     interventions = {name: value for name, value in alignment.items() if name not in ("name", "draw")}
     return interventions, str(alignment.get("name"))
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0]}"

@@ -64,6 +64,12 @@ class SuiteRun:
         return self.results.document["arms"][self.arm]
 
     @property
+    def hardware(self) -> dict[str, Any]:
+        """The machine that trained."""
+        provenance = self.training.get("provenance") or self.results.document["provenance"]  # earlier runs had one
+        return provenance["hardware"]
+
+    @property
     def evaluation(self) -> dict[str, dict[str, Any]]:
         """The evaluation sets by name, each with the perplexity of the arm and of the teacher."""
         return self.results.document.get("evaluation") or {}

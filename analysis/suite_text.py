@@ -51,7 +51,7 @@ def scale(suite: Suite) -> str:
     """Says at which scale a suite was run."""
     runs = [run for runs in suite.runs.values() for run in runs.values()]
     teacher, data = suite.first.results.document["teacher"], suite.first.results.document["data"]
-    hardware = [run.results.document["provenance"]["hardware"] for run in runs]
+    hardware = [run.hardware for run in runs]
     devices = dict.fromkeys(", ".join(one["cuda"]) or f"{one['cpu']}, {one['cores']} cores" for one in hardware)
     splits = "; ".join(f"{name}: {found['tokens']:,} tokens" for name, found in data.items())
     tuned = sorted({scores.seeds for run in runs for scores in run.tasks.values()})

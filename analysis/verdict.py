@@ -27,7 +27,14 @@ from pydantic import ConfigDict, TypeAdapter
 from scipy.special import ndtri
 
 from iit_toolkit.analysis.numbers import basis, count, decimal, interval
-from iit_toolkit.analysis.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, SHUFFLED, SHUFFLED_SOURCES, WRONG_LAYER
+from iit_toolkit.analysis.outcomes import (
+    OTHER_VARIABLE,
+    RANDOM_NEURONS,
+    SHUFFLED,
+    SHUFFLED_SOURCES,
+    UNTRAINED,
+    WRONG_LAYER,
+)
 from iit_toolkit.analysis.quantities import check_same_cases, resample_variable, students, variables
 from iit_toolkit.analysis.statistics import Estimate, Resampled
 
@@ -118,7 +125,7 @@ def judge(
     student: str,
     *,
     controls: pd.DataFrame | None = None,
-    untrained: str = "untrained",
+    untrained: str = UNTRAINED,
     margin: float = 0.05,
     resamples: int = 2000,
     seed: int = 0,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iit_toolkit.alignment.architectures import blocks
-from iit_toolkit.distillation.losses import cosine_loss, distillation_loss, masked_language_modelling_loss
+from iit_toolkit.distillation.losses import cosine_loss, cross_entropy_to_labels, distillation_loss
 from iit_toolkit.distillation.objective import Objective, model_inputs, task_labels
 from iit_toolkit.interchange import InterchangeModel, Run, Swap
 from iit_toolkit.interchange.partial import (
@@ -34,7 +34,7 @@ class PlainLosses(Objective):
             return
         logits = self.student.logits(student)
         if task:
-            sum_.add(f"{prefix}task", task, masked_language_modelling_loss(logits, labels))
+            sum_.add(f"{prefix}task", task, cross_entropy_to_labels(logits, labels))
         if ce:
             assert teacher is not None
             sum_.add(f"{prefix}ce", ce, distillation_loss(logits, self.teacher.logits(teacher), self.temperature))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
-from pydantic import ValidationError
 from transformers import TrainingArguments
 
 from iit_toolkit.distillation.losses import ObjectiveWeights
@@ -68,18 +67,9 @@ class CausalDistillationConfig(TrainingArguments):
         """The validated weights.
 
         Raises:
-            UserError: If a term is unknown or a weight is out of range.
+            UserError: As for `ObjectiveWeights.from_dict`.
         """
-        if not self.weights:
-            return ObjectiveWeights.causal()
-        try:
-            return ObjectiveWeights(**self.weights)
-        except ValidationError as error:
-            first = error.errors()[0]
-            terms = ", ".join(ObjectiveWeights.model_fields)
-            where = ".".join(str(part) for part in first["loc"])
-            problem = "no such loss term" if first["type"] == "extra_forbidden" else first["msg"]
-            raise UserError(f"weights.{where}: {problem}; terms are {terms}, with weights of 0 or more") from None
+        return ObjectiveWeights.from_dict(self.weights, "weights") if self.weights else ObjectiveWeights.causal()
 
 
 _REFUSED = {

@@ -45,7 +45,7 @@ class VocabularyLosses:
     Attributes:
         total: The weighted sum, for the backward pass.
         ce: The value of `losses.distillation_loss`, without graph.
-        task: The value of `losses.masked_language_modelling_loss`, without graph.
+        task: The value of `losses.cross_entropy_to_labels`, without graph.
     """
 
     total: Tensor

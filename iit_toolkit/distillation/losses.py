@@ -7,16 +7,20 @@ their interchange twins. A twin is the same function on the outputs of the count
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
+
+from iit_toolkit.errors import UserError, did_you_mean
 
 IGNORED_LABEL = -100
 """The label of a row without a gold answer, as in `torch.nn.functional.cross_entropy`."""
 
 
-def masked_language_modelling_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy_to_labels(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross entropy in nats, averaged over the labelled rows (L_MLM; also causal LM and classification).
 
     Args:
@@ -124,6 +128,23 @@ class ObjectiveWeights(BaseModel):
         if not any(self.model_dump().values()):
             raise ValueError("all weights are zero; give at least one term, e.g. task, a weight above zero")
         return self
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, float], where: str) -> ObjectiveWeights:
+        """Validate weights by term; `where` they were given is told.
+
+        Raises:
+            UserError: If a term is unknown, a weight is out of range, or all are zero.
+        """
+        for name in given:
+            if name not in cls.model_fields:
+                raise UserError(f"{where}.{name}: no such loss term, {did_you_mean(name, cls.model_fields)}")
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join([where, *map(str, first["loc"])])
+            raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
 
     @classmethod
     def standard(cls) -> ObjectiveWeights:

@@ -17,15 +17,15 @@ from iit_toolkit.distillation.losses import (
     HiddenProjection,
     ObjectiveWeights,
     cosine_loss,
+    cross_entropy_to_labels,
     distillation_loss,
     hidden_mse_loss,
     logit_mse_loss,
-    masked_language_modelling_loss,
 )
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Run, Swap
+from iit_toolkit.tasks import Task
 
-Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
 _BASE_TERMS = ("task", "ce", "cos", "logit_mse", "hidden_mse")
@@ -342,7 +342,7 @@ class Objective:
         logits = self.student.logits(student)
         if task:
             assert labels is not None
-            sum_.add(f"{prefix}task", task, masked_language_modelling_loss(logits, labels))
+            sum_.add(f"{prefix}task", task, cross_entropy_to_labels(logits, labels))
         if compared is not None:
             teacher_logits = self.teacher.logits(compared)
             sum_.add(f"{prefix}ce", ce, distillation_loss(logits, teacher_logits, self.temperature))

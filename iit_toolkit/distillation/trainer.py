@@ -121,6 +121,8 @@ class CausalDistillationTrainer(Trainer):
         self._micro_step = (-1, 0)
         self._last_line = (0, 0.0)
         self._diagnosed = 0.0
+        self._shares: dict[str, float] = {}
+        self._effect_size = 0.0
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """Train, and take off what mixed precision put around the student's forward function."""
@@ -301,7 +303,7 @@ class CausalDistillationTrainer(Trainer):
                 logs["step_seconds"] = (now - before - self._diagnosed) / (self.state.global_step - step)
             self._last_line = (self.state.global_step, now)
             logs |= {name: float(total) / self._summed_steps for name, total in self._sums.items()}
-            logs |= getattr(self, "_shares", {})
+            logs |= self._shares
             if self.objective.weights.interchange:
                 logs["effect_size"] = self._effect_size
             self._sums, self._summed_steps = {}, 0

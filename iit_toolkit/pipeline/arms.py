@@ -23,7 +23,8 @@ from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.pipeline.check import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs import processes
-from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_json
+from iit_toolkit.runs.folder import RunFolder, folder_written_whole, remove_empty, write_json
+from iit_toolkit.runs.provenance import provenance
 
 _RECORD = "training.json"
 
@@ -75,6 +76,7 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         "cpu_seconds": sum(gather_object([cpu_seconds])),  # of all processes
         "cost": _cost(expected, history),
         "objective": {term: weight for term, weight in settings.weights.items() if weight},
+        "provenance": provenance(),
         "history": history,
     }
     with processes.main_first():
@@ -139,10 +141,3 @@ def _save_student(student: PreTrainedModel, prepared: Prepared, target: Path, re
         student.save_pretrained(folder)
         prepared.tokenizer.save_pretrained(folder)
         write_json(folder / _RECORD, record)
-
-
-def remove_empty(*folders: Path) -> None:
-    """Remove folders, the innermost first, up to the first that holds something."""
-    with contextlib.suppress(OSError):
-        for folder in folders:
-            folder.rmdir()

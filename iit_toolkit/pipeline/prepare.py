@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import torch
 from datasets import Dataset
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -45,7 +44,7 @@ from iit_toolkit.distillation.student import (
     student_from_config,
     student_from_teacher,
 )
-from iit_toolkit.errors import UserError, did_you_mean, one_line, refuse_missing_folder
+from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
 
@@ -244,15 +243,7 @@ class Prepared:
         given, has_alignment = self.config.arms[arm].weights, self.config.arms[arm].alignment is not None
         if not given:
             return ObjectiveWeights.causal() if has_alignment else ObjectiveWeights.standard()
-        terms = ObjectiveWeights.model_fields
-        for name in given:
-            if name not in terms:
-                raise UserError(f"arms.{arm}.weights.{name}: no such loss term, {did_you_mean(name, terms)}")
-        try:
-            weights = ObjectiveWeights(**given)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise UserError(f"arms.{arm}.weights: {reason}") from None
+        weights = ObjectiveWeights.from_dict(given, f"arms.{arm}.weights")
         if weights.needs_alignment and not has_alignment:
             raise UserError(
                 f"arms.{arm}: causal_* weights and aligned_mse need an alignment; give one, or set these weights to 0"

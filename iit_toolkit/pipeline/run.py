@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +19,7 @@ from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.evaluation import evaluate
 from iit_toolkit.analysis.leak import find_leaks
 from iit_toolkit.analysis.metrics import summarise
-from iit_toolkit.analysis.outcomes import write_outcomes
+from iit_toolkit.analysis.outcomes import UNTRAINED, write_outcomes
 from iit_toolkit.analysis.report import write_report
 from iit_toolkit.analysis.verdict import judge
 from iit_toolkit.analysis.verify import Verification
@@ -28,7 +27,7 @@ from iit_toolkit.analysis.verify import verify as verify_students
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
-from iit_toolkit.pipeline.arms import finished_arm, remove_empty, train_arm
+from iit_toolkit.pipeline.arms import finished_arm, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
@@ -42,11 +41,9 @@ from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.alignments import with_alignments_read
 from iit_toolkit.runs.config import dump_config, load_config
-from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.runs.folder import RunFolder, new_folder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint, provenance
 from iit_toolkit.runs.schema import RunConfig
-
-UNTRAINED = "untrained"
 
 
 def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
@@ -164,20 +161,6 @@ def _folder(config: RunConfig, output: str | Path, resume: bool) -> AbstractCont
     if not processes.is_main():
         return nullcontext(RunFolder(Path(output)))
     return nullcontext(_earlier_folder(output, config)) if resume else new_folder(output)
-
-
-@contextmanager
-def new_folder(output: str | Path) -> Generator[RunFolder]:
-    """Make a run folder; if what comes first fails, leave everything as it was."""
-    made = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
-    folder = RunFolder.create(output)
-    try:
-        yield folder
-    except BaseException:
-        for file in (folder.config, folder.alignment):
-            file.unlink(missing_ok=True)
-        remove_empty(*made)
-        raise
 
 
 def _earlier_folder(output: str | Path, config: RunConfig) -> RunFolder:

@@ -15,7 +15,7 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
 from iit_toolkit.analysis.heatmap import write_heatmap
 from iit_toolkit.analysis.metrics import summarise
-from iit_toolkit.analysis.outcomes import write_outcomes
+from iit_toolkit.analysis.outcomes import UNTRAINED, write_outcomes
 from iit_toolkit.analysis.search import Matrix, answer_layers, choose_map, layer_matrix, mapped_alignment
 from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS, judge
 from iit_toolkit.analysis.verify import Verification, verify
@@ -24,8 +24,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
 from iit_toolkit.pipeline.prepare import Prepared, token_ids
-from iit_toolkit.pipeline.run import UNTRAINED, new_folder
-from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
+from iit_toolkit.runs.folder import RunFolder, new_folder, write_atomically, write_json
 from iit_toolkit.runs.provenance import fingerprint, provenance
 from iit_toolkit.runs.schema import RunConfig
 

@@ -17,9 +17,8 @@ from iit_toolkit.analysis.subspace import (
     verify_subspaces,
     verify_teacher_subspace,
 )
-from iit_toolkit.pipeline.run import new_folder
 from iit_toolkit.pipeline.search import SearchInputs, confirmation, search_inputs
-from iit_toolkit.runs.folder import write_atomically, write_json
+from iit_toolkit.runs.folder import new_folder, write_atomically, write_json
 from iit_toolkit.runs.schema import RunConfig
 
 SUBSPACE_SCHEMA = "iit_toolkit/subspace/1"

@@ -254,3 +254,24 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+@contextmanager
+def new_folder(output: str | Path) -> Generator[RunFolder]:
+    """Make a run folder; if what comes first fails, leave everything as it was."""
+    made = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
+    folder = RunFolder.create(output)
+    try:
+        yield folder
+    except BaseException:
+        for file in (folder.config, folder.alignment):
+            file.unlink(missing_ok=True)
+        remove_empty(*made)
+        raise
+
+
+def remove_empty(*folders: Path) -> None:
+    """Remove folders, the innermost first, up to the first that holds something."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from iit_toolkit.runs.folder import check_arm_name
+from iit_toolkit.tasks import Task
 
-Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[int, Field(gt=0)]
 

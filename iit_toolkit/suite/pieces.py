@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from iit_toolkit.analysis.suite import TEACHER
 from iit_toolkit.downstream.config import load_finetune_config, task_settings
 from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
@@ -15,8 +16,6 @@ from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.suite.config import SuiteConfig
-
-TEACHER = "teacher"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from iit_toolkit.analysis.suite import TEACHER
 from iit_toolkit.downstream.finetune import finetune
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.pipeline.prepare import Prepared
@@ -20,7 +21,7 @@ from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically
 from iit_toolkit.suite.check import check
 from iit_toolkit.suite.config import SuiteConfig
-from iit_toolkit.suite.pieces import TEACHER, Piece, SuiteFolder, pieces
+from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 
 _LOG = logging.getLogger(__name__)
 

@@ -75,6 +75,15 @@ def test_the_scale_is_told(compared: SuiteComparison) -> None:
     )
 
 
+def test_the_scale_names_the_machine_that_trained_not_the_one_that_verified(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "full" / "seed-42" / "results.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["arms"]["full"]["provenance"] = {"hardware": {"cpu": "its cpu", "cores": 4, "cuda": []}}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert "on its cpu, 4 cores and some cpu, 2 cores." in scale(read_suite(tmp_path))
+
+
 def test_latex_is_escaped_and_even(compared: SuiteComparison) -> None:
     text = to_latex(replace(compared, arms=(*compared.arms[:2], "full")))
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == text.count(r"\bottomrule") == 2

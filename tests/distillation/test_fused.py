@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from iit_toolkit.distillation.fused import Head, vocabulary_losses
-from iit_toolkit.distillation.losses import distillation_loss, masked_language_modelling_loss
+from iit_toolkit.distillation.losses import cross_entropy_to_labels, distillation_loss
 from iit_toolkit.errors import UserError
 
 deterministic = settings(derandomize=True, max_examples=40, deadline=None)
@@ -50,7 +50,7 @@ def twin(student: Head, teacher: Head | None, labels: Tensor | None, ce: float, 
     scores = logits(student)
     zero = scores.sum() * 0
     ce_loss = zero if teacher is None else distillation_loss(scores, logits(teacher), t)
-    task_loss = zero if labels is None else masked_language_modelling_loss(scores, labels)
+    task_loss = zero if labels is None else cross_entropy_to_labels(scores, labels)
     return [ce * ce_loss + task * task_loss, ce_loss, task_loss]
 
 

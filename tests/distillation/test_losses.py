@@ -10,10 +10,10 @@ from iit_toolkit.distillation.losses import (
     HiddenProjection,
     ObjectiveWeights,
     cosine_loss,
+    cross_entropy_to_labels,
     distillation_loss,
     hidden_mse_loss,
     logit_mse_loss,
-    masked_language_modelling_loss,
 )
 
 
@@ -21,13 +21,13 @@ def test_cross_entropy_is_the_mean_over_labelled_rows() -> None:
     logits = torch.tensor([[[0.0, math.log(3)], [5.0, -5.0]], [[math.log(3), 0.0], [1.0, 2.0]]])
     labels = torch.tensor([[1, -100], [1, -100]])
     expected = (-math.log(3 / 4) - math.log(1 / 4)) / 2
-    assert masked_language_modelling_loss(logits, labels).item() == pytest.approx(expected)
+    assert cross_entropy_to_labels(logits, labels).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("rows", [0, 3])
 def test_cross_entropy_without_labels_is_zero_with_a_graph(rows: int) -> None:
     logits = torch.randn(rows, 5, requires_grad=True)
-    loss = masked_language_modelling_loss(logits, torch.full((rows,), -100))
+    loss = cross_entropy_to_labels(logits, torch.full((rows,), -100))
     loss.backward()
     assert loss.item() == 0
     assert logits.grad is not None and not logits.grad.any()

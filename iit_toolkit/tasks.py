@@ -1,0 +1,5 @@
+"""What models are trained for."""
+
+from typing import Literal
+
+Task = Literal["masked_lm", "causal_lm", "sequence_classification"]
