@@ -24,10 +24,9 @@ from iit_toolkit.interchange import (
     other_rows,
     other_sources,
 )
-from iit_toolkit.tasks import Task
+from iit_toolkit.tasks import Task, model_inputs
 
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 _CAUSAL_TOKENS = 16
 
 
@@ -186,7 +185,7 @@ def _spans(count: int, batch_size: int) -> list[range]:
 
 
 def _inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: batch[name].to(device) for name in _INPUTS if name in batch}
+    return {name: value.to(device) for name, value in model_inputs(batch).items()}
 
 
 def _draw(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.distillation.losses import cosine_loss, cross_entropy_to_labels, distillation_loss
-from iit_toolkit.distillation.objective import Objective, model_inputs, task_labels
+from iit_toolkit.distillation.objective import Objective, task_labels
 from iit_toolkit.interchange import InterchangeModel, Run, Swap
 from iit_toolkit.interchange.partial import (
     block_outputs,
@@ -20,6 +20,7 @@ from iit_toolkit.interchange.partial import (
     restart_after,
     stopped_at_vocabulary,
 )
+from iit_toolkit.tasks import model_inputs
 
 TEMPERATURE = 2.0
 

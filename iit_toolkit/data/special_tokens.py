@@ -16,7 +16,7 @@ class SpecialTokens:
     Attributes:
         every: All special ids.
         pad: What short rows are filled with. A tokenizer without padding token (GPT-2, Llama) gets its end
-            token or 0: any id will do, since the attention mask hides it.
+            token or 0: the attention mask hides it, and that classifiers of the last token find theirs is certified.
     """
 
     every: tuple[int, ...]

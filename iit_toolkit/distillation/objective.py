@@ -24,12 +24,11 @@ from iit_toolkit.distillation.losses import (
 )
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Run, Swap
-from iit_toolkit.tasks import Task
+from iit_toolkit.tasks import Task, model_inputs
 
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
 _BASE_TERMS = ("task", "ce", "cos", "logit_mse", "hidden_mse")
-MODEL_INPUTS = ("input_ids", "pixel_values", "attention_mask", "token_type_ids", "position_ids")
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,6 @@ class Losses:
 
     total: Tensor
     terms: dict[str, Tensor]
-
-
-def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what of a batch goes into a model."""
-    return {name: batch[name] for name in MODEL_INPUTS if name in batch}
 
 
 def task_labels(batch: Mapping[str, Tensor], task: Task) -> Tensor:

@@ -12,11 +12,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.resolve import Side, get_module, split_component
-from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.engine import InterchangeModel
+from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
 from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows
+from iit_toolkit.tasks import Task
 
-_PADDING_TOLERANCE = 1e-3
+_TOLERANCE = 1e-3
 _Inputs = Mapping[str, Tensor]
 
 
@@ -43,6 +44,9 @@ def certify(
     eligible: Tensor,
     predicted: Tensor | None = None,
     swap: Swap | None = None,
+    *,
+    task: Task = "masked_lm",
+    pad: int = 0,
 ) -> list[Check]:
     """Check an alignment on its live models, by running them on a small batch.
 
@@ -54,6 +58,8 @@ def certify(
         eligible: (B, S) boolean; positions that are neither padding nor special.
         predicted: (B, S) boolean; positions whose token is predicted, for `masked` positions.
         swap: The swap to try, between rows of the inputs; drawn by the alignment when absent.
+        task: What the models are for; of `causal_lm`, that they read no later tokens is checked.
+        pad: The id that short rows are filled with.
 
     Returns:
         All checks made, in order. A check that others rest on ends the list when it fails.
@@ -66,7 +72,9 @@ def certify(
     student.eval()
     try:
         for side, model in (("teacher", teacher), ("student", student)):
-            checks.append(_attempt(f"{side}: padding", lambda model=model: _padding(model, inputs)))
+            checks.append(_attempt(f"{side}: padding", lambda model=model: _padding(model, inputs, pad)))
+            if task == "causal_lm":
+                checks.append(_attempt(f"{side}: order", lambda model=model: _order(model, inputs)))
         if alignment is not None:
             checks += _certify_alignment(teacher, student, alignment, inputs, eligible, predicted, swap)
     finally:
@@ -122,24 +130,64 @@ def _teacher_is_frozen(teacher: PreTrainedModel) -> Check:
 
 
 @torch.no_grad()
-def _padding(model: PreTrainedModel, inputs: _Inputs) -> str:
-    """A row must give the same hidden states alone, without padding, as padded in the batch."""
+def _padding(model: PreTrainedModel, inputs: _Inputs, pad: int) -> str:
+    """A row must give the same hidden states, and in classification the same answer, alone as padded in a batch."""
     if "attention_mask" not in inputs or "input_ids" not in inputs:
         return "inputs have no padding"
     length = inputs["attention_mask"].shape[1]
     cut = min(3, length - 1)  # a model may read no more tokens than these
     row = {name: value[:1, : length - cut] for name, value in inputs.items()}
-    padded = {name: nn.functional.pad(value, (0, cut)) for name, value in row.items()}
+    padded = {
+        name: nn.functional.pad(value, (0, cut), value=pad if name == "input_ids" else 0).expand(2, -1)
+        for name, value in row.items()
+    }
     engine = InterchangeModel(model, {})
     real = row["attention_mask"][0].bool()
-    together = engine.base_run(padded).hidden[0][: len(real)][real]
-    alone = engine.base_run({name: value[:, real] for name, value in row.items()}).hidden[0]
-    difference = float((together - alone).abs().max() / alone.abs().max())
-    if difference > _PADDING_TOLERANCE:
+    try:
+        together = engine.base_run(padded)
+    except ValueError as error:  # a classifier of the last token that knows no padding token
+        raise UserError(f"a padded batch cannot be run ({one_line(error)}); {_pad_remedy(pad)}") from None
+    alone = engine.base_run({name: value[:, real] for name, value in row.items()})
+    difference = _difference(together.hidden[0][: len(real)][real], alone.hidden[0])
+    if difference > _TOLERANCE:
         raise UserError(
             f"padding changes the hidden states by {difference:.1e} of their size; the model must use attention_mask"
         )
+    if together.logits is not None and together.logits.shape[0] == 2:
+        assert alone.logits is not None
+        changed = _difference(together.logits[0], alone.logits[0])
+        if changed > _TOLERANCE:
+            raise UserError(
+                f"padding changes the answer by {changed:.1e} of its size: rows are filled with token {pad}, the "
+                f"model takes {model.config.pad_token_id} for padding; {_pad_remedy(pad)}"
+            )
     return f"padding changes hidden states by {difference:.0e} of their size"
+
+
+def _pad_remedy(pad: int) -> str:
+    return f"set pad_token_id in the model's config to the tokenizer's, {pad}"
+
+
+@torch.no_grad()
+def _order(model: PreTrainedModel, inputs: _Inputs) -> str:
+    """A causal language model must not read the tokens that it is to predict."""
+    real = inputs["attention_mask"][0].bool()
+    row = {name: value[:1, real] for name, value in inputs.items()}
+    other = {**row, "input_ids": row["input_ids"].clone()}
+    other["input_ids"][0, -1] = (other["input_ids"][0, -1] + 1) % model.config.vocab_size
+    engine = InterchangeModel(model, {})
+    before, after = (engine.base_run(one).hidden[0, :-1] for one in (row, other))
+    difference = _difference(after, before)
+    if difference > _TOLERANCE:
+        raise UserError(
+            f"{type(model).__name__} reads ahead: another last token changes the hidden states before it by "
+            f"{difference:.1e} of their size; use task masked_lm, or a model that reads from left to right"
+        )
+    return "tokens are read from left to right"
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max() / other.abs().max())
 
 
 def _certify_alignment(
@@ -202,6 +250,8 @@ def _attempt(name: str, check: Callable[[], str]) -> Check:
 def _sites_fire(model: PreTrainedModel, sites: Mapping[str, tuple[ResolvedSite, ...]], inputs: _Inputs) -> str:
     """Every place must run exactly once, give (B, S, D), and be as wide as the ranges declared on it need."""
     components = {component for found in sites.values() for site in found for component in (site.read, site.write)}
+    if "input_ids" in inputs and len(inputs["input_ids"]) == inputs["input_ids"].shape[1]:
+        inputs = {name: value[:-1] for name, value in inputs.items()}  # so that rows are not taken for positions
     shapes: dict[str, list[tuple[int, ...]]] = {component: [] for component in components}
     handles: list[Any] = []
     for component in components:
@@ -224,8 +274,7 @@ def _sites_fire(model: PreTrainedModel, sites: Mapping[str, tuple[ResolvedSite, 
             raise UserError(
                 f"{component} ran {len(seen)} times in a forward pass; choose a module that runs exactly once"
             )
-        if len(seen[0]) != 3:
-            raise UserError(f"{component} gives shape {seen[0]}; a site must give (batch, positions, neurons)")
+        refuse_other_shape(component, seen[0], inputs)
     for found in sites.values():
         for site in found:
             _check_ranges(site, shapes[site.read][0][-1], shapes[site.write][0][-1])

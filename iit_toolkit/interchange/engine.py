@@ -191,7 +191,9 @@ class InterchangeModel:
         if view is None:
             view = self._collecting[components] = safe_pyvene.collecting_view(self.model, components)
         run, activations = self._evaluate(lambda: safe_pyvene.collect(view, kept), kept, tokens)
-        run.activations = dict(zip(components, map(_sequence, components, activations), strict=True))
+        for component, activation in zip(components, activations, strict=True):
+            refuse_other_shape(component, activation.shape, kept)
+        run.activations = dict(zip(components, activations, strict=True))
         return run
 
     def _evaluate(self, forward: Any, inputs: dict[str, Any], tokens: Tensor | None) -> tuple[Run, Any]:
@@ -213,7 +215,7 @@ class InterchangeModel:
 
     @torch.no_grad()
     def _measure_head(self, inputs: dict[str, Any]) -> bool:
-        """Say whether the logits are the output embedding of its input and nothing more (no soft cap, no scale)."""
+        """Say whether the logits are the output embedding of its input and nothing more (no soft cap, scale, bias)."""
         assert self.head is not None
         one = {name: value[:1] if isinstance(value, Tensor) else value for name, value in inputs.items()}
         captured: list[tuple[Any, Any]] = []
@@ -222,11 +224,17 @@ class InterchangeModel:
         self.model.eval()
         try:
             logits = self.model(**one).logits
+            handle.remove()
+            if len(captured) != 1 or not torch.equal(captured[0][1].flatten(), logits.flatten()):
+                return False
+            with contextlib.suppress(RuntimeError), stopped_at_vocabulary(self.model, None):
+                self.model(**one)  # fails where something as wide as the vocabulary is added, be it zero
+                return True
+            return False
         finally:
             handle.remove()
             for module, mode in modes:
                 module.training = mode
-        return len(captured) == 1 and torch.equal(captured[0][1].reshape(logits.shape), logits)
 
     def _refuse_checkpointed_sites(self, variables: Iterable[str]) -> None:
         if not (self.model.training and torch.is_grad_enabled() and self.model.is_activation_checkpointing):
@@ -250,12 +258,14 @@ def _end(sites: Sequence[ResolvedSite]) -> int | None:
     return None if None in ends else max(end for end in ends if end is not None)
 
 
-def _sequence(component: str, activation: Tensor) -> Tensor:
-    if activation.dim() != 3:
+def refuse_other_shape(component: str, shape: Sequence[int], inputs: Mapping[str, Any]) -> None:
+    """Raise a `UserError` where a site's tensor is not (batch, positions, neurons) of the inputs."""
+    ids = inputs.get("input_ids")
+    if len(shape) != 3 or (ids is not None and tuple(shape[:2]) != tuple(ids.shape)):
+        of = "" if ids is None else f" for inputs of {len(ids)} rows and {ids.shape[1]} tokens"
         raise UserError(
-            f"site {component} holds a tensor of shape {list(activation.shape)}; sites need (batch, positions, neurons)"
+            f"site {component} holds a tensor of shape {list(shape)}{of}; sites need (batch, positions, neurons)"
         )
-    return activation
 
 
 def _mask(swap: Swap, site: ResolvedSite, width: int) -> Tensor:

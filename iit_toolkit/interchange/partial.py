@@ -103,20 +103,29 @@ def last_hidden_state(model: PreTrainedModel) -> Generator[list[Tensor], None, N
     """Capture the last hidden state (B, S, D) of the model's next run.
 
     Raises:
-        UserError: If the model does not call its base model, or that returns no last hidden state.
+        UserError: If the model calls neither its base model nor its decoder, or they return no last hidden state.
     """
     captured: list[Tensor] = []
+    of_decoder: list[Tensor] = []
 
-    def keep(_module: nn.Module, _args: Any, output: Any) -> None:
-        found = output[0] if isinstance(output, tuple) else getattr(output, "last_hidden_state", None)
-        if found is not None:
-            captured.append(found)
+    def keeping(kept: list[Tensor]) -> Any:
+        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+            found = output[0] if isinstance(output, tuple) else getattr(output, "last_hidden_state", None)
+            if found is not None:
+                kept.append(found)
 
-    handle = model.base_model.register_forward_hook(keep)
+        return keep
+
+    handles = [
+        model.base_model.register_forward_hook(keeping(captured)),
+        model.get_decoder().register_forward_hook(keeping(of_decoder)),  # which OPT calls instead
+    ]
     try:
         yield captured
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+    captured += [] if captured else of_decoder
     if not captured:
         raise UserError(
             f"{type(model).__name__}: its last hidden state is not found; use a model whose head follows its base model"

@@ -170,3 +170,18 @@ def test_the_examples_say_what_was_read_and_swapped(planted: Any, kind: str) -> 
         assert (example.swapped, example.taken) == ([2, 5], [7, 1])
     cases = set(zip(verification.outcomes["base"], verification.outcomes["source"], strict=True))
     assert cases == set(zip(verification.examples["base"], verification.examples["source"], strict=True))
+
+
+def test_positions_that_a_collator_gives_are_read(planted: Any) -> None:
+    student, teacher, pairs = planted
+
+    def apart(batch: Any) -> dict[str, torch.Tensor]:
+        made = collate(batch)
+        return made | {"position_ids": 3 * torch.arange(LENGTH).expand_as(made["input_ids"])}
+
+    options: dict[str, Any] = {"task": "causal_lm", "pairs": 60, "batch_size": 10}
+    near, far = (
+        verify(teacher, {"student": student}, aligned(pairs), rows(60), one, **options).outcomes
+        for one in (collate, apart)
+    )
+    assert not near["teacher_base"].equals(far["teacher_base"])

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as tf
 from torch import Tensor, nn
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import Check, certify, refuse_failed, same_tokenizer
 from tests.data.conftest import words_of
-from tests.families import FAMILIES, bert_config, make_batch, make_model
+from tests.families import FAMILIES, LLAMA_LIKE, bert_config, make_batch, make_model, with_large_weights
 
 BLOCK = {"component": "block_output", "layer": 0}
 LAYER = "bert.encoder.layer"
@@ -165,7 +166,7 @@ def test_a_site_that_never_runs() -> None:
 def test_a_site_that_is_no_sequence() -> None:
     teacher, student = teacher_and_student("vit")
     faults = failed(checked(teacher, student, aligned(student={"component": "classifier.output"}), "vit"))
-    assert "gives shape (4, 5)" in faults["student: sites fire once"]
+    assert "of shape [4, 5]" in faults["student: sites fire once"]
 
 
 @pytest.mark.parametrize(("high", "fits"), [(32, True), (33, False)])
@@ -296,3 +297,31 @@ def test_same_tokenizer() -> None:
     other.mask_token = "[UNK]"
     specials = same_tokenizer(tokenizer, other)
     assert not specials.passed and "special tokens differ" in specials.detail
+
+
+def test_a_classifier_of_the_last_token_that_takes_padding_for_it() -> None:
+    """Llama and its like read the last token that is not `config.pad_token_id`."""
+    config = tf.LlamaConfig(**{**LLAMA_LIKE, "pad_token_id": 0}, num_labels=3)
+    teacher = frozen(with_large_weights(tf.LlamaForSequenceClassification(config)))
+    student = with_large_weights(tf.LlamaForSequenceClassification(config), seed=1)
+    inputs, eligible = make_batch("llama")
+
+    def faults(pad: int) -> dict[str, str]:
+        task = "sequence_classification"
+        return failed({one.name: one for one in certify(teacher, student, None, inputs, eligible, task=task, pad=pad)})
+
+    assert faults(0) == {}
+    assert list(faults(2)) == ["teacher: padding", "student: padding"]
+    assert "filled with token 2, the model takes 0 for padding; set pad_token_id" in faults(2)["teacher: padding"]
+    teacher.config.pad_token_id = None
+    assert "a padded batch cannot be run" in faults(0)["teacher: padding"]
+
+
+def test_a_causal_language_model_that_reads_ahead() -> None:
+    faults = failed(checked(*teacher_and_student("bert"), aligned(), task="causal_lm"))
+    assert list(faults) == ["teacher: order", "student: order"]
+    assert (
+        faults["teacher: order"].startswith("BertForMaskedLM reads ahead: ") and "masked_lm" in faults["student: order"]
+    )
+    assert failed(checked(*teacher_and_student("llama"), aligned(), "llama", task="causal_lm")) == {}
+    assert failed(checked(*teacher_and_student("gpt2"), aligned(), "gpt2", task="causal_lm")) == {}
