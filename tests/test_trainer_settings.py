@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 from transformers import TrainingArguments
 
-from iit_toolkit.distillation.config import CausalDistillationConfig
+from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.errors import UserError
 from iit_toolkit.trainer_settings import check_settings
 
@@ -24,6 +25,25 @@ from iit_toolkit.trainer_settings import check_settings
         ("gradient_accumulation_steps", 0, "where.gradient_accumulation_steps: should be 1 or more, not 0"),
         ("per_device_train_batch_size", 0, "where.per_device_train_batch_size: should be 1 or more, not 0"),
         ("eval_strategy", "steps", "where.eval_strategy: models are evaluated after training, and not in it"),
+        ("save_strategy", "best", "where.save_strategy: models are evaluated after training, so none is best in it"),
+        ("load_best_model_at_end", True, "where.load_best_model_at_end: models are evaluated after training, and not"),
+        ("num_train_epochs", 0, "where.num_train_epochs: should be above 0 and finite, not 0"),
+        ("num_train_epochs", -1.0, "where.num_train_epochs: should be above 0 and finite, not -1.0"),
+        ("num_train_epochs", float("inf"), "where.num_train_epochs: should be above 0 and finite, not inf"),
+        ("num_train_epochs", float("nan"), "where.num_train_epochs: should be above 0 and finite, not nan"),
+        ("logging_steps", -1, "where.logging_steps: should be above 0 and finite, not -1"),
+        ("save_steps", 0, "where.save_steps: should be above 0 and finite, not 0"),
+        ("max_steps", 0, "where.max_steps: should be 1 or more, or -1 for as many as num_train_epochs has, not 0"),
+        ("max_steps", -5, "where.max_steps: should be 1 or more, or -1 for as many as num_train_epochs has, not -5"),
+        ("weight_decay", -1.0, "where.weight_decay: should be 0 or more, not -1.0"),
+        ("learning_rate", float("nan"), "where.learning_rate: should be 0 or more, not nan"),
+        ("do_train", False, "where.do_train: models are trained whatever it says; leave it out"),
+        ("do_eval", True, "where.do_eval: models are evaluated after training whatever it says; leave it out"),
+        ("do_predict", True, "where.do_predict: nothing reads it; leave it out"),
+        ("resume_from_checkpoint", "x", "where.resume_from_checkpoint: nothing reads it; .*--resume.*; leave it out"),
+        ("push_to_hub", True, "where.push_to_hub: nothing is uploaded in training; leave it out"),
+        ("hub_model_id", "me/mine", "where.hub_model_id: nothing is uploaded in training; leave it out"),
+        ("hub_always_push", True, "where.hub_always_push: nothing is uploaded in training; leave it out"),
         ("bf16", "yes", "where.bf16: should be a valid boolean, not 'yes'"),
         ("lr_scheduler_type", 3, "where.lr_scheduler_type: should be .* or should be a valid string, not 3"),
         ("max_step", 8, 'where.max_step: unknown setting, did you mean "max_steps"?'),
@@ -34,12 +54,31 @@ def test_a_wrong_setting_is_named(kind: type[TrainingArguments], name: str, valu
         check_settings(kind, {name: value}, "where")
 
 
+@pytest.mark.parametrize("token", ["hf_secret", 5])
+def test_a_token_is_not_repeated(token: Any) -> None:
+    with pytest.raises(UserError, match=r"where.hub_token: nothing is uploaded in training; leave it out$"):
+        check_settings(TrainingArguments, {"hub_token": token}, "where")
+
+
+def test_half_precision_needs_a_device_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for accelerated, more in ((False, {}), (True, {"use_cpu": True})):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda there=accelerated: there)
+        with pytest.raises(UserError, match="where.fp16: a CPU would train in float32; use bf16, or leave it out"):
+            check_settings(TrainingArguments, {"fp16": True, **more}, "where")
+    check_settings(TrainingArguments, {"fp16": True}, "where")
+
+
 def test_right_settings_pass() -> None:
     check_settings(
         CausalDistillationConfig,
         {
             "learning_rate": 1,
             "max_steps": -1,
+            "num_train_epochs": 0.1,
+            "do_train": True,
+            "do_eval": False,
+            "push_to_hub": False,
+            "fp16": False,
             "warmup_steps": 0.05,
             "lr_scheduler_type": "cosine",
             "save_strategy": "steps",
@@ -57,6 +96,19 @@ def test_every_default_passes() -> None:
     defaults = vars(CausalDistillationConfig("unused", use_cpu=True))
     known = CausalDistillationConfig.__dataclass_fields__
     changed = {"accelerator_config", "parallelism_config", "fsdp", "fsdp_config", "deepspeed"}  # made by transformers
-    settings = {name: value for name, value in defaults.items() if name in known and name not in changed}
+    left_out = {*changed, "do_train"}  # whose default says what is not so
+    settings = {name: value for name, value in defaults.items() if name in known and name not in left_out}
     assert len(settings) > 80
     check_settings(CausalDistillationConfig, settings, "training")
+
+
+def test_activation_checkpointing_is_refused_with_what_it_fails_with() -> None:
+    on: dict[str, Any] = {"activation_checkpointing": True}
+    with pytest.raises(UserError, match="training.activation_checkpointing: needs a student with dropout"):
+        training_config("unused", {**on, "dropout": False})
+    for options in ({"use_reentrant": True}, '{"use_reentrant": true}'):
+        reentrant = {**on, "activation_checkpointing_kwargs": options}
+        with pytest.raises(UserError, match="training.activation_checkpointing_kwargs: use_reentrant goes with grad"):
+            training_config("unused", reentrant)
+        assert training_config("unused", {**reentrant, "gradient_shares": False}).activation_checkpointing
+    assert training_config("unused", {**on, "activation_checkpointing_kwargs": {"use_reentrant": False}})

@@ -97,12 +97,12 @@ def tokenize_pairs(
         UserError: If the tokenizer is not a fast one, `max_length` is too small or too large, a label is missing or
             negative, or no pair can be used.
     """
-    check_max_length(max_length, tokenizer, position_limit)
     if not tokenizer.is_fast:
         raise UserError(
             f"tokenizer {tokenizer.name_or_path} does not say which characters a token stands for, so pairs can't be "
             "aligned; give a teacher with a fast tokenizer (tokenizer.json)"
         )
+    check_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts) if "label" in texts.column_names else None
     bases, sources = (_tokenized(texts[name], tokenizer, causal, labels is not None) for name in ("text", "source"))
     unknown = set(SpecialTokens.of(tokenizer).every)

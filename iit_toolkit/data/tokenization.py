@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -32,12 +33,14 @@ def tokenize_corpus(
     causal: bool = False,
     max_tokens: int | None = None,
     position_limit: int | None = None,
+    min_length: int = MINIMUM_TOKENS,
+    dropped: Counter[str] | None = None,
 ) -> Dataset:
     """Cuts texts into rows of at most `max_length` tokens; no row holds tokens of two texts.
 
     A row is `[CLS] ... [SEP]`, or `[BOS] ...` for a causal model, as far as the tokenizer has these tokens.
-    Dropped are rows of fewer than 12 tokens and rows of which half or more is the unknown token, as in the
-    paper's code. Everything is held in memory, and nothing is cached, so the same texts give the same rows.
+    Dropped are rows of fewer than `min_length` tokens and rows of which half or more is the unknown token, as in
+    the paper's code. Everything is held in memory, and nothing is cached, so the same texts give the same rows.
 
     Args:
         texts: Texts in the column `text`.
@@ -48,6 +51,9 @@ def tokenize_corpus(
         causal: Make rows for a causal model.
         max_tokens: Stop before the rows hold more tokens than this, special tokens included.
         position_limit: Longest input of the model, where the tokenizer doesn't know it.
+        min_length: Tokens of the shortest row that is kept, special tokens included; the paper's code drops those of
+            11 and fewer.
+        dropped: How many rows are dropped is added to it, by reason.
 
     Returns:
         A dataset of `input_ids` (lists of int32) and `example_id` (0, 1, ...).
@@ -56,6 +62,11 @@ def tokenize_corpus(
         UserError: If `max_length` is too small or too large, or no row is left.
     """
     check_max_length(max_length, tokenizer, position_limit)
+    if max_length < min_length:
+        raise UserError(
+            f"data.max_length is {max_length}, but rows under {min_length} tokens (data.min_length) are dropped"
+        )
+    dropped = Counter() if dropped is None else dropped
     special = SpecialTokens.of(tokenizer)
     if causal:
         prefix, suffix = present(special.bos), []
@@ -66,13 +77,17 @@ def tokenize_corpus(
     for tokens in _tokenized(texts["text"], tokenizer, by_line=not packing):
         for start in range(0, len(tokens), content):
             row = [*prefix, *tokens[start : start + content], *suffix]
-            if len(row) < MINIMUM_TOKENS or _mostly(special.unk, row):
+            if len(row) < min_length:
+                dropped[f"fewer than {min_length} tokens (data.min_length)"] += 1
+                continue
+            if _mostly(special.unk, row):
+                dropped["half or more unknown to the tokenizer"] += 1
                 continue
             if max_tokens is not None and len(ids) + len(row) > max_tokens:
-                return _rows(ids, ends, len(texts))
+                return _rows(ids, ends, len(texts), min_length)
             ids.extend(row)
             ends.append(len(ids))
-    return _rows(ids, ends, len(texts))
+    return _rows(ids, ends, len(texts), min_length)
 
 
 def tokenize_labelled(
@@ -90,7 +105,7 @@ def tokenize_labelled(
         A dataset of `input_ids` (with the tokenizer's special tokens), `label` and `example_id` (0, 1, ...).
 
     Raises:
-        UserError: If `max_length` is too large, or a label is missing or negative (as in test sets without
+        UserError: If `max_length` is too small or too large, or a label is missing or negative (as in test sets without
             labels).
     """
     check_max_length(max_length, tokenizer, position_limit)
@@ -150,11 +165,11 @@ def _tokenized(
             )["input_ids"]
 
 
-def _rows(ids: array[int], ends: array[int], texts: int) -> Dataset:
+def _rows(ids: array[int], ends: array[int], texts: int, min_length: int) -> Dataset:
     if len(ends) == 1:
         raise UserError(
-            f"no row is left of {texts} texts: each needs {MINIMUM_TOKENS} tokens, most of them known to the "
-            "tokenizer, and must fit into data.max_train_tokens"
+            f"no row is left of {texts} texts: each needs {min_length} tokens, most of them known to the tokenizer, "
+            "and must fit into data.max_train_tokens; lower data.min_length, or give other texts"
         )
     values = pa.array(np.frombuffer(ids, dtype=np.int32))
     lists = pa.ListArray.from_arrays(pa.array(np.frombuffer(ends, dtype=np.int32)), values)
@@ -173,8 +188,12 @@ def checked_labels(texts: Dataset) -> list[int]:
 def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None) -> None:
     """Refuses a length that gives no rows, or that the model cannot read."""
     limit = min(tokenizer.model_max_length, position_limit or tokenizer.model_max_length)
-    if max_length < MINIMUM_TOKENS:
-        raise UserError(f"data.max_length is {max_length}, but rows under {MINIMUM_TOKENS} tokens are dropped")
+    special = SpecialTokens.of(tokenizer)
+    least = 1 + max(len(present(special.bos)), len(present(special.cls)) + len(present(special.sep)))
+    if max_length < least:
+        raise UserError(
+            f"data.max_length is {max_length}, but a row needs {least} tokens at least, special ones included"
+        )
     if max_length > limit:
         raise UserError(f"data.max_length is {max_length}, but the model reads at most {limit} tokens")
 

@@ -86,14 +86,25 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
         UserError: If a setting is unknown or unusable.
     """
     check_settings(CausalDistillationConfig, settings, "training")
-    if settings.get("gradient_checkpointing") and not settings.get("dropout", True):
-        raise UserError("training.gradient_checkpointing: needs a student with dropout; leave one of the two as it is")
     for name, reason in _REFUSED.items():
         if settings.get(name):
             raise UserError(f"training.{name}: {reason}; leave it out")
     accelerated = torch.accelerator.is_available()
     machine: dict[str, Any] = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
     try:
-        return CausalDistillationConfig(output_dir=output_dir, **(machine | settings))
+        config = CausalDistillationConfig(output_dir=output_dir, **(machine | settings))
     except (TypeError, ValueError, ImportError) as error:
         raise UserError(f"training: {one_line(error)}") from None
+    if config.gradient_checkpointing:
+        _check_checkpointing(config, "activation" if "activation_checkpointing" in settings else "gradient")
+    return config
+
+
+def _check_checkpointing(config: CausalDistillationConfig, called: str) -> None:
+    """Refuse what does not go with `activation_checkpointing`, also called `gradient_checkpointing`."""
+    setting = f"training.{called}_checkpointing"
+    if not config.dropout:
+        raise UserError(f"{setting}: needs a student with dropout; leave one of the two as it is")
+    options: Any = config.gradient_checkpointing_kwargs
+    if config.gradient_shares and options and options.get("use_reentrant"):
+        raise UserError(f"{setting}_kwargs: use_reentrant goes with gradient_shares: false only; leave one of them out")

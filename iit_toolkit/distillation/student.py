@@ -7,6 +7,8 @@ of at least float32, since they are to be trained. Random weights come from torc
 from __future__ import annotations
 
 import copy
+import inspect
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +17,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
@@ -25,11 +28,31 @@ from transformers import (
     PreTrainedModel,
 )
 
-from iit_toolkit.alignment.architectures import blocks_path
+from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.errors import UserError, did_you_mean, one_line, refuse_missing_folder
+from iit_toolkit.interchange.certify import label_names
 
 _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
-"""Configuration entries that hold one value per block."""
+"""Configuration entries that hold one value per block, which a configuration class can lay out anew."""
+
+_OTHER_LISTS = re.compile("token|^(image|patch)_size$")
+"""Configuration entries that hold a list, but never one value per block."""
+
+_STATES = re.compile("^_|cache|^(training|gradient_checkpointing|p)$")
+"""Attributes of modules that are not part of what they compute: modes, and the rate of a dropout."""
+
+_BUILD_ERRORS = (
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    ZeroDivisionError,
+    StrictDataclassError,
+)
+"""What transformers raises for a configuration that makes no model."""
 
 _AUTO_CLASSES: dict[str, Any] = {
     "ForMaskedLM": AutoModelForMaskedLM,
@@ -75,8 +98,9 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
 
     Raises:
         UserError: If a layer is out of range, or a block does not fit where it is to go (the first block of a
-            ModernBERT has no attention norm, so no other block can take its place).
+            ModernBERT has no attention norm, so no other block can take its place) or would compute otherwise there.
     """
+    refuse_unknown_size(teacher, f"teacher {type(teacher).__name__}")
     depth = int(teacher.config.num_hidden_layers)
     wrong = next((layer for layer in layers if not 0 <= layer < depth), None)
     if wrong is not None or not layers:
@@ -84,15 +108,33 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
             f"student layers {list(layers)}: {type(teacher).__name__} has layers 0 to {depth - 1}; "
             "name at least one of these"
         )
-    config = copy.deepcopy(teacher.config)
-    config.num_hidden_layers = len(layers)
-    for name in _PER_LAYER:
-        if (entries := getattr(config, name, None)) is not None:
-            setattr(config, name, [entries[layer] for layer in layers])
-    with torch.random.fork_rng(devices=[]):  # the weights it draws are all overwritten
-        student = _build(teacher, config)
+    try:
+        config = _config_of_layers(teacher.config, layers)
+        with torch.random.fork_rng(devices=[]):  # the weights it draws are all overwritten
+            student = _build(teacher, config)
+    except _BUILD_ERRORS as error:
+        raise UserError(
+            f"student layers {list(layers)}: {type(teacher).__name__} cannot be built of these ({one_line(error)}); "
+            "choose other layers, or give student.config"
+        ) from error
+    student.to(teacher.device)  # pyright: ignore[reportArgumentType]
     _copy_weights(teacher, student, layers)
+    _refuse_other_kinds(teacher, student, layers)
     return student
+
+
+def refuse_unknown_size(model: PreTrainedModel, what: str) -> None:
+    """Refuse a model whose configuration does not say how deep and wide it is.
+
+    Raises:
+        UserError: If it does not.
+    """
+    for entry in ("num_hidden_layers", "hidden_size"):
+        if not isinstance(getattr(model.config, entry, None), int):
+            raise UserError(
+                f"{what}: its configuration has no {entry}, as that of a model made of several; give a model of one "
+                "stack of blocks, such as the text model alone"
+            )
 
 
 def student_from_config(teacher: PreTrainedModel, overrides: Mapping[str, Any]) -> PreTrainedModel:
@@ -117,25 +159,29 @@ def student_from_config(teacher: PreTrainedModel, overrides: Mapping[str, Any]) 
     if depth in changed:  # the configuration class lays out the new depth by its own rule
         entries = {key: value for key, value in entries.items() if key not in _PER_LAYER}
     try:
-        config = type(old).from_dict({**entries, **changed})
-        return _build(teacher, config)
-    except (ValueError, TypeError, KeyError, RuntimeError, ZeroDivisionError, StrictDataclassError) as error:
+        student = _build(teacher, type(old).from_dict({**entries, **changed}))
+        _run_once(student)
+    except _BUILD_ERRORS as error:
         raise UserError(
             f"student configuration {dict(overrides)}: {type(teacher).__name__} cannot be built from it "
-            f"({one_line(error)}); correct the entries"
+            f"({one_line(error) or type(error).__name__}); correct the entries"
         ) from error
+    student.to(teacher.device)  # pyright: ignore[reportArgumentType]
+    return student
 
 
-def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path) -> PreTrainedModel:
+def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_head: bool = False) -> PreTrainedModel:
     """Load a student, of any architecture, for the task of the teacher.
 
     Args:
         teacher: Gives the task (by its class), the labels and the device.
-        path: A folder written by `save_pretrained`, or a model name. A head that it lacks is made new.
+        path: A folder written by `save_pretrained`, or a model name.
+        new_head: Give a checkpoint without a head for the task a random one, which is then to be trained.
 
     Raises:
-        UserError: If the checkpoint cannot be read, does not fit its configuration or lacks weights of its
-            blocks, or if the task of the teacher is not one that students can be loaded for.
+        UserError: If the checkpoint cannot be read, does not fit its configuration, lacks weights (those of a head
+            aside, if a new one is wanted) or names the classes otherwise than the teacher, or if the task of the
+            teacher is not one that students can be loaded for.
     """
     refuse_missing_folder(path, "student checkpoint")
     name = type(teacher).__name__
@@ -144,6 +190,7 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path) -> PreTr
         raise UserError(f"teacher {name}: no student can be loaded for its task; use a class of {list(_AUTO_CLASSES)}")
     labels = ("id2label", "label2id") if task.endswith("Classification") else ()
     try:
+        own: PreTrainedConfig = AutoConfig.from_pretrained(path)
         student, report = _AUTO_CLASSES[task].from_pretrained(
             path,
             dtype=torch.float32,
@@ -155,13 +202,58 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path) -> PreTr
             f"student checkpoint {path}: cannot be loaded ({one_line(error)}); give a folder written by "
             "save_pretrained, or a model name"
         ) from error
-    lost = sorted(key for key in report["missing_keys"] if key.startswith(f"{blocks_path(student)}."))
+    missing = sorted(report["missing_keys"])
+    lost = [key for key in missing if key.startswith(f"{blocks_path(student)}.")]
     if lost:
         raise UserError(
             f"student checkpoint {path}: lacks {len(lost)} weights of its blocks, e.g. `{lost[0]}`; "
             "give a complete checkpoint"
         )
+    if missing and not new_head:
+        raise UserError(
+            f"student checkpoint {path}: lacks {len(missing)} weights of {type(student).__name__}, e.g. "
+            f"`{missing[0]}`; give a model trained for the task of the teacher, {name}"
+        )
+    if labels and not missing:
+        _refuse_other_classes(teacher.config, own, path)
     return cast(PreTrainedModel, student.to(teacher.device).train())
+
+
+def _refuse_other_classes(teacher: PreTrainedConfig, student: PreTrainedConfig, path: str | Path) -> None:
+    """Refuse a head whose classes are numbered otherwise than the teacher's, where both name them."""
+    ours, theirs = label_names(teacher), label_names(student)
+    if ours and theirs and ours != theirs:
+        number = next(number for number in sorted(ours | theirs) if ours.get(number) != theirs.get(number))
+        raise UserError(
+            f"student checkpoint {path}: class {number} is {theirs.get(number, 'none')}, the teacher's "
+            f"{ours.get(number, 'none')}; give a student with the teacher's classes, or correct id2label in the "
+            "config.json that is wrong"
+        )
+
+
+def _config_of_layers(old: PreTrainedConfig, layers: Sequence[int]) -> PreTrainedConfig:
+    """Make the configuration of a student of some blocks: whatever it says of each block goes with the block.
+
+    Raises:
+        ValueError: If it would not say the same when it is read again from its file.
+    """
+    config, depth = copy.deepcopy(old), int(old.num_hidden_layers)
+    config.num_hidden_layers = len(layers)
+    moved: list[str] = []
+    for name, entries in vars(old).items():
+        per_layer = name in _PER_LAYER or (depth > 1 and not _OTHER_LISTS.search(name))
+        if isinstance(entries, list | tuple) and len(cast(Sequence[Any], entries)) == depth and per_layer:
+            setattr(config, name, type(entries)(entries[layer] for layer in layers))
+            moved.append(name)
+    if config.model_type == "gpt_neo":  # writes its kinds of blocks as runs
+        config.attention_types = [[[kind], 1] for kind in config.attention_layers]
+    if config.model_type == "recurrent_gemma":  # writes one period of them
+        config.block_types = [old.block_types[layer % len(old.block_types)] for layer in layers]
+    again = type(config).from_dict(config.to_dict())
+    for name in ("num_hidden_layers", *moved):
+        if getattr(again, name) != getattr(config, name):
+            raise ValueError(f"{name} {getattr(config, name)} would be read as {getattr(again, name)}")
+    return config
 
 
 def _build(teacher: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
@@ -174,8 +266,17 @@ def _build(teacher: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedMode
         torch.set_default_dtype(default)
     if teacher.can_generate():
         student.generation_config = copy.deepcopy(teacher.generation_config)
-    student.to(teacher.device)  # pyright: ignore[reportArgumentType]
     return student
+
+
+@torch.no_grad()
+def _run_once(model: PreTrainedModel) -> None:
+    """Run a text model on two tokens, since some configurations fail only then."""
+    if model.main_input_name == "input_ids":
+        uncached = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+        tokens = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+        model.eval()(input_ids=tokens, attention_mask=torch.ones_like(tokens), **uncached)
+        model.train()
 
 
 def _copy_weights(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
@@ -190,10 +291,46 @@ def _copy_weights(teacher: PreTrainedModel, student: PreTrainedModel, layers: Se
         for i, chosen in enumerate(layers):
             if chosen == int(layer):
                 weights[f"{prefix}{i}.{rest}"] = value
-    unfit = sorted(weights.keys() ^ student.state_dict().keys())
+    own = student.state_dict()
+    unfit = sorted(weights.keys() ^ own.keys())
     if unfit:
         raise UserError(
             f"student layers {list(layers)}: the blocks of {type(teacher).__name__} differ, and one does "
             f"not fit its new place (`{unfit[0]}`); keep block 0 of the teacher as block 0, and only there"
         )
+    resized = [key for key, value in weights.items() if value.shape != own[key].shape]
+    if resized:
+        raise UserError(
+            f"student layers {list(layers)}: {type(teacher).__name__} of {len(layers)} layers has `{resized[0]}` in "
+            "another size, so it cannot be copied; keep all layers, or give student.config"
+        )
     student.load_state_dict(weights)
+
+
+def _refuse_other_kinds(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
+    """Refuse a student with a block whose settings, such as its window or scale, are not those it was copied from.
+
+    Some models decide them by the block's place.
+    """
+    for i, (layer, block) in enumerate(zip(layers, blocks(student), strict=True)):
+        copied = dict(block.named_modules())
+        for path, module in blocks(teacher)[layer].named_modules():
+            before, after = _settings(module), _settings(copied.get(path, module))
+            for name in before.keys() & after.keys():
+                is_place = type(before[name]) is int and (before[name], after[name]) == (layer, i)
+                if before[name] != after[name] and not is_place:
+                    where = f"{path}.{name}".lstrip(".")
+                    raise UserError(
+                        f"student layers {list(layers)}: block {layer} of {type(teacher).__name__} would not compute "
+                        f"the same as block {i} (`{where}` {before[name]} becomes {after[name]}); keep layers 0 to "
+                        f"{len(layers) - 1}"
+                    )
+
+
+def _settings(module: torch.nn.Module) -> dict[str, Any]:
+    """What is set on a module, as far as it can be compared."""
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if (value is None or isinstance(value, int | float | str)) and not _STATES.search(name)
+    }

@@ -30,6 +30,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.provenance import fingerprint, provenance
+from iit_toolkit.trainer_settings import refuse_unusable
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def _checked(config: FinetuneConfig) -> tuple[BaseModel, dict[str, TaskSettings]
             raise UserError(
                 f"tasks.{name}.max_length is {made.max_length}, but the model reads at most {base.longest} tokens"
             )
-        training_arguments(made.training, seed=0, where=f"tasks.{name}.training", output="unused")
+        where = f"tasks.{name}.training"
+        refuse_unusable(training_arguments(made.training, seed=0, where=where, output="unused"), where)
     return base, settings
 
 

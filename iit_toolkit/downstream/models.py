@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
+from iit_toolkit.data.lengths import readable_tokens
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
@@ -61,7 +62,7 @@ def load_base(path: str) -> BaseModel:
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # pyright: ignore
         raise UserError(f"model {path}: its tokenizer has more tokens than its embeddings; give the model's own")
     weights = {name: value for name, value in model.state_dict().items() if name not in report["missing_keys"]}
-    limit = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
+    limit = readable_tokens(model) or tokenizer.model_max_length
     return BaseModel(
         path,
         tokenizer,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.resolve import Side, get_module, split_component
@@ -106,6 +107,12 @@ def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenize
     return Check(name, True, f"{len(ours)} tokens and the special tokens agree")
 
 
+def label_names(config: PreTrainedConfig) -> dict[int, str]:
+    """Return the classes' names in lower case by number; none where they say no more than their number."""
+    names = {int(number): str(name).casefold() for number, name in (config.id2label or {}).items()}
+    return {} if all(re.fullmatch(r"(label[ _]?)?\d+", name) for name in names.values()) else names
+
+
 def _same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
     """Vocabularies (or label sets) must agree for answers to be compared."""
     for key, noun in (("vocab_size", "tokens"), ("num_labels", "labels")):
@@ -118,6 +125,13 @@ def _same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
                 False,
                 f"teacher has {ours} {noun}, student {theirs}; make the student from the teacher's config",
             )
+    ours, theirs = label_names(teacher.config), label_names(student.config)
+    if type(teacher).__name__.endswith("Classification") and ours and theirs and ours != theirs:
+        return Check(
+            "same answers",
+            False,
+            f"teacher's classes are {ours}, student's {theirs}; give both the same id2label, as their heads have them",
+        )
     return Check("same answers", True, "teacher and student choose among the same answers")
 
 

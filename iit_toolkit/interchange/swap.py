@@ -182,12 +182,14 @@ def _position_of_rank(source_ok: Tensor, source_rank: Tensor, base_rank: Tensor,
 
 def _fixed(positions: FixedPositions, source: Tensor, base_ok: Tensor, source_ok: Tensor) -> Swap:
     taken = positions.source or positions.base
-    if max(positions.base) >= base_ok.shape[1] or max(taken) >= source_ok.shape[1]:
+    both = zip(positions.base, taken, strict=True)
+    inside = [pair for pair in both if pair[0] < base_ok.shape[1] and pair[1] < source_ok.shape[1]]
+    if not inside:
         raise UserError(
             f"fixed positions reach {max(max(positions.base), max(taken))}, but the batch has "
             f"{min(base_ok.shape[1], source_ok.shape[1])} positions; choose smaller ones"
         )
-    base_index, source_index = torch.tensor(positions.base), torch.tensor(taken)
+    base_index, source_index = torch.tensor(inside).T
     mask = torch.zeros_like(base_ok)
     mask[:, base_index] = base_ok[:, base_index] & source_ok[:, source_index]
     source_position = torch.zeros(base_ok.shape, dtype=torch.long)

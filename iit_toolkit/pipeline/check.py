@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from logging import getLogger
 from pathlib import Path
 
 import torch
@@ -11,7 +12,10 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.spec import Positions
+from iit_toolkit.data.lengths import readable_tokens
 from iit_toolkit.data.pretrained import load_tokenizer
+from iit_toolkit.data.shared import count_shared
+from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
 from iit_toolkit.distillation.losses import ObjectiveWeights
@@ -22,7 +26,9 @@ from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
 from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.trainer_settings import refuse_unusable
 
+_LOG = getLogger(__name__)
 _ROWS = 4
 
 
@@ -32,11 +38,23 @@ def validate(config: RunConfig) -> list[Check]:
 
 
 def validate_prepared(prepared: Prepared) -> list[Check]:
-    """As `validate`, on what is loaded already."""
+    """As `validate`, on what is loaded already.
+
+    Raises:
+        UserError: If students would be verified or measured on what they are trained on, or as for `check_batches`.
+    """
     config = prepared.config
+    if config.data.train_split == config.data.eval_split:
+        raise UserError(
+            f"data.train_split and data.eval_split are both {config.data.eval_split}: students would be verified on "
+            "what they were trained on; give two, such as train[:90%] and train[90%:]"
+        )
     for arm in config.arms:
         check_batches(prepared, arm)
     _check_rows("held-out", prepared.eval_rows)
+    _refuse_seen(prepared, "data", config.data.eval_split, prepared.eval_rows, "verified")
+    for name, data in config.evaluation.items():
+        _refuse_seen(prepared, f"evaluation.{name}", data.eval_split, prepared.evaluation_rows[name], "measured")
     checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {len(prepared.eval_rows)} held-out rows")]
     for name, rows in prepared.evaluation_rows.items():
         checks.append(Check(f"evaluation.{name}", True, f"{len(rows)} rows"))
@@ -72,6 +90,7 @@ def check_batches(prepared: Prepared, arm: str) -> None:
             f"arms.{arm}: {len(rows)} training rows make no whole batch of {whole}, and dataloader_drop_last keeps no "
             "other; give more data or smaller batches"
         )
+    refuse_unusable(settings, f"arms.{arm}.training" if prepared.config.arms[arm].training else "training")
 
 
 def _check_rows(name: str, rows: Dataset) -> None:
@@ -79,12 +98,26 @@ def _check_rows(name: str, rows: Dataset) -> None:
         raise UserError(f"data: only {len(rows)} {name} row, but an interchange needs 2; give more or longer texts")
 
 
+def _refuse_seen(prepared: Prepared, where: str, split: str, rows: Dataset, done: str) -> None:
+    """Refuse rows that are mostly rows of training, and tell of those that are in part."""
+    seen = count_shared(rows, prepared.train_rows)
+    trained = prepared.config.data.train_split
+    told = f"{where}: {seen:,} of {len(rows):,} rows ({split}) are training rows ({trained})"
+    if 2 * seen > len(rows):
+        raise UserError(
+            f"{told}, so students would be {done} on what they were trained on; give splits that share no rows, such "
+            "as train[:90%] and train[90%:]"
+        )
+    if seen:
+        _LOG.warning(told)
+
+
 def certify_on_rows(prepared: Prepared, student: PreTrainedModel, alignment: Alignment | None) -> list[Check]:
     """Certify an alignment on the first held-out rows."""
     rows = prepared.eval_rows
     if min(len(rows), prepared.config.verification.pairs) < 2:
         raise UserError("verification needs at least 2 held-out rows, and verification.pairs of 2 or more")
-    limit = getattr(student.config, "max_position_embeddings", None)
+    limit = readable_tokens(student)
     if limit is not None and prepared.config.data.max_length > limit:
         raise UserError(
             f"data.max_length is {prepared.config.data.max_length}, but the student reads at most {limit} tokens"
@@ -95,7 +128,9 @@ def certify_on_rows(prepared: Prepared, student: PreTrainedModel, alignment: Ali
     if alignment is not None and alignment.sources.kind == "paired":
         batch, swap = _with_sources(alignment.positions, batch, predicted)
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    return certify(prepared.teacher, student, alignment, inputs, ~batch["special_tokens_mask"], predicted, swap)
+    pad = SpecialTokens.of(prepared.tokenizer).pad
+    eligible, task = ~batch["special_tokens_mask"], prepared.config.task
+    return certify(prepared.teacher, student, alignment, inputs, eligible, predicted, swap, task=task, pad=pad)
 
 
 def certify_losses(prepared: Prepared, arm: str, student: PreTrainedModel) -> list[Check]:

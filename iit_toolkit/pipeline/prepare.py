@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
@@ -25,6 +26,7 @@ from transformers import (
 
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
+from iit_toolkit.data.lengths import readable_tokens
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.rows import load_rows
@@ -40,11 +42,13 @@ from iit_toolkit.distillation.config import CausalDistillationConfig, training_c
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.student import (
     default_layers,
+    refuse_unknown_size,
     student_from_checkpoint,
     student_from_config,
     student_from_teacher,
 )
 from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
+from iit_toolkit.interchange.certify import label_names
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
 
@@ -95,6 +99,7 @@ class Prepared:
                 f"teacher {name}: lacks weights for task {self.config.task}, e.g. {min(report['missing_keys'])}; "
                 "give a model that was trained for it"
             )
+        refuse_unknown_size(model, f"teacher {name}")
         return model.requires_grad_(False).eval()
 
     @cached_property
@@ -161,17 +166,18 @@ class Prepared:
         texts = first_examples(texts, max_examples)
         if data.detokenize == "wikitext":
             texts = join_wikitext(texts, tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
-        limit = getattr(self.teacher.config, "max_position_embeddings", None)
+        limit = readable_tokens(self.teacher)
         causal, labelled = (self.config.task == task for task in ("causal_lm", "sequence_classification"))
         if data.source_column is not None:
             pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit)
-            _tell_skipped(split, len(texts), pairs.skipped)
+            _tell_lost(split, len(texts), pairs.skipped, "pairs are skipped")
             if data is self.config.data:
                 self.skipped[split] = pairs.skipped
             rows = pairs.rows
         elif labelled:
             rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit)
         else:
+            dropped = Counter[str]()
             rows = tokenize_corpus(
                 texts,
                 tokenizer,
@@ -180,12 +186,15 @@ class Prepared:
                 causal=causal,
                 max_tokens=max_tokens,
                 position_limit=limit,
+                min_length=data.min_length,
+                dropped=dropped,
             )
+            _tell_lost(split, len(rows) + dropped.total(), dropped, "rows are dropped")
         if labelled:
-            self._check_labels(data, split, set(rows["label"]))
+            self._check_labels(data, split, set(rows["label"]), texts.features["label"])
         return rows
 
-    def _check_labels(self, data: DataConfig, split: str, found: set[int]) -> None:
+    def _check_labels(self, data: DataConfig, split: str, found: set[int], feature: Any) -> None:
         where = f"data.label_column {data.label_column}: split {split}"
         labels = cast(int, self.teacher.config.num_labels)
         if max(found) >= labels:
@@ -193,6 +202,13 @@ class Prepared:
                 f"{where} has the label {max(found)}, but the teacher only knows 0 to {labels - 1}; give the data that "
                 "it was trained for"
             )
+        teachers = {name: number for number, name in label_names(self.teacher.config).items()}
+        for number, name in enumerate(feature.names if isinstance(feature, ClassLabel) else ()):
+            if teachers.get(name.casefold(), number) != number:  # names that only one side has can't be compared
+                raise UserError(
+                    f"{where} numbers the class {name} {number}, the teacher {teachers[name.casefold()]}; give data "
+                    "with the teacher's numbers, or correct id2label in the teacher's config.json if that is wrong"
+                )
         if len(found) == 1 and data.source_column is None:  # the bases of pairs may be of one class
             raise UserError(
                 f"{where} has only one class, {min(found)}, so nothing can be told apart; give rows of several classes"
@@ -214,7 +230,7 @@ class Prepared:
         student = student or self.config.student
         set_seed(self.config.seed)
         if student.checkpoint is not None:
-            return student_from_checkpoint(self.teacher, student.checkpoint)
+            return student_from_checkpoint(self.teacher, student.checkpoint, new_head=True)
         if student.config is not None:
             return student_from_config(self.teacher, student.config)
         depth = self.teacher.config.num_hidden_layers
@@ -287,10 +303,10 @@ def token_ids(rows: Dataset) -> list[list[int]]:
     return [ids for column in columns for ids in rows[column]]
 
 
-def _tell_skipped(split: str, pairs: int, skipped: dict[str, int]) -> None:
-    if skipped:
-        reasons = "; ".join(f"{count:,}: {reason}" for reason, count in skipped.items())
-        _LOG.warning("data, split %s: %s of %s pairs are skipped (%s)", split, sum(skipped.values()), pairs, reasons)
+def _tell_lost(split: str, count: int, lost: Mapping[str, int], what: str) -> None:
+    if lost:
+        reasons = "; ".join(f"{number:,}: {reason}" for reason, number in lost.items())
+        _LOG.warning("data, split %s: %s of %s %s (%s)", split, sum(lost.values()), count, what, reasons)
 
 
 def _span_columns(data: DataConfig) -> tuple[str, str] | None:

@@ -65,11 +65,6 @@ def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
         UserError: If the config does not hold on the live models and data, the folder is taken, or it is to be resumed
             and is that of another config or another process is at work on it.
     """
-    if config.data.train_split == config.data.eval_split:
-        raise UserError(
-            f"data.train_split and data.eval_split are both {config.data.eval_split}: students would be verified on "
-            "what they were trained on; give two, such as train[:90%] and train[90%:]"
-        )
     config = with_alignments_read(config)  # so that a run is not resumed with another alignment
     prepared = Prepared(config)
     students: dict[str, PreTrainedModel] = {}

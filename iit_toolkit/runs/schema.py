@@ -64,6 +64,9 @@ class DataConfig(_Section):
     """`wikitext`: undo WikiText's tokenisation and join its lines to articles."""
     max_length: Positive = 128
     """Tokens of the longest row, special tokens included."""
+    min_length: Positive = 12
+    """Tokens of the shortest row that is kept, special tokens included; the paper's code drops those of 11 and fewer.
+    Pairs and labelled rows are kept at any length."""
     packing: bool = True
     """Fill rows across the lines of a document; otherwise every line starts a row of its own."""
     max_train_tokens: Positive | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from iit_toolkit.downstream.finetune import check_finetuning
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs.schema import StudentConfig
 from iit_toolkit.suite.config import SuiteConfig
 from iit_toolkit.suite.pieces import Piece
 
@@ -20,8 +22,8 @@ def check(config: SuiteConfig, todo: Sequence[Piece]) -> None:
         todo: The pieces that are to be done.
 
     Raises:
-        UserError: If an arm's settings, weights or alignment are wrong, a variable that means are over is none of the
-            verification, or a task's settings or examples can't be used.
+        UserError: If an arm's settings, weights or alignment are wrong, arms would be verified by different alignments,
+            a variable that means are over is none of the verification, or a task's settings or examples can't be used.
     """
     seeds = {piece.arm: piece.seed for piece in todo if piece.stage == "run" and piece.seed is not None}
     for arm, seed in seeds.items():
@@ -33,5 +35,25 @@ def check(config: SuiteConfig, todo: Sequence[Piece]) -> None:
         for name in config.variables or []:
             if name not in known:
                 raise UserError(f'variables: the runs are not verified on "{name}", {did_you_mean(name, known)}')
+    if seeds:
+        _check_one_alignment(config)
     if any(piece.stage == "finetune" for piece in todo):
         check_finetuning(config.finetune_config(Prepared(config.run).teacher_path))
+
+
+def _check_one_alignment(config: SuiteConfig) -> None:
+    """Refuse students, made already or not, that are verified by other alignments, as presets give other depths."""
+    first: tuple[str, dict[str, Any]] | None = None
+    known: list[StudentConfig] = []
+    for arm in sorted(config.run.arms, key=lambda arm: arm in config.arm_students):
+        if config.student_of(arm) in known:
+            continue
+        known.append(config.student_of(arm))
+        prepared = Prepared(config.run_config(arm, config.seeds_of(arm)[0]))
+        verified = prepared.verified_alignment(prepared.new_student()).to_dict()
+        first = first or (arm, verified)
+        if verified != first[1]:
+            raise UserError(
+                f"arm_students.{arm}: its runs would be verified by another alignment than those of {first[0]}; give "
+                "run.verification.alignment as a file that fits both, or the arm a suite of its own"
+            )

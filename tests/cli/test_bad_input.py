@@ -28,7 +28,7 @@ CONFIG = """\
 name: tiny
 teacher: embedded
 student: {layers: 2}
-data: {path: text, data_files: {train: text.txt, validation: text.txt}, max_length: 16, packing: false}
+data: {path: text, data_files: {train: text.txt, validation: held-out.txt}, max_length: 16, packing: false}
 arms: {plain: {}, causal: {alignment: diito/middle}}
 training: {max_steps: 1, per_device_train_batch_size: 4}
 verification: {pairs: 4, batch_size: 4, resamples: 100}
@@ -43,6 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / ".cache")
     (tmp_path / "text.txt").write_text(TEXT * 8)
+    (tmp_path / "held-out.txt").write_text(TEXT.replace("first", "last") * 8)
     (tmp_path / "pairs.json").write_text('{"text": "the file is closed", "source": "the file is not closed"}\n' * 4)
     (tmp_path / "config.yaml").write_text(CONFIG)
     (tmp_path / "nothing.json").touch()
@@ -173,6 +174,27 @@ WRONG = {
         ["training.label_smoothing_factor=0.1"],
         ["training.label_smoothing_factor: none of the loss terms smooths labels"],
     ),
+    "no training at all": (
+        ["training.max_steps=-1", "training.num_train_epochs=0"],
+        ["training.num_train_epochs: should be above 0 and finite, not 0"],
+    ),
+    "an upload in training": (["training.push_to_hub=true"], ["training.push_to_hub: nothing is uploaded in training"]),
+    "checkpoints and measured gradients that exclude each other": (
+        ["training.activation_checkpointing=true", "training.activation_checkpointing_kwargs={use_reentrant: true}"],
+        ["training.activation_checkpointing_kwargs: use_reentrant goes with gradient_shares: false only"],
+    ),
+    "a tracker that is not installed": (["training.report_to=wandb"], ["error: training: ", "wandb"]),
+    "an optimizer that is not installed": (["training.optim=adamw_8bit"], ["error: training: ", "bitsandbytes"]),
+    "a setting of one arm that the optimizer refuses": (
+        ["arms.causal.training.adam_beta2=2.0"],
+        ["arms.causal.training: Invalid beta parameter at index 1: 2.0"],
+    ),
+    "a schedule that lacks a setting": (
+        ["training.lr_scheduler_type=cosine_with_min_lr"],
+        ["error: training: ", "min_lr"],
+    ),
+    "fewer workers than none": (["training.dataloader_num_workers=-1"], ["error: training: ", "num_workers"]),
+    "shards without processes": (["training.fsdp=full_shard"], ["error: training: ", "fsdp"]),
     "evaluation in training": (["training.eval_on_start=true"], ["training.eval_on_start: models are evaluated after"]),
     "tokens of labelled rows": (
         ["task=sequence_classification", "data.label_column=label", "data.max_train_tokens=99"],

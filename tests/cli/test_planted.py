@@ -102,11 +102,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / ".cache")
-        drawn = torch.randint(len(WORDS), (240, 16), generator=torch.Generator().manual_seed(0)).tolist()
-        texts = [" ".join(WORDS[word] for word in row) for row in drawn]
-        Path("rows.json").write_text(
-            "".join(f"{json.dumps({'text': text, 'label': row % 3})}\n" for row, text in enumerate(texts))
-        )
+        for seed, name in enumerate(("rows", "others")):
+            drawn = torch.randint(len(WORDS), (240, 16), generator=torch.Generator().manual_seed(seed)).tolist()
+            texts = [" ".join(WORDS[word] for word in row) for row in drawn]
+            Path(f"{name}.json").write_text(
+                "".join(f"{json.dumps({'text': text, 'label': row % 3})}\n" for row, text in enumerate(texts))
+            )
         tokenizer = tf.AutoTokenizer.from_pretrained(ASSETS / "teacher", model_max_length=32)
         for task in TASKS:
             models = {"teacher": make(TEACHER, task), "late": make(LATE, task), "early": make(EARLY, task)}
@@ -267,7 +268,7 @@ def trained(place: Path) -> list[str]:
         "arms": {"still": still, "twin": still, "wrecked": {"weights": {"task": 1.0}}},
         "data": {
             **plain["data"],
-            "data_files": {"train": "rows.json", "held_out": "rows.json"},
+            "data_files": {"train": "others.json", "held_out": "rows.json"},
             "eval_split": "held_out",
         },
         "training": {"max_steps": 3, "per_device_train_batch_size": 8, "learning_rate": 0.3, "optim": "sgd"},

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from datasets import Dataset
@@ -53,6 +55,25 @@ def test_rows_under_twelve_tokens_are_dropped(tiny: PreTrainedTokenizerFast, len
     assert len(rows) == 1 + kept
 
 
+@pytest.mark.parametrize(("least", "kept"), [(1, 4), (3, 4), (4, 3), (5, 2), (6, 1)])
+def test_the_shortest_row_can_be_chosen(tiny: PreTrainedTokenizerFast, least: int, kept: int) -> None:
+    texts = corpus(words(1, 2, 3), words(4, 5), words(6), words(*range(10)))
+    rows = tokenize_corpus(texts, tiny, 12, min_length=least)
+    assert [len(row) for row in rows["input_ids"]] == [length for length in (5, 4, 3, 12) if length >= least]
+    assert len(rows) == kept
+
+
+def test_dropped_rows_are_counted_by_reason(tiny: PreTrainedTokenizerFast) -> None:
+    unknown = " ".join(["xyz"] * 20)
+    texts = corpus(words(*range(20)), words(*range(9)), unknown, words(1))
+    dropped = Counter[str]()
+    assert len(tokenize_corpus(texts, tiny, 32, dropped=dropped)) == 1
+    assert dropped == {"fewer than 12 tokens (data.min_length)": 2, "half or more unknown to the tokenizer": 1}
+    none = Counter[str]()
+    tokenize_corpus(corpus(words(*range(20))), tiny, 32, dropped=none)
+    assert not none
+
+
 @pytest.mark.parametrize(("unknown", "kept"), [(9, 1), (10, 0)])
 def test_rows_that_are_mostly_unknown_are_dropped(tiny: PreTrainedTokenizerFast, unknown: int, kept: int) -> None:
     text = " ".join(["xyz"] * unknown + ["w1"] * (18 - unknown))  # 20 tokens with [CLS] and [SEP]
@@ -85,7 +106,7 @@ def test_max_tokens_is_never_exceeded_and_keeps_the_first_rows(tiny: PreTrainedT
 
 
 def test_a_corpus_without_rows_is_a_user_error(tiny: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(UserError, match="no row is left of 2 texts"):
+    with pytest.raises(UserError, match="no row is left of 2 texts: each needs 12 tokens, .*; lower data.min_length"):
         tokenize_corpus(corpus("w1 w2", ""), tiny, 32)
 
 
@@ -96,8 +117,12 @@ def test_a_row_length_that_does_not_fit_is_a_user_error(tiny: PreTrainedTokenize
         tokenize_corpus(texts, tiny, 65)
     with pytest.raises(UserError, match="64, but the model reads at most 32"):
         tokenize_corpus(texts, tiny, 64, position_limit=32)
-    with pytest.raises(UserError, match="11, but rows under 12"):
+    with pytest.raises(UserError, match=r"11, but rows under 12 tokens \(data.min_length\) are dropped"):
         tokenize_corpus(texts, tiny, 11)
+    with pytest.raises(UserError, match="2, but a row needs 3 tokens at least, special ones included"):
+        tokenize_corpus(texts, tiny, 2, min_length=1)
+    with pytest.raises(UserError, match="2, but a row needs 3 tokens at least, special ones included"):
+        tokenize_labelled(Dataset.from_dict({"text": ["w1"], "label": [0]}), tiny, 2)
 
 
 @settings(max_examples=30, deadline=None)

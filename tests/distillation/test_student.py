@@ -187,7 +187,16 @@ def test_an_unknown_entry_names_the_nearest() -> None:
         student_from_config(make_model("gpt2"), {"zzzzzz": 2})
 
 
-@pytest.mark.parametrize("overrides", [{"hidden_size": 30}, {"hidden_size": "wide"}, {"num_attention_heads": 0}])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"hidden_size": 30},
+        {"hidden_size": "wide"},
+        {"num_attention_heads": 0},
+        {"pad_token_id": 99999},
+        {"type_vocab_size": 0},
+    ],
+)
 def test_entries_that_make_no_model_are_refused_in_one_line(overrides: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="student configuration") as caught:
         student_from_config(make_model("bert"), overrides)
@@ -211,9 +220,55 @@ def test_a_classifier_gets_the_labels_of_its_teacher(tmp_path: Path) -> None:
     names = {0: "no", 1: "maybe", 2: "yes"}
     ids = {name: i for i, name in names.items()}
     teacher = tf.BertForSequenceClassification(bert_config(id2label=names, label2id=ids))
-    student = student_from_checkpoint(teacher, save(make_model("distilbert"), tmp_path))
+    student = student_from_checkpoint(teacher, save(make_model("distilbert"), tmp_path), new_head=True)
     assert isinstance(student, tf.DistilBertForSequenceClassification)
     assert student.config.id2label == names and student.classifier.out_features == 3
+
+
+def classifier(*names: str) -> Any:
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    return tf.BertForSequenceClassification(bert_config(**labels))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_checkpoint_without_a_head_is_refused_unless_a_new_one_is_wanted(family: str, tmp_path: Path) -> None:
+    teacher = make_model(family)
+    assert same(weights_of(student_from_checkpoint(teacher, save(teacher, tmp_path / "whole"))), weights_of(teacher))
+    encoder = save(teacher.base_model, tmp_path / "encoder")
+    if family == "gpt2":  # its head is its embeddings
+        assert same(weights_of(student_from_checkpoint(teacher, encoder)), weights_of(teacher))
+        return
+    with pytest.raises(UserError, match=f"student checkpoint {encoder}: lacks .* a model trained for the task"):
+        student_from_checkpoint(teacher, encoder)
+    torch.manual_seed(0)
+    student = student_from_checkpoint(teacher, encoder, new_head=True)
+    assert same(weights_of(student.base_model), weights_of(teacher.base_model))
+
+
+def test_a_language_model_is_no_classifier(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="lacks 4 weights of BertForSequenceClassification"):
+        student_from_checkpoint(classifier("no", "yes"), save(make_model("bert"), tmp_path))
+
+
+@pytest.mark.parametrize("new_head", [False, True])
+def test_classes_in_another_order_are_refused(tmp_path: Path, new_head: bool) -> None:
+    path = save(classifier("negative", "positive"), tmp_path)
+    with pytest.raises(UserError, match="class 0 is negative, the teacher's positive") as caught:
+        student_from_checkpoint(classifier("positive", "negative"), path, new_head=new_head)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("Positive", "NEGATIVE"), ("LABEL_0", "LABEL_1"), ("0", "1")])
+def test_classes_are_compared_by_their_names_where_they_have_any(names: tuple[str, str], tmp_path: Path) -> None:
+    teacher = classifier("positive", "negative")
+    student = student_from_checkpoint(teacher, save(classifier(*names), tmp_path))
+    assert student.config.id2label == teacher.config.id2label
+
+
+def test_the_names_of_a_head_that_is_made_new_do_not_matter(tmp_path: Path) -> None:
+    path = save(classifier("negative", "positive").bert, tmp_path)
+    teacher = classifier("positive", "negative")
+    assert student_from_checkpoint(teacher, path, new_head=True).config.id2label == teacher.config.id2label
 
 
 def break_missing(path: Path) -> None:

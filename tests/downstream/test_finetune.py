@@ -233,6 +233,13 @@ def test_limits_take_examples_from_everywhere(model: Path, tmp_path: Path) -> No
     assert {split: one["examples"] for split, one in data.items()} == {"train": 10, "validation": 7}
 
 
+def test_a_trainer_that_cannot_be_made_is_told_before_anything_is_written(model: Path, tmp_path: Path) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
+    with pytest.raises(UserError, match=r"^tasks.sst2.training: .*bitsandbytes"):
+        finetune(config_of(model, tasks, training={"optim": "adamw_8bit"}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_scores_of_other_settings_or_another_model_are_not_mixed(model: Path, tmp_path: Path) -> None:
     tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
     finetune(config_of(model, tasks, training={"max_steps": 1}), tmp_path / "out")

@@ -90,6 +90,17 @@ def test_other_numbers_of_labels() -> None:
     assert "teacher has 5 labels, student 4" in failed(checked(teacher, student, family="vit"))["same answers"]
 
 
+def test_labels_in_another_order() -> None:
+    teacher, student = teacher_and_student("vit")
+    names = ["cat", "dog", "cow", "owl", "bee"]
+    teacher.config.id2label = dict(enumerate(names))
+    assert "same answers" not in failed(checked(teacher, student, family="vit"))  # the student's say nothing
+    student.config.id2label = dict(enumerate(name.upper() for name in names))
+    assert "same answers" not in failed(checked(teacher, student, family="vit"))
+    student.config.id2label = dict(enumerate(names[::-1]))
+    assert "give both the same id2label" in failed(checked(teacher, student, family="vit"))["same answers"]
+
+
 @pytest.mark.parametrize("spoil", [lambda teacher: teacher.train(), lambda teacher: teacher.requires_grad_(True)])
 def test_a_teacher_that_trains(spoil: Callable[[Any], Any]) -> None:
     teacher, student = teacher_and_student()

@@ -179,7 +179,16 @@ def test_fixed_positions_pair_up_as_listed_and_leave_out_padding() -> None:
     assert pairs(same, 0) == pairs(same, 1) == [(3, 3)]
 
 
-def test_fixed_positions_beyond_the_batch_are_refused() -> None:
+def test_fixed_positions_beyond_the_batch_are_left_out_as_they_are_in_a_longer_batch() -> None:
+    base, source = (torch.arange(length).expand(2, length) < 6 for length in (9, 8))
+    policy = FixedPositions(base=(6, 2, 1, 8), source=(1, 3, 7, 8))
+    longer = draw_swap(policy, torch.tensor([1, 0]), base, source, generator())
+    cut = draw_swap(policy, torch.tensor([1, 0]), base[:, :6], source[:, :6], generator())
+    assert [pairs(swap, row) for swap in (longer, cut) for row in (0, 1)] == [[(2, 3)]] * 4
+    assert cut.mask.shape == cut.source_position.shape == (2, 6)
+
+
+def test_fixed_positions_of_which_none_is_in_the_batch_are_refused() -> None:
     eligible = torch.ones(2, 6, dtype=torch.bool)
     with pytest.raises(UserError, match="reach 6, but the batch has 6"):
         draw_swap(FixedPositions(base=(6,)), torch.tensor([1, 0]), eligible, eligible, generator())

@@ -65,9 +65,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def short_text(folder: Path) -> str:
-    text = folder / "text.txt"
-    text.write_text("the module returns the first value of the list and raises an error if the file is closed\n" * 18)
-    return f"data={{path: text, data_files: {{train: '{text}', validation: '{text}'}}, packing: false}}"
+    line = "the module returns the {} value of the list and raises an error if the file is closed\n"
+    files = {split: folder / f"{split}.txt" for split in ("train", "validation")}
+    for file, word in zip(files.values(), ("first", "last"), strict=True):
+        file.write_text(line.format(word) * 18)
+    named = ", ".join(f"{split}: '{file}'" for split, file in files.items())
+    return f"data={{path: text, data_files: {{{named}}}, packing: false}}"
 
 
 @pytest.fixture(scope="module")

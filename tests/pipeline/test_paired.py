@@ -20,7 +20,7 @@ CONFIG = """\
 name: pairs
 teacher: embedded
 student: {layers: 3}
-data: {path: json, data_files: {train: pairs.json, validation: pairs.json}, source_column: source, max_length: 24}
+data: {path: json, data_files: {train: train.json, validation: pairs.json}, source_column: source, max_length: 24}
 arms:
   plain: {}
   causal: {alignment: pairs.yaml}
@@ -51,7 +51,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
         for noun in NOUNS:
             base = f"it returns the first {noun} of the list and closes the {noun} when it is empty"
             lines += [{"text": base, "source": base.replace(f" {one} ", f" {other} ", 1)} for one, other in SWAPS]
-        (place / "pairs.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        (place / "pairs.json").write_text(text)
+        (place / "train.json").write_text(text.replace("it returns", "she returns"))
         (place / "config.yaml").write_text(CONFIG)
         (place / "pairs.yaml").write_text(ALIGNMENT)
         yield place
@@ -79,7 +81,7 @@ def test_results_say_how_many_pairs_were_used_and_skipped(run: Path) -> None:
 def test_the_fingerprint_is_of_bases_and_sources(run: Path) -> None:
     rows = Prepared(load_config(run / "config.yaml")).eval_rows
     expected = fingerprint([*rows["input_ids"], *rows["source_input_ids"]])
-    assert RunFolder(run).read_results()["data"]["train"]["fingerprint"] == expected
+    assert RunFolder(run).read_results()["data"]["validation"]["fingerprint"] == expected
 
 
 def test_a_finished_student_is_verified_on_the_same_pairs(run: Path, caplog: pytest.LogCaptureFixture) -> None:

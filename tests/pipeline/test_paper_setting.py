@@ -50,9 +50,11 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     AutoTokenizer.from_pretrained(ASSETS / "teacher", model_max_length=LONGEST).save_pretrained(folder / "teacher")
     words = ["module", "file", "value", "list", "error", "string", "class", "function", "method", "object"]
     draw = random.Random(0)
-    text = "\n".join(" ".join(draw.choices(words, k=draw.randint(12, 30))) for _ in range(64))
-    (folder / "text.txt").write_text(text)
-    files = ", ".join(f"{split}: '{folder / 'text.txt'}'" for split in ("train", "validation", "test"))
+    for split in ("train", "test"):
+        text = "\n".join(" ".join(draw.choices(words, k=draw.randint(12, 30))) for _ in range(64))
+        (folder / f"{split}.txt").write_text(text)
+    named = {"train": "train", "validation": "test", "test": "test"}
+    files = ", ".join(f"{split}: '{folder / file}.txt'" for split, file in named.items())
     data = f"{{path: text, data_files: {{{files}}}, packing: false, max_length: {LONGEST}}}"
     return [
         f"teacher={folder / 'teacher'}",

@@ -25,6 +25,8 @@ from transformers import (
     BertForSequenceClassification,
     DistilBertConfig,
     DistilBertForMaskedLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -101,10 +103,11 @@ def results(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def on_text(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Arguments that run the quickstart on a short text file, which loads faster."""
-    text = tmp_path_factory.mktemp("text") / "text.txt"
+    folder = tmp_path_factory.mktemp("text")
     line = "the module returns the first value of the list and raises an error if the file is closed\n"
-    text.write_text(line * 12)
-    files = f"{{train: '{text}', validation: '{text}'}}"
+    (folder / "text.txt").write_text(line * 12)
+    (folder / "held-out.txt").write_text(line.replace("first", "last") * 12)
+    files = f"{{train: '{folder / 'text.txt'}', validation: '{folder / 'held-out.txt'}'}}"
     data = f"data={{path: text, data_files: {files}, max_length: 24, packing: false}}"
     return ["quickstart", data, *(override for override in TINY if "max_length" not in override)]
 
@@ -497,7 +500,8 @@ def test_a_causal_language_model(tmp_path: Path) -> None:
     torch.manual_seed(0)
     teacher = save(LlamaForCausalLM(LlamaConfig(**SIZES, num_key_value_heads=1)), tmp_path / "teacher")
     (tmp_path / "text.txt").write_text("\n".join(sentences(13)))
-    files = {"train": str(tmp_path / "text.txt"), "validation": str(tmp_path / "text.txt")}
+    (tmp_path / "held-out.txt").write_text("\n".join(sentences(26)[13:]))
+    files = {"train": str(tmp_path / "text.txt"), "validation": str(tmp_path / "held-out.txt")}
     out = pipeline.run(config("causal_lm", teacher, {"path": "text", "data_files": files}), tmp_path / "out")
     assert AutoModelForCausalLM.from_pretrained(out / "causal").config.num_hidden_layers == 2
     outcomes = read_outcomes(out / "outcomes.parquet")
@@ -511,12 +515,13 @@ def test_a_causal_language_model(tmp_path: Path) -> None:
 
 @pytest.fixture
 def labelled(tmp_path: Path) -> RunConfig:
-    """A config with a teacher of three labels, and 13 rows of data."""
+    """A config with a teacher of three labels, and 13 rows of training and of held-out data."""
     torch.manual_seed(0)
     teacher = save(BertForSequenceClassification(BertConfig(**SIZES, num_labels=3)), tmp_path / "teacher")
-    rows = "".join(f"{text},{index % 3},{index}\n" for index, text in enumerate(sentences(13)))
-    (tmp_path / "rows.csv").write_text("sentence,kind,number\n" + rows)
-    files = {"train": str(tmp_path / "rows.csv"), "validation": str(tmp_path / "rows.csv")}
+    rows = [f"{text},{index % 3},{index}\n" for index, text in enumerate(sentences(26))]
+    for name, given in (("rows", rows[:13]), ("held-out", rows[13:])):
+        (tmp_path / f"{name}.csv").write_text("sentence,kind,number\n" + "".join(given))
+    files = {"train": str(tmp_path / "rows.csv"), "validation": str(tmp_path / "held-out.csv")}
     data = {"path": "csv", "data_files": files, "text_column": "sentence", "label_column": "kind"}
     return config("sequence_classification", teacher, data)
 
@@ -526,6 +531,56 @@ def test_labels_that_the_teacher_does_not_know(labelled: RunConfig, tmp_path: Pa
     with pytest.raises(UserError, match="number: split train has the label 12, but the teacher only knows 0 to 2"):
         pipeline.run(labelled.model_copy(update={"data": numbers}), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"), [(["no", "maybe", "yes"], True), (["yes", "No", "maybe"], False), (["a", "b", "c"], False)]
+)
+def test_classes_of_the_data_in_another_order_than_the_teachers(
+    labelled: RunConfig, tmp_path: Path, names: list[str], refused: bool
+) -> None:
+    file = Path(labelled.teacher) / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "id2label": {"0": "yes", "1": "no", "2": "maybe"}}))
+    features = datasets.Features({"sentence": datasets.Value("string"), "kind": datasets.ClassLabel(names=names)})
+    rows = {"sentence": sentences(12), "kind": [0, 1, 2] * 4}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    files = dict.fromkeys(("train", "validation"), str(tmp_path / "rows.parquet"))
+    data = labelled.data.model_copy(update={"path": "parquet", "data_files": files})
+    prepared = Prepared(labelled.model_copy(update={"data": data}))
+    if refused:
+        with pytest.raises(UserError, match="kind: split train numbers the class no 0, the teacher 1; give"):
+            assert prepared.train_rows
+    else:
+        assert len(prepared.train_rows) == 12
+
+
+@pytest.mark.parametrize("command", ["verify", "search"])
+def test_a_finished_student_without_a_head_is_refused(on_text: list[str], tmp_path: Path, command: str) -> None:
+    AutoModelForMaskedLM.from_pretrained(ASSETS / "teacher").base_model.save_pretrained(tmp_path / "encoder")
+    config = load_config(on_text[0], on_text[1:])
+    with pytest.raises(UserError, match=r"student checkpoint .*encoder: lacks .* a model trained for the task"):
+        if command == "verify":
+            pipeline.verify(config, str(tmp_path / "encoder"), "diito/middle", tmp_path / "out")
+        else:
+            pipeline.search(config, str(tmp_path / "encoder"), tmp_path / "out")
+    student = config.student.model_copy(update={"checkpoint": str(tmp_path / "encoder"), "layers": None})
+    prepared = Prepared(config.model_copy(update={"student": student}))
+    first, second = (prepared.new_student().state_dict() for _ in range(2))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_teacher_made_of_several_models_is_refused(tmp_path: Path) -> None:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    model = Gemma3ForConditionalGeneration(
+        Gemma3Config(
+            text_config={**sizes, "vocab_size": 50, "num_key_value_heads": 1, "head_dim": 8},
+            vision_config={**sizes, "image_size": 28, "patch_size": 14},
+        )
+    )
+    teacher = save(model, tmp_path / "teacher")
+    files = {"train": "text.txt", "validation": "text.txt"}
+    with pytest.raises(UserError, match="teacher .*: its configuration has no num_hidden_layers"):
+        assert Prepared(config("causal_lm", teacher, {"path": "text", "data_files": files})).teacher
 
 
 def test_data_of_one_class(labelled: RunConfig, tmp_path: Path) -> None:

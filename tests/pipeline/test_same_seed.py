@@ -25,8 +25,9 @@ TABLES = ("outcomes", "controls", "examples", "answers")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
     """A tiny run, one with another seed, and the first again in another process, which orders sets its own way."""
     place = tmp_path_factory.mktemp("same-seed")
-    (place / "text.txt").write_text("\n".join(sentences(40)))
-    data = {"path": "text", "data_files": {"train": "text.txt", "validation": "text.txt"}, "packing": False}
+    for name, lines in (("text", sentences(80)[:40]), ("held-out", sentences(80)[40:])):
+        (place / f"{name}.txt").write_text("\n".join(lines))
+    data = {"path": "text", "data_files": {"train": "text.txt", "validation": "held-out.txt"}, "packing": False}
     config = {
         "name": "same-seed",
         "teacher": "embedded",

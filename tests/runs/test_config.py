@@ -99,6 +99,7 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
         ),
         ("data.max_train_examples=5", "data: max_train_examples is of labelled rows: give label_column, or use"),
         ("data.max_length=0", "data.max_length: input should be greater than 0"),
+        ("data.min_length=0", "data.min_length: input should be greater than 0"),
         ("student.layers=half", "student.layers: input should be a valid integer, not 'half' or "),
         ("student={layers: 2, checkpoint: x}", "student: give only one of layers, config and checkpoint"),
         ("arms={}", "arms: dictionary should have at least 1 item"),

@@ -25,6 +25,7 @@ from iit_toolkit.cli import main
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.suite.check import check
 from iit_toolkit.suite.collect import collect
 from iit_toolkit.suite.config import SuiteConfig, load_suite
 from iit_toolkit.suite.pack import pack
@@ -55,7 +56,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "text.txt").write_text("\n".join(" ".join(words[at : at + 4]) for at in range(0, len(words), 4)))
     (folder / "tasks").mkdir()
     task = save_data(folder / "tasks", sentences(16, 0), sentences(8, 1))
-    text = {"path": "text", "data_files": {"train": "text.txt", "validation": "text.txt"}, "packing": False}
+    words = [one["sentence"] for one in sentences(180, 4)]
+    (folder / "held-out.txt").write_text("\n".join(" ".join(words[at : at + 4]) for at in range(0, len(words), 4)))
+    text = {"path": "text", "data_files": {"train": "text.txt", "validation": "held-out.txt"}, "packing": False}
     run = {
         "name": "tiny",
         "teacher": "teacher",
@@ -362,11 +365,14 @@ def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
     printed = call("suite", "pack", "own.yaml", "packed")
     assert printed.startswith("packed/suite.yaml: 0.")
     packed = load_suite("packed/suite.yaml")
-    (place / "text.txt").rename("elsewhere")  # the packed suite reads nothing but what was packed
+    texts = [place / "text.txt", place / "held-out.txt"]
+    for text in texts:
+        text.rename(f"{text}.elsewhere")  # the packed suite reads nothing but what was packed
     try:
         assert work(packed, "from-packed") == []
     finally:
-        Path("elsewhere").rename(place / "text.txt")
+        for text in texts:
+            Path(f"{text}.elsewhere").rename(text)
     assert work(own, "from-own") == []
     for piece in pieces(own):
         one, two = (
@@ -397,6 +403,11 @@ def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
         (["equal_computed=plain"], "equal_computed: unknown key"),
         (["equal_compute=plain"], "equal_compute: plain is the baseline"),
         (["variables=[nowhere]"], 'variables: the runs are not verified on "nowhere"'),
+        (
+            ["arm_students.causal={layers: 1}"],
+            "arm_students.causal: its runs would be verified by another alignment than those of plain; give "
+            "run.verification.alignment as a file that fits both, or the arm a suite of its own",
+        ),
         (["run.arms.causal.alignment=nowhere.yaml"], "alignment nowhere.yaml: no such file"),
         (["run.arms.causal.alignment=diito/ful"], "diito/full"),
         (["run.arms.causal.weights={causal_cee: 1}"], "arms.causal.weights.causal_cee: no such loss term"),
@@ -410,6 +421,24 @@ def test_mistakes_are_told_in_one_line(place: Path, overrides: list[str], told: 
         work(load_suite(place / "suite.yaml", overrides), place / "wrong")
     assert told in str(caught.value) and "\n" not in str(caught.value)
     assert not (place / "wrong").exists()
+
+
+def test_students_of_other_depths_are_fine_where_one_alignment_fits_all(place: Path) -> None:
+    site = {"layer": 0, "component": "block_output"}
+    given = {"name": "x", "variables": [{"name": "v", "teacher": [site], "student": [site]}]}
+    (place / "fits.yaml").write_text(yaml.safe_dump(given))
+    arm = ["arm_students.causal={layers: 1}", "run.arms.causal.alignment=fits.yaml"]
+    deep = load_suite(place / "suite.yaml", [*arm, "run.verification.alignment=fits.yaml"])
+    check(deep, pieces(deep))
+    other = load_suite(place / "suite.yaml", ["arm_students.causal={config: {intermediate_size: 8}}"])
+    check(other, pieces(other))
+
+
+def test_alignments_are_compared_with_those_of_arms_that_are_done(place: Path) -> None:
+    deep = load_suite(place / "suite.yaml", ["arm_students.causal={layers: 1}"])
+    with pytest.raises(UserError, match="arm_students.causal: its runs would be verified by another alignment"):
+        check(deep, [piece for piece in pieces(deep) if piece.arm == "causal"])
+    check(deep, [piece for piece in pieces(deep) if piece.stage == "finetune"])
 
 
 def test_a_launcher_that_is_no_command_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
