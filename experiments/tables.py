@@ -21,6 +21,7 @@ from statistics import mean
 from typing import Any
 
 from iit_toolkit.analysis.claims import claims_table
+from iit_toolkit.analysis.markdown import markdown_table
 from iit_toolkit.analysis.paired import Measure, Row, difference, pair
 from iit_toolkit.analysis.suite_text import headline, scale
 from iit_toolkit.suite.report import compared
@@ -72,7 +73,7 @@ def _repeated(runs: dict[str, dict[str, Any]]) -> str:
                 ]
             )
     sets = [f"perplexity, {name}" for name in next(iter(runs.values()))["evaluation"]]
-    return _markdown(["run", "student", "last logged loss", *sets, "effective IIA, outside", "CPU time"], rows)
+    return markdown_table(["run", "student", "last logged loss", *sets, "effective IIA, outside", "CPU time"], rows)
 
 
 def _minimal_pairs(runs: dict[str, dict[str, Any]]) -> str:
@@ -120,10 +121,12 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
         [
             f"Teacher, fine-tuned on {teacher['data']['train']['examples']:,} examples: accuracy {scores:.3f}.",
             "Accuracy on the validation set:",
-            _markdown(["examples", "steps", "CPU time, plain and causal", "seeds", "untrained", *head], accuracies),
+            markdown_table(
+                ["examples", "steps", "CPU time, plain and causal", "seeds", "untrained", *head], accuracies
+            ),
             "Counterfactual label agreement, on all verified pairs and on those where the swap changes the teacher's "
             "label:",
-            _markdown(["examples", "variable", "pairs", *head], agreements),
+            markdown_table(["examples", "variable", "pairs", *head], agreements),
             "Mean (each seed); differences are paired by seed, with 95 % t intervals over seeds; steps are equal, CPU "
             "times not.",
         ]
@@ -156,7 +159,7 @@ def _answers(results: dict[str, Any]) -> str:
         teacher = [_interval(results["evaluation"][name]["perplexity"]["teacher"], 2) for name in sets]
         rows.append(["teacher", "-", "-", *teacher, "0", "1"])
     heads = [f"perplexity, {name}" for name in sets]
-    return _markdown(["student", "steps", "CPU time", *heads, "KL to teacher (nats)", "top-1 agreement"], rows)
+    return markdown_table(["student", "steps", "CPU time", *heads, "KL to teacher (nats)", "top-1 agreement"], rows)
 
 
 def _computes(students: dict[str, dict[str, Any]]) -> str:
@@ -176,7 +179,7 @@ def _computes(students: dict[str, dict[str, Any]]) -> str:
                     f"{effective['cases']:,} ({effective['clusters']:,})",
                 ]
             )
-    return _markdown(
+    return markdown_table(
         [
             "student",
             "variable",
@@ -201,11 +204,6 @@ def _scale(results: dict[str, Any]) -> str:
         f"{comparison['sentence']}\n\n"
         f"One seed ({results['seed']}); {arms}; brackets are 95 % intervals over base and source examples; {devices}."
     )
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _cpu_time(*arms: dict[str, Any]) -> str:
