@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import random
 import tempfile
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import fields
 from typing import Any, get_type_hints
 
+import numpy as np
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
@@ -88,18 +90,22 @@ def refuse_unusable(settings: TrainingArguments, where: str) -> None:
         UserError: If they cannot.
     """
     tried, verbosity = copy(settings), logging.get_verbosity()
+    states = random.getstate(), np.random.get_state()
     tried.full_determinism = False  # which the whole process would keep
     tried.log_level = "error"  # training tells the same
     try:
         logging.set_verbosity_error()
-        with torch.random.fork_rng(), tempfile.TemporaryDirectory() as tried.output_dir:
+        with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as tried.output_dir:
             trainer = Trainer(nn.Linear(1, 1), tried, train_dataset=[{"input_ids": [0]}] * 2)  # pyright: ignore
-            trainer.create_optimizer_and_scheduler(num_training_steps=2)
+            if not tried.optim_target_modules:  # which this model has not
+                trainer.create_optimizer_and_scheduler(num_training_steps=2)
             trainer.get_train_dataloader()
     except (ValueError, TypeError, ImportError, RuntimeError, OSError) as error:
         raise UserError(f"{where}: {one_line(error)}") from None
     finally:
         logging.set_verbosity(verbosity)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def _check_size(name: str, value: Any, where: str) -> None:

@@ -7,7 +7,6 @@ of at least float32, since they are to be trained. Random weights come from torc
 from __future__ import annotations
 
 import copy
-import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,16 +29,16 @@ from transformers import (
 
 from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.errors import UserError, did_you_mean, one_line, refuse_missing_folder
-from iit_toolkit.interchange.certify import label_names
+from iit_toolkit.interchange.certify import class_elsewhere
 
 _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
 """Configuration entries that hold one value per block, which a configuration class can lay out anew."""
 
-_OTHER_LISTS = re.compile("token|^(image|patch)_size$")
+_OTHER_LISTS = re.compile("token|^(image|patch)_size$|^out_(indices|features)$")
 """Configuration entries that hold a list, but never one value per block."""
 
-_STATES = re.compile("^_|cache|^(training|gradient_checkpointing|p)$")
-"""Attributes of modules that are not part of what they compute: modes, and the rate of a dropout."""
+_STATES = re.compile("^_|cache|^(training|gradient_checkpointing|p|drop_prob|attention_type)$")
+"""Attributes of modules that are not part of what they compute: modes (BigBird's by length), and rates of dropout."""
 
 _BUILD_ERRORS = (
     ValueError,
@@ -160,7 +159,6 @@ def student_from_config(teacher: PreTrainedModel, overrides: Mapping[str, Any]) 
         entries = {key: value for key, value in entries.items() if key not in _PER_LAYER}
     try:
         student = _build(teacher, type(old).from_dict({**entries, **changed}))
-        _run_once(student)
     except _BUILD_ERRORS as error:
         raise UserError(
             f"student configuration {dict(overrides)}: {type(teacher).__name__} cannot be built from it "
@@ -220,14 +218,13 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
 
 
 def _refuse_other_classes(teacher: PreTrainedConfig, student: PreTrainedConfig, path: str | Path) -> None:
-    """Refuse a head whose classes are numbered otherwise than the teacher's, where both name them."""
-    ours, theirs = label_names(teacher), label_names(student)
-    if ours and theirs and ours != theirs:
-        number = next(number for number in sorted(ours | theirs) if ours.get(number) != theirs.get(number))
+    """Refuse a head that numbers a class otherwise than the teacher's."""
+    other = class_elsewhere(teacher.id2label or {}, student.id2label or {})
+    if other is not None:
+        name, ours, theirs = other
         raise UserError(
-            f"student checkpoint {path}: class {number} is {theirs.get(number, 'none')}, the teacher's "
-            f"{ours.get(number, 'none')}; give a student with the teacher's classes, or correct id2label in the "
-            "config.json that is wrong"
+            f"student checkpoint {path}: class {name} is number {theirs}, the teacher's {ours}; give a student with "
+            "the teacher's classes, or correct id2label in the config.json that is wrong"
         )
 
 
@@ -251,9 +248,13 @@ def _config_of_layers(old: PreTrainedConfig, layers: Sequence[int]) -> PreTraine
         config.block_types = [old.block_types[layer % len(old.block_types)] for layer in layers]
     again = type(config).from_dict(config.to_dict())
     for name in ("num_hidden_layers", *moved):
-        if getattr(again, name) != getattr(config, name):
+        if _plain(getattr(again, name)) != _plain(getattr(config, name)):
             raise ValueError(f"{name} {getattr(config, name)} would be read as {getattr(again, name)}")
     return config
+
+
+def _plain(entry: Any) -> Any:
+    return list(cast(Sequence[Any], entry)) if isinstance(entry, tuple) else entry
 
 
 def _build(teacher: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
@@ -267,16 +268,6 @@ def _build(teacher: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedMode
     if teacher.can_generate():
         student.generation_config = copy.deepcopy(teacher.generation_config)
     return student
-
-
-@torch.no_grad()
-def _run_once(model: PreTrainedModel) -> None:
-    """Run a text model on two tokens, since some configurations fail only then."""
-    if model.main_input_name == "input_ids":
-        uncached = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
-        tokens = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-        model.eval()(input_ids=tokens, attention_mask=torch.ones_like(tokens), **uncached)
-        model.train()
 
 
 def _copy_weights(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
@@ -320,10 +311,11 @@ def _refuse_other_kinds(teacher: PreTrainedModel, student: PreTrainedModel, laye
                 is_place = type(before[name]) is int and (before[name], after[name]) == (layer, i)
                 if before[name] != after[name] and not is_place:
                     where = f"{path}.{name}".lstrip(".")
+                    first = list(range(len(layers)))
                     raise UserError(
                         f"student layers {list(layers)}: block {layer} of {type(teacher).__name__} would not compute "
-                        f"the same as block {i} (`{where}` {before[name]} becomes {after[name]}); keep layers 0 to "
-                        f"{len(layers) - 1}"
+                        f"the same as block {i} (`{where}` {before[name]} becomes {after[name]}); "
+                        + ("give student.config" if list(layers) == first else f"keep layers {first}, or all")
                     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.resolve import Side, get_module, split_component
@@ -19,6 +20,7 @@ from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows
 from iit_toolkit.tasks import Task
 
 _TOLERANCE = 1e-3
+_PADDING = 3
 _Inputs = Mapping[str, Tensor]
 
 
@@ -107,10 +109,17 @@ def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenize
     return Check(name, True, f"{len(ours)} tokens and the special tokens agree")
 
 
-def label_names(config: PreTrainedConfig) -> dict[int, str]:
-    """Return the classes' names in lower case by number; none where they say no more than their number."""
-    names = {int(number): str(name).casefold() for number, name in (config.id2label or {}).items()}
-    return {} if all(re.fullmatch(r"(label[ _]?)?\d+", name) for name in names.values()) else names
+def class_elsewhere(ours: Mapping[int, str], theirs: Mapping[int, str]) -> tuple[str, int, int] | None:
+    """Return a class that both sides name and number otherwise, in lower case, with our number and theirs.
+
+    Names that only one side has, and those that say no more than a number (`LABEL_0`), cannot be compared.
+    """
+    numbers = {name.casefold(): number for number, name in ours.items()}
+    for number, name in theirs.items():
+        known = numbers.get(name.casefold(), number)
+        if known != number and not re.fullmatch(r"(label[ _]?)?\d+", name.casefold()):
+            return name.casefold(), known, number
+    return None
 
 
 def _same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
@@ -125,12 +134,14 @@ def _same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
                 False,
                 f"teacher has {ours} {noun}, student {theirs}; make the student from the teacher's config",
             )
-    ours, theirs = label_names(teacher.config), label_names(student.config)
-    if type(teacher).__name__.endswith("Classification") and ours and theirs and ours != theirs:
+    other = class_elsewhere(teacher.config.id2label or {}, student.config.id2label or {})
+    if type(teacher).__name__.endswith("Classification") and other is not None:
+        name, ours, theirs = other
         return Check(
             "same answers",
             False,
-            f"teacher's classes are {ours}, student's {theirs}; give both the same id2label, as their heads have them",
+            f"class {name} is number {ours} of the teacher, {theirs} of the student; give both the same id2label, as "
+            "their heads have them",
         )
     return Check("same answers", True, "teacher and student choose among the same answers")
 
@@ -149,18 +160,22 @@ def _padding(model: PreTrainedModel, inputs: _Inputs, pad: int) -> str:
     if "attention_mask" not in inputs or "input_ids" not in inputs:
         return "inputs have no padding"
     length = inputs["attention_mask"].shape[1]
-    cut = min(3, length - 1)  # a model may read no more tokens than these
+    limit = getattr(model.config, "max_position_embeddings", None) or math.inf
+    cut = min(3, length - 1) if length + _PADDING + 2 > limit else 0  # where there is no room, less of the row is read
     row = {name: value[:1, : length - cut] for name, value in inputs.items()}
     padded = {
-        name: nn.functional.pad(value, (0, cut), value=pad if name == "input_ids" else 0).expand(2, -1)
+        name: nn.functional.pad(value, (0, cut or _PADDING), value=pad if name == "input_ids" else 0).expand(2, -1)
         for name, value in row.items()
     }
     engine = InterchangeModel(model, {})
     real = row["attention_mask"][0].bool()
     try:
         together = engine.base_run(padded)
-    except ValueError as error:  # a classifier of the last token that knows no padding token
-        raise UserError(f"a padded batch cannot be run ({one_line(error)}); {_pad_remedy(pad)}") from None
+    except UserError:
+        raise
+    except ValueError as error:  # such as that of a classifier of the last token that knows no padding token
+        remedy = _pad_remedy(pad) if model.config.pad_token_id is None else "give a model that reads padded rows"
+        raise UserError(f"a padded batch cannot be run ({one_line(error)}); {remedy}") from None
     alone = engine.base_run({name: value[:, real] for name, value in row.items()})
     difference = _difference(together.hidden[0][: len(real)][real], alone.hidden[0])
     if difference > _TOLERANCE:
@@ -185,8 +200,11 @@ def _pad_remedy(pad: int) -> str:
 @torch.no_grad()
 def _order(model: PreTrainedModel, inputs: _Inputs) -> str:
     """A causal language model must not read the tokens that it is to predict."""
-    real = inputs["attention_mask"][0].bool()
-    row = {name: value[:1, real] for name, value in inputs.items()}
+    longest = int(inputs["attention_mask"].sum(1).argmax())
+    real = inputs["attention_mask"][longest].bool()
+    if int(real.sum()) < 2:
+        return "rows of one token have no order"
+    row = {name: value[longest : longest + 1, real] for name, value in inputs.items()}
     other = {**row, "input_ids": row["input_ids"].clone()}
     other["input_ids"][0, -1] = (other["input_ids"][0, -1] + 1) % model.config.vocab_size
     engine = InterchangeModel(model, {})

@@ -41,7 +41,7 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     """As `validate`, on what is loaded already.
 
     Raises:
-        UserError: If students would be verified or measured on what they are trained on, or as for `check_batches`.
+        UserError: If students would be verified on what they are trained on, or as for `check_batches`.
     """
     config = prepared.config
     if config.data.train_split == config.data.eval_split:
@@ -52,9 +52,9 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     for arm in config.arms:
         check_batches(prepared, arm)
     _check_rows("held-out", prepared.eval_rows)
-    _refuse_seen(prepared, "data", config.data.eval_split, prepared.eval_rows, "verified")
+    _tell_seen(prepared, "data", config.data.eval_split, prepared.eval_rows)
     for name, data in config.evaluation.items():
-        _refuse_seen(prepared, f"evaluation.{name}", data.eval_split, prepared.evaluation_rows[name], "measured")
+        _tell_seen(prepared, f"evaluation.{name}", data.eval_split, prepared.evaluation_rows[name])
     checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {len(prepared.eval_rows)} held-out rows")]
     for name, rows in prepared.evaluation_rows.items():
         checks.append(Check(f"evaluation.{name}", True, f"{len(rows)} rows"))
@@ -98,14 +98,14 @@ def _check_rows(name: str, rows: Dataset) -> None:
         raise UserError(f"data: only {len(rows)} {name} row, but an interchange needs 2; give more or longer texts")
 
 
-def _refuse_seen(prepared: Prepared, where: str, split: str, rows: Dataset, done: str) -> None:
-    """Refuse rows that are mostly rows of training, and tell of those that are in part."""
+def _tell_seen(prepared: Prepared, where: str, split: str, rows: Dataset) -> None:
+    """Tell of rows that students are trained on; refuse to verify on them where they are most."""
     seen = count_shared(rows, prepared.train_rows)
     trained = prepared.config.data.train_split
     told = f"{where}: {seen:,} of {len(rows):,} rows ({split}) are training rows ({trained})"
-    if 2 * seen > len(rows):
+    if rows is prepared.eval_rows and 2 * seen > len(rows):
         raise UserError(
-            f"{told}, so students would be {done} on what they were trained on; give splits that share no rows, such "
+            f"{told}, so students would be verified on what they were trained on; give splits that share no rows, such "
             "as train[:90%] and train[90%:]"
         )
     if seen:

@@ -48,7 +48,7 @@ from iit_toolkit.distillation.student import (
     student_from_teacher,
 )
 from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
-from iit_toolkit.interchange.certify import label_names
+from iit_toolkit.interchange.certify import class_elsewhere
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
 
@@ -202,13 +202,13 @@ class Prepared:
                 f"{where} has the label {max(found)}, but the teacher only knows 0 to {labels - 1}; give the data that "
                 "it was trained for"
             )
-        teachers = {name: number for number, name in label_names(self.teacher.config).items()}
-        for number, name in enumerate(feature.names if isinstance(feature, ClassLabel) else ()):
-            if teachers.get(name.casefold(), number) != number:  # names that only one side has can't be compared
-                raise UserError(
-                    f"{where} numbers the class {name} {number}, the teacher {teachers[name.casefold()]}; give data "
-                    "with the teacher's numbers, or correct id2label in the teacher's config.json if that is wrong"
-                )
+        named = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
+        if (other := class_elsewhere(self.teacher.config.id2label or {}, named)) is not None:
+            name, ours, theirs = other
+            raise UserError(
+                f"{where} numbers the class {name} {theirs}, the teacher {ours}; give data with the teacher's numbers, "
+                "or correct id2label in the teacher's config.json if that is wrong"
+            )
         if len(found) == 1 and data.source_column is None:  # the bases of pairs may be of one class
             raise UserError(
                 f"{where} has only one class, {min(found)}, so nothing can be told apart; give rows of several classes"

@@ -35,7 +35,7 @@ def check(config: SuiteConfig, todo: Sequence[Piece]) -> None:
         for name in config.variables or []:
             if name not in known:
                 raise UserError(f'variables: the runs are not verified on "{name}", {did_you_mean(name, known)}')
-    if seeds:
+    if seeds and config.arm_students:
         _check_one_alignment(config)
     if any(piece.stage == "finetune" for piece in todo):
         check_finetuning(config.finetune_config(Prepared(config.run).teacher_path))

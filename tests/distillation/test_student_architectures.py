@@ -13,7 +13,7 @@ import transformers as tf
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.distillation.student import student_from_checkpoint, student_from_teacher
 from iit_toolkit.errors import UserError
-from tests.families import FAMILIES, make_batch, make_model, with_large_weights
+from tests.families import BERT_LIKE, FAMILIES, make_batch, make_model, with_large_weights
 
 SIZES: dict[str, Any] = {
     "vocab_size": 50,
@@ -144,7 +144,9 @@ def test_blocks_that_compute_by_their_place_keep_it() -> None:
     teacher = with_large_weights(gpt2(scale_attn_by_inverse_layer_idx=True))
     student = student_from_teacher(teacher, (0, 1))
     assert torch.equal(logits(student, LONG_BATCH), logits_without_the_other_blocks(teacher, (0, 1), LONG_BATCH))
-    with pytest.raises(UserError, match=r"block 2 of GPT2LMHeadModel.*as block 1 \(`attn.scaling`.*layers 0 to 1"):
+    with pytest.raises(
+        UserError, match=r"block 2 of GPT2LMHeadModel.*as block 1 \(`attn.scaling`.*\[0, 1\], or all"
+    ):
         student_from_teacher(teacher, (0, 2))
 
 
@@ -177,3 +179,13 @@ def test_teachers_that_no_part_can_be_taken_of_are_refused_in_one_line(make: Any
     with pytest.raises(UserError, match=message) as caught:
         student_from_teacher(make(), (0, 3))
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_run_sets_on_a_model_is_no_part_of_its_blocks() -> None:
+    """BigBird switches to full attention for good when it reads a short row."""
+    config = tf.BigBirdConfig(**BERT_LIKE, block_size=4, num_random_blocks=1, attention_type="block_sparse")
+    teacher = tf.BigBirdForMaskedLM(config).eval()
+    teacher(**make_batch("bert")[0])
+    assert teacher.bert.attention_type == "original_full"
+    student = student_from_teacher(teacher, (0, 2))
+    assert student.config.num_hidden_layers == 2

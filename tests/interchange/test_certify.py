@@ -336,3 +336,12 @@ def test_a_causal_language_model_that_reads_ahead() -> None:
     )
     assert failed(checked(*teacher_and_student("llama"), aligned(), "llama", task="causal_lm")) == {}
     assert failed(checked(*teacher_and_student("gpt2"), aligned(), "gpt2", task="causal_lm")) == {}
+
+
+def test_rows_of_one_token_have_no_order() -> None:
+    inputs, eligible = make_batch("gpt2", lengths=(1, 1))
+    teacher, student = teacher_and_student("gpt2")
+    checks = {one.name: one for one in certify(teacher, student, None, inputs, eligible, task="causal_lm")}
+    assert failed(checks) == {} and checks["teacher: order"].detail == "rows of one token have no order"
+    inputs, eligible = make_batch("gpt2", lengths=(1, 12))
+    assert failed({one.name: one for one in certify(teacher, student, None, inputs, eligible, task="causal_lm")}) == {}
