@@ -29,7 +29,7 @@ from transformers import (
 
 from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.errors import UserError, did_you_mean, one_line, refuse_missing_folder
-from iit_toolkit.interchange.certify import class_elsewhere
+from iit_toolkit.interchange.certify import class_elsewhere, class_names
 
 _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
 """Configuration entries that hold one value per block, which a configuration class can lay out anew."""
@@ -219,7 +219,7 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
 
 def _refuse_other_classes(teacher: PreTrainedConfig, student: PreTrainedConfig, path: str | Path) -> None:
     """Refuse a head that numbers a class otherwise than the teacher's."""
-    other = class_elsewhere(teacher.id2label or {}, student.id2label or {})
+    other = class_elsewhere(class_names(teacher), class_names(student))
     if other is not None:
         name, ours, theirs = other
         raise UserError(

@@ -109,6 +109,11 @@ def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenize
     return Check(name, True, f"{len(ours)} tokens and the special tokens agree")
 
 
+def class_names(config: PreTrainedConfig) -> dict[int, str]:
+    """Return what a model's classes are called, by number."""
+    return {int(number): str(name) for number, name in (config.id2label or {}).items()}
+
+
 def class_elsewhere(ours: Mapping[int, str], theirs: Mapping[int, str]) -> tuple[str, int, int] | None:
     """Return a class that both sides name and number otherwise, in lower case, with our number and theirs.
 
@@ -134,7 +139,7 @@ def _same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
                 False,
                 f"teacher has {ours} {noun}, student {theirs}; make the student from the teacher's config",
             )
-    other = class_elsewhere(teacher.config.id2label or {}, student.config.id2label or {})
+    other = class_elsewhere(class_names(teacher.config), class_names(student.config))
     if type(teacher).__name__.endswith("Classification") and other is not None:
         name, ours, theirs = other
         return Check(

@@ -48,7 +48,7 @@ from iit_toolkit.distillation.student import (
     student_from_teacher,
 )
 from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
-from iit_toolkit.interchange.certify import class_elsewhere
+from iit_toolkit.interchange.certify import class_elsewhere, class_names
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
 
@@ -203,7 +203,7 @@ class Prepared:
                 "it was trained for"
             )
         named = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
-        if (other := class_elsewhere(self.teacher.config.id2label or {}, named)) is not None:
+        if (other := class_elsewhere(class_names(self.teacher.config), named)) is not None:
             name, ours, theirs = other
             raise UserError(
                 f"{where} numbers the class {name} {theirs}, the teacher {ours}; give data with the teacher's numbers, "

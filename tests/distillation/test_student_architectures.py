@@ -144,9 +144,7 @@ def test_blocks_that_compute_by_their_place_keep_it() -> None:
     teacher = with_large_weights(gpt2(scale_attn_by_inverse_layer_idx=True))
     student = student_from_teacher(teacher, (0, 1))
     assert torch.equal(logits(student, LONG_BATCH), logits_without_the_other_blocks(teacher, (0, 1), LONG_BATCH))
-    with pytest.raises(
-        UserError, match=r"block 2 of GPT2LMHeadModel.*as block 1 \(`attn.scaling`.*\[0, 1\], or all"
-    ):
+    with pytest.raises(UserError, match=r"block 2 of GPT2LMHeadModel.*as block 1 \(`attn.scaling`.*\[0, 1\], or all"):
         student_from_teacher(teacher, (0, 2))
 
 
