@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.resolve import Side, get_module, split_component
