@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
-from iit_toolkit.data.lengths import readable_tokens
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
+from iit_toolkit.tasks import readable_tokens
 
 _LOG = logging.get_logger(__name__)
 _REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"

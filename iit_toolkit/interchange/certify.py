@@ -17,7 +17,7 @@ from iit_toolkit.alignment.resolve import Side, get_module, split_component
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
 from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows
-from iit_toolkit.tasks import Task
+from iit_toolkit.tasks import Task, readable_tokens
 
 _TOLERANCE = 1e-3
 _PADDING = 3
@@ -165,8 +165,8 @@ def _padding(model: PreTrainedModel, inputs: _Inputs, pad: int) -> str:
     if "attention_mask" not in inputs or "input_ids" not in inputs:
         return "inputs have no padding"
     length = inputs["attention_mask"].shape[1]
-    limit = getattr(model.config, "max_position_embeddings", None) or math.inf
-    cut = min(3, length - 1) if length + _PADDING + 2 > limit else 0  # where there is no room, less of the row is read
+    limit = readable_tokens(model) or math.inf
+    cut = min(_PADDING, length - 1) if length + _PADDING > limit else 0  # where there is no room, less is read
     row = {name: value[:1, : length - cut] for name, value in inputs.items()}
     padded = {
         name: nn.functional.pad(value, (0, cut or _PADDING), value=pad if name == "input_ids" else 0).expand(2, -1)

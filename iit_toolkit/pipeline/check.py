@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.spec import Positions
-from iit_toolkit.data.lengths import readable_tokens
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.shared import count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens
@@ -26,6 +25,7 @@ from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
 from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.tasks import readable_tokens
 from iit_toolkit.trainer_settings import refuse_unusable
 
 _LOG = getLogger(__name__)

@@ -26,7 +26,6 @@ from transformers import (
 
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
-from iit_toolkit.data.lengths import readable_tokens
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.rows import load_rows
@@ -51,6 +50,7 @@ from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
 from iit_toolkit.interchange.certify import class_elsewhere, class_names
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
+from iit_toolkit.tasks import readable_tokens
 
 _LOG = logging.getLogger(__name__)
 _MODEL_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"

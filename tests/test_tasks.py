@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PretrainedConfig
 
-from iit_toolkit.data.lengths import readable_tokens
+from iit_toolkit.tasks import readable_tokens
 from tests.families import FAMILIES, make_model
 
 
