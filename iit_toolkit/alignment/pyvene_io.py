@@ -135,6 +135,11 @@ def _sites(representation: Any, where: str) -> list[dict[str, Any]]:
     if representation.low_rank_dimension is not None:
         raise UserError(f"{where}: learned rotations are not aligned yet; give neuron ranges")
     component: str = representation.component
+    if component == "mlp_activation":  # there what leaves the activation function, here what enters the last layer
+        raise UserError(
+            f"{where}: component 'mlp_activation' is before the gate of an MLP in pyvene, and after it here; "
+            "give the path of the module that is meant, such as model.layers[1].mlp.act_fn.output"
+        )
     place = {"component": component} if "." in component else {"component": component, "layer": representation.layer}
     partition = representation.subspace_partition
     return [place] if partition is None else [{**place, "neurons": _bounds(part, where)} for part in partition]

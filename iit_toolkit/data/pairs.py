@@ -169,8 +169,10 @@ def _aligned(base: _Text, source: _Text, span: Any) -> tuple[list[int], list[int
     differing = {place for place, pair in enumerate(zip(base.ids, source.ids, strict=True)) if pair[0] != pair[1]}
     if not differing:
         raise _Unusable("base and source have the same tokens")
-    positions = sorted(source.whole_words(base.whole_words(differing)))
-    return positions, positions
+    swapped: set[int] = set()
+    while len(differing) > len(swapped):  # a word of one side can begin another of the other's
+        swapped, differing = differing, source.whole_words(base.whole_words(differing))
+    return sorted(swapped), sorted(swapped)
 
 
 def _in_spans(base: _Text, source: _Text, span: Any, source_span: Any) -> tuple[list[int], list[int]]:

@@ -28,7 +28,7 @@ class CausalDistillationConfig(TrainingArguments):
         share_prefix: Whether counterfactual runs restart from the base run, sharing its dropout masks below the
             swap; `False` computes them from the input, with masks of their own, as the official code does.
         loss_dtype: Precision of the vocabulary's matrix products; the softmax is always in float32 or better.
-        teacher_dtype: Precision of the teacher's matrix products; `bfloat16` runs it under autocast.
+        teacher_dtype: Precision of the teacher's matrix products; `bfloat16` is by autocast, as `bf16` is for both.
         base_tokens: Tokens that distillation terms compare in base runs: `all` but padding (the paper's), or only the
             `labelled` ones, which is cheaper and another objective.
         counterfactual_tokens: The same for counterfactual runs; or only the `swapped` positions.

@@ -182,7 +182,7 @@ def expected_cost(
     if alignment is not None and objective.weights.interchange:
         drawn = torch.tensor(alignment.probabilities, dtype=torch.float64)
         if args.cost_aware_draw:
-            drawn = cheapest_draw(drawn, cost, alignment)
+            drawn = cheapest_draw(drawn, cost, alignment, args.interchanges)
         own_source = alignment.sources.kind != "in_batch"
         for variable, probability in zip(alignment.variables, drawn.tolist(), strict=True):
             ledger = cost.counterfactual(variable.name, own_source=own_source)
@@ -203,20 +203,23 @@ def expected_cost(
     )
 
 
-def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment) -> Tensor:
+def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment, interchanges: int) -> Tensor:
     """Return the probabilities that estimate the declared mixture's loss with least variance for the computation.
 
     For equal variances, the variance of the weighted mean times the expected cost is least where each probability is
-    in proportion to declared / sqrt(cost) (Cauchy-Schwarz; importance sampling with costs).
+    in proportion to declared / sqrt(cost) (Cauchy-Schwarz; importance sampling with costs). The cost of a draw is that
+    of its counterfactual run and its share of the rest of the step, which is made whatever is drawn.
 
     Args:
         declared: (V,) the alignment's probabilities.
-        cost: What counterfactual runs cost.
+        cost: What the parts of a step cost.
         alignment: The alignment.
+        interchanges: How many counterfactual runs a step makes.
     """
     own_source = alignment.sources.kind != "in_batch"
-    added = [flops(cost.counterfactual(variable.name, own_source=own_source)) for variable in alignment.variables]
-    drawn = declared / torch.tensor(added, dtype=torch.float64).sqrt()
+    share = flops(cost.plain()) / interchanges
+    costs = [share + flops(cost.counterfactual(one.name, own_source=own_source)) for one in alignment.variables]
+    drawn = declared / torch.tensor(costs, dtype=torch.float64).sqrt()
     return drawn / drawn.sum()
 
 

@@ -284,7 +284,9 @@ class Objective:
         if teacher is None:
             return
         if weights["logit_mse"]:
-            loss = logit_mse_loss(self.student.logits(student), self.teacher.logits(teacher))
+            with torch.no_grad(), self._teachers_precision():
+                target = self.teacher.logits(teacher)
+            loss = logit_mse_loss(self.student.logits(student), target)
             sum_.add(f"{prefix}logit_mse", weights["logit_mse"], loss)
         if weights["cos"] or weights["hidden_mse"]:
             hidden, target = (

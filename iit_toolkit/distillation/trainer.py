@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from iit_toolkit.alignment import Alignment, resolve
@@ -90,8 +90,9 @@ class CausalDistillationTrainer(Trainer):
         **rest: What `transformers.Trainer` takes.
 
     Raises:
-        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models; in
-            training, if sources are `fixed` and rows have other numbers.
+        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models; if an
+            optimizer is given that would not train the projection between unequal widths; in training, if batches lack
+            `special_tokens_mask`, or sources are `fixed` and rows have other numbers.
     """
 
     def __init__(
@@ -114,6 +115,13 @@ class CausalDistillationTrainer(Trainer):
         teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         self.objective = make_objective(model, teacher, alignment, args)
         self.projection = self.objective.projection
+        if self.projection is not None:
+            if self.optimizer is not None:
+                raise UserError(
+                    "the given optimizer would not train the projection between the unequal widths of student and "
+                    "teacher; name one in args.optim instead"
+                )
+            self.add_callback(_ZeroGradients(self.projection))
         self._pairing: Tensor | None = None
         self._drawn: tuple[Tensor, Tensor] | None = None
         self._sums: dict[str, Tensor] = {}
@@ -183,7 +191,9 @@ class CausalDistillationTrainer(Trainer):
                 dataset: Any = self.train_dataset
                 rows = range(min(self.args.train_batch_size, len(dataset)))
                 first = self._prepare_inputs(self.data_collator([dataset[index] for index in rows]))
-                drawn = cheapest_draw(declared, StepCost(self.objective, first), self.alignment)
+                drawn = cheapest_draw(
+                    declared, StepCost(self.objective, first), self.alignment, self.settings.interchanges
+                )
             self._drawn = drawn, torch.where(drawn > 0, declared / drawn, 0.0)
         return self._drawn
 
@@ -320,12 +330,23 @@ class CausalDistillationTrainer(Trainer):
         fresh = self.optimizer is None
         optimizer = super().create_optimizer(*arguments, **named)
         if fresh and self.projection is not None:
-            projection = self.projection
-            optimizer.add_param_group({"params": list(projection.parameters()), "weight_decay": 0.0})
-            # The Trainer averages over processes, and zeroes, the gradients of its model only.
-            optimizer.register_step_pre_hook(lambda _optimizer, _args, _kwargs: _average_gradients(projection))
-            optimizer.register_step_post_hook(lambda _optimizer, _args, _kwargs: projection.zero_grad())
+            optimizer.add_param_group({"params": list(self.projection.parameters()), "weight_decay": 0.0})
         return optimizer
+
+    # The Trainer averages over processes, clips and zeroes the gradients of its model only.
+
+    def training_step(self, *arguments: Any, **named: Any) -> Tensor:
+        """Take a micro-step, after which all processes have the same gradients of the projection."""
+        loss = super().training_step(*arguments, **named)
+        if self.projection is not None:
+            _average_gradients(self.projection)
+        return loss
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        if self.projection is None:
+            return super()._clip_grad_norm(model)
+        parameters = [*model.parameters(), *self.projection.parameters()]
+        return self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
@@ -340,11 +361,26 @@ class CausalDistillationTrainer(Trainer):
             self.projection.load_state_dict(weights)
 
 
+class _ZeroGradients(TrainerCallback):
+    """Zeroes a module's gradients after every update, as the Trainer does its model's."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self._module.zero_grad()
+
+
 def _eligible(batch: Mapping[str, Tensor]) -> Tensor:
     """Return (B, S) boolean: positions that may be swapped, which are neither padding nor special tokens."""
+    if "special_tokens_mask" not in batch:
+        raise UserError(
+            "batches lack special_tokens_mask, so special tokens would be swapped; use a collator of "
+            "iit_toolkit.data.collate, or let yours give it, true at special tokens and padding"
+        )
     real = real_tokens(batch)
     assert real is not None
-    return real & ~batch["special_tokens_mask"].bool() if "special_tokens_mask" in batch else real
+    return real & ~batch["special_tokens_mask"].bool()
 
 
 def _inside(wrapper: nn.Module, student: nn.Module, step: Any) -> Losses:

@@ -40,8 +40,8 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
     checkpoints = folder.path / "checkpoints" / name
     settings = prepared.arm_training(name, checkpoints)
     expected, _ = step_cost(prepared, name, alignment, student)
-    if len(prepared.train_rows) % settings.train_batch_size == 1:
-        settings.dataloader_drop_last = True  # a row alone in the last batch would have no source
+    if settings.world_size == 1 and len(prepared.train_rows) % settings.train_batch_size == 1:
+        settings.dataloader_drop_last = True  # a row alone in the last batch would have no source; several fill it up
     trainer = CausalDistillationTrainer(
         model=student,
         teacher=prepared.teacher,

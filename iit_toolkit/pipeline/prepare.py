@@ -246,9 +246,22 @@ class Prepared:
         return alignment_from_file(given) or preset(given, *depths)
 
     def arm_alignment(self, arm: str, student: PreTrainedModel) -> Alignment | None:
-        """Return an arm's alignment, or none."""
+        """Return an arm's alignment, or none.
+
+        Raises:
+            UserError: If it is no alignment, or is to be trained at sources that the batches cannot have.
+        """
         given = self.config.arms[arm].alignment
-        return None if given is None else self.alignment(given, student)
+        if given is None:
+            return None
+        alignment, training = self.alignment(given, student), self.arm_training(arm, Path("unused"))
+        alone = training.train_batch_size < 2 and alignment.sources.kind == "in_batch"
+        if alone and training.objective_weights.interchange:
+            raise UserError(
+                f"arms.{arm}: in-batch sources need batches of at least 2 rows; raise "
+                "training.per_device_train_batch_size, or give its alignment `sources: {kind: dataset}`"
+            )
+        return alignment
 
     def arm_weights(self, arm: str) -> ObjectiveWeights:
         """Return an arm's weights; the paper's (standard, or causal with an alignment) where none are given.

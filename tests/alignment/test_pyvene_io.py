@@ -155,6 +155,10 @@ def representation(**changed: Any) -> Any:
         (representation(intervention=pv.ZeroIntervention(embed_dim=4)), "intervention ZeroIntervention; only"),
         (pv.IntervenableConfig([pv.RepresentationConfig()], pv.AdditionIntervention), "AdditionIntervention; only"),
         (representation(component="query_output"), "component 'query_output' is neither"),
+        (
+            representation(component="mlp_activation"),
+            "component 'mlp_activation' is before the gate of an MLP in pyvene",
+        ),
         (representation(group_key=3), "same group_keys"),
     ],
 )

@@ -90,6 +90,10 @@ WRONG = {
         ["training.max_steps: should be a valid integer"],
     ),
     "no rows in a batch": (["training.per_device_train_batch_size=0"], ["per_device_train_batch_size: should be 1 or"]),
+    "no other row in a batch": (
+        ["training.per_device_train_batch_size=1"],
+        ["arms.causal: in-batch sources need batches of at least 2 rows", "sources: {kind: dataset}"],
+    ),
     "alignment file that is no text": (["arms.causal.alignment=bytes.nm"], ["bytes.nm: not text in UTF-8"]),
     "unusable training setting": (["training.save_strategy=never"], ["training", "never"]),
     "unknown preset": (["arms.causal.alignment=diito/midle"], ["diito/midle", 'did you mean "diito/middle"?']),

@@ -78,6 +78,20 @@ def test_byte_level_tokens_with_their_space_belong_to_one_word() -> None:
     assert row["input_ids"][0] == 0 and row["positions"] == [2, 3]
 
 
+def test_words_that_overlap_across_the_two_texts_are_swapped_whole_in_both() -> None:
+    """`a gc` begins with `ab`, and cuts `cd` of the base, whose tokens are the same in both texts."""
+    tokenizer = Tokenizer(
+        models.WordLevel({token: index for index, token in enumerate(["[UNK]", "[CLS]", "[SEP]", *"abcdefg"])}, "[UNK]")
+    )
+    parts = [pre_tokenizers.Whitespace(), pre_tokenizers.Split("", "isolated")]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)  # pyright: ignore
+    letters = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    [row] = paired(("ab cd e f", "a gc d e f"), tokenizer=letters).rows
+    assert row["positions"] == [1, 2, 3, 4]
+
+
 def test_pairs_that_cannot_be_used_are_counted_by_reason() -> None:
     found = paired(
         ("The cats sleep.", "The cats sleeps."),

@@ -180,22 +180,31 @@ def test_fused_attention_counts_as_the_products_that_it_fuses(family: str) -> No
         assert sum(product.flops for product in one) == sum(product.flops for product in other)
 
 
+@pytest.mark.parametrize("interchanges", [1, 3])
 @pytest.mark.parametrize("kind", ["in_batch", "dataset", "fixed", "paired"])
-def test_the_cheapest_draw_has_the_least_variance_for_its_cost(kind: str) -> None:
+def test_the_cheapest_draw_has_the_least_variance_for_its_cost(kind: str, interchanges: int) -> None:
     objective, batch = setup("bert", ObjectiveWeights.causal())
     alignment = ALIGNMENT.model_copy(update={"sources": Sources(kind=kind)})  # pyright: ignore
     cost, own = StepCost(objective, batch), kind != "in_batch"
     declared = torch.tensor([0.7, 0.3]).double()
-    best = cheapest_draw(declared, cost, alignment)
+    best = cheapest_draw(declared, cost, alignment, interchanges)
     costs = torch.tensor([flops(cost.counterfactual(name, own_source=own)) for name in ("early", "late")]).double()
     assert float(costs[0]) > float(costs[1]) or own
 
-    def price(drawn: torch.Tensor) -> float:
-        return float((declared**2 / drawn).sum() * (drawn * costs).sum())  # second moment of the weights, times cost
+    def price(drawn: torch.Tensor) -> float:  # second moment of the weights, times the cost of all steps
+        step = flops(cost.plain()) + interchanges * float((drawn * costs).sum())
+        return float((declared**2 / drawn).sum()) / interchanges * step
 
     assert float(best.sum()) == pytest.approx(1)
     for share in torch.linspace(0.05, 0.95, 19).tolist():
         assert price(best) <= price(torch.tensor([share, 1 - share]).double()) * (1 + 1e-12)
+
+
+def test_a_counterfactual_run_may_cost_nothing() -> None:
+    objective, batch = setup("bert", ObjectiveWeights.causal())
+    cost = StepCost(objective, batch)
+    cost.counterfactual = lambda *_, **__: {}  # pyright: ignore
+    assert cheapest_draw(torch.tensor([0.7, 0.3]).double(), cost, ALIGNMENT, 1).tolist() == pytest.approx([0.7, 0.3])
 
 
 def test_the_floor_grows_with_the_products() -> None:

@@ -158,6 +158,49 @@ def test_students_of_another_width_train_a_projection_that_is_resumed(tmp_path: 
     assert torch.equal(whole.projection.linear.weight, resumed.projection.linear.weight)  # pyright: ignore
 
 
+def test_a_projection_is_clipped_with_the_student(tmp_path: Path) -> None:
+    """One step of plain gradient descent at rate 1 moves all weights by the norm that gradients are clipped to."""
+    settings = {"max_steps": 1, "optim": "sgd", "learning_rate": 1.0, "lr_scheduler_type": "constant"}
+    narrow = trainer(tmp_path, student=bert(2, width=12), max_grad_norm=0.01, **settings)
+    assert narrow.projection is not None
+    weights = [*narrow.model.parameters(), *narrow.projection.parameters()]
+    before = [weight.detach().clone() for weight in weights]
+    narrow.train()
+    moved = torch.cat([(weight - old).flatten() for weight, old in zip(weights, before, strict=True)])
+    assert moved.norm().item() == pytest.approx(0.01, rel=1e-3)
+    assert not torch.equal(before[-1], weights[-1])
+    assert all(weight.grad is None for weight in weights)
+
+
+def test_a_step_that_is_skipped_leaves_no_gradient_of_the_projection(tmp_path: Path) -> None:
+    """As in mixed precision, where a step whose gradients overflow is skipped, hooks of the optimizer included."""
+    narrow = trainer(tmp_path, student=bert(2, width=12), max_steps=1)
+    narrow.create_optimizer()
+    assert narrow.optimizer is not None and narrow.projection is not None
+    narrow.optimizer.step = lambda *_, **__: None  # pyright: ignore
+    narrow.train()
+    assert all(weight.grad is None for weight in narrow.projection.parameters())
+
+
+def test_an_optimizer_that_would_not_train_the_projection_is_refused(tmp_path: Path) -> None:
+    student = bert(2, width=12)
+    settings = training_config(str(tmp_path), {"weights": ObjectiveWeights.causal_with_cosine().model_dump()})
+    own = torch.optim.SGD(student.parameters(), lr=0.1)
+    with pytest.raises(UserError, match="would not train the projection between the unequal widths"):
+        CausalDistillationTrainer(student, bert(4), preset("diito/middle", 4, 2), settings, optimizers=(own, None))
+
+
+def test_batches_that_do_not_say_which_tokens_are_special_are_refused(tmp_path: Path) -> None:
+    causal, plain = trainer(tmp_path), trainer(tmp_path, alignment=None, weights=ObjectiveWeights.standard())
+    for one in (causal, plain):
+        one.data_collator = lambda rows: {  # pyright: ignore
+            name: value for name, value in collate(rows).items() if name != "special_tokens_mask"
+        }
+    plain.train()
+    with pytest.raises(UserError, match="batches lack special_tokens_mask, so special tokens would be swapped"):
+        causal.train()
+
+
 def test_a_nan_stops_training_names_the_term_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     broken = trainer(tmp_path, save_strategy="steps", save_steps=2)
 
