@@ -259,17 +259,19 @@ def test_equal_seeds_draw_equal_interchanges_and_steps_draw_other_ones(tmp_path:
 
 
 def test_two_processes_stay_one_student(tmp_path: Path) -> None:
-    """Under DDP the processes' gradients are averaged: after training their students are equal, bit for bit."""
+    """Under DDP gradients are averaged: after training students and projections are equal, bit for bit."""
     script = (
         "import sys, json, hashlib, os, torch\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\n"
         "import test_trainer as t\n"
-        f"trained = t.trainer(Path({str(tmp_path)!r}), max_steps=3, ddp_backend='gloo')\n"
-        "before = [p.detach().clone() for p in trained.model.parameters()]\n"
+        "settings = {'max_steps': 3, 'ddp_backend': 'gloo', 'gradient_accumulation_steps': 2}\n"
+        f"trained = t.trainer(Path({str(tmp_path)!r}), student=t.bert(2, width=12), **settings)\n"
+        "weights = [*trained.model.parameters(), *trained.projection.parameters()]\n"
+        "before = [p.detach().clone() for p in weights]\n"
         "trained.train()\n"
-        "moved = any(not torch.equal(a, b) for a, b in zip(before, trained.model.parameters()))\n"
-        "digest = hashlib.sha256(b''.join(p.detach().numpy().tobytes() for p in trained.model.parameters()))\n"
+        "moved = not any(torch.equal(weights[i], before[i]) for i in (0, -1))\n"
+        "digest = hashlib.sha256(b''.join(p.detach().numpy().tobytes() for p in weights))\n"
         f"out = Path({str(tmp_path)!r}) / f\"rank{{os.environ['RANK']}}.json\"\n"
         "world = torch.distributed.get_world_size()\n"
         "out.write_text(json.dumps([world, moved, digest.hexdigest()]))\n"
