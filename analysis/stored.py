@@ -112,12 +112,15 @@ def read_entry(file: Path, document: Mapping[str, Any], name: str, read: Callabl
 def refuse_incomparable(one: StoredResults, two: StoredResults) -> None:
     """Checks that the numbers of two results mean the same: task, teacher, held-out data and alignment are equal.
 
+    The teacher's weights are compared where both say them, which earlier versions did not.
+
     Raises:
         UserError: Naming the first of these that differs.
     """
-    for what in ("task", "teacher", "held-out data", "alignment"):
+    for what in ("task", "teacher", "weights of the teacher", "held-out data", "alignment"):
         (compared, shown), (other, other_shown) = _fact(one, what), _fact(two, what)
-        if compared != other:
+        unsaid = what == "weights of the teacher" and None in (compared, other)
+        if compared != other and not unsaid:
             raise UserError(
                 f"{two.path} can't be compared with {one.path}: other {what} ({other_shown} against {shown}); "
                 "give runs of the same task, teacher, data and alignment"
@@ -130,8 +133,11 @@ def _fact(stored: StoredResults, what: str) -> tuple[Any, str]:
     if what == "task":
         return document.get("task"), str(document.get("task"))
     if what == "teacher":
-        teacher = document["teacher"]
+        teacher = {name: value for name, value in document["teacher"].items() if name != "weights"}
         return teacher, f"{teacher['name']}, {teacher.get('parameters', 0):,} parameters"
+    if what == "weights of the teacher":
+        weights = document["teacher"].get("weights")
+        return weights, f"{str(weights)[:15]}..."
     if what == "held-out data":
         fingerprint = stored.held_out()["fingerprint"]
         return fingerprint, f"{fingerprint[:15]}..."

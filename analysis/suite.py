@@ -34,12 +34,12 @@ class TaskScores:
     Attributes:
         score: The task's score, the median over the fine-tuning seeds.
         metrics: The same of every metric of the split that gives the score.
-        seeds: How many fine-tuning seeds there are.
+        seeds: The fine-tuning seeds, ascending.
     """
 
     score: float | None
     metrics: dict[str, float | None]
-    seeds: int
+    seeds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,15 @@ class SuiteRun:
 
     @property
     def flops(self) -> float:
-        """Multiplications and additions of the training."""
-        return self.step_flops * self.training["steps"]
+        """Multiplications and additions of the training: as recorded of one micro-batch, times all that were run."""
+        training = self.training
+        earlier = training.get("micro_batches", 1) * training["steps"]  # which did not write how many were run
+        return training["cost"]["flops"] * training.get("micro_batches_run", earlier)
 
     @property
     def step_flops(self) -> float:
-        """Those of one step: as recorded of one micro-batch, times the micro-batches of all processes."""
-        return self.training["cost"]["flops"] * self.training.get("micro_batches", 1)  # earlier runs had one
+        """Those of one step, on average."""
+        return self.flops / self.training["steps"]
 
 
 @dataclass(frozen=True)
@@ -118,8 +120,8 @@ def read_suite(root: Path) -> Suite:
 
     Raises:
         UserError: If it holds no finished run, or one that is not whole or lies in the wrong place, or the runs differ
-            in task, teacher, data, verified alignment or evaluation sets, or those of one arm in the student's size,
-            the steps, the rows of a step, the alignment or the objective.
+            in task, teacher, data, verified alignment, evaluation sets or the fine-tuning seeds of a task, or those of
+            one arm in the student's size, the steps, the rows of a step, the alignment or the objective.
     """
     found: dict[str, dict[int, SuiteRun]] = {}
     for path in sorted(root.glob("*/seed-*/results.json"), key=_place):
@@ -138,6 +140,7 @@ def read_suite(root: Path) -> Suite:
         told = [run for run in runs.values() if "effective_batch" in run.training]  # earlier runs did not write it
         for run in told:
             _refuse_other_batch(told[0], run)
+    _refuse_other_seeds(suite)
     return suite
 
 
@@ -188,7 +191,7 @@ def _task_scores(task: Mapping[str, Any]) -> TaskScores:
     return TaskScores(
         score=task["score"]["median"],
         metrics={name: spread["median"] for name, spread in metrics.items()},
-        seeds=len(task["seeds"]),
+        seeds=tuple(sorted(task["seeds"])),
     )
 
 
@@ -211,6 +214,25 @@ def _refuse_other_batch(one: SuiteRun, two: SuiteRun) -> None:
             f"{two.results.path} can't be compared with {one.results.path}: a step had {second} rows, not {first}; "
             "run all seeds of an arm on as many processes"
         )
+
+
+def _refuse_other_seeds(suite: Suite) -> None:
+    """Checks that each task was fine-tuned with the same seeds everywhere, since medians over them are compared."""
+    tuned = {run.results.path.parent: run.tasks for runs in suite.runs.values() for run in runs.values()}
+    first: dict[str, tuple[Path, tuple[int, ...]]] = {}
+    for home, tasks in {**tuned, suite.root / TEACHER: suite.teacher}.items():
+        for name, task in tasks.items():
+            other, seeds = first.setdefault(name, (home, task.seeds))
+            if task.seeds != seeds:
+                raise UserError(
+                    f"{home / 'finetune'} can't be compared with {other / 'finetune'}: the fine-tuning seeds of {name} "
+                    f"are {_listed(task.seeds)}, not {_listed(seeds)}; `iit-toolkit suite run` goes on until "
+                    "all have the same"
+                )
+
+
+def _listed(seeds: tuple[int, ...]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def _data(run: SuiteRun) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from iit_toolkit.analysis.suite_comparison import EQUAL_STEPS, SuiteComparison
 from iit_toolkit.analysis.suite_rows import TASKS
 
 _COLUMNS = 4
+_PREDICTED = {"causal_lm": "tokens", "sequence_classification": "labels"}  # of masked language models: masked tokens
 _FILLS = ("full", "none", "left", "right", "top", "bottom")
 
 
 def write_figures(comparison: SuiteComparison, folder: Path) -> None:
     """Writes every figure that the suite has numbers for as `.svg` and `.png`, and its numbers as `.csv`.
 
-    `training-perplexity`: exp of the logged loss of masked tokens, over steps and over training FLOPs.
+    `training-perplexity`: exp of the logged loss of the task, such as of masked tokens, over steps and training FLOPs.
     `iia-perplexity`: effective IIA outside against perplexity, per arm and seed, with the intervals of the run.
     `task-gains`: differences of task scores from the baseline at equal steps, paired by seed.
 
@@ -42,6 +43,7 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
     data = _curves(comparison)
     if data.empty:
         return None
+    predicted = _PREDICTED.get(str(comparison.suite.first.results.document.get("task")), "masked tokens")
     figure = Figure(figsize=(9.2, 4.0), layout="constrained")
     arms = [arm for arm in comparison.arms if arm in set(data["arm"])]
     panels = {"steps": "step", "training PFLOP": "pflop"}
@@ -54,13 +56,13 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
                 axes.plot(part[column], part["perplexity"], markevery=max(1, len(rows) // 8), **look)
         axes.set_yscale("log")
         axes.set_xlabel(label)
-        axes.set_ylabel("perplexity of masked training tokens")
+        axes.set_ylabel(f"perplexity of {predicted} in training")
         axes.set_title(f"Over {label}, n = {_seed_range(data)}")
     seen = "pale: seen before" if (data["epoch"] > 1).any() else "none seen before"
-    figure.suptitle(f"Masked tokens of training batches, {seen}; with dropout", fontsize=9)
+    figure.suptitle(f"{predicted.capitalize()} of training batches, {seen}; with dropout", fontsize=9)
     _legend(figure, comparison, arms)
     caption = (
-        "Perplexity of the masked tokens of training batches: exp of the mean over seeds of the logged loss, which is "
+        f"Perplexity of the {predicted} of training batches: exp of the mean over seeds of the logged loss, which is "
         "itself a mean over the steps since the last line. Arms without this loss have no curve. Pale past epoch 1, "
         "where rows were seen before. Dropout is on, so it is higher than in evaluation."
     )

@@ -54,7 +54,7 @@ def scale(suite: Suite) -> str:
     hardware = [run.hardware for run in runs]
     devices = dict.fromkeys(", ".join(one["cuda"]) or f"{one['cpu']}, {one['cores']} cores" for one in hardware)
     splits = "; ".join(f"{name}: {found['tokens']:,} tokens" for name, found in data.items())
-    tuned = sorted({scores.seeds for run in runs for scores in run.tasks.values()})
+    tuned = sorted({len(scores.seeds) for run in runs for scores in run.tasks.values()})
     parts = [
         f"Teacher {teacher['name']} ({teacher['parameters']:,} parameters)",
         f"students of {_range(run.training['student_parameters'] for run in runs)} parameters",

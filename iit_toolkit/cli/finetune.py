@@ -39,7 +39,7 @@ def finetune(
 
     Example: iit-toolkit finetune --model runs/first/causal --task rte --task sst2 --output runs/tasks
     """
-    if config is not None and "=" in config:
+    if config is not None and "=" in config and not Path(config).is_file():
         config, overrides = None, [config, *(overrides or [])]
     settings = _read(config, overrides or [], model, task or [])
 

@@ -13,6 +13,10 @@ from iit_toolkit.data.tokenization import spread_examples
 from iit_toolkit.downstream.config import TaskSettings
 from iit_toolkit.downstream.tasks import Task
 from iit_toolkit.errors import UserError
+from iit_toolkit.interchange.certify import class_elsewhere
+
+ANSWERS = {"classification": "label", "entities": "tags", "question_answering": "answers"}
+"""The column of what is to be predicted, by the kind of the task."""
 
 
 def load_examples(task: Task, settings: TaskSettings) -> dict[str, Dataset]:
@@ -45,6 +49,7 @@ def _checked(task: Task, loaded: Dataset, label_column: str, where: str) -> Data
         kind = _is_integer if task.labels else _is_number
         _check_feature(loaded, label_column, kind, "integers" if task.labels else "numbers", where)
         _check_labels(loaded[label_column], len(task.labels), where)
+        _check_class_names(task, loaded.features[label_column], where)
         return _columns(loaded, task, label_column, "label")
     if task.kind == "entities":
         _check_feature(loaded, label_column, _is_tags, "lists of tags, or of numbers with tag names", where)
@@ -81,6 +86,15 @@ def _check_labels(labels: list[Any], classes: int, where: str) -> None:
             raise UserError(f"{where}: example {index} has the label {label}: every example needs one")
         if classes and not 0 <= label < classes:
             raise UserError(f"{where}: example {index} has the label {label}; the task has 0 to {classes - 1}")
+
+
+def _check_class_names(task: Task, feature: Any, where: str) -> None:
+    named = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
+    if (other := class_elsewhere(dict(enumerate(task.labels)), named)) is not None:
+        name, ours, theirs = other
+        raise UserError(
+            f"{where} numbers the class {name} {theirs}, the task {ours}; give data with the task's numbers"
+        )
 
 
 def _check_tags(loaded: Dataset, column: str, where: str) -> None:

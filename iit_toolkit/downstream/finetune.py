@@ -19,7 +19,7 @@ from iit_toolkit.downstream.arguments import training_arguments
 from iit_toolkit.downstream.classification import prepare_classification
 from iit_toolkit.downstream.config import FinetuneConfig, TaskSettings, task_settings
 from iit_toolkit.downstream.entities import prepare_entities
-from iit_toolkit.downstream.examples import load_examples
+from iit_toolkit.downstream.examples import ANSWERS, load_examples
 from iit_toolkit.downstream.folder import SUMMARY_SCHEMA, FinetuneFolder, summarise
 from iit_toolkit.downstream.models import BaseModel, load_base, with_new_head
 from iit_toolkit.downstream.prepared import PreparedTask
@@ -29,7 +29,7 @@ from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import write_atomically, write_json
-from iit_toolkit.runs.provenance import fingerprint, provenance
+from iit_toolkit.runs.provenance import fingerprint, fingerprint_of_json, provenance
 from iit_toolkit.trainer_settings import refuse_unusable
 
 
@@ -52,6 +52,7 @@ class _Job:
                 "examples": len(self.examples[split]),
                 "rows": len(one),
                 "fingerprint": fingerprint(one["input_ids"]),
+                "answers": fingerprint_of_json(self.examples[split][ANSWERS[TASKS[self.name].kind]][:]),
             }
             for split, one in rows.items()
         }

@@ -88,7 +88,8 @@ class FinetuneFolder:
         """
         path = self.scores(task, seed)
         made_with = json.loads(path.read_text(encoding="utf-8"))["data"]
-        differing = [split for split in {**made_with, **data} if made_with.get(split) != data.get(split)]
+        earlier = {split: {**data.get(split, {}), **facts} for split, facts in made_with.items()}  # did not write all
+        differing = [split for split in {**earlier, **data} if earlier.get(split) != data.get(split)]
         if differing:
             raise UserError(
                 f"{path} was made with other data ({', '.join(differing)}); choose another --output, or remove it"

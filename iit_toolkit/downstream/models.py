@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from transformers.utils import logging
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
+from iit_toolkit.runs.provenance import fingerprint_of_weights
 from iit_toolkit.tasks import readable_tokens
 
 _LOG = logging.get_logger(__name__)
@@ -67,7 +67,7 @@ def load_base(path: str) -> BaseModel:
         path,
         tokenizer,
         min(tokenizer.model_max_length, limit),
-        _fingerprint(weights),
+        fingerprint_of_weights(weights),
         sum(value.numel() for value in weights.values()),
     )
 
@@ -96,11 +96,3 @@ def _load(auto_class: Any, path: str, settings: dict[str, Any]) -> tuple[PreTrai
     finally:
         logging.set_verbosity(verbosity)
     return cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
-
-
-def _fingerprint(weights: dict[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode())
-        digest.update(weights[name].float().numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"

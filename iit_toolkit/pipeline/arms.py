@@ -38,10 +38,8 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
     student = prepared.new_student()
     alignment = prepared.arm_alignment(name, student)
     checkpoints = folder.path / "checkpoints" / name
-    settings = prepared.arm_training(name, checkpoints)
+    settings = training_settings(prepared, name, checkpoints)
     expected, _ = step_cost(prepared, name, alignment, student)
-    if settings.world_size == 1 and len(prepared.train_rows) % settings.train_batch_size == 1:
-        settings.dataloader_drop_last = True  # a row alone in the last batch would have no source; several fill it up
     trainer = CausalDistillationTrainer(
         model=student,
         teacher=prepared.teacher,
@@ -69,6 +67,7 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         "processes": settings.world_size,
         "effective_batch": _rows_of_a_step(settings),
         "micro_batches": settings.gradient_accumulation_steps * settings.world_size,
+        "micro_batches_run": micro_batches_run(settings, len(prepared.train_rows), trainer.state.global_step),
         "steps": trainer.state.global_step,
         "resumed_at_step": 0 if checkpoint is None else checkpoint.state.global_step,
         "tokens": _tokens_seen(trainer, prepared.train_rows),
@@ -83,6 +82,30 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         if processes.is_main():
             _save_student(student, prepared, folder.arm(name), record)
     return student, record
+
+
+def training_settings(prepared: Prepared, name: str, output: Path) -> CausalDistillationConfig:
+    """Return an arm's settings, for its training rows; `output` is where the trainer keeps checkpoints."""
+    settings = prepared.arm_training(name, output)
+    if settings.world_size == 1 and len(prepared.train_rows) % settings.train_batch_size == 1:
+        settings.dataloader_drop_last = True  # a row alone in the last batch would have no source; several fill it up
+    return settings
+
+
+def steps_of_one_process(settings: CausalDistillationConfig, rows: int) -> int:
+    """Return how many steps the trainer will make."""
+    if settings.max_steps > 0:
+        return settings.max_steps
+    batches = math.ceil(_rows_of_an_epoch(settings, rows) / settings.train_batch_size)
+    return math.ceil(settings.num_train_epochs * math.ceil(batches / settings.gradient_accumulation_steps))
+
+
+def micro_batches_run(settings: CausalDistillationConfig, rows: int, steps: int) -> int:
+    """Return how many micro-batches all processes run in a number of steps: an epoch's last step can have fewer."""
+    at_a_time = settings.gradient_accumulation_steps
+    epoch = math.ceil(_rows_of_an_epoch(settings, rows) / (settings.train_batch_size * settings.world_size))
+    epochs, rest = divmod(steps, max(1, math.ceil(epoch / at_a_time)))
+    return (epochs * epoch + rest * at_a_time) * settings.world_size
 
 
 @dataclass(frozen=True)
@@ -123,11 +146,15 @@ def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, An
 def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
     """Tokens of the rows that training read, repetitions counted; of a part of an epoch, its share of the tokens."""
     settings, step = trainer.settings, _rows_of_a_step(trainer.settings)
-    epoch = len(rows)
-    if settings.dataloader_drop_last:
-        epoch -= epoch % (settings.train_batch_size * settings.world_size)
+    epoch = _rows_of_an_epoch(settings, len(rows))
     epochs, steps = divmod(trainer.state.global_step, max(1, math.ceil(epoch / step)))
     return round(sum(len(row) for row in rows["input_ids"]) * (epochs * epoch + steps * step) / len(rows))
+
+
+def _rows_of_an_epoch(settings: CausalDistillationConfig, rows: int) -> int:
+    """Rows that all processes see in an epoch, of those that there are."""
+    whole = settings.train_batch_size * settings.world_size
+    return rows - rows % whole if settings.dataloader_drop_last else rows
 
 
 def _rows_of_a_step(settings: CausalDistillationConfig) -> int:

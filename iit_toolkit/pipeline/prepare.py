@@ -49,6 +49,7 @@ from iit_toolkit.distillation.student import (
 from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
 from iit_toolkit.interchange.certify import class_elsewhere, class_names
 from iit_toolkit.runs.config import ASSETS
+from iit_toolkit.runs.provenance import fingerprint
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
 from iit_toolkit.tasks import readable_tokens
 
@@ -314,6 +315,12 @@ def token_ids(rows: Dataset) -> list[list[int]]:
     """All rows of token ids: of pairs, the bases and then the sources."""
     columns = [name for name in ("input_ids", "source_input_ids") if name in rows.column_names]
     return [ids for column in columns for ids in rows[column]]
+
+
+def fingerprint_of_rows(rows: Dataset) -> str:
+    """What identifies rows: their token ids and, in classification, their labels."""
+    labels = [rows["label"][:]] if "label" in rows.column_names else []
+    return fingerprint([*token_ids(rows), *labels])
 
 
 def _tell_lost(split: str, count: int, lost: Mapping[str, int], what: str) -> None:

@@ -36,13 +36,13 @@ from iit_toolkit.pipeline.check import (
     device,
     validate_prepared,
 )
-from iit_toolkit.pipeline.prepare import Prepared, token_ids
+from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, token_ids
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.alignments import with_alignments_read
 from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder, new_folder, write_atomically
-from iit_toolkit.runs.provenance import fingerprint, provenance
+from iit_toolkit.runs.provenance import fingerprint_of_weights, provenance
 from iit_toolkit.runs.schema import RunConfig
 
 
@@ -247,7 +247,11 @@ def _results(
         "task": config.task,
         "alignment": alignment.to_dict(),
         "data": {split: _describe_rows(rows, prepared.skipped.get(split)) for split, rows in data.items()},
-        "teacher": {"name": config.teacher, "parameters": prepared.teacher.num_parameters()},
+        "teacher": {
+            "name": config.teacher,
+            "parameters": prepared.teacher.num_parameters(),
+            "weights": fingerprint_of_weights(prepared.teacher.state_dict()),
+        },
         "arms": arms,
         "summary": summarise(outcomes, **bootstrap).to_dict(),
         "controls": asdict(control_results),
@@ -271,7 +275,7 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
     result: dict[str, dict[str, Any]] = {}
     for name, rows in prepared.evaluation_rows.items():
         models = {"teacher": prepared.teacher, **students}
-        result[name] = {"rows": len(rows), "fingerprint": fingerprint(token_ids(rows))}
+        result[name] = {"rows": len(rows), "fingerprint": fingerprint_of_rows(rows)}
         for model_name, model in models.items():
             found = evaluate(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed)
             for measure, estimate in found.items():
@@ -281,5 +285,9 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
 
 def _describe_rows(rows: Dataset, skipped: dict[str, int] | None) -> dict[str, Any]:
     ids = token_ids(rows)
-    described = {"examples": len(rows), "tokens": sum(len(row) for row in ids), "fingerprint": fingerprint(ids)}
+    described = {
+        "examples": len(rows),
+        "tokens": sum(len(row) for row in ids),
+        "fingerprint": fingerprint_of_rows(rows),
+    }
     return described if skipped is None else {**described, "skipped_pairs": skipped}

@@ -23,9 +23,9 @@ from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
-from iit_toolkit.pipeline.prepare import Prepared, token_ids
+from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.runs.folder import RunFolder, new_folder, write_atomically, write_json
-from iit_toolkit.runs.provenance import fingerprint, provenance
+from iit_toolkit.runs.provenance import provenance
 from iit_toolkit.runs.schema import RunConfig
 
 SEARCH_SCHEMA = "iit_toolkit/search/1"
@@ -115,8 +115,7 @@ class SearchInputs:
             "teacher": config.teacher,
             "student": self.name,
             "data": {
-                name: {"examples": len(rows), "fingerprint": fingerprint(token_ids(rows))}
-                for name, rows in halves.items()
+                name: {"examples": len(rows), "fingerprint": fingerprint_of_rows(rows)} for name, rows in halves.items()
             },
             "config": config.model_dump(mode="json"),
         }

@@ -22,7 +22,7 @@ from iit_toolkit.errors import UserError, one_line
 
 RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_TAKEN = frozenset({"figures", "checkpoints", "teacher", "untrained"})  # folders of the run, and other models' names
+_TAKEN = frozenset({"figures", "checkpoints", "finetune", "teacher", "untrained"})  # folders, and other models' names
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:

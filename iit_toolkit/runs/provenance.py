@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PACKAGES = ("iit_toolkit", "torch", "transformers", "pyvene", "datasets", "accelerate", "numpy")
 _PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
@@ -52,6 +56,27 @@ def fingerprint(rows: Iterable[Sequence[int]]) -> str:
     for row in rows:
         digest.update(array("q", [len(row), *row]).tobytes())
     return f"sha256:{digest.hexdigest()}"
+
+
+def fingerprint_of_weights(weights: Mapping[str, Tensor]) -> str:
+    """Identifies a model: SHA-256 over the names and values of its weights, in float32.
+
+    Args:
+        weights: By name, as `state_dict` gives them.
+
+    Returns:
+        `sha256:` and 64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].float().cpu().numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def fingerprint_of_json(data: Any) -> str:
+    """Identifies plain data: SHA-256 over its JSON."""
+    return f"sha256:{hashlib.sha256(json.dumps(data).encode()).hexdigest()}"
 
 
 def _git_state(root: Path) -> tuple[str | None, bool | None]:

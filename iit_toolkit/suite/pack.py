@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ from datasets import Dataset
 
 from iit_toolkit.data.rows import write_rows, write_small
 from iit_toolkit.downstream.config import TaskConfig, TaskDataConfig, task_settings
-from iit_toolkit.downstream.examples import load_examples
+from iit_toolkit.downstream.examples import ANSWERS, load_examples
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import dump_config
-from iit_toolkit.runs.folder import write_atomically
+from iit_toolkit.runs.folder import folder_written_whole, write_atomically
 from iit_toolkit.runs.schema import DataConfig
 from iit_toolkit.suite.config import SuiteConfig
 
@@ -34,7 +35,7 @@ def pack(config: SuiteConfig, target: str | Path) -> Path:
 
     Raises:
         UserError: If the target holds something, the data are pairs, a student begins from a checkpoint on this
-            machine, or models or data can't be loaded.
+            machine, models or data can't be loaded, or the folder can't be written, which then is as it was.
     """
     folder = Path(target)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -44,30 +45,48 @@ def pack(config: SuiteConfig, target: str | Path) -> Path:
     for student in (config.run.student, *config.arm_students.values()):
         if student.checkpoint is not None and Path(student.checkpoint).exists():
             raise UserError(f"suite {config.name}: the checkpoint {student.checkpoint} is not packed; carry its files")
-    prepared = Prepared(config.run)
-    run = {
-        "teacher": str(folder / "teacher"),
-        "data": _packed(config.run.data, folder / "rows" / "data", train=prepared.train_rows, eval=prepared.eval_rows),
-        "evaluation": {
-            name: _packed(data, folder / "rows" / "evaluation" / name, eval=prepared.evaluation_rows[name])
-            for name, data in config.run.evaluation.items()
-        },
-    }
-    tasks = {} if config.finetune is None else {name: _task(config, name, folder) for name in config.finetune.tasks}
-    finetune = None if config.finetune is None else config.finetune.model_copy(update={"tasks": tasks})
-    prepared.tokenizer.save_pretrained(folder / "teacher")
-    prepared.teacher.half().save_pretrained(folder / "teacher")
-    packed = config.model_copy(update={"run": config.run.model_copy(update=run), "finetune": finetune})
-    write_atomically(folder / "suite.yaml", dump_config(packed))
+    with folder_written_whole(folder) as written:
+        _write(config, _Place(written, folder))
     return folder / "suite.yaml"
 
 
-def _packed(data: DataConfig, folder: Path, **rows: Dataset) -> DataConfig:
+@dataclass(frozen=True)
+class _Place:
+    """Where a folder is written, and where it will be."""
+
+    written: Path
+    named: Path
+
+    def __truediv__(self, name: str) -> _Place:
+        return _Place(self.written / name, self.named / name)
+
+
+def _write(config: SuiteConfig, place: _Place) -> None:
+    prepared = Prepared(config.run)
+    data = {"train": prepared.train_rows, "eval": prepared.eval_rows}
+    run = {
+        "teacher": str((place / "teacher").named),
+        "data": _packed(config.run.data, place / "rows" / "data", **data),
+        "evaluation": {
+            name: _packed(data, place / "rows" / "evaluation" / name, eval=prepared.evaluation_rows[name])
+            for name, data in config.run.evaluation.items()
+        },
+    }
+    tasks = {} if config.finetune is None else {name: _task(config, name, place) for name in config.finetune.tasks}
+    finetune = None if config.finetune is None else config.finetune.model_copy(update={"tasks": tasks})
+    prepared.tokenizer.save_pretrained(place.written / "teacher")
+    prepared.teacher.half().save_pretrained(place.written / "teacher")
+    packed = config.model_copy(update={"run": config.run.model_copy(update=run), "finetune": finetune})
+    write_atomically(place.written / "suite.yaml", dump_config(packed))
+
+
+def _packed(data: DataConfig, place: _Place, **rows: Dataset) -> DataConfig:
     """Write the rows of a data set by split, and return the section that reads them."""
     files: dict[str, Any] = {}
     for split, one in rows.items():
-        files[split] = str(folder / f"{split}.parquet")
-        write_rows(one, folder / f"{split}.parquet")
+        file = place / f"{split}.parquet"
+        files[split] = str(file.named)
+        write_rows(one, file.written)
     return DataConfig(
         source="rows",
         data_files=files,
@@ -78,20 +97,20 @@ def _packed(data: DataConfig, folder: Path, **rows: Dataset) -> DataConfig:
     )
 
 
-def _task(config: SuiteConfig, name: str, folder: Path) -> TaskConfig:
+def _task(config: SuiteConfig, name: str, place: _Place) -> TaskConfig:
     """Write a task's examples by split, and return the section that reads them."""
     made = config.finetune_config("unused")
     settings = task_settings(made, name)
     files: dict[str, str | list[str]] = {}
     for split, examples in load_examples(TASKS[name], settings).items():
-        files[split] = str(folder / "tasks" / name / f"{split}.parquet")
-        write_small(examples, folder / "tasks" / name / f"{split}.parquet")
-    label = {"classification": "label", "entities": "tags", "question_answering": "answers"}[TASKS[name].kind]
+        file = place / "tasks" / name / f"{split}.parquet"
+        files[split] = str(file.named)
+        write_small(examples, file.written)
     data = TaskDataConfig(
         path="parquet",
         data_files=files,
         train_split=settings.train_split,
         eval_splits=settings.eval_splits,
-        label_column=label,
+        label_column=ANSWERS[TASKS[name].kind],
     )
     return made.tasks[name].model_copy(update={"data": data})

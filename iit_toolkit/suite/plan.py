@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
+from iit_toolkit.pipeline.arms import micro_batches_run, steps_of_one_process, training_settings
 from iit_toolkit.pipeline.check import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.suite.config import SuiteConfig
@@ -63,8 +63,9 @@ def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
         seconds = took.get(piece, median(like) if like else None)
         steps, flops, floor = None, None, None
         if piece.stage == "run" and not done[piece]:
-            steps = _steps(prepared, piece.arm)
-            batches = steps * prepared.arm_training(piece.arm, Path("unused")).gradient_accumulation_steps
+            settings, rows = training_settings(prepared, piece.arm, Path("unused")), len(prepared.train_rows)
+            steps = steps_of_one_process(settings, rows)
+            batches = micro_batches_run(settings, rows, steps)
             flops, floor = (batches * one for one in step(piece.arm))
         planned.append(PlannedPiece(piece, done[piece], steps, flops, seconds, floor))
     return planned
@@ -93,12 +94,3 @@ def _took(folder: SuiteFolder, piece: Piece) -> float | None:
 
 def _read(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
-
-
-def _steps(prepared: Prepared, arm: str) -> int:
-    """How many steps the trainer will make in one process."""
-    settings = prepared.arm_training(arm, Path("unused"))
-    if settings.max_steps > 0:
-        return settings.max_steps
-    batches = math.ceil(len(prepared.train_rows) / settings.train_batch_size)
-    return math.ceil(settings.num_train_epochs * math.ceil(batches / settings.gradient_accumulation_steps))

@@ -74,11 +74,16 @@ def test_no_file_there(tmp_path: Path) -> None:
         (lambda d: d.update(task="causal_lm"), "other task (causal_lm against None)"),
         (lambda d: d["teacher"].update(name="other"), "other teacher (other, 22,500,000 parameters against example/"),
         (lambda d: d["teacher"].update(parameters=1), "other teacher"),
+        (
+            lambda d: d["teacher"].update(weights="sha256:12"),
+            "other weights of the teacher (sha256:12... against sha256:",
+        ),
         (lambda d: d["data"]["validation"].update(fingerprint="sha256:0"), "other held-out data (sha256:0"),
         (lambda d: d["alignment"]["positions"].update(fraction=0.5), "other alignment (diito/middle against"),
     ],
 )
 def test_incomparable(planted: dict[str, Any], tmp_path: Path, change: Change, said: str) -> None:
+    planted["teacher"]["weights"] = "sha256:34"
     one = read_stored(written(tmp_path / "one.json", planted))
     document = copy.deepcopy(planted)
     change(document)
@@ -90,6 +95,7 @@ def test_incomparable(planted: dict[str, Any], tmp_path: Path, change: Change, s
 def test_seed_training_data_and_names_may_differ(planted: dict[str, Any], tmp_path: Path) -> None:
     document = copy.deepcopy(planted)
     document |= {"seed": 99, "name": "second"}
+    document["teacher"].pop("weights", None)  # as in earlier versions
     document["alignment"] |= {"name": "same sites", "draw": {"middle": 1.0}}
     del document["data"]["train"]  # verified, not trained
     two = read_stored(written(tmp_path / "two.json", document))

@@ -22,13 +22,16 @@ def test_arms_and_seeds_are_read_and_some_may_be_missing(tmp_path: Path) -> None
     assert suite.runs["full"][66].flops == 3.5e14
     assert suite.runs["full"][88].tasks == {} and suite.runs["late"][42].tasks == {}
     squad = suite.runs["full"][66].tasks["squad"]
-    assert (squad.score, squad.metrics, squad.seeds) == (72.5, {"exact_match": 62.5, "f1": 72.5}, 3)
+    assert (squad.score, squad.metrics, squad.seeds) == (72.5, {"exact_match": 62.5, "f1": 72.5}, (0, 1, 2))
     assert suite.teacher["cola"].score == TEACHER_SCORE
 
 
 def test_flops_are_those_of_all_micro_batches(tmp_path: Path) -> None:
     change(write_tree(tmp_path) / "full" / "seed-66" / "results.json", arms__full__micro_batches=6)
     assert read_suite(tmp_path).runs["full"][66].flops == 6 * 3.5e14
+    change(tmp_path / "full" / "seed-66" / "results.json", arms__full__micro_batches_run=580)  # some steps had fewer
+    run = read_suite(tmp_path).runs["full"][66]
+    assert run.flops == 5.8 * 3.5e14 and run.step_flops == run.flops / 100
 
 
 def test_seeds_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -107,6 +110,15 @@ def test_scores_that_cannot_be_read(tmp_path: Path, changes: dict[str, Any], sai
     with pytest.raises(UserError) as caught:
         read_suite(tmp_path)
     assert said in str(caught.value) and "seed-66/finetune/finetune.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("home", ["full/seed-66", "teacher"])
+def test_medians_over_other_fine_tuning_seeds_are_not_compared(tmp_path: Path, home: str) -> None:
+    change(write_tree(tmp_path) / home / "finetune" / "finetune.json", tasks__squad__seeds=[42])
+    with pytest.raises(
+        UserError, match=f"{home}/finetune can't be compared .*: the fine-tuning seeds of squad are 42, n"
+    ):
+        read_suite(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from datasets import ClassLabel, Dataset
 from seqeval.metrics import f1_score
 
 from iit_toolkit.downstream.config import FinetuneConfig
@@ -262,6 +263,48 @@ def test_scores_of_other_data_at_the_same_place_are_not_mixed(model: Path, tmp_p
     assert not (tmp_path / "out" / "scores" / "sst2-2.json").exists()
 
 
+@pytest.mark.parametrize(("name", "make"), [("sst2", sentences), ("squad", questions), ("conll2003", tagged)])
+def test_scores_of_other_answers_are_not_mixed(
+    model: Path, tmp_path: Path, name: str, make: Callable[[int, int], Rows]
+) -> None:
+    def other(row: dict[str, Any]) -> dict[str, Any]:
+        changes = {
+            "sst2": lambda: {"label": 1 - row["label"]},
+            "squad": lambda: {"answers": {"text": [row["context"][:1]], "answer_start": [0]}},
+            "conll2003": lambda: {"ner_tags": ["O"] * len(row["tokens"])},
+        }
+        return row | changes[name]()
+
+    more = {"doc_stride": 6} if name == "squad" else {}
+    tasks, few = {name: task(tmp_path / "data", make, 8, **more)}, {"max_steps": 1}
+    finetune(config_of(model, tasks, training=few), tmp_path / "out")
+    scored = [other(row) for row in make(40, 1)]
+    save_data(tmp_path / "data", make(8, 0), scored)
+    with pytest.raises(UserError, match=rf"{name}-1.json was made with other data \(validation\)"):
+        finetune(config_of(model, tasks, training=few, seeds=[1, 2]), tmp_path / "out")
+    path = tmp_path / "out" / "scores" / f"{name}-1.json"
+    document = json.loads(path.read_text())
+    for facts in document["data"].values():
+        del facts["answers"]  # as in earlier versions
+    path.write_text(json.dumps(document))
+    finetune(config_of(model, tasks, training=few, seeds=[1, 2]), tmp_path / "out")
+
+
+def test_classes_in_another_order_than_the_tasks_are_refused(model: Path, tmp_path: Path) -> None:
+    tasks = {"mrpc": task(tmp_path / "data", pairs, 8)}
+    for names in (["not_equivalent", "equivalent"], ["equivalent", "not_equivalent"]):
+        rows = {"label": [0, 1] * 4, "sentence1": ["w1"] * 8, "sentence2": ["w2"] * 8}
+        data = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=names))
+        for split in ("train", "validation"):
+            data.to_parquet(tmp_path / "data" / f"{split}.parquet")
+        if names[0] == "equivalent":
+            with pytest.raises(UserError, match="numbers the class equivalent 0, the task 1; give data with"):
+                finetune(config_of(model, tasks), tmp_path / "wrong")
+        else:
+            finetune(config_of(model, tasks, training={"max_steps": 1}), tmp_path / "right")
+    assert not (tmp_path / "wrong").exists()
+
+
 def no_tokenizer(model: Path) -> None:
     (model / "tokenizer.json").unlink()
     (model / "tokenizer_config.json").unlink()
@@ -328,6 +371,15 @@ def short_tags(count: int, seed: int) -> Rows:
         ),
         ("sst2", sentences, {"training": {"seed": 1}}, "tasks.sst2.training.seed: this is set"),
         ("sst2", sentences, {"training": {"save_strategy": "never"}}, "tasks.sst2.training: .*never"),
+        *(
+            ("sst2", sentences, {"training": {key: value}}, f"tasks.sst2.training.{key}: must be {not value}".lower())
+            for key, value in {
+                "dataloader_drop_last": True,
+                "eval_do_concat_batches": False,
+                "prediction_loss_only": True,
+                "remove_unused_columns": False,
+            }.items()
+        ),
         ("sst2", sentences, {"max_length": 65}, "tasks.sst2.max_length is 65, but the model reads at most 64"),
         ("cola", pairs, {}, 'no column "sentence"; it has: sentence1, sentence2, label'),
         ("sst2", unlabelled, {}, "split train: example 0 has the label -1; the task has 0 to 1"),

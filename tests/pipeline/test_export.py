@@ -30,6 +30,7 @@ from iit_toolkit.interchange import InterchangeModel, Swap
 from iit_toolkit.pipeline import export, push_to_hub, verify_export
 from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
+from tests.analysis.synthetic import make_outcomes
 from tests.pipeline.hub import fake_hub
 
 TINY = [
@@ -118,7 +119,7 @@ def test_an_arm_that_the_run_did_not_judge_gets_a_verdict_of_its_own(run: Path, 
     summary = results(run)["summary"]
     outcomes = read_outcomes(run / "outcomes.parquet")
     verdict = judge(outcomes, "plain", margin=0.05, resamples=summary["resamples"], seed=summary["seed"])
-    assert after["verdict"] == json.loads(json.dumps(verdict.to_dict()))
+    assert verdict.label != "SUPPORTED" and after["verdict"] == json.loads(json.dumps(verdict.to_dict()))
     assert not (tmp_path / "plain" / "controls.parquet").exists()
     assert "controls.parquet" not in (tmp_path / "plain" / "README.md").read_text()
     call("report", str(tmp_path / "plain"))
@@ -127,6 +128,21 @@ def test_an_arm_that_the_run_did_not_judge_gets_a_verdict_of_its_own(run: Path, 
     assert verify_export(tmp_path / "plain", tmp_path / "again").same
     assert set(read_outcomes(tmp_path / "again" / "controls.parquet")["student"]) > {"wrong layer"}
     assert "wrong layer" in (tmp_path / "again" / "report.md").read_text()
+
+
+def test_a_student_whose_controls_were_not_run_is_not_supported(run: Path, tmp_path: Path) -> None:
+    """Planted answers pass the two controls that a run has of all its students."""
+    shutil.copytree(run, tmp_path / "run")
+    planted = make_outcomes(bases=60)
+    planted["student"] = planted["student"].map({"causal": "plain", "plain": "causal", "untrained": "untrained"})
+    assert judge(planted, "plain", resamples=200).label == "SUPPORTED"
+    write_outcomes(planted, tmp_path / "run" / "outcomes.parquet")
+    export(tmp_path / "run", tmp_path / "plain", "plain")
+    verdict = results(tmp_path / "plain")["verdict"]
+    assert verdict["label"] == "INCONCLUSIVE"
+    assert {one["label"] for one in verdict["variables"].values()} == {"INCONCLUSIVE"}
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert "**INCONCLUSIVE**\n\nThe controls of this student were not run" in card and "**SUPPORTED" not in card
 
 
 def test_the_report_of_an_export_gives_the_verdict_of_the_run(run: Path, exported: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from iit_toolkit.cli import main
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.arms import train_arm
-from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, token_ids
 from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.schema import RunConfig
@@ -239,11 +239,17 @@ def test_train_then_verify(on_text: list[str], tmp_path: Path) -> None:
     assert results["verdict"]["student"] == "student" and results["comparison"] is None
 
 
-@pytest.mark.parametrize(("rows", "steps"), [(8, 2), (8, 3), (8, 4), (11, 1), (11, 3), (12, 2)])
-def test_tokens_are_those_that_training_read(
-    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, steps: int
+@pytest.mark.parametrize(
+    ("rows", "steps", "at_a_time"),
+    [(8, 2, 1), (8, 3, 1), (8, 4, 1), (11, 1, 1), (11, 3, 1), (12, 2, 1), (4, 2, 2), (4, 3, 2), (4, 1, 8)],
+)
+def test_tokens_and_micro_batches_are_those_of_training(
+    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, steps: int, at_a_time: int
 ) -> None:
-    """Of 12 rows; in batches of 8 every second one is half full, of 11 the row that is left alone is dropped."""
+    """Of 12 rows; in batches of 8 every second one is half full, of 11 the row that is left alone is dropped.
+
+    Of three micro-batches of 4 rows, two at a time, every second step has one.
+    """
     compute, read = CausalDistillationTrainer.compute_loss, list[int]()
 
     def counted(self: CausalDistillationTrainer, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
@@ -252,9 +258,10 @@ def test_tokens_are_those_that_training_read(
 
     monkeypatch.setattr(CausalDistillationTrainer, "compute_loss", counted)
     sizes = [f"training.per_device_train_batch_size={rows}", f"training.max_steps={steps}"]
-    call("train", *on_text, *sizes, "training.gradient_shares=false", "--arm", "plain", "-o", str(tmp_path / "run"))
+    sizes += ["training.gradient_shares=false", f"training.gradient_accumulation_steps={at_a_time}"]
+    call("train", *on_text, *sizes, "--arm", "plain", "-o", str(tmp_path / "run"))
     record = json.loads((tmp_path / "run" / "plain" / "training.json").read_text())
-    assert len(read) == record["steps"] == steps and record["tokens"] == sum(read)
+    assert record["steps"] == steps and record["micro_batches_run"] == len(read) and record["tokens"] == sum(read)
 
 
 def test_an_alignment_can_be_learned_from_without_counterfactual_runs(on_text: list[str], tmp_path: Path) -> None:
@@ -609,6 +616,17 @@ def test_sequence_classification_with_a_row_left_over_for_the_last_batch(labelle
     for measured in results["evaluation"].values():
         assert set(measured["accuracy"]) == {"teacher", "plain", "causal", "untrained"}
         assert {one["cases"] for one in measured["accuracy"].values()} == {13}
+
+
+def test_rows_with_other_labels_are_other_data(labelled: RunConfig) -> None:
+    rows = Prepared(labelled).train_rows
+    relabelled = rows.map(lambda row: {"label": 2 - row["label"]})
+    assert token_ids(relabelled) == token_ids(rows)
+    assert (
+        fingerprint_of_rows(relabelled)
+        != fingerprint_of_rows(rows)
+        == fingerprint_of_rows(Prepared(labelled).train_rows)
+    )
 
 
 def test_training_on_the_first_examples(labelled: RunConfig, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from iit_toolkit.alignment import preset
 from iit_toolkit.cli import main
 from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.suite.check import check
@@ -285,6 +286,19 @@ def test_a_suite_written_by_hand_is_not_overwritten(place: Path, capsys: pytest.
     assert call("suite", "collect", "own/suite.yaml", "own", "-o", "whole").endswith("results of 7 pieces\n")
 
 
+def test_a_plan_counts_the_micro_batches_of_an_epochs_last_step(suite: SuiteConfig, place: Path) -> None:
+    every = {"max_steps": -1, "num_train_epochs": 2, "gradient_accumulation_steps": 8}
+    run = suite.run.model_copy(update={"training": suite.run.training | every})
+    batches, left = divmod(len(Prepared(run).train_rows), 4)
+    assert batches % 8 and left == 1  # which is dropped
+    step = next(one.flops for one in plan(suite, place / "none") if one.piece == Piece("run", "plain", 1))
+    planned = next(
+        one for one in plan(suite.model_copy(update={"run": run}), place / "none") if one.piece.arm == "plain"
+    )
+    assert planned.steps == 2 * -(-batches // 8) and step is not None
+    assert planned.flops == 2 * batches * step / 4  # which is of 4 steps
+
+
 def test_a_plan_counts_a_resumed_training_whole(whole: SuiteFolder, suite: SuiteConfig, tmp_path: Path) -> None:
     moved, piece = SuiteFolder(tmp_path / "moved"), Piece("run", "plain", 1)
     shutil.copytree(whole.path, moved.path)
@@ -389,6 +403,15 @@ def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
         pack(load_suite("own.yaml", ["run.student={checkpoint: half}"]), "other")
 
 
+def test_a_suite_that_cannot_be_packed_leaves_nothing(place: Path) -> None:
+    before = sorted(place.iterdir())
+    with pytest.raises(UserError, match=r"nowhere\.parquet"):
+        pack(load_suite("suite.yaml", ["finetune.tasks.sst2.data.data_files.train=nowhere.parquet"]), "half-packed")
+    with pytest.raises(UserError, match="could not write run.yaml/packed: .*; make room or choose"):
+        pack(load_suite("suite.yaml"), "run.yaml/packed")
+    assert sorted(place.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
@@ -397,6 +420,7 @@ def test_a_packed_suite_gives_the_same_results(place: Path) -> None:
         (["arm_students.late={layers: 1}"], 'arm_students.late: no arm "late"'),
         (["seeds=[1, 1]"], "a seed is given twice"),
         (["run.training.max_step=1"], "training.max_step: unknown setting"),
+        (["run.arms.finetune={}"], 'arm "finetune": this name is taken by the toolkit; choose another'),
         (["run.arms.plain.training.output_dir=x"], "arms.plain.training.output_dir: this is set by"),
         (["run.training.seed=7"], "training.seed: this is set by the config's task, arms, output and seed; leave it"),
         (["finetune.tasks.sst={}"], 'no task "sst"'),
