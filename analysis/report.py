@@ -22,7 +22,7 @@ from iit_toolkit.analysis.searched import read_searched
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.stored import read_entry
 from iit_toolkit.analysis.tables import ceiling, control_legend, control_rows, cost_cells, interventions, student_rows
-from iit_toolkit.analysis.verdict import Verdict, judge
+from iit_toolkit.analysis.verdict import Verdict, judge, without_controls
 from iit_toolkit.analysis.worst_cases import WorstCase, worst_cases
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
@@ -107,6 +107,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     stored = results["verdict"]
     controls = None if stored_controls.leaks is None else read_outcomes(run.controls)
     verdict = judge(outcomes, stored["student"], controls=controls, margin=stored["margin"], **settings)
+    verdict = without_controls(verdict) if controls is None else verdict
     leaks = [] if controls is None else leak.find_leaks(controls, margin=stored["margin"], **settings)
     pair = results.get("comparison")
     comparison = compare(outcomes, pair["treatment"], pair["baseline"], **settings) if pair else None

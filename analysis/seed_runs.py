@@ -50,6 +50,7 @@ def read_runs(folders: Sequence[Path]) -> list[SeedRun]:
             seeds, or a seed stands twice.
     """
     runs = [_read_run(folder) for folder in folders]
+    refuse_incomparable(*(run.results for run in runs))
     for run in runs[1:]:
         _refuse_other_training(runs[0], run)
     by_seed: dict[int, SeedRun] = {}
@@ -124,7 +125,6 @@ def _read_run(folder: Path) -> SeedRun:
 
 def _refuse_other_training(one: SeedRun, two: SeedRun) -> None:
     """Checks that two runs differ in their seeds only, as far as their folders tell."""
-    refuse_incomparable(one.results, two.results)
     configs = [RunFolder(run.results.path.parent).config for run in (one, two)]
     facts = [_training(run) for run in (one, two)]
     if all(path.is_file() for path in configs):

@@ -109,22 +109,24 @@ def read_entry(file: Path, document: Mapping[str, Any], name: str, read: Callabl
         ) from None
 
 
-def refuse_incomparable(one: StoredResults, two: StoredResults) -> None:
-    """Checks that the numbers of two results mean the same: task, teacher, held-out data and alignment are equal.
+def refuse_incomparable(*results: StoredResults) -> None:
+    """Checks that the numbers of results mean the same: task, teacher, held-out data and alignment are equal.
 
-    The teacher's weights are compared where both say them, which earlier versions did not.
+    The teacher's weights are compared among those that say them, which earlier versions did not.
 
     Raises:
         UserError: Naming the first of these that differs.
     """
     for what in ("task", "teacher", "weights of the teacher", "held-out data", "alignment"):
-        (compared, shown), (other, other_shown) = _fact(one, what), _fact(two, what)
-        unsaid = what == "weights of the teacher" and None in (compared, other)
-        if compared != other and not unsaid:
-            raise UserError(
-                f"{two.path} can't be compared with {one.path}: other {what} ({other_shown} against {shown}); "
-                "give runs of the same task, teacher, data and alignment"
-            )
+        told = [one for one in results if what != "weights of the teacher" or _fact(one, what)[0] is not None]
+        for two in told[1:]:
+            one = told[0]
+            (compared, shown), (other, other_shown) = _fact(one, what), _fact(two, what)
+            if compared != other:
+                raise UserError(
+                    f"{two.path} can't be compared with {one.path}: other {what} ({other_shown} against {shown}); "
+                    "give runs of the same task, teacher, data and alignment"
+                )
 
 
 def _fact(stored: StoredResults, what: str) -> tuple[Any, str]:

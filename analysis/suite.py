@@ -132,9 +132,9 @@ def read_suite(root: Path) -> Suite:
     if not found:
         raise UserError(f"{root}: no finished run; give a folder that holds ARM/seed-N/results.json")
     suite = Suite(root, found, _read_scores(root / TEACHER))
+    refuse_incomparable(*(run.results for runs in found.values() for run in runs.values()))
     for runs in found.values():
         for run in runs.values():
-            refuse_incomparable(suite.first.results, run.results)
             _refuse_other(suite.first, run, _data)
             _refuse_other(next(iter(runs.values())), run, _training)
         told = [run for run in runs.values() if "effective_batch" in run.training]  # earlier runs did not write it

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 import pandas as pd
@@ -44,6 +44,7 @@ FLOOR = "no-intervention floor"
 MINIMUM_CLUSTERS = 20
 """Changed cases must come from this many base and source examples: intervals of fewer are not to be relied on."""
 POWER = 0.8
+_UNTESTED = "The other controls were not run for this student, so nothing is supported; verify it to have them."
 SCOPE = (
     "This speaks only of the tested inputs, sites and interventions; "
     "it does not prove that the student computes what its teacher computes."
@@ -177,6 +178,28 @@ def judge(
         sentence=" ".join(one.sentence for one in judged.values()),
         power=_power(judged),
         scope=SCOPE,
+    )
+
+
+def without_controls(verdict: Verdict) -> Verdict:
+    """Returns what a verdict comes to where the controls were not run: support takes all of them.
+
+    Args:
+        verdict: What `judge` gives without `controls`.
+    """
+    variables = {
+        name: replace(one, label="INCONCLUSIVE", sentence=f"{one.sentence} {_UNTESTED}")
+        for name, one in verdict.variables.items()
+        if one.label == "SUPPORTED"
+    }
+    if not variables:
+        return verdict
+    variables = {**verdict.variables, **variables}
+    return replace(
+        verdict,
+        label=_overall([one.label for one in variables.values()]),
+        variables=variables,
+        sentence=" ".join(one.sentence for one in variables.values()),
     )
 
 

@@ -137,8 +137,8 @@ def _sites(representation: Any, where: str) -> list[dict[str, Any]]:
     component: str = representation.component
     if component == "mlp_activation":  # there what leaves the activation function, here what enters the last layer
         raise UserError(
-            f"{where}: component 'mlp_activation' is before the gate of an MLP in pyvene, and after it here; "
-            "give the path of the module that is meant, such as model.layers[1].mlp.act_fn.output"
+            f"{where}: component 'mlp_activation' of a gated MLP is before the gate in pyvene, and after it here; name "
+            "the module instead, such as h[1].mlp.act.output (GPT-2) or model.layers[1].mlp.act_fn.output (Llama)"
         )
     place = {"component": component} if "." in component else {"component": component, "layer": representation.layer}
     partition = representation.subspace_partition

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -25,6 +26,11 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Folder of the run [default: runs/NAME of the config]"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+def is_override(argument: str) -> bool:
+    """Whether an argument in a config's place is an override, as the config is left out."""
+    return "=" in argument and not os.path.isfile(argument)  # which also takes what is too long for a path
 
 
 def read_config(config: str, overrides: list[str] | None) -> RunConfig:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iit_toolkit.cli.arguments import Json, Overrides, print_folder, stdout_for_results
+from iit_toolkit.cli.arguments import Json, Overrides, is_override, print_folder, stdout_for_results
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def finetune(
 
     Example: iit-toolkit finetune --model runs/first/causal --task rte --task sst2 --output runs/tasks
     """
-    if config is not None and "=" in config and not Path(config).is_file():
+    if config is not None and is_override(config):
         config, overrides = None, [config, *(overrides or [])]
     settings = _read(config, overrides or [], model, task or [])
 

@@ -12,6 +12,7 @@ from iit_toolkit.cli.arguments import (
     Json,
     Output,
     Overrides,
+    is_override,
     output_folder,
     print_folder,
     read_config,
@@ -49,8 +50,7 @@ def verify(
     Example: iit-toolkit verify quickstart --student my-student --alignment diito/middle -o runs/mine
     """
     if exported is not None:
-        is_config = config is not None and ("=" not in config or Path(config).is_file())
-        if student is not None or alignment is not None or is_config:
+        if student is not None or alignment is not None or (config is not None and not is_override(config)):
             raise UserError("--from gives config, student and alignment; leave them out, or leave out --from")
         changes = [*([] if config is None else [config]), *(overrides or [])]
         _verify_export(exported, output, changes, as_json=as_json)

@@ -13,7 +13,7 @@ from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.trainer_settings import check_settings
 
 _SET_ELSEWHERE = ("output_dir", "seed")
-_SCORED = {  # what every example's score needs
+_SCORED = {  # what scoring needs
     "dataloader_drop_last": False,
     "eval_do_concat_batches": True,
     "prediction_loss_only": False,
@@ -38,9 +38,7 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
             raise UserError(f"{where}.{key}: this is set by the config's seeds and output; leave it out")
     for key, needed in _SCORED.items():
         if settings.get(key, needed) != needed:
-            raise UserError(
-                f"{where}.{key}: must be {str(needed).lower()}, so that every example is scored; leave it out"
-            )
+            raise UserError(f"{where}.{key}: must be {str(needed).lower()}, which scoring needs; leave it out")
     check_settings(TrainingArguments, settings, where)
     accelerated = torch.accelerator.is_available()
     machine = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import uuid
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ from iit_toolkit.analysis.card import model_card
 from iit_toolkit.analysis.numbers import EVALUATED
 from iit_toolkit.analysis.outcomes import read_outcomes, write_outcomes
 from iit_toolkit.analysis.stored import StoredResults, read_stored
-from iit_toolkit.analysis.verdict import Verdict, judge
+from iit_toolkit.analysis.verdict import judge, without_controls
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError, did_you_mean, one_line
 from iit_toolkit.pipeline.prepare import Prepared
@@ -32,10 +31,6 @@ _FILES = {
     "results.json": "every number, with its provenance",
     "outcomes.parquet": "every answer behind them",
 }
-_UNTESTED = (
-    "The controls of this student were not run, as the run's verdict is on another one, so nothing is supported: "
-    "`iit-toolkit verify` runs them."
-)
 _PYVENE = "that side of the alignment for stock pyvene, as keyword arguments of its configs"
 
 
@@ -174,23 +169,7 @@ def _verdict(stored: StoredResults, outcomes: pd.DataFrame, arm: str) -> dict[st
     if verdict["student"] == arm:
         return verdict
     settings = {name: getattr(stored.summary, name) for name in ("resamples", "seed", "level")}
-    return _without_controls(judge(outcomes, arm, margin=verdict["margin"], **settings)).to_dict()
-
-
-def _without_controls(verdict: Verdict) -> Verdict:
-    """What a verdict comes to for which no controls were run, since support takes all of them."""
-    supported = [name for name, one in verdict.variables.items() if one.label == "SUPPORTED"]
-    if not supported:
-        return verdict
-    return replace(
-        verdict,
-        label="INCONCLUSIVE" if verdict.label == "SUPPORTED" else verdict.label,
-        variables={
-            name: replace(one, label="INCONCLUSIVE") if name in supported else one
-            for name, one in verdict.variables.items()
-        },
-        sentence=f"{_UNTESTED} {verdict.sentence}",
-    )
+    return without_controls(judge(outcomes, arm, margin=verdict["margin"], **settings)).to_dict()
 
 
 def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> dict[str, Any]:

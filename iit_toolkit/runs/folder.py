@@ -69,7 +69,7 @@ def folder_written_whole(target: Path) -> Generator[Path]:
         temporary.rename(target)
     except (OSError, SafetensorError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
-        raise UserError(f"could not write {target}: {reason}; make room or choose another --output") from error
+        raise UserError(f"could not write {target}: {reason}; make room or choose another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -15,7 +15,7 @@ from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import dump_config
-from iit_toolkit.runs.folder import folder_written_whole, write_atomically
+from iit_toolkit.runs.folder import folder_written_whole, remove_empty, write_atomically
 from iit_toolkit.runs.schema import DataConfig
 from iit_toolkit.suite.config import SuiteConfig
 
@@ -45,8 +45,15 @@ def pack(config: SuiteConfig, target: str | Path) -> Path:
     for student in (config.run.student, *config.arm_students.values()):
         if student.checkpoint is not None and Path(student.checkpoint).exists():
             raise UserError(f"suite {config.name}: the checkpoint {student.checkpoint} is not packed; carry its files")
-    with folder_written_whole(folder) as written:
-        _write(config, _Place(written, folder))
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        with folder_written_whole(folder / "packing") as written:
+            _write(config, _Place(written, folder))
+        for part in (folder / "packing").iterdir():
+            part.rename(folder / part.name)
+        (folder / "packing").rmdir()
+    finally:
+        remove_empty(*missing)
     return folder / "suite.yaml"
 
 

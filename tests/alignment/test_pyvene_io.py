@@ -157,7 +157,7 @@ def representation(**changed: Any) -> Any:
         (representation(component="query_output"), "component 'query_output' is neither"),
         (
             representation(component="mlp_activation"),
-            "component 'mlp_activation' is before the gate of an MLP in pyvene",
+            "component 'mlp_activation' of a gated MLP is before the gate in pyvene",
         ),
         (representation(group_key=3), "same group_keys"),
     ],

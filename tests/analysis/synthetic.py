@@ -17,7 +17,7 @@ from iit_toolkit.analysis.examples import Answers, write_answers, write_examples
 from iit_toolkit.analysis.leak import find_leaks
 from iit_toolkit.analysis.metrics import summarise
 from iit_toolkit.analysis.outcomes import BESIDE, RANDOM_NEURONS, SHUFFLED_SOURCES, WRONG_LAYER, write_outcomes
-from iit_toolkit.analysis.verdict import judge
+from iit_toolkit.analysis.verdict import judge, without_controls
 
 FOLLOWS = {"causal": 0.6, "plain": 0.2, "untrained": 0.0}
 """Share of bases on which a student gives the teacher's counterfactual answer (1: always, 0: never moves)."""
@@ -101,6 +101,7 @@ def make_results(
 ) -> dict[str, Any]:
     """What a run would write to results.json for these outcomes."""
     settings: dict[str, Any] = {"resamples": 300, "seed": 0}
+    verdict = judge(outcomes, treatment, controls=controls, **settings)
     present = set(outcomes["student"])
     arms = [arm for arm in (treatment, baseline) if arm in present]
     return {
@@ -155,7 +156,7 @@ def make_results(
             else [asdict(one) for one in find_leaks(controls, margin=0.05, **settings)],
         },
         "comparison": compare(outcomes, treatment, baseline, **settings).to_dict() if len(arms) == 2 else None,
-        "verdict": judge(outcomes, treatment, controls=controls, **settings).to_dict(),
+        "verdict": (without_controls(verdict) if controls is None else verdict).to_dict(),
     }
 
 

@@ -7,11 +7,11 @@ from huggingface_hub import ModelCard
 
 from iit_toolkit.analysis.card import model_card
 from iit_toolkit.errors import UserError
-from tests.analysis.synthetic import make_outcomes, make_results
+from tests.analysis.synthetic import make_controls, make_outcomes, make_results
 
 
 def test_the_card_is_valid_for_the_hub_and_holds_the_measured_values():
-    results = make_results(make_outcomes())
+    results = make_results(make_outcomes(), controls=make_controls())
     card = ModelCard(model_card(results, "causal"))
     assert card.data.library_name == "transformers"
     assert card.data.base_model == "example/teacher-12l"
@@ -27,7 +27,7 @@ def test_the_card_is_valid_for_the_hub_and_holds_the_measured_values():
 
 
 def test_an_arm_that_was_not_judged_does_not_borrow_the_verdict():
-    card = model_card(make_results(make_outcomes()), "plain")
+    card = model_card(make_results(make_outcomes(), controls=make_controls()), "plain")
     assert "**SUPPORTED**" not in card
     assert "on causal (SUPPORTED), not on this student" in card
 

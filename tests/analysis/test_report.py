@@ -77,7 +77,7 @@ def test_everything_of_the_user_is_escaped(tmp_path):
 
 @pytest.mark.usefixtures("no_figures")
 def test_verdict_and_comparison_stand_first_with_their_numbers(tmp_path):
-    write_report(make_run(tmp_path))
+    write_report(make_run(tmp_path, shuffled=make_controls()))
     html, markdown = written(tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
     assert re.search(r'class="badge">SUPPORTED<', html)
@@ -141,7 +141,7 @@ def test_failed_controls_and_stale_verdicts_are_loud(tmp_path):
     assert rows_of(html, "controls").count(">FAIL<") == 2 and markdown.count("| FAIL |") == 2
 
     stale = make_results(make_outcomes())["verdict"] | {"label": "NOT SUPPORTED"}
-    write_report(make_run(tmp_path, verdict=stale))
+    write_report(make_run(tmp_path, shuffled=make_controls(), verdict=stale))
     html, _ = written(tmp_path)
     assert "results.json says NOT SUPPORTED; the outcomes table, shown here, gives SUPPORTED" in html
     assert "The self-swap control failed" not in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,15 @@ def test_medians_over_other_fine_tuning_seeds_are_not_compared(tmp_path: Path, h
     with pytest.raises(
         UserError, match=f"{home}/finetune can't be compared .*: the fine-tuning seeds of squad are 42, n"
     ):
+        read_suite(tmp_path)
+
+
+def test_weights_of_the_teacher_are_compared_among_those_that_say_them(tmp_path: Path) -> None:
+    write_tree(tmp_path)  # runs of earlier versions, which say none
+    for seed, weights in ((66, "sha256:12"), (88, "sha256:34")):
+        path = tmp_path / "full" / f"seed-{seed}" / "results.json"
+        change(path, teacher={**json.loads(path.read_text())["teacher"], "weights": weights})
+    with pytest.raises(UserError, match="full/seed-88/results.json can't be compared .*: other weights of the teacher"):
         read_suite(tmp_path)
 
 

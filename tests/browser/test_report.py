@@ -69,7 +69,7 @@ def test_the_page_opens_without_console_messages(page, tmp_path):
     done = browse(page, tmp_path / "profile", "--dump-dom")
     assert "CONSOLE" not in done.stderr
     dom = done.stdout
-    assert re.search(r'class="badge">\s*SUPPORTED\s*<', dom)
+    assert re.search(r'class="badge">\s*INCONCLUSIVE\s*<', dom)
     assert re.search(r'class="badge">\s*HIGHER THAN plain\s*<', dom)
     assert dom.count("<figure") == dom.count('<svg role="img" aria-label="') == 10
     assert '<html lang="en"' in dom
@@ -200,7 +200,7 @@ def test_it_prints(page):
     found = pages(printed.read_bytes())
     assert 5 <= len(found) <= 16
     words = ["".join(one.split()) for one in found]
-    assert "SUPPORTED" in words[0] and "HIGHERTHANplain" in words[0]
+    assert "INCONCLUSIVE" in words[0] and "HIGHERTHANplain" in words[0]
     for text in ("Controls", "Worstcasesofcausal", "Allsplits", "Effectcorrelation", "Reproduce", "planted-config"):
         assert any(text in one for one in words), text
     assert not any("Showall" in one for one in words)  # what only a screen can use

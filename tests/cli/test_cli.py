@@ -191,7 +191,7 @@ def test_the_summary_gives_verdict_table_comparison_and_report(capsys: pytest.Ca
     printed = capsys.readouterr().out
     results = json.loads(Path("runs/quickstart/results.json").read_text())
     words = " ".join(printed.split())
-    assert f"SUPPORTED for causal. {results['verdict']['sentence']}" in words
+    assert f"{results['verdict']['label']} for causal. {results['verdict']['sentence']}" in words
     assert results["comparison"]["sentence"] in words
     for student, measured in results["summary"]["students"].items():
         effective = measured["variables"]["middle"]["effective_iia"]["outside"]

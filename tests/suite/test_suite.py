@@ -407,9 +407,13 @@ def test_a_suite_that_cannot_be_packed_leaves_nothing(place: Path) -> None:
     before = sorted(place.iterdir())
     with pytest.raises(UserError, match=r"nowhere\.parquet"):
         pack(load_suite("suite.yaml", ["finetune.tasks.sst2.data.data_files.train=nowhere.parquet"]), "half-packed")
-    with pytest.raises(UserError, match="could not write run.yaml/packed: .*; make room or choose"):
+    with pytest.raises(UserError, match="could not write run.yaml/packed/packing: .*; make room"):
         pack(load_suite("suite.yaml"), "run.yaml/packed")
     assert sorted(place.iterdir()) == before
+    (place / "elsewhere").mkdir()
+    (place / "link").symlink_to("elsewhere")
+    assert pack(load_suite("suite.yaml", ["finetune=null"]), "link") == Path("link/suite.yaml")
+    assert sorted(one.name for one in (place / "elsewhere").iterdir()) == ["rows", "suite.yaml", "teacher"]
 
 
 @pytest.mark.parametrize(
