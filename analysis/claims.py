@@ -4,8 +4,8 @@ One rule gives every verdict, at equal steps and at equal compute. A claim holds
 difference, paired by seed, lies wholly on the claimed side of zero; it does not hold where the interval lies nowhere
 on that side; else, and with fewer than three seeds, it is inconclusive. Where plain distillation had more than a tenth
 more compute, it is inconclusive instead of not holding. Where an arm or a task has no run, or no arm had the compute,
-it is not run. As there are many claims, it is said besides how many of those that hold do so after
-Holm's correction over all that were tested on the same basis.
+it is not run. As there are many claims, it is said besides how many of those that hold, and of those that do not,
+are so after Holm's correction over all that were tested on the same basis.
 """
 
 from __future__ import annotations
@@ -157,17 +157,20 @@ def judge_claim(comparison: SuiteComparison, claim: Claim, name: str, basis: str
 
 
 def _corrected(basis: str, judged: Sequence[Judged]) -> str:
-    """Which claims still hold after Holm's correction, in words."""
+    """Which verdicts are left after Holm's correction, in words."""
     tested = [one for one in judged if one.p is not None]
     differ = holm([one.p for one in tested if one.p is not None], 1 - LEVEL)
     differing = [one for one, differs in zip(tested, differ, strict=True) if differs]
     holding = [one for one in judged if one.verdict == "holds"]
+    failing = [one for one in judged if one.verdict == "does not hold"]
     lost = [one for one in holding if one not in differing]
-    sentence = (
+    names = f" (not: {'; '.join(one.claim.what for one in lost)})" if lost else ""
+    left = f"; after the correction, in {sum(one in differing for one in failing)}" if failing else ""
+    return (
         f"Of {count(len(tested), 'test')} at {basis}, the claim holds in {len(holding)}; "
-        f"after Holm's correction over all of them, in {len(holding) - len(lost)}"
+        f"after Holm's correction over all of them, in {len(holding) - len(lost)}{names}. "
+        f"It does not hold in {len(failing)}{left}."
     )
-    return f"{sentence} (not: {'; '.join(one.claim.what for one in lost)})." if lost else f"{sentence}."
 
 
 def _measures(comparison: SuiteComparison, claim: Claim) -> list[str]:

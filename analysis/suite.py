@@ -10,6 +10,7 @@ Nothing else is read, so a copy of these files without models is as good as the 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ TEACHER = "teacher"
 
 _SEED_FOLDER = re.compile(r"seed-(\d+)")
 _SAME_IN_ARM = ("student_parameters", "steps", "alignment", "objective")
+_SAME_PERPLEXITY = 1e-3
+"""Up to which share the teacher's perplexity may differ within a seed: precision and hardware change far less, other
+masked tokens more."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,9 @@ def read_suite(root: Path) -> Suite:
 
     Raises:
         UserError: If it holds no finished run, or one that is not whole or lies in the wrong place, or the runs differ
-            in task, teacher, data, verified alignment, evaluation sets or the fine-tuning seeds of a task, or those of
-            one arm in the student's size, the steps, the rows of a step, the alignment or the objective.
+            in task, teacher, data, verified alignment, evaluation sets or the fine-tuning seeds of a task, those of
+            one arm in the student's size, the steps, the rows of a step, the alignment or the objective, or those of
+            one seed in the perplexity of the teacher, whose tokens were masked otherwise then.
     """
     found: dict[str, dict[int, SuiteRun]] = {}
     for path in sorted(root.glob("*/seed-*/results.json"), key=_place):
@@ -140,6 +145,7 @@ def read_suite(root: Path) -> Suite:
         told = [run for run in runs.values() if "effective_batch" in run.training]  # earlier runs did not write it
         for run in told:
             _refuse_other_batch(told[0], run)
+    _refuse_other_masks(suite)
     _refuse_other_seeds(suite)
     return suite
 
@@ -214,6 +220,21 @@ def _refuse_other_batch(one: SuiteRun, two: SuiteRun) -> None:
             f"{two.results.path} can't be compared with {one.results.path}: a step had {second} rows, not {first}; "
             "run all seeds of an arm on as many processes"
         )
+
+
+def _refuse_other_masks(suite: Suite) -> None:
+    """Checks that the runs of a seed were evaluated on the same tokens, since differences are paired by seed."""
+    first: dict[tuple[int, str], tuple[SuiteRun, float]] = {}
+    for run in (run for runs in suite.runs.values() for run in runs.values()):
+        for name, found in run.evaluation.items():
+            perplexity = found["perplexity"][TEACHER]["value"]
+            other, expected = first.setdefault((run.seed, name), (run, perplexity))
+            if not math.isclose(perplexity, expected, rel_tol=_SAME_PERPLEXITY):
+                raise UserError(
+                    f"{run.results.path} can't be compared with {other.results.path}: the teacher's perplexity on "
+                    f"{name} is {perplexity:.6g}, not {expected:.6g}, so other tokens were masked; give runs of one "
+                    "suite"
+                )
 
 
 def _refuse_other_seeds(suite: Suite) -> None:

@@ -57,7 +57,7 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
         axes.set_yscale("log")
         axes.set_xlabel(label)
         axes.set_ylabel(f"perplexity of {predicted} in training")
-        axes.set_title(f"Over {label}, n = {_seed_range(data)}")
+        axes.set_title(f"Over {label}")
     seen = "pale: seen before" if (data["epoch"] > 1).any() else "none seen before"
     figure.suptitle(f"{predicted.capitalize()} of training batches, {seen}; with dropout", fontsize=9)
     _legend(figure, comparison, arms)
@@ -197,11 +197,7 @@ def arm_look(comparison: SuiteComparison, arm: str) -> dict[str, Any]:
 
 
 def _legend(figure: Figure, comparison: SuiteComparison, arms: Sequence[str]) -> None:
-    """Names the arms below all panels."""
-    handles = [Line2D([], [], label=arm, ms=5, lw=1.2, **arm_look(comparison, arm)) for arm in arms]
+    """Names the arms below all panels, with how many seeds each has."""
+    labels = {arm: f"{arm} (n = {len(comparison.suite.runs[arm])})" for arm in arms}
+    handles = [Line2D([], [], label=labels[arm], ms=5, lw=1.2, **arm_look(comparison, arm)) for arm in arms]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8.5)
-
-
-def _seed_range(data: pd.DataFrame) -> str:
-    low, high = int(data["seeds"].min()), int(data["seeds"].max())
-    return f"{low} seeds" if low == high else f"{low} to {high} seeds"

@@ -17,6 +17,10 @@ MEANING = (
     "Mean ± standard deviation over seeds (number of seeds). A task's score is a run's median over its fine-tuning "
     "seeds, of 100; for squad it is F1."
 )
+_FEWER_SEEDS = (
+    "Means over other seeds are no comparison: where an arm has fewer seeds than another, only the differences paired "
+    "by seed compare the two."
+)
 
 
 def to_markdown(comparison: SuiteComparison) -> str:
@@ -44,7 +48,7 @@ def to_markdown(comparison: SuiteComparison) -> str:
 def headline(comparison: SuiteComparison) -> str:
     """Returns the short table of all arms and of the teacher in Markdown, and what its numbers are."""
     rows = [comparison.rows[name] for name in comparison.headline]
-    return f"{_spreads(comparison, rows)}\n\n{MEANING}"
+    return f"{_spreads(comparison, rows)}\n\n{_meaning(comparison, rows)}"
 
 
 def scale(suite: Suite) -> str:
@@ -76,7 +80,7 @@ def to_latex(comparison: SuiteComparison) -> str:
     lines = [
         "% needs \\usepackage{booktabs}",
         *_tabular(["arm", *comparison.headline], [*arms, "\\midrule", last]),
-        f"% {MEANING}",
+        f"% {_meaning(comparison, rows)}",
         "",
     ]
     heads = ["arm", "measure", f"difference [{comparison.level:.0%}]", "seeds", "outcome"]
@@ -117,15 +121,25 @@ def _spreads(comparison: SuiteComparison, rows: Sequence[Row], group: str = "") 
 
 
 def _spread(row: Row, arm: str) -> str:
-    defined = sum(value is not None for value in row.values[arm])
+    defined = _defined(row, arm)
     return f"{spread(row, arm)} ({defined})" if defined else "-"
+
+
+def _defined(row: Row, arm: str) -> int:
+    return sum(value is not None for value in row.values[arm])
+
+
+def _meaning(comparison: SuiteComparison, rows: Sequence[Row]) -> str:
+    """What the numbers of a table of arms are, and what they are not where the arms' seeds differ."""
+    unlike = any(len({_defined(row, arm) for arm in comparison.arms} - {0}) > 1 for row in rows)
+    return f"{MEANING} {_FEWER_SEEDS}" if unlike else MEANING
 
 
 def _differences_note(comparison: SuiteComparison) -> str:
     return (
         f"Mean of the differences paired by seed, its {comparison.level:.0%} interval (Student's t), and how many "
         "seeds it rests on. BEATS: the interval lies wholly on the better side of zero; DOES NOT BEAT: nowhere; "
-        "INCONCLUSIVE: neither, or fewer than three seeds."
+        "INCONCLUSIVE: neither, or fewer than three seeds; or, at equal compute, no lead over a baseline that had more."
     )
 
 

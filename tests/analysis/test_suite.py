@@ -85,6 +85,19 @@ def test_runs_that_are_of_no_suite(tmp_path: Path, changes: dict[str, Any], said
     assert "full/seed-66/results.json" in str(caught.value)
 
 
+@pytest.mark.parametrize(("perplexity", "refused"), [(60.0, True), (52.02, False)])  # seed 66 has 52
+def test_a_seed_whose_arms_were_masked_otherwise(tmp_path: Path, perplexity: float, refused: bool) -> None:
+    path = write_tree(tmp_path) / "late" / "seed-66" / "results.json"
+    change(path, evaluation__encyclopedia__perplexity__teacher__value=perplexity)
+    if refused:
+        with pytest.raises(
+            UserError, match="late/seed-66.* the teacher's perplexity on encyclopedia is 60, not 52, so"
+        ):
+            read_suite(tmp_path)
+    else:
+        assert read_suite(tmp_path).seeds == (42, 66, 88)
+
+
 def test_seeds_of_an_arm_with_other_batches(tmp_path: Path) -> None:
     write_tree(tmp_path)
     change(tmp_path / "full" / "seed-66" / "results.json", arms__full__effective_batch=8)  # 42 is an earlier run

@@ -44,7 +44,7 @@ def test_every_figure_is_written_as_svg_png_and_csv(figures: Path) -> None:
     for name in NAMES:
         ElementTree.fromstring((figures / f"{name}.svg").read_text())
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "<!-- plain-compute -->" in (figures / "iia-perplexity.svg").read_text()
+    assert "<!-- plain-compute (n = 3) -->" in (figures / "iia-perplexity.svg").read_text()
 
 
 def test_curves_are_means_over_seeds(figures: Path) -> None:
@@ -56,7 +56,8 @@ def test_curves_are_means_over_seeds(figures: Path) -> None:
     assert rows["middle", "60"]["seeds"] == "2"
     assert float(rows["plain-compute", "160"]["epoch"]) == pytest.approx(160 / 120)
     text = (figures / "training-perplexity.svg").read_text()
-    assert "n = 2 to 3 seeds" in text and "pale: seen before; with dropout" in text
+    assert "<!-- full (n = 3) -->" in text and "<!-- middle (n = 2) -->" in text
+    assert "pale: seen before; with dropout" in text
 
 
 def test_points_have_the_intervals_of_their_runs(figures: Path) -> None:

@@ -50,6 +50,14 @@ def test_the_headline_holds_every_arm_and_the_teacher(compared: SuiteComparison)
     assert teacher["score, mean of 2 GLUE tasks"] == "87.50 (1)" and teacher["training PFLOP"] == "-"
 
 
+def test_means_over_other_seeds_are_called_no_comparison(compared: SuiteComparison, root: Path, tmp_path: Path) -> None:
+    said = "Means over other seeds are no comparison"  # middle has two seeds, the others three
+    assert said in headline(compared) and said in to_markdown(compared) and said in to_latex(compared)
+    for arm in ("plain", "full"):
+        shutil.copytree(root / arm, tmp_path / arm, ignore=shutil.ignore_patterns("finetune"))
+    assert said not in headline(compare_suite(read_suite(tmp_path), "plain", None))
+
+
 def test_markdown_holds_differences_and_outcomes(compared: SuiteComparison) -> None:
     text = to_markdown(compared)
     steps, compute = text.split("## Differences at equal steps")[1].split("## Differences at equal compute")
@@ -130,9 +138,11 @@ def test_without_fine_tuning_and_compute_claims_are_not_run(root: Path, tmp_path
 
 def test_many_claims_are_corrected(compared: SuiteComparison, root: Path, tmp_path: Path) -> None:
     written = "* Of 2 tests at equal steps, the claim holds in 1; after Holm's correction over all of them, in {}"
-    assert f"{written.format(1)}." in claims_table(compared)  # LATE differs for sure, so FULL may have p = 0.0497
+    lost = "It does not hold in 1; after the correction, in {}."
+    text = claims_table(compared)
+    assert f"{written.format(1)}. {lost.format(1)}" in text  # LATE differs for sure, so FULL may have p = 0.0497
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     for place, path in enumerate(sorted(tmp_path.glob("late/*/results.json"))):
         path.write_text(json.dumps(results("late", place, (120.0, 90.0, 130.0)[place])), encoding="utf-8")
     unsure = compare_suite(read_suite(tmp_path), "plain", "plain-compute", ["early", "middle"])
-    assert f"{written.format(0)} (not: lower perplexity, FULL)." in claims_table(unsure)
+    assert f"{written.format(0)} (not: lower perplexity, FULL). It does not hold in 0." in claims_table(unsure)
