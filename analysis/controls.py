@@ -71,8 +71,8 @@ def plan_controls(alignment: Alignment, teacher: Runs, student: Runs, seed: int)
 
 def _shuffle(plan: Plan, variable: Variable, runs: Runs, generator: torch.Generator) -> None:
     """Add the shuffled sites of one variable."""
-    own, model = runs.side.sites[variable.name], runs.side.model
-    found = {WRONG_LAYER: _wrong_layers(own, model)}
+    own = runs.side.sites[variable.name]
+    found = {WRONG_LAYER: _wrong_layers(own, runs)}
     reasons = {WRONG_LAYER: "the student has no other layer that these sites could be moved to and still be felt"}
     ranges = [site.ranges for site in own if site.ranges is not None]
     if len(ranges) == len(own):
@@ -91,12 +91,12 @@ def _shuffle(plan: Plan, variable: Variable, runs: Runs, generator: torch.Genera
             plan.absent.append(Absent(control, variable.name, reasons[control]))
 
 
-def _wrong_layers(own: Sites, model: PreTrainedModel) -> list[Sites]:
-    places = {site.write for site in own}
+def _wrong_layers(own: Sites, runs: Runs) -> list[Sites]:
+    places, model = {site.write for site in own}, runs.side.model
     found: list[Sites] = []
     for by in range(-_depth(model), _depth(model) + 1):
         there = [site for one in own if (site := moved(one, model, by)) is not None]
-        if len(there) == len(own) and not places & {site.write for site in there} and _felt(there, model):
+        if len(there) == len(own) and not places & {site.write for site in there} and _felt(there, runs):
             found.append(tuple(there))
     return found
 
@@ -121,14 +121,17 @@ def _other_variables(name: str, runs: Runs) -> list[Sites]:
     return [
         sites
         for sites in runs.side.sites.values()
-        if not places & {site.write for site in sites} and _felt(sites, runs.side.model)
+        if not places & {site.write for site in sites} and _felt(sites, runs)
     ]
 
 
-def _felt(sites: Sequence[ResolvedSite], model: PreTrainedModel) -> bool:
-    """Say whether a swap reaches other positions: not after the last block, nor in it, once attention is done."""
+def _felt(sites: Sequence[ResolvedSite], runs: Runs) -> bool:
+    """Say whether a swap reaches other positions: in the last block, it does so before attention only."""
+    model = runs.side.model
     found = [block_of(site.write, model) for site in sites]
-    return any(one is None or one[0] < _depth(model) - 1 or one[1] == ".input" for one in found)
+    if any(one is None or one[0] < _depth(model) - 1 or one[1] == ".input" for one in found):
+        return True
+    return any(one is not None and one[1] != ".output" for one in found) and runs.felt_outside(sites)
 
 
 def _add_blocks(plan: Plan, teacher: Runs, student: Runs) -> None:
@@ -160,7 +163,7 @@ def _add_rest(plan: Plan, variable: str, teacher: Runs, student: Runs) -> None:
     if not theirs:  # the teacher swaps whole vectors and leaves nothing over: a swap of no neurons
         theirs = (replace(teacher.side.sites[variable][0], ranges=()),)
     added = zip(plan.student.values(), plan.teacher.values(), strict=True)
-    if rest and _felt(rest, student.side.model) and (rest, theirs) not in added:
+    if rest and _felt(rest, student) and (rest, theirs) not in added:
         label = f'neurons beside "{variable}"'
         plan.student[label], plan.teacher[label] = rest, theirs
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from iit_toolkit.alignment import ResolvedSite
 from iit_toolkit.alignment.spec import Positions, Sources
 from iit_toolkit.analysis.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.errors import UserError
@@ -23,11 +24,13 @@ from iit_toolkit.interchange import (
     draw_swap,
     other_rows,
     other_sources,
+    refuse_empty,
 )
 from iit_toolkit.tasks import Task, model_inputs
 
 Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 _CAUSAL_TOKENS = 16
+_PROBE, _FELT = "probe", 1e-4  # a change of hidden states that is no rounding, relative to the largest of them
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,8 @@ def draw_pairs(
         what: What the progress bar says is done.
 
     Raises:
-        UserError: If there are fewer than two rows, or `paired` sources are asked of rows that have none, or others of
-            batches of one row.
+        UserError: If there are fewer than two rows, `paired` sources are asked of rows that have none, or others of
+            batches of one row, or no row at all has a position to swap.
     """
     if len(rows) < 2:
         raise UserError(f"verification needs at least 2 examples, got {len(rows)}; give more evaluation data")
@@ -108,6 +111,7 @@ def draw_pairs(
     def collated(batch: int) -> dict[str, Tensor]:
         return collator([rows[index] for index in spans[batch % len(spans)]])
 
+    swapped = False
     for index in tqdm(range(len(spans)), what, disable=None):
         batch = collated(index)
         if sources.kind == "paired":
@@ -118,6 +122,9 @@ def draw_pairs(
             other = collated(index + 1) if apart else None
             swap = _draw(positions, batch, other, task, generator)
             cases = _cases(batch, other or batch, swap, task, generator)
+        swapped |= bool(swap.mask.any())
+        if not swapped and index + 1 == len(spans):
+            refuse_empty(swap, positions)
         yield Pairs(batch, other, swap, cases)
 
 
@@ -158,6 +165,15 @@ class Runs:
             self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
         )
 
+    def felt_outside(self, sites: Sequence[ResolvedSite]) -> bool:
+        """Say whether a swap at these sites, on these pairs, changes hidden states outside the swapped positions."""
+        side = InterchangeModel(self.side.model, {_PROBE: tuple(sites)})
+        base = side.base_run(self._base.inputs, [_PROBE], self._tokens)
+        source = None if self._source is None else side.source_run(self._source.inputs, [_PROBE])
+        swapped = side.counterfactual_run(base, _PROBE, self.swap, source=source, tokens=self._tokens)
+        change = (swapped.hidden - base.hidden)[self._base.inputs["attention_mask"].bool() & ~self.swap.mask]
+        return bool((change.abs() > _FELT * base.hidden.abs().max()).any())
+
     def self_swapped(self, variable: str) -> Tensor:
         """Return the logits, as `base`, with every example's own activations put in their own places."""
         rows, length = self.swap.mask.shape
@@ -173,7 +189,7 @@ class Runs:
 def shuffle_sources(pairs: Pairs, generator: torch.Generator) -> Swap:
     """Give every base of a batch another source than it has; see `iit_toolkit.interchange.other_sources`."""
     source = pairs.base if pairs.source is None else pairs.source
-    return other_sources(pairs.swap, ~source["special_tokens_mask"], generator, own=pairs.source is None)
+    return other_sources(pairs.swap, ~source["special_tokens_mask"].bool(), generator, own=pairs.source is None)
 
 
 def _spans(count: int, batch_size: int) -> list[range]:
@@ -200,7 +216,7 @@ def _draw(
         source = other_rows(count, generator)
     else:
         source = torch.randint(len(other["input_ids"]), (count,), generator=generator)
-    eligible, source_eligible = ~batch["special_tokens_mask"], ~(other or batch)["special_tokens_mask"]
+    eligible, source_eligible = (~one["special_tokens_mask"].bool() for one in (batch, other or batch))
     return draw_swap(positions, source, eligible, source_eligible, generator, _predicted(batch, task))
 
 

@@ -134,7 +134,12 @@ def first_examples(rows: Dataset, count: int | None) -> Dataset:
     """
     if count is None or count >= len(rows):
         return rows
-    return rows.select(np.random.default_rng(0).permutation(len(rows))[:count])
+    return shuffled(rows).select(range(count))
+
+
+def shuffled(rows: Dataset) -> Dataset:
+    """Puts rows into a shuffled order, which is always the same."""
+    return rows.select(np.random.default_rng(0).permutation(len(rows)))
 
 
 def count_tokens(rows: Dataset, vocabulary: int) -> Tensor:

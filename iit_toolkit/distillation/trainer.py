@@ -23,7 +23,7 @@ from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, Obj
 from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
 from iit_toolkit.distillation.sampling import SeededLengthGroups
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows, refuse_empty
 from iit_toolkit.interchange.partial import replaced_forward
 
 _PROJECTION = "projection.safetensors"
@@ -122,6 +122,7 @@ class CausalDistillationTrainer(Trainer):
                     "teacher; name one in args.optim instead"
                 )
             self.add_callback(_ZeroGradients(self.projection))
+        self._swapped = False
         self._pairing: Tensor | None = None
         self._drawn: tuple[Tensor, Tensor] | None = None
         self._sums: dict[str, Tensor] = {}
@@ -174,6 +175,9 @@ class CausalDistillationTrainer(Trainer):
         for _ in range(self.settings.interchanges):
             index = int(torch.multinomial(probabilities, 1, generator=generator))
             source_batch, swap = self._draw_swap(self.alignment, batch, generator)
+            if not self._swapped:  # later on, a batch that cannot be swapped is one among many
+                refuse_empty(swap, self.alignment.positions)
+                self._swapped = True
             name = self.alignment.variables[index].name
             drawn.append(Interchanged(name, swap, source_batch, float(weights[index])))
         return drawn
@@ -213,7 +217,7 @@ class CausalDistillationTrainer(Trainer):
             source = torch.randperm(rows, generator=generator)
         elif alignment.sources.kind == "fixed":
             source_batch, source = self._fixed_sources(batch), torch.arange(rows)
-        elif rows < 2:
+        elif self.args.train_batch_size < 2:  # a row that is left alone in the last batch is its own source
             raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
         else:
             source_batch, source = None, other_rows(rows, generator)
@@ -289,10 +293,10 @@ class CausalDistillationTrainer(Trainer):
         kept = self._micro_step
         try:
             interchanges = self.draw_interchanges(few)
-        except UserError:  # no position of the first rows, or no other row
-            return {}
         finally:
             self._micro_step = kept
+        if interchanges and not all(bool(one.swap.mask.any()) for one in interchanges):
+            return {}
         parameters = [parameter for parameter in self.objective.student.model.parameters() if parameter.requires_grad]
         norms: dict[str, float] = {}
         with torch.random.fork_rng(devices=_cuda_devices(self.args.device)):

@@ -52,5 +52,7 @@ def prepare_classification(
         {split: evaluation(examples) for split, examples in evaluated.items()},
         tokenizer,
         DataCollatorWithPadding(tokenizer),
-        names_of_classes(list(task.labels)) if task.labels else {"num_labels": 1, "problem_type": "regression"},
+        {**names_of_classes(list(task.labels)), "problem_type": "single_label_classification"}
+        if task.labels
+        else {"num_labels": 1, "problem_type": "regression"},
     )

@@ -167,7 +167,14 @@ def _prepare(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], b
 
 
 class _Trainer(Trainer):
-    """Predicts rows in their own order, in which scores expect them, however training draws its own."""
+    """Predicts rows in their own order, in which scores expect them, however training draws its own.
+
+    Losses are means over a micro-batch, so they are divided by the number of micro-batches to a step.
+    """
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.model_accepts_loss_kwargs = False  # it is taken for true of every model whose forward has **kwargs
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)

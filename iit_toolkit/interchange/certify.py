@@ -16,7 +16,7 @@ from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.resolve import Side, get_module, split_component
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
-from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows
+from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows, refuse_empty
 from iit_toolkit.tasks import Task, readable_tokens
 
 _TOLERANCE = 1e-3
@@ -139,6 +139,14 @@ def _same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
                 False,
                 f"teacher has {ours} {noun}, student {theirs}; make the student from the teacher's config",
             )
+    read = [model.get_input_embeddings() for model in (teacher, student)]
+    theirs, ours = (one.num_embeddings if isinstance(one, nn.Embedding) else 0 for one in read)
+    if 0 < ours < theirs:
+        return Check(
+            "same answers",
+            False,
+            f"teacher reads {theirs} tokens, student {ours}; make the student from the teacher's config",
+        )
     other = class_elsewhere(class_names(teacher.config), class_names(student.config))
     if type(teacher).__name__.endswith("Classification") and other is not None:
         name, ours, theirs = other
@@ -238,6 +246,7 @@ def _certify_alignment(
 ) -> list[Check]:
     try:
         swap = swap or _draw(alignment, eligible, predicted)
+        refuse_empty(swap, alignment.positions)
     except UserError as error:
         return [Check("positions", False, str(error))]
     checks = [

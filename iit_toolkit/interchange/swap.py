@@ -99,9 +99,11 @@ def draw_swap(
         generator: CPU generator; the draw depends on nothing else.
         predicted: (B, S) boolean; positions where the base's token is predicted, for `masked`.
 
+    Returns:
+        The swap; rows without a position to swap, which may be all, keep what they have: see `refuse_empty`.
+
     Raises:
-        UserError: If no row has a position to swap, `masked` is used without predicted positions, or `differing`
-            without pairs.
+        UserError: If `masked` is used without predicted positions, or `differing` without pairs.
     """
     if isinstance(positions, DifferingPositions):
         raise UserError("positions `differing` needs sources `paired`; choose span for other sources")
@@ -125,7 +127,29 @@ def draw_swap(
     else:
         base_rank, source_rank = _random_rank(base_ok, generator), _random_rank(source_ok, generator)
     mask = base_ok & (base_rank >= 0) & (base_rank < count[:, None])
-    return _checked(source, mask, _position_of_rank(source_ok, source_rank, base_rank, mask))
+    return Swap(source.cpu(), mask, _position_of_rank(source_ok, source_rank, base_rank, mask))
+
+
+def refuse_empty(swap: Swap, positions: Positions) -> None:
+    """Refuse a swap of nothing, where it tells of a policy or data that never swap anything.
+
+    Args:
+        swap: The swap.
+        positions: The policy that it was drawn by.
+
+    Raises:
+        UserError: If no row has a position to swap.
+    """
+    length = swap.mask.shape[1]
+    if isinstance(positions, FixedPositions) and min(positions.base) >= length:
+        raise UserError(
+            f"fixed positions begin at {min(positions.base)}, but the batch has {length} positions; choose smaller ones"
+        )
+    if not swap.mask.any():
+        raise UserError(
+            "no position can be swapped: every position of the batch is padding, special, or excluded by the position "
+            "policy; use longer texts or another policy"
+        )
 
 
 def draw_paired_swap(
@@ -150,8 +174,8 @@ def draw_paired_swap(
     sources = {name.removeprefix("source_"): value for name, value in batch.items() if name.startswith("source_")}
     rows = torch.arange(len(batch["input_ids"]))
     if isinstance(positions, DifferingPositions):
-        return sources, _checked(rows, batch["swapped"].cpu(), batch["swapped_from"].cpu())
-    eligible, source_eligible = (~one["special_tokens_mask"] for one in (batch, sources))
+        return sources, Swap(rows, batch["swapped"].cpu(), batch["swapped_from"].cpu())
+    eligible, source_eligible = (~one["special_tokens_mask"].bool() for one in (batch, sources))
     return sources, draw_swap(positions, rows, eligible, source_eligible, generator, predicted)
 
 
@@ -184,23 +208,9 @@ def _fixed(positions: FixedPositions, source: Tensor, base_ok: Tensor, source_ok
     taken = positions.source or positions.base
     both = zip(positions.base, taken, strict=True)
     inside = [pair for pair in both if pair[0] < base_ok.shape[1] and pair[1] < source_ok.shape[1]]
-    if not inside:
-        raise UserError(
-            f"fixed positions reach {max(max(positions.base), max(taken))}, but the batch has "
-            f"{min(base_ok.shape[1], source_ok.shape[1])} positions; choose smaller ones"
-        )
-    base_index, source_index = torch.tensor(inside).T
+    base_index, source_index = torch.tensor(inside, dtype=torch.long).view(-1, 2).T
     mask = torch.zeros_like(base_ok)
     mask[:, base_index] = base_ok[:, base_index] & source_ok[:, source_index]
     source_position = torch.zeros(base_ok.shape, dtype=torch.long)
     source_position[:, base_index] = source_index
-    return _checked(source, mask, source_position)
-
-
-def _checked(source: Tensor, mask: Tensor, source_position: Tensor) -> Swap:
-    if not mask.any():
-        raise UserError(
-            "no position can be swapped: every position of the batch is padding, special, or excluded by the position "
-            "policy; use longer texts or another policy"
-        )
     return Swap(source.cpu(), mask, source_position)

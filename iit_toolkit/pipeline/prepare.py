@@ -33,6 +33,7 @@ from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import (
     count_tokens,
     first_examples,
+    shuffled,
     spread_examples,
     tokenize_corpus,
     tokenize_labelled,
@@ -142,7 +143,8 @@ class Prepared:
 
     def held_out(self, data: DataConfig) -> Dataset:
         """Return the evaluation split of a data set as rows of token ids."""
-        return spread_examples(self.rows(data, data.eval_split, None), data.max_eval_examples)
+        rows = self.rows(data, data.eval_split, None)
+        return spread_examples(shuffled(rows) if data.shuffle_eval else rows, data.max_eval_examples)
 
     def rows(self, data: DataConfig, split: str, max_tokens: int | None, max_examples: int | None = None) -> Dataset:
         """Load one split of a data set and cut it into rows of token ids."""

@@ -350,6 +350,16 @@ def test_whatever_the_seed_sites_are_moved_to_where_they_are_felt() -> None:
     assert drawn == {f"model.layers[{layer}].output" for layer in (0, 2, 3)}
 
 
+def test_in_the_last_block_sites_before_attention_are_felt() -> None:
+    """Keys and values of the last block reach other positions; queries reach their own alone, and so does its MLP."""
+    felt_at = {"self_attn.k_proj": True, "self_attn.v_proj": True, "self_attn.q_proj": False, "mlp": False}
+    for component, felt in felt_at.items():
+        site = {"component": f"model.layers[0].{component}.output"}
+        given = {"name": "sides", "variables": [{"name": "early", "teacher": [site], "student": [site]}]}
+        drawn = [planned(Alignment.from_dict(given), llama(2), seed).shuffled for seed in range(3)]
+        assert [(WRONG_LAYER, "early") in one for one in drawn] == [felt] * 3, component
+
+
 def test_whatever_the_seed_random_neurons_are_others_of_the_layer() -> None:
     student, drawn = llama(3), set[Any]()
     for seed in range(10):

@@ -155,6 +155,42 @@ def test_one_example_is_refused(planted: Any) -> None:
         verify(teacher, {"student": student}, aligned(pairs), rows(1), collate, task="causal_lm")
 
 
+def test_a_batch_that_cannot_be_swapped_is_one_among_many(planted: Any) -> None:
+    """Its cases are unchanged, and those of the others are as they were; only where all are so, nothing is told."""
+    student, teacher, pairs = planted
+    given = {**aligned(pairs).to_dict(), "positions": {"kind": "fixed", "base": [6]}}
+    alignment, options = Alignment.from_dict(given), {"task": "causal_lm", "pairs": 60, "batch_size": 10}
+
+    def short(row: dict[str, Any], from_row: int) -> dict[str, torch.Tensor]:
+        return {**row, "input_ids": row["input_ids"][: 4 if row["example_id"] >= from_row else None]}
+
+    def found(from_row: int) -> Any:
+        some = [short(row, from_row) for row in rows(60)]
+        return verify(teacher, {"student": student}, alignment, some, collate, **options).outcomes  # pyright: ignore
+
+    whole, cut = found(60), found(50)
+    assert cut[cut["base"] < 50].equals(whole[whole["base"] < 50])
+    last = cut[cut["base"] >= 50]
+    assert len(last) and (last["teacher_base"] == last["teacher_cf"]).all() and not last["inside"].any()
+    with pytest.raises(UserError, match="fixed positions begin at 6, but the batch has 4 positions"):
+        found(0)
+
+
+def test_a_mask_of_special_tokens_may_hold_integers(planted: Any) -> None:
+    student, teacher, pairs = planted
+
+    def as_tokenizers_return_it(batch: Any) -> dict[str, torch.Tensor]:
+        made = collate(batch)
+        return made | {"special_tokens_mask": made["special_tokens_mask"].long()}
+
+    options: dict[str, Any] = {"task": "causal_lm", "pairs": 60, "batch_size": 10, "judged": "student"}
+    one, other = (
+        verify(teacher, {"student": student}, aligned(pairs), rows(60), collator, **options).outcomes
+        for collator in (collate, as_tokenizers_return_it)
+    )
+    assert one.equals(other)
+
+
 @pytest.mark.parametrize("kind", ["in_batch", "dataset", "fixed"])
 def test_the_examples_say_what_was_read_and_swapped(planted: Any, kind: str) -> None:
     student, teacher, pairs = planted

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from iit_toolkit.data.tokenization import (
     count_tokens,
     first_examples,
+    shuffled,
     spread_examples,
     tokenize_corpus,
     tokenize_labelled,
@@ -188,4 +189,5 @@ def test_fewer_examples_are_part_of_more_and_mixed() -> None:
     ten, hundred = (list(first_examples(rows, count)["text"]) for count in (10, 100))
     assert hundred[:10] == ten and len(set(hundred)) == 100
     assert 30 <= sum(first_examples(rows, 100)["label"]) <= 70  # of sorted data
+    assert list(shuffled(rows)["text"])[:100] == hundred and sorted(shuffled(rows)["text"]) == sorted(rows["text"])
     assert list(first_examples(rows, None)["text"]) == list(first_examples(rows, 1000)["text"]) == list(rows["text"])

@@ -119,6 +119,38 @@ def test_without_dropout_a_student_learns_as_one_that_has_none(tmp_path: Path, s
     assert not all(torch.equal(without[name], noisy[name]) for name in without)
 
 
+def test_a_row_that_is_left_alone_in_the_last_batch_ends_nothing(tmp_path: Path) -> None:
+    one = trainer(tmp_path, max_steps=4, per_device_train_batch_size=4)
+    one.train_dataset = Rows(13)  # pyright: ignore
+    one.train()
+    assert one.state.global_step == 4
+
+
+def test_only_a_first_batch_that_cannot_be_swapped_ends_a_training(tmp_path: Path) -> None:
+    """Later ones are without interchange: their causal terms compare the base runs, or nothing."""
+
+    def made(empty: int, **settings: Any) -> CausalDistillationTrainer:
+        one = trainer(tmp_path, max_steps=4, logging_steps=1, **settings)
+        batches = iter(range(100))
+
+        def some(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+            batch = collate(rows)
+            return batch | {"special_tokens_mask": torch.full_like(batch["input_ids"], next(batches) == empty)}
+
+        one.data_collator = some
+        return one
+
+    with pytest.raises(UserError, match="no position can be swapped"):
+        made(0).train()
+    for tokens in ("all", "swapped"):
+        one = made(1, counterfactual_tokens=tokens)
+        one.train()
+        sizes = [line["effect_size"] for line in one.state.log_history if "effect_size" in line]
+        shares = ["gradient_share/ce" in line for line in one.state.log_history if "effect_size" in line]
+        assert len(sizes) == 4 and sizes[1] == 0 and min(sizes[0], *sizes[2:]) > 0
+        assert shares == [True, False, True, True]
+
+
 @pytest.mark.parametrize("cost_aware_draw", [False, True])
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path, cost_aware_draw: bool) -> None:
     def make(**settings: Any) -> CausalDistillationTrainer:

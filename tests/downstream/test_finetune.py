@@ -75,6 +75,39 @@ def test_a_planted_class_is_learnt_and_scored_as_a_plain_loop_scores_it(
     assert written["data"]["train"]["examples"] == 320
 
 
+@pytest.mark.parametrize("name", ["sst2", "stsb", "conll2003"])
+def test_accumulated_micro_batches_are_one_batch(model: Path, tmp_path: Path, name: str) -> None:
+    """The loss of a step is a mean over its micro-batches, not their sum."""
+    make = {"sst2": sentences, "stsb": pairs, "conll2003": tagged}[name]
+    losses: list[float] = []
+    for place, accumulated in enumerate((1, 4)):
+        training = {"max_steps": 1, "per_device_train_batch_size": 8 // accumulated}
+        tasks = {name: task(tmp_path / f"data-{place}", make, 8, training=training)}
+        tasks[name]["training"] |= {"gradient_accumulation_steps": accumulated}
+        out = finetune(config_of(model, tasks), tmp_path / f"out-{place}")
+        losses.append(json.loads((out / "scores" / f"{name}-1.json").read_text())["training"]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.3)  # other dropout; four times as much would be the sum
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels"), [("regression", 1), ("multi_label_classification", 3), ("single_label_classification", 3)]
+)
+@pytest.mark.parametrize("name", ["sst2", "stsb"])
+def test_what_a_model_was_fine_tuned_for_before_does_not_matter(
+    model: Path, tmp_path: Path, name: str, problem: str, labels: int
+) -> None:
+    make = {"sst2": sentences, "stsb": pairs}[name]
+    before = tf.AutoModelForSequenceClassification.from_pretrained(model, num_labels=labels, problem_type=problem)
+    before.save_pretrained(tmp_path / "before")
+    tiny_tokenizer().save_pretrained(tmp_path / "before")
+    tasks = {name: task(tmp_path / "data", make, 16, training={"max_steps": 1})}
+    written = [
+        finetune(config_of(start, tasks), tmp_path / f"{start.name}-out") for start in (tmp_path / "before", model)
+    ]
+    losses = [json.loads((out / "scores" / f"{name}-1.json").read_text())["training"]["loss"] for out in written]
+    assert losses[0] == pytest.approx(losses[1], rel=0.5)
+
+
 def test_a_planted_value_is_learnt(model: Path, tmp_path: Path) -> None:
     out = finetune(config_of(model, {"stsb": task(tmp_path / "data", pairs, 320)}), tmp_path / "out")
     scores = json.loads((out / "scores" / "stsb-1.json").read_text())

@@ -227,6 +227,12 @@ def test_positions_that_cannot_be_swapped(positions: dict[str, Any], said: str) 
     assert list(faults) == ["positions"] and said in faults["positions"]
 
 
+def test_a_classifier_that_knows_fewer_tokens_than_its_teacher() -> None:
+    teacher, student = (tf.BertForSequenceClassification(bert_config(vocab_size=size)) for size in (60, 59))
+    faults = failed(checked(frozen(teacher), student))
+    assert faults == {"same answers": "teacher reads 60 tokens, student 59; make the student from the teacher's config"}
+
+
 def test_predicted_positions_can_be_swapped() -> None:
     _, eligible = make_batch("bert")
     checks = checked(*teacher_and_student(), aligned(positions={"kind": "masked"}), predicted=eligible)

@@ -17,7 +17,7 @@ from iit_toolkit.alignment.spec import (
     SpanPositions,
 )
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import Swap, draw_swap, other_rows, other_sources
+from iit_toolkit.interchange import Swap, draw_swap, other_rows, other_sources, refuse_empty
 
 POLICIES = (
     SpanPositions(fraction=0.3),
@@ -190,17 +190,20 @@ def test_fixed_positions_beyond_the_batch_are_left_out_as_they_are_in_a_longer_b
 
 def test_fixed_positions_of_which_none_is_in_the_batch_are_refused() -> None:
     eligible = torch.ones(2, 6, dtype=torch.bool)
-    with pytest.raises(UserError, match="reach 6, but the batch has 6"):
-        draw_swap(FixedPositions(base=(6,)), torch.tensor([1, 0]), eligible, eligible, generator())
+    policy = FixedPositions(base=(6,))
+    swap = draw_swap(policy, torch.tensor([1, 0]), eligible, eligible, generator())
+    assert not swap.mask.any()
+    with pytest.raises(UserError, match="fixed positions begin at 6, but the batch has 6 positions"):
+        refuse_empty(swap, policy)
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: policy.kind)
 def test_nothing_to_swap_is_refused(policy: Positions) -> None:
     nothing = torch.zeros(3, 6, dtype=torch.bool)
-    with pytest.raises(UserError, match="no position can be swapped"):
-        draw(policy, nothing, torch.ones_like(nothing))
-    with pytest.raises(UserError, match="no position can be swapped"):
-        draw(policy, torch.ones_like(nothing), nothing)
+    for swap in (draw(policy, nothing, torch.ones_like(nothing)), draw(policy, torch.ones_like(nothing), nothing)):
+        assert not swap.mask.any() and swap.mask.shape == swap.source_position.shape == nothing.shape
+        with pytest.raises(UserError, match="no position can be swapped"):
+            refuse_empty(swap, policy)
 
 
 @pytest.mark.parametrize("policy", POLICIES[:3], ids=lambda policy: policy.kind)
