@@ -60,8 +60,9 @@ class Control:
         level: The share it reaches on the same cases.
         difference: Effective IIA of the judged student less that share, paired; its interval is that of the
             variable's level.
-        passed: Whether the lower bound of the difference exceeds the margin; None where it has no interval.
-        meaning: What passing or failing means, in words.
+        passed: Whether the difference's interval lies above the margin (False: below it); None where it holds the
+            margin, or too few cases changed.
+        meaning: What passing or failing means, or why it is open, in words.
     """
 
     name: str
@@ -246,7 +247,7 @@ def _judged(
 ) -> VariableVerdict:
     controls = [_control(resampled, student, name, share, margin, level) for name, share in shares.items()]
     effective = resampled.share(f"{student}/effective/outside", f"{student}/changed/outside")
-    label = _label(effective, controls, margin)
+    label = _label(effective, controls)
     tested = resampled.share(f"{student}/changed/outside", f"{student}/cases/outside").cases
     sentence = _sentence(student, variable, label, effective, controls, margin, tested, level)
     detectable = None if too_few(effective) else _detectable(_best(controls).difference, margin, level)
@@ -258,8 +259,15 @@ def _control(
 ) -> Control:
     own = (f"{student}/effective/outside", f"{student}/changed/outside")
     difference = resampled.lead(own, share, level=level)
-    passed = None if difference.low is None else difference.low > margin
-    return Control(name, resampled.share(*share), difference, passed, _meaning(student, name, passed))
+    low, high = difference.low, difference.high
+    if low is None or high is None or too_few(resampled.share(*own)):
+        passed, meaning = None, "Too few changed cases to tell."
+    elif low <= margin <= high:
+        passed, meaning = None, "The interval of the lead holds the margin: more cases may tell."
+    else:
+        passed = low > margin
+        meaning = control_meanings(student, name)[0 if passed else 1]
+    return Control(name, resampled.share(*share), difference, passed, meaning)
 
 
 def describe_control(name: str) -> str:
@@ -308,19 +316,12 @@ def control_meanings(student: str, name: str) -> tuple[str, str]:
     return meanings.get(name, untrained)
 
 
-def _meaning(student: str, name: str, passed: bool | None) -> str:
-    if passed is None:
-        return "Too few changed cases to tell."
-    return control_meanings(student, name)[0 if passed else 1]
-
-
-def _label(effective: Estimate, controls: list[Control], margin: float) -> Label:
-    if too_few(effective) or any(one.passed is None for one in controls):
+def _label(effective: Estimate, controls: list[Control]) -> Label:
+    if too_few(effective) or any(one.difference.low is None for one in controls):
         return "INCONCLUSIVE"
     if all(one.passed for one in controls):
         return "SUPPORTED"
-    below = (one.difference.high is not None and one.difference.high < margin for one in controls)
-    return "NOT SUPPORTED" if any(below) else "INCONCLUSIVE"
+    return "NOT SUPPORTED" if any(one.passed is False for one in controls) else "INCONCLUSIVE"
 
 
 def _overall(labels: list[Label]) -> Label:
@@ -400,7 +401,7 @@ def _detectable(difference: Estimate, margin: float, level: float) -> float | No
 def _power(judged: Mapping[str, VariableVerdict]) -> str:
     """What this many cases can show, in one line."""
     leads = [
-        (f"{decimal(one.detectable, 2)}" if one.detectable is not None else "none at all")
+        (f"{decimal(one.detectable, 2)}" if one.detectable is not None else "no lead at all")
         + (f' ("{name}")' if len(judged) > 1 else "")
         for name, one in judged.items()
     ]

@@ -105,7 +105,7 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
     if wrong is not None or not layers:
         raise UserError(
             f"student layers {list(layers)}: {type(teacher).__name__} has layers 0 to {depth - 1}; "
-            "name at least one of these"
+            "name these alone, at least one"
         )
     try:
         config = _config_of_layers(teacher.config, layers)

@@ -94,6 +94,11 @@ class Prepared:
                 f"teacher {name}: its weights are unreadable or truncated ({one_line(error)}); fetch them again"
             ) from None
         except (OSError, ValueError, RuntimeError) as error:
+            if "Unrecognized configuration class" in str(error):
+                raise UserError(
+                    f"teacher {name}: there is no {self.config.task} of its kind; set task to what it was trained for, "
+                    "such as causal_lm"
+                ) from None
             raise UserError(f"teacher {name}: cannot be loaded ({one_line(error)}); {_MODEL_REMEDY}") from None
         model, report = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
         if report["missing_keys"]:  # transformers made them up
@@ -107,9 +112,9 @@ class Prepared:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The teacher's tokenizer, which is the student's too."""
-        name = self.config.teacher
+        name, path = self.config.teacher, self.teacher_path
         try:
-            tokenizer = load_tokenizer(self.teacher_path)
+            tokenizer = load_tokenizer(path)
         except UserError as error:
             raise UserError(f"teacher {name}: {error}; {_MODEL_REMEDY}") from None
         known = int(self.teacher.get_input_embeddings().weight.shape[0])  # pyright: ignore

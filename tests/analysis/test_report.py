@@ -156,7 +156,7 @@ def test_what_was_done_is_told(tmp_path):
         assert "20.50" in text and "[19.25, 21.75]" in text
         assert "1 kl + 0.5 mlm + 1 interchange" in text
         assert "torch 2.13.0; transformers 5.23.0" in text
-        assert "iit-toolkit run config.yaml" in text
+        assert "iit-toolkit run RUN/config.yaml" in text
     assert "cuda none" in written(tmp_path)[0]
 
 
@@ -179,7 +179,7 @@ def test_a_run_that_only_verified_has_a_report_too(tmp_path):
     for text in written(tmp_path):
         assert "Training and its cost" not in text
         assert "Perplexity on held-out data" not in text
-        assert "iit-toolkit verify config.yaml" in text
+        assert "iit-toolkit verify RUN/config.yaml" in text
         assert "NO BASELINE" in text
 
 

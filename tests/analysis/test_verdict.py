@@ -50,6 +50,9 @@ def test_an_interval_that_holds_the_margin_is_inconclusive():
     found = verdict({"causal": 0.3}, margin=0.3)
     assert found.label == "INCONCLUSIVE"
     assert "holds the margin of 0.30" in found.sentence
+    floor = found.variables["middle"].controls[0]
+    assert floor.difference.low < 0.3 < floor.difference.high
+    assert floor.passed is None and "holds the margin" in floor.meaning
 
 
 def test_the_sentence_is_about_the_control_that_decides():
@@ -152,7 +155,7 @@ def test_power_is_said_in_one_line():
     assert "nothing about other training seeds" in found.power
     both = make_outcomes({"causal": 0.8}, variables=("middle", "late"))
     both = both[(both["variable"] == "middle") | (both["base"] < 5)]
-    assert ', none at all ("late").' in judge(both, "causal", resamples=200).power
+    assert ', no lead at all ("late").' in judge(both, "causal", resamples=200).power
 
 
 def test_verdict_survives_json():
