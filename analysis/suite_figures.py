@@ -19,6 +19,7 @@ from iit_toolkit.analysis.suite_comparison import EQUAL_STEPS, SuiteComparison
 from iit_toolkit.analysis.suite_rows import TASKS
 
 _COLUMNS = 4
+_HANDLE, _LETTER, _LINE = 0.6, 0.075, 0.19  # inches in the legend: of a mark, of a letter of a name, of a line
 _PREDICTED = {"causal_lm": "tokens", "sequence_classification": "labels"}  # of masked language models: masked tokens
 _FILLS = ("full", "none", "left", "right", "top", "bottom")
 
@@ -60,7 +61,7 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
         axes.set_title(f"Over {label}")
     seen = "pale: seen before" if (data["epoch"] > 1).any() else "none seen before"
     figure.suptitle(f"{predicted.capitalize()} of training batches, {seen}; with dropout", fontsize=9)
-    _legend(figure, comparison, arms)
+    add_legend(figure, comparison, arms)
     caption = (
         f"Perplexity of the {predicted} of training batches: exp of the mean over seeds of the logged loss, which is "
         "itself a mean over the steps since the last line. Arms without this loss have no curve. Pale past epoch 1, "
@@ -117,11 +118,12 @@ def _iia(comparison: SuiteComparison) -> Drawing | None:
                     look: dict[str, Any] = arm_look(comparison, arm) | {"ls": "none", "ms": 5, "elinewidth": 0.8}
                     bars = _bars(row, "perplexity"), _bars(row, "effective_iia")
                     axes.errorbar(row["perplexity"], row["effective_iia"], xerr=bars[0], yerr=bars[1], **look)
+        axes.set_xscale("log")
         axes.set_xlabel(f"perplexity, {sets[0]}")
         axes.set_ylabel("effective IIA outside")
         points = sum(row["variable"] == variable and row["effective_iia"] is not None for row in rows)
         axes.set_title(f"{variable}, n = {count(points, 'run')}")
-    _legend(figure, comparison, comparison.arms)
+    add_legend(figure, comparison, comparison.arms)
     caption = (
         "Effective IIA outside against perplexity: one point per arm and seed, with the 95 % intervals of the run."
     )
@@ -196,8 +198,11 @@ def arm_look(comparison: SuiteComparison, arm: str) -> dict[str, Any]:
     }
 
 
-def _legend(figure: Figure, comparison: SuiteComparison, arms: Sequence[str]) -> None:
+def add_legend(figure: Figure, comparison: SuiteComparison, arms: Sequence[str]) -> None:
     """Names the arms below all panels, with how many seeds each has."""
     labels = {arm: f"{arm} (n = {len(comparison.suite.runs[arm])})" for arm in arms}
     handles = [Line2D([], [], label=labels[arm], ms=5, lw=1.2, **arm_look(comparison, arm)) for arm in arms]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8.5)
+    widest = _HANDLE + _LETTER * max(map(len, labels.values()))
+    columns = min(len(handles), max(1, int(figure.get_figwidth() // widest)))
+    figure.set_figheight(figure.get_figheight() + _LINE * -(-len(handles) // columns))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8.5)

@@ -14,10 +14,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.suite import read_suite
 from iit_toolkit.analysis.suite_comparison import EQUAL_STEPS, compare_suite
-from iit_toolkit.analysis.suite_figures import arm_look, write_figures
+from iit_toolkit.analysis.suite_figures import add_legend, arm_look, write_figures
 from tests.analysis.suite_tree import write_tree
 
 NAMES = ("iia-perplexity", "task-gains", "training-perplexity")
@@ -96,6 +97,18 @@ def test_twenty_arms_have_twenty_looks(root: Path) -> None:
     many = dataclasses.replace(comparison, arms=arms)
     looks = {tuple((key, value) for key, value in arm_look(many, arm).items() if key != "ls") for arm in arms}
     assert len(looks) == 20  # points have no lines
+
+
+def test_the_legend_of_many_arms_with_long_names_is_not_cut(root: Path) -> None:
+    compared = compare_suite(read_suite(root), "plain", "plain-compute", ["early", "middle"])
+    arms = {f"an-arm-of-some-name-{number}": compared.suite.runs["full"] for number in range(17)}
+    many = dataclasses.replace(compared, arms=tuple(arms), suite=dataclasses.replace(compared.suite, runs=arms))
+    figure = Figure(figsize=(7.2, 4.1), layout="constrained")
+    figure.add_subplot()
+    add_legend(figure, many, many.arms)
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0
 
 
 def test_an_interval_that_ends_at_the_value_up_to_rounding_is_drawn(root: Path, tmp_path: Path) -> None:
