@@ -156,7 +156,7 @@ def test_one_example_is_refused(planted: Any) -> None:
 
 
 def test_a_batch_that_cannot_be_swapped_is_one_among_many(planted: Any) -> None:
-    """Its cases are unchanged, and those of the others are as they were; only where no batch can be swapped, it is refused."""
+    """Its cases are unchanged, and the others are as they were; where no batch can be swapped, it is refused."""
     student, teacher, pairs = planted
     given = {**aligned(pairs).to_dict(), "positions": {"kind": "fixed", "base": [6]}}
     alignment, options = Alignment.from_dict(given), {"task": "causal_lm", "pairs": 60, "batch_size": 10}
