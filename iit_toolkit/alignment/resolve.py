@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import COMPONENTS, blocks, blocks_path, component_path
 from iit_toolkit.alignment.spec import Alignment, Place, Site
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, did_you_mean
 
 Side = Literal["teacher", "student"]
 
@@ -78,9 +78,11 @@ def resolve(alignment: Alignment, model: PreTrainedModel, side: Side) -> dict[st
         The resolved sites of each variable, by name, in the declared order.
 
     Raises:
-        UserError: If a layer, component, module path or head does not exist in the model, or two sites of one
-            variable write the same neurons.
+        UserError: If the side is none, a layer, component, module path or head does not exist in the model, or two
+            sites of one variable write the same neurons.
     """
+    if side not in get_args(Side):
+        raise UserError(f"side {side!r}: {did_you_mean(side, get_args(Side))}")
     resolved: dict[str, tuple[ResolvedSite, ...]] = {}
     for variable in alignment.variables:
         sites: tuple[Site, ...] = getattr(variable, side)

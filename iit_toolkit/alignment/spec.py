@@ -170,7 +170,7 @@ class Alignment(_Strict):
         if isinstance(self.draw, dict):
             for name in self.draw:
                 if name not in names:
-                    raise ValueError(f"draw names no variable {name!r}" + _nearest(name, names))
+                    raise ValueError(f"draw names no variable {name!r}; {did_you_mean(name, names)}")
             if not all(0 <= one < math.inf for one in self.draw.values()) or sum(self.draw.values()) <= 0:
                 raise ValueError("draw needs probabilities of 0 or more, at least one above 0")
         if isinstance(self.positions, DifferingPositions) and self.sources.kind != "paired":

@@ -41,6 +41,8 @@ def load_split(
         return load_dataset(path, name, data_files=data_files, split=split)
     except (OSError, ValueError, RuntimeError, StopIteration, DatasetsError) as error:
         reason = one_line(error.__cause__ or error) or "it holds nothing"
+        if "at least one example" in reason:  # what datasets says of empty files
+            reason = "its files hold nothing"
         raise UserError(f"data {describe_split(path, name, split)} can't be loaded: {reason}") from error
 
 

@@ -182,6 +182,9 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
             teacher is not one that students can be loaded for.
     """
     refuse_missing_folder(path, "student checkpoint")
+    within = sorted(Path(path).glob("*/config.json"))
+    if within and not (Path(path) / "config.json").exists():
+        raise UserError(f"student checkpoint {path}: holds no model itself; give {within[0].parent}, or another in it")
     name = type(teacher).__name__
     task = next((end for end in _AUTO_CLASSES if name.endswith(end)), None)
     if task is None:

@@ -49,7 +49,10 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
             f"data.train_split and data.eval_split are both {config.data.eval_split}: students would be verified on "
             "what they were trained on; give two, such as train[:90%] and train[90%:]"
         )
-    for arm in config.arms:
+    student = prepared.new_student()
+    alignments = [(name, prepared.arm_alignment(name, student)) for name in config.arms]
+    alignments.append(("verification", prepared.verified_alignment(student)))
+    for arm in config.arms:  # which loads the data: what is wrong above is told before
         check_batches(prepared, arm)
     _check_rows("held-out", prepared.eval_rows)
     _tell_seen(prepared, "data", config.data.eval_split, prepared.eval_rows)
@@ -58,11 +61,8 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {len(prepared.eval_rows)} held-out rows")]
     for name, rows in prepared.evaluation_rows.items():
         checks.append(Check(f"evaluation.{name}", True, f"{len(rows)} rows"))
-    student = prepared.new_student()
     if config.student.checkpoint is not None:
         checks.append(certify_tokenizer(prepared, config.student.checkpoint))
-    alignments = [(name, prepared.arm_alignment(name, student)) for name in config.arms]
-    alignments.append(("verification", prepared.verified_alignment(student)))
     done: list[Alignment | None] = []
     for name, alignment in alignments:
         if alignment not in done:
@@ -173,6 +173,8 @@ def explain(config: RunConfig) -> str:
     """Say in words, before any training, what a config's models, alignments and steps are."""
     prepared = Prepared(config)
     student = prepared.new_student()
+    alignments = {name: prepared.arm_alignment(name, student) for name in config.arms}
+    verified = prepared.verified_alignment(student)
     lines = [
         f"# {config.name}",
         f"task      {config.task}",
@@ -181,8 +183,7 @@ def explain(config: RunConfig) -> str:
         f"data      {len(prepared.train_rows)} training rows of at most {config.data.max_length} tokens, "
         f"{len(prepared.eval_rows)} held-out rows",
     ]
-    for name in config.arms:
-        alignment = prepared.arm_alignment(name, student)
+    for name, alignment in alignments.items():
         weights = prepared.arm_weights(name)
         terms = " + ".join(f"{weight:g} {term}" for term, weight in weights.model_dump().items() if weight)
         lines += ["", f"arm {name}: loss = {terms}"]
@@ -192,7 +193,7 @@ def explain(config: RunConfig) -> str:
             lines.append("  nothing is swapped in training: no term needs counterfactual runs")
         lines += _explain_cost(prepared, name, alignment, student)
     lines += ["", "verification"]
-    lines += _explain_alignment(prepared.verified_alignment(student), prepared.teacher, student)
+    lines += _explain_alignment(verified, prepared.teacher, student)
     return "\n".join(lines)
 
 

@@ -53,6 +53,7 @@ from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.provenance import fingerprint
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
 from iit_toolkit.tasks import readable_tokens
+from iit_toolkit.trainer_settings import check_settings
 
 _LOG = logging.getLogger(__name__)
 _MODEL_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
@@ -301,6 +302,7 @@ class Prepared:
                     raise UserError(
                         f"{where}.{name}: this is set by the config's task, arms, output and seed; leave it out"
                     )
+            check_settings(CausalDistillationConfig, section, where)
             settings |= section
         settings |= {
             "task": self.config.task,

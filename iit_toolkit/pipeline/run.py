@@ -102,9 +102,9 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
     prepared = Prepared(config)
     with processes.parting():
         with processes.main_first(), _folder(config, output, resume=False) as folder:
-            check_batches(prepared, arm)
             student = prepared.new_student()
             alignment = prepared.arm_alignment(arm, student)
+            check_batches(prepared, arm)
             if config.student.checkpoint is not None:
                 refuse_failed([certify_tokenizer(prepared, config.student.checkpoint)])
             refuse_failed(certify_on_rows(prepared, student, alignment))

@@ -47,7 +47,7 @@ def check_config(
         UserError: If a key or value is wrong.
     """
     for override in overrides:
-        _apply_override(document, override)
+        apply_override(document, override)
     try:
         return schema.model_validate(document)
     except ValidationError as error:
@@ -93,7 +93,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], document)
 
 
-def _apply_override(document: dict[str, Any], override: str) -> None:
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Sets what an override, `dotted.key=value` with a value in YAML, says.
+
+    Raises:
+        UserError: If it is none, or its key lies under a value.
+    """
     key, equals, text = override.partition("=")
     parts = key.split(".")
     if not equals or not all(parts):

@@ -94,7 +94,9 @@ def read_results(path: Path) -> dict[str, Any]:
     try:
         results: object = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: the run did not finish; run it again") from error
+        raise UserError(
+            f"{path} is missing: the run did not finish; go on with `iit-toolkit run CONFIG --resume`"
+        ) from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read as JSON: {error}") from error
     schema = cast(dict[str, Any], results).get("schema") if isinstance(results, dict) else None

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
 from iit_toolkit.errors import did_you_mean
 from iit_toolkit.runs.alignments import with_alignments_read
-from iit_toolkit.runs.config import check_config, read_mapping
+from iit_toolkit.runs.config import apply_override, check_config, read_mapping
 from iit_toolkit.runs.schema import RunConfig, StudentConfig
 
 Seeds = Annotated[list[Seed], Field(min_length=1)]
@@ -102,9 +102,17 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
         UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
     """
     document = read_mapping(Path(path))
+    _read_sections(document, Path(path).parent)
+    for override in overrides:
+        apply_override(document, override)
+        _read_sections(document, Path(path).parent)
+    config = check_config(SuiteConfig, document, where=f"suite {path}")
+    return config.model_copy(update={"run": with_alignments_read(config.run)})
+
+
+def _read_sections(document: dict[str, Any], folder: Path) -> None:
+    """Put what files say in the place of their paths."""
     for section in ("run", "finetune"):
         given = document.get(section)
         if isinstance(given, str):
-            document[section] = read_mapping(Path(path).parent / given)
-    config = check_config(SuiteConfig, document, overrides, f"suite {path}")
-    return config.model_copy(update={"run": with_alignments_read(config.run)})
+            document[section] = read_mapping(folder / given)

@@ -168,6 +168,13 @@ def test_configs_that_say_something_else_are_refused(config: Any, message: str) 
     assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
+def test_a_side_that_is_none_is_refused() -> None:
+    site = {"layer": 1, "component": "block_output"}
+    alignment = Alignment.from_dict({"name": "n", "variables": [{"name": "v", "teacher": [site], "student": [site]}]})
+    with pytest.raises(UserError, match="side 'techer': did you mean \"teacher\"?"):
+        to_pyvene(alignment, make_model("bert"), "techer")  # pyright: ignore[reportArgumentType]
+
+
 def test_reading_elsewhere_cannot_be_said_in_pyvene() -> None:
     site = {"layer": 1, "component": "block_output", "read": {"layer": 1, "component": "block_input"}}
     variable = {"name": "v", "teacher": [site], "student": [site]}

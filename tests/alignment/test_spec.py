@@ -92,6 +92,7 @@ def test_probabilities_sum_to_one() -> None:
         (with_site(layer=1, component="attention_value_output", heads=[1, 1]), "each once"),
         (with_site(layer=1, component="attention_value_output", heads=[1], neurons=[0, 1]), "not both"),
         (content(draw={"midle": 1}), 'did you mean "middle"?'),
+        (content(draw={"x": 1}), "draw names no variable 'x'; valid: late, middle"),
         (content(draw={"middle": 0}), "at least one above 0"),
         (content(draw={"middle": float("nan")}), "draw needs probabilities"),
         (content(draw={"middle": float("inf")}), "draw needs probabilities"),

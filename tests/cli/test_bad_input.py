@@ -85,6 +85,10 @@ PAIRED = alignment(positions="{kind: differing}, sources: {kind: paired}")
 WRONG = {
     "unknown key": (["data.max_lenght=8"], ["data.max_lenght", 'did you mean "max_length"?']),
     "unknown training key": (["training.max_step=8"], ["training.max_step", 'did you mean "max_steps"?']),
+    "unknown training key of an arm": (
+        ["arms.causal.training.max_step=8"],
+        ["arms.causal.training.max_step", 'did you mean "max_steps"?'],
+    ),
     "training setting of the wrong type": (
         ["training.max_steps=abc"],
         ["training.max_steps: should be a valid integer"],
@@ -169,6 +173,10 @@ WRONG = {
     "too few rows for a whole batch": (
         ["training.dataloader_drop_last=true", "training.per_device_train_batch_size=9"],
         ["arms.plain: 8 training rows make no whole batch of 9", "smaller batches"],
+    ),
+    "files that hold nothing": (
+        ["data={path: text, data_files: {train: nothing.json, validation: nothing.json}}"],
+        ["data text, split train can't be loaded: its files hold nothing"],
     ),
     "checkpoints without the optimiser": (
         ["training.save_only_model=true"],
@@ -329,6 +337,13 @@ def test_a_teacher_that_cannot_be_used(
     assert not (folder / "out").exists()
 
 
+@pytest.mark.parametrize("verb", ["run", "train", "validate", "explain"])
+def test_alignments_are_checked_before_data_are_read(refused: Callable[..., str], verb: str) -> None:
+    wrong = ["arms.causal.alignment=diito/midle", "data.data_files.train=nowhere.txt"]
+    rest = {"run": ["-o", "out"], "train": ["--arm", "causal", "-o", "out"]}.get(verb, [])
+    assert 'no preset "diito/midle"' in refused(verb, "config.yaml", *wrong, *rest)
+
+
 def with_another_vocabulary(target: Path) -> None:
     target = copy_of_the_teacher(target)
     vocabulary = AutoTokenizer.from_pretrained(target).get_vocab()
@@ -343,6 +358,11 @@ def of_another_size(target: Path) -> None:
     BertForMaskedLM(bert_config()).save_pretrained(target)
 
 
+def in_a_run(target: Path) -> None:
+    (target / "figures").mkdir(parents=True)
+    of_another_size(target / "causal")
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
@@ -350,6 +370,7 @@ def of_another_size(target: Path) -> None:
         (truncated, ["student checkpoint broken", "cannot be loaded"]),
         (with_another_vocabulary, ["same tokenizer", "differs", "must share one tokenizer"]),
         (of_another_size, ["same answers", "5000 tokens", "50"]),
+        (in_a_run, ["student checkpoint broken: holds no model itself; give broken/causal, or another in it"]),
     ],
 )
 @pytest.mark.parametrize("verb", ["run", "train", "verify"])

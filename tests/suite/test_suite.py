@@ -123,6 +123,14 @@ def test_a_suite_is_written_so_that_it_reads_back(suite: SuiteConfig, tmp_path: 
     assert load_suite(tmp_path / "again.yaml") == suite
 
 
+def test_a_section_can_be_overridden_by_a_file(suite: SuiteConfig, place: Path) -> None:
+    """The file is looked for beside the suite, as in the suite; later overrides change what it says."""
+    short = ["run.training.max_steps=1", "run=run.yaml", "run.training.save_steps=1"]
+    given = load_suite(place / "suite.yaml", ["finetune=null", *short, "finetune=tasks.yaml"])
+    assert given.run.training == suite.run.training | {"save_steps": 1}
+    assert given.finetune == suite.finetune
+
+
 def test_every_arm_has_its_own_steps_and_all_are_verified_alike(whole: SuiteFolder, suite: SuiteConfig) -> None:
     read = {piece: json.loads(whole.results(piece).read_text()) for piece in pieces(suite) if piece.stage == "run"}
     assert {piece.arm: results["arms"][piece.arm]["steps"] for piece, results in read.items()} == {
@@ -428,6 +436,7 @@ def test_a_suite_that_cannot_be_packed_leaves_nothing(place: Path) -> None:
         (["run.arms.plain.training.output_dir=x"], "arms.plain.training.output_dir: this is set by"),
         (["run.training.seed=7"], "training.seed: this is set by the config's task, arms, output and seed; leave it"),
         (["finetune.tasks.sst={}"], 'no task "sst"'),
+        (["finetune=nowhere.yaml"], "nowhere.yaml: can't be read"),
         (["equal_computed=plain"], "equal_computed: unknown key"),
         (["equal_compute=plain"], "equal_compute: plain is the baseline"),
         (["variables=[nowhere]"], 'variables: the runs are not verified on "nowhere"'),
