@@ -1,4 +1,4 @@
-"""How well one model predicts held-out rows: perplexity and accuracy, with intervals over examples."""
+"""How well one model predicts held-out rows: perplexity and accuracy, with intervals over texts."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ def evaluate(
     """Return, by name, the perplexity and, in classification, the accuracy.
 
     The perplexity is exp of the mean negative log-likelihood of the predicted tokens (or labels); for masked language
-    models the pseudo-perplexity at the collator's masked tokens. Its interval is a bootstrap over rows. The accuracy
-    is the share of rows whose label is the model's answer, with a Wilson interval.
+    models the pseudo-perplexity at the collator's masked tokens. Its interval is a bootstrap over texts, of which a row
+    without `text_id` is one. The accuracy is the share of rows whose label is the model's answer, with a Wilson
+    interval.
 
     Args:
         model: The model, on its device and in eval mode.
-        rows: Examples with `input_ids`.
+        rows: Examples with `input_ids` and, where several are of one text, `text_id`.
         collator: Makes batches with `labels`; its masks must depend on the batch only, so models see the same.
         task: What `labels` mean.
         seed: Of the bootstrap.
@@ -46,8 +47,11 @@ def evaluate(
     losses: list[float] = []
     counts: list[int] = []
     hits: list[int] = []
+    texts: list[int] = []
     for start in tqdm(range(0, len(rows), _BATCH), "evaluating", disable=None):
-        batch = collator([rows[index] for index in range(start, min(start + _BATCH, len(rows)))])
+        some = {index: rows[index] for index in range(start, min(start + _BATCH, len(rows)))}
+        texts += [row.get("text_id", index) for index, row in some.items()]
+        batch = collator(list(some.values()))
         labels = batch["labels"]
         if task == "causal_lm":
             labels = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], -100)], 1)
@@ -62,7 +66,8 @@ def evaluate(
         counts += torch.bincount(row, minlength=len(labels)).tolist()
         hits += torch.bincount(row[logits.argmax(-1) == gold], minlength=len(labels)).tolist()
     columns = {"nll": losses, "answers": counts, "hits": hits}
-    resampled = Resampled({name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}, seed=seed)
+    sums = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
+    resampled = Resampled(sums, base_text=np.asarray(texts), seed=seed)
     found = {"perplexity": resampled.ratio("nll", "answers").mapped(math.exp)}
     if task == "sequence_classification":
         found["accuracy"] = resampled.share("hits", "answers")

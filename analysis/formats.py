@@ -14,7 +14,7 @@ from typing import Any
 from iit_toolkit.analysis.comparison import Comparison
 from iit_toolkit.analysis.latex import latex_row
 from iit_toolkit.analysis.metrics import Summary
-from iit_toolkit.analysis.numbers import count, decimal, interval
+from iit_toolkit.analysis.numbers import decimal, inputs, interval
 from iit_toolkit.analysis.tables import ControlRow, Row
 from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.analysis.worst_cases import WorstCase
@@ -58,10 +58,10 @@ def to_latex(rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
             f"{measured.effective_iia.outside.cases:,}",
         ]
         lines.append(latex_row(cells))
-    bases = max(row.measured.effective_iia.outside.clusters for row in rows)
+    most = max((row.measured.effective_iia.outside for row in rows), key=lambda one: one.clusters)
     note = (
         f"Effective IIA, its no-intervention floor and their difference outside the swapped positions, over the n "
-        f"cases (from {count(bases, 'base example')}) in which the intervention changes the teacher's answer; IIA over "
+        f"cases (from {inputs(most)}) in which the intervention changes the teacher's answer; IIA over "
         f"all cases; {summary.level:.0%} intervals. {verdict.student}: {verdict.label}, at a margin of "
         f"{decimal(verdict.margin, 2)}."
     )

@@ -134,8 +134,8 @@ def _untested(estimate: Estimate) -> str:
             "positions, so nothing was tested."
         )
     return (
-        f"{_facts(estimate)}: {MINIMUM_CLUSTERS} base examples and as many source examples are needed to trust an "
-        "interval; verify more pairs."
+        f"{_facts(estimate)}: bases and sources from {MINIMUM_CLUSTERS} texts each are needed to trust an interval; "
+        "verify more pairs, of more texts."
     )
 
 

@@ -39,12 +39,14 @@ class Cases:
 
     Attributes:
         tokens: (B, S) boolean; `None` in classification.
-        base, source, position, inside, gold: (N,) columns of the outcomes table.
+        base, source, base_text, source_text, position, inside, gold: (N,) columns of the outcomes table.
     """
 
     tokens: Tensor | None
     base: Tensor
     source: Tensor
+    base_text: Tensor
+    source_text: Tensor
     position: Tensor
     inside: Tensor
     gold: Tensor
@@ -87,7 +89,7 @@ def draw_pairs(
     position on, since those before cannot feel the swap), the label (classification).
 
     Args:
-        rows: Examples with `input_ids` and `example_id`; at least two.
+        rows: Examples with `input_ids`, `example_id` and, where several are of one text, `text_id`; at least two.
         collator: Makes a batch of rows, as those of `iit_toolkit.data` do.
         positions: Which positions are swapped.
         sources: Where sources come from.
@@ -233,11 +235,12 @@ def _cases(
     reached: Tensor | None = None,
 ) -> Cases:
     """Choose where answers are read; of causal models, only where `reached` (B, S), if it is given."""
-    base_ids, source_ids = batch["example_id"], source["example_id"][swap.source]
+    base, origin = batch["example_id"], source["example_id"][swap.source]
+    base_text, text = batch.get("text_id", base), source.get("text_id", source["example_id"])[swap.source]
     if task == "sequence_classification":
-        count = len(base_ids)
+        count = len(swap.source)
         outside = torch.zeros(count, dtype=torch.bool)
-        return Cases(None, base_ids, source_ids, torch.full((count,), NO_POSITION), outside, batch["labels"])
+        return Cases(None, base, origin, base_text, text, torch.full((count,), NO_POSITION), outside, batch["labels"])
     gold = batch["labels"]
     tokens = gold != NO_GOLD
     if task == "causal_lm":
@@ -247,4 +250,4 @@ def _cases(
         keys = torch.rand(gold.shape, generator=generator).masked_fill(gold == NO_GOLD, 2.0)
         tokens = (keys.argsort(dim=1).argsort(dim=1) < _CAUSAL_TOKENS) & (gold != NO_GOLD)
     row, position = tokens.nonzero(as_tuple=True)
-    return Cases(tokens, base_ids[row], source_ids[row], position, swap.mask[tokens], gold[tokens])
+    return Cases(tokens, base[row], origin[row], base_text[row], text[row], position, swap.mask[tokens], gold[tokens])

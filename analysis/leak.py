@@ -13,7 +13,7 @@ from typing import cast
 
 import pandas as pd
 
-from iit_toolkit.analysis.numbers import count, decimal, interval
+from iit_toolkit.analysis.numbers import count, decimal, inputs, interval
 from iit_toolkit.analysis.outcomes import BESIDE
 from iit_toolkit.analysis.quantities import resample_variable, variables
 from iit_toolkit.analysis.statistics import Estimate
@@ -91,13 +91,13 @@ def _sentence(student: Estimate, teacher: Estimate, difference: Estimate, passed
     if student.cases == 0:
         return "Every evaluated token is at a swapped position, so nothing was tested."
     if too_few(difference):
-        end = f"too few inputs to tell ({MINIMUM_CLUSTERS} base examples and as many source examples are needed)."
+        end = f"too few inputs to tell (bases and sources from {MINIMUM_CLUSTERS} texts each are needed)."
     elif passed is None:
         end = f"the difference is not decided against the margin of {decimal(margin, 2)}."
     else:
         end = PASSED if passed else FAILED
     return (
         f"A swap here moves {interval(student)} of the student's answers and {interval(teacher)} of the teacher's "
-        f"({count(student.cases, 'case')}, {count(student.clusters, 'base example')}; "
+        f"({count(student.cases, 'case')}, {inputs(student)}; "
         f"{interval(difference, signed=True)}): {end}"
     )

@@ -37,11 +37,18 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def basis(estimate: Estimate) -> str:
-    """`491 changed cases, 305 base examples`, and the source examples where they are fewer."""
-    text = f"{count(estimate.cases, 'changed case')}, {count(estimate.clusters, 'base example')}"
-    if estimate.sources is not None and estimate.sources < estimate.clusters:
-        text += f", {count(estimate.sources, 'source example')}"
-    return text
+    """`491 changed cases, 305 base examples, 47 texts`; source examples and texts only where they are fewer."""
+    return f"{count(estimate.cases, 'changed case')}, {inputs(estimate)}"
+
+
+def inputs(estimate: Estimate) -> str:
+    """`305 base examples, 47 texts`; source examples and texts only where they are fewer."""
+    least, parts = estimate.clusters, [count(estimate.clusters, "base example")]
+    for number, what in ((estimate.sources, "source example"), (estimate.texts, "text")):
+        if number is not None and number < least:
+            least = number
+            parts.append(count(number, what))
+    return ", ".join(parts)
 
 
 def duration(seconds: float) -> str:

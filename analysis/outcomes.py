@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.folder import write_atomically
 
-SCHEMA_NAME = "iit_toolkit/outcomes/1"
+SCHEMA_NAME = "iit_toolkit/outcomes/2"
 UNTRAINED = "untrained"
 """What the student before training is called."""
 NO_POSITION = -1
@@ -31,7 +31,7 @@ BESIDE = "beside the alignment"
 
 KEY = ("student", "variable", "base", "source", "position")
 _METADATA_KEY = b"iit_toolkit.schema"
-_INTEGERS = ("gold", "teacher_base", "teacher_cf", "student_base", "student_cf")
+_INTEGERS = ("base_text", "source_text", "gold", "teacher_base", "teacher_cf", "student_base", "student_cf")
 _EFFECT = ("effect_n", "effect_x", "effect_y", "effect_xx", "effect_yy", "effect_xy")
 _BEHAVIOUR = ("kl", "kl_cf", "teacher_nll", "student_nll")
 
@@ -45,7 +45,8 @@ SCHEMA = pa.schema(
 )
 """Columns, in order.
 
-`base` and `source` are ids of examples, `inside` says whether the position is swapped, `*_base` and `*_cf`
+`base` and `source` are ids of examples, `base_text` and `source_text` of the texts these were cut from (examples of
+one text hang together), `inside` says whether the position is swapped, `*_base` and `*_cf`
 are the answers without and with the intervention, `effect_*` the number, sums, sums of squares and sum of
 products of the changes of log-probability (x of the teacher, y of the student), `kl` and `kl_cf`
 KL(teacher || student) in nats in the base and in the counterfactual run, `*_nll` nats of the gold token in

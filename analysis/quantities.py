@@ -25,6 +25,7 @@ from iit_toolkit.errors import UserError
 REGIONS = ("all", "inside", "outside")
 _EFFECT = ("n", "x", "y", "xx", "yy", "xy")
 _BEHAVIOUR = ("student_base", "teacher_base", "kl", "student_nll", "teacher_nll")
+_INPUTS = ("base", "source", "base_text", "source_text")
 _SAME_CASES = ("base", "source", "position", "inside")
 
 Columns = dict[str, NDArray[Any]]
@@ -57,7 +58,7 @@ def resample_variable(
         mine = (rows["student"] == student).to_numpy()
         quantities = _intervention_quantities(cases_of(rows, student, variable))
         sums |= pairs.summed(student, mine, quantities)
-    return Resampled(sums, base=pairs.base, source=pairs.source, resamples=resamples, seed=seed, level=level)
+    return pairs.resampled(sums, resamples=resamples, seed=seed, level=level)
 
 
 def resample_behaviour(outcomes: pd.DataFrame, *, resamples: int, seed: int, level: float = 0.95) -> Resampled:
@@ -79,7 +80,7 @@ def resample_behaviour(outcomes: pd.DataFrame, *, resamples: int, seed: int, lev
         sums |= pairs.summed(student, mine & ~swapped, _behaviour_quantities(without))
         kl_cf = _columns(_where(rows, mine & swapped), ("kl_cf",))["kl_cf"]
         sums |= pairs.summed(student, mine & swapped, {"cf_cases": np.ones_like(kl_cf), "kl_cf": kl_cf})
-    return Resampled(sums, base=pairs.base, source=pairs.source, resamples=resamples, seed=seed, level=level)
+    return pairs.resampled(sums, resamples=resamples, seed=seed, level=level)
 
 
 def cases_of(outcomes: pd.DataFrame, student: str, variable: str) -> Columns:
@@ -123,22 +124,21 @@ def _columns(frame: pd.DataFrame, names: Sequence[str]) -> Columns:
 
 
 class _Pairs:
-    """The pairs of base and source of a table.
-
-    Attributes:
-        base, source: (P,) their examples.
-    """
+    """The pairs of base and source of a table."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         groups = rows.groupby(["base", "source"])
-        examples = groups.size().index
-        self.base, self.source = (examples.get_level_values(name).to_numpy() for name in ("base", "source"))
+        self._pairs = groups[["base_text", "source_text"]].first().reset_index()
         self._codes = groups.ngroup().to_numpy()
 
     def summed(self, student: str, chosen: NDArray[np.bool_], quantities: Columns) -> dict[str, Floats]:
         """Sums the quantities of the chosen rows within pairs."""
-        sums = sum_by_cluster(self._codes[chosen], quantities, len(self.base))
+        sums = sum_by_cluster(self._codes[chosen], quantities, len(self._pairs))
         return {f"{student}/{name}": values for name, values in sums.items()}
+
+    def resampled(self, sums: dict[str, Floats], *, resamples: int, seed: int, level: float) -> Resampled:
+        """Resamples the pairs, whole texts at a time."""
+        return Resampled(sums, **_columns(self._pairs, _INPUTS), resamples=resamples, seed=seed, level=level)
 
 
 def _intervention_quantities(cases: Columns) -> Columns:

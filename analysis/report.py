@@ -14,7 +14,7 @@ from iit_toolkit.analysis.examples import read_answers, read_examples
 from iit_toolkit.analysis.figures import write_figures
 from iit_toolkit.analysis.formats import find_browser, print_pdf, to_document, to_latex
 from iit_toolkit.analysis.metrics import Summary, summarise
-from iit_toolkit.analysis.numbers import EVALUATED
+from iit_toolkit.analysis.numbers import EVALUATED, inputs
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.plots import Plot
 from iit_toolkit.analysis.rendering import environment
@@ -149,7 +149,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "ceiling": ceiling(summary),
         "warnings": _warnings(report),
         "judged": summary.students[verdict.student],
-        "bases": max(row.measured.iia.all.clusters for row in rows),
+        "tested": inputs(max((row.measured.iia.all for row in rows), key=lambda one: one.clusters)),
     }
 
 

@@ -1,24 +1,24 @@
 """Estimates with intervals that know which cases hang together.
 
 Cases with the same base depend on each other, so do cases with the same source, and so do cases of which one has an
-example as its base and the other has it as its source. Cases are therefore summed per pair of base and source once,
-and whole examples are resampled, never single cases.
+example as its base and the other has it as its source. So do, moreover, examples that were cut from one text. Cases are
+therefore summed per pair of base and source once, and whole texts are resampled, never single cases.
 
-**Resampling.** As many examples as there are are drawn with replacement. An example drawn c times adds c - 1 times
-the sums of its pairs, those it is the base of and those it is the source of, to the totals. This is the first-order
+**Resampling.** As many texts as there are are drawn with replacement. A text drawn c times adds c - 1 times the sums
+of its pairs, those with a base or a source in it (once those with both), to the totals. This is the first-order
 part of the pigeonhole bootstrap (Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1), which weighs
 a pair by count of base times count of source. The part left out, the product of both deviations, makes the variance
 within pairs count three times: where every base has a source of its own, as with sources from the batch, intervals
 would be too wide by the square root of three.
 
 **Width.** The residuals of a statistic say what its draws vary by, and what they should vary by: the sum of the
-products of all residuals that share an example (Cameron, Gelbach and Miller 2011, "Robust inference with multiway
-clustering", Journal of Business & Economic Statistics 29; for examples in both roles Aronow, Samii and Assenova 2015,
-"Cluster-robust variance estimation for dyadic data", Political Analysis 23), but no less than clusters of bases alone
-or of sources alone would give, and times G / (G - 1) for G bases, or sources if there are fewer. The deviations of
-the draws are scaled to that variance, and widened from the normal to Student's distribution with the degrees of
-freedom behind it (Satterthwaite 1946, Biometrics Bulletin 2; such "expanded percentile" intervals: Hesterberg 2015,
-"What teachers should know about the bootstrap", The American Statistician 69).
+products of all residuals that share a text (Cameron, Gelbach and Miller 2011, "Robust inference with multiway
+clustering", Journal of Business & Economic Statistics 29; for texts in both roles Aronow, Samii and Assenova 2015,
+"Cluster-robust variance estimation for dyadic data", Political Analysis 23), but no less than the texts of bases
+alone or of sources alone would give, and times G / (G - 1) for G texts of bases, or of sources if there are fewer. The
+deviations of the draws are scaled to that variance, and widened from the normal to Student's distribution with the
+degrees of freedom behind it (Satterthwaite 1946, Biometrics Bulletin 2; such "expanded percentile" intervals:
+Hesterberg 2015, "What teachers should know about the bootstrap", The American Statistician 69).
 
 **Shares** have Wilson intervals for as many independent cases as would vary as much (for clustered data: Dean and
 Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys", Journal of Survey
@@ -58,6 +58,8 @@ class Estimate:
         cases: How many cases it rests on.
         clusters: How many base examples those cases come from.
         sources: How many source examples they have; None where there was no intervention.
+        texts: How many texts the bases were cut from, or the sources if those are of fewer; None in results that were
+            made before intervals knew of texts.
     """
 
     value: float | None
@@ -66,6 +68,12 @@ class Estimate:
     cases: int
     clusters: int
     sources: int | None = None
+    texts: int | None = None
+
+    @property
+    def fewest(self) -> int:
+        """On how many inputs it rests that do not hang together: texts, or examples where texts are not known."""
+        return min(number for number in (self.clusters, self.sources, self.texts) if number is not None)
 
     def mapped(self, function: Callable[[float], float]) -> Estimate:
         """Applies an increasing function, for instance `math.exp`, to value and interval."""
@@ -113,7 +121,7 @@ def sum_by_cluster(codes: Ints, columns: Mapping[str, NDArray[Any]], clusters: i
 
 
 class Resampled:
-    """Sums of named quantities per pair of base and source, and their totals in resamples of the examples.
+    """Sums of named quantities per pair of base and source, and their totals in resamples of the texts.
 
     All statistics of one `Resampled` see the same resamples, which makes their differences paired.
     """
@@ -124,6 +132,8 @@ class Resampled:
         *,
         base: Ints | None = None,
         source: Ints | None = None,
+        base_text: Ints | None = None,
+        source_text: Ints | None = None,
         resamples: int = 2000,
         seed: int = 0,
         level: float = 0.95,
@@ -134,7 +144,9 @@ class Resampled:
             sums: Per quantity its sum in each pair, each (P,), the pairs in the same order.
             base: (P,) which example is the base of each pair; without it, every pair has one of its own.
             source: (P,) which example is its source, counted like bases, or `NO_SOURCE`; without it, none has one.
-            resamples: How many times the examples are drawn.
+            base_text: (P,) which text the base was cut from; without it, every example is a text of its own.
+            source_text: (P,) which text the source was cut from, counted like those of bases.
+            resamples: How many times the texts are drawn.
             seed: The same seed and pairs give the same resamples.
             level: Coverage aimed at by the intervals.
         """
@@ -144,12 +156,16 @@ class Resampled:
         base = np.arange(pairs) if base is None else base
         source = np.full(pairs, NO_SOURCE) if source is None else source
         self._sourced = source != NO_SOURCE
-        examples, codes = np.unique(np.concatenate([base, source[self._sourced]]), return_inverse=True)
-        self._base, self._source, self._examples = codes[:pairs], codes[pairs:], len(examples)
+        self._examples = base, source
+        base = base if base_text is None else base_text
+        source = np.where(self._sourced, source if source_text is None else source_text, base)
+        texts, codes = np.unique(np.concatenate([base, source]), return_inverse=True)
+        self._base, self._source, self._texts = codes[:pairs], codes[pairs:], len(texts)
+        self._between = self._base != self._source
         self._totals = {name: float(column.sum()) for name, column in self._sums.items()}
-        # Beyond some thousands, examples are drawn in groups: the variance of totals is that of the groups' sums.
-        groups = min(self._examples, _GROUPS)
-        self._groups = {name: _add_up_groups(self._by_role(column), groups) for name, column in self._sums.items()}
+        # Beyond some thousands, texts are drawn in groups: the variance of totals is that of the groups' sums.
+        groups = min(self._texts, _GROUPS)
+        self._groups = {name: _add_up_groups(self._by_text(column), groups) for name, column in self._sums.items()}
         matrix = np.stack(list(self._groups.values()))
         deviations = _deviations(matrix, resamples, np.random.default_rng(seed))
         self._deviations = dict(zip(self._sums, deviations, strict=True))
@@ -162,14 +178,14 @@ class Resampled:
         """Estimates the share of `cases` that are `hits`, with a Wilson interval.
 
         Its number of trials is value * (1 - value) / variance, at most the number of cases. Where all cases agree,
-        that is undefined; then it is the number of bases, or of sources if there are fewer.
+        that is undefined; then it is the number of texts.
         """
         estimate, spread = self._measured(_ratio, (hits, cases), (cases,))
         if estimate.value is None or spread is None:
             return estimate
         value, quantile = estimate.value, spread.quantile(self._level)
         if value in (0.0, 1.0):
-            trials = _fewest(estimate)
+            trials = estimate.fewest
         elif self._independent(cases):
             trials, quantile = estimate.cases, float(ndtri((1 + self._level) / 2))
         else:
@@ -192,12 +208,12 @@ class Resampled:
 
         Where hardly any case tells the two apart, resampling sees too little variation. So the interval reaches at
         least as far as Wilson's upper bound for 0 hits in as many trials as there are cases; where resampling sees
-        none at all, as there are bases, or sources if there are fewer.
+        none at all, as there are texts.
         """
         estimate = self.difference(first, second, level=level)
         if estimate.value is None or estimate.low is None or estimate.high is None:
             return estimate
-        trials = estimate.cases if estimate.low < estimate.high else _fewest(estimate)
+        trials = estimate.cases if estimate.low < estimate.high else estimate.fewest
         reach = _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
         low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
         return replace(estimate, low=max(-1.0, low), high=min(1.0, high))
@@ -240,20 +256,23 @@ class Resampled:
     ) -> tuple[Estimate, _Spread | None]:
         """The value of a statistic without its interval, and its spread where it can have an interval."""
         value = float(function(*(np.asarray([self._totals[name]]) for name in names))[0])
+        texts = self._count(counts, (self._base, self._source))
+        clusters, sources = self._count(counts, self._examples)
         estimate = Estimate(
             value=value if math.isfinite(value) else None,
             low=None,
             high=None,
             cases=min(int(round(self._totals[name])) for name in counts),
-            clusters=min(self._count(name, self._base, slice(None)) for name in counts),
-            sources=min(self._count(name, self._source, self._sourced) for name in counts) or None,
+            clusters=clusters,
+            sources=sources or None,
+            texts=min(texts) if sources else texts[0],
         )
-        if estimate.value is None or _fewest(estimate) < 2:
+        if estimate.value is None or estimate.fewest < 2:
             return estimate, None
-        spread = self._spread(function, names, estimate)
+        spread = self._spread(function, names, texts)
         return estimate, spread if math.isfinite(spread.variance) else None
 
-    def _spread(self, function: Callable[..., Floats], names: tuple[str, ...], estimate: Estimate) -> _Spread:
+    def _spread(self, function: Callable[..., Floats], names: tuple[str, ...], texts: tuple[int, int]) -> _Spread:
         gradient = _gradient(function, [self._sums[name] for name in names])
 
         def residuals(sums: Mapping[str, Floats]) -> Floats:
@@ -262,33 +281,49 @@ class Resampled:
         every = residuals(self._sums)
         as_base, as_source = self._by_role(every)
         bases, sources = _squares(as_base), _squares(as_source)
-        # A pair's own square is in the sum of its base and in that of its source: once too often.
-        shared = _squares(as_base + as_source) - _squares(every[self._sourced])
-        clusters = _fewest(estimate)
+        # What stands between two texts is in the sums of both: once too often.
+        shared = _squares(self._by_text(every)) - _squares(self._by_two_texts(every))
         variance = max(shared, bases, sources)
-        noise = bases**2 / (estimate.clusters - 1)
-        if estimate.sources is not None:
-            noise += sources**2 / (estimate.sources - 1)
+        noise = bases**2 / (texts[0] - 1)
+        if texts[1]:
+            noise += sources**2 / (texts[1] - 1)
+        fewest = min(texts) if texts[1] else texts[0]
         return _Spread(
-            variance=variance * clusters / (clusters - 1),
+            variance=variance * fewest / (fewest - 1),
             drawn=_squares(residuals(self._groups)),
-            freedom=variance**2 / noise if noise > 0 else clusters - 1,
+            freedom=variance**2 / noise if noise > 0 else fewest - 1,
         )
 
     def _by_role(self, column: Floats) -> tuple[Floats, Floats]:
-        """Sums of a quantity per example, over the pairs it is the base and those it is the source of."""
+        """Sums of a quantity per text, over the pairs that have their base in it and those that have their source."""
         return (
-            _add_up(self._base, column, self._examples),
-            _add_up(self._source, column[self._sourced], self._examples),
+            _add_up(self._base, column, self._texts),
+            _add_up(self._source[self._sourced], column[self._sourced], self._texts),
         )
 
-    def _count(self, name: str, codes: Ints, chosen: Any) -> int:
-        return len(np.unique(codes[self._sums[name][chosen] != 0]))
+    def _by_text(self, column: Floats) -> Floats:
+        """Sums of a quantity per text, over the pairs that have their base or their source in it, or both."""
+        between = self._between
+        return _add_up(self._base, column, self._texts) + _add_up(self._source[between], column[between], self._texts)
+
+    def _by_two_texts(self, column: Floats) -> Floats:
+        """Sums of a quantity per two texts that are base and source of a pair, in whichever order."""
+        two = np.sort(np.stack([self._base, self._source])[:, self._between], axis=0)
+        codes = np.unique(two[0] * self._texts + two[1], return_inverse=True)[1]
+        return _add_up(codes, column[self._between], 0)
+
+    def _count(self, names: tuple[str, ...], roles: tuple[Ints, Ints]) -> tuple[int, int]:
+        """How many bases and how many sources, or texts of them, cases come from: of several kinds, the fewest."""
+        base, source = roles
+        present = [self._sums[name] != 0 for name in names]
+        return (
+            min(len(np.unique(base[there])) for there in present),
+            min(len(np.unique(source[there & self._sourced])) for there in present),
+        )
 
     def _independent(self, cases: str) -> bool:
-        """Whether every pair has at most one case, and no example stands in two pairs that have one."""
-        once = np.concatenate(self._by_role((self._sums[cases] != 0).astype(np.float64)))
-        stands = once[: self._examples] + once[self._examples :]
+        """Whether every pair has at most one case, and no text stands in two pairs that have one."""
+        stands = self._by_text((self._sums[cases] != 0).astype(np.float64))
         return bool(self._sums[cases].max() <= 1 and stands.max() <= 1)
 
 
@@ -296,9 +331,8 @@ def _add_up(codes: Ints, column: Floats, clusters: int) -> Floats:
     return np.bincount(codes, weights=column, minlength=clusters).astype(np.float64)
 
 
-def _add_up_groups(roles: tuple[Floats, Floats], groups: int) -> Floats:
-    per_example = roles[0] + roles[1]
-    return _add_up(np.arange(len(per_example)) % groups, per_example, groups)
+def _add_up_groups(per_text: Floats, groups: int) -> Floats:
+    return _add_up(np.arange(len(per_text)) % groups, per_text, groups)
 
 
 def _deviations(sums: Floats, resamples: int, generator: np.random.Generator) -> Floats:
@@ -330,10 +364,6 @@ def _wilson(value: float, trials: float, quantile: float) -> tuple[float, float]
     centre = (value + square / 2) / (1 + square)
     half = math.sqrt(value * (1 - value) * square + square**2 / 4) / (1 + square)
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def _fewest(estimate: Estimate) -> int:
-    return estimate.clusters if estimate.sources is None else min(estimate.clusters, estimate.sources)
 
 
 def _squares(values: Floats) -> float:

@@ -205,8 +205,8 @@ def without_controls(verdict: Verdict) -> Verdict:
 
 
 def too_few(effective: Estimate) -> bool:
-    """Whether the changed cases come from too few bases or sources for the interval to be relied on."""
-    return min(effective.clusters, effective.sources or effective.clusters) < MINIMUM_CLUSTERS
+    """Whether the changed cases come from too few texts for the interval to be relied on."""
+    return effective.fewest < MINIMUM_CLUSTERS
 
 
 def judge_variables(
@@ -349,7 +349,7 @@ def _sentence(
     if too_few(effective):
         return (
             f"{subject}the teacher's answer changed in too few inputs outside the swapped positions "
-            f"({basis(effective)}; {MINIMUM_CLUSTERS} base examples and as many source examples are needed)."
+            f"({basis(effective)}; bases and sources from {MINIMUM_CLUSTERS} texts each are needed)."
         )
     decides = _deciding(controls, label)
     best = "best control" if decides is _best(controls) else "control that decides"

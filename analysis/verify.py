@@ -84,7 +84,7 @@ def verify(
         teacher: The teacher.
         students: The students, by name.
         alignment: The alignment that is verified.
-        rows: Examples with `input_ids` and `example_id`; at least two.
+        rows: Examples as `draw_pairs` takes them; at least two.
         collator: Makes a batch of rows, as those of `iit_toolkit.data` do.
         task: What is answered.
         pairs: Pairs of base and source per variable; at most the number of rows is used.
@@ -270,6 +270,8 @@ def _frame(student: str, variable: str, cases: Cases, truth: _Answers, run: _Ans
         "variable": variable,
         "base": cases.base,
         "source": cases.source,
+        "base_text": cases.base_text,
+        "source_text": cases.source_text,
         "position": cases.position,
         "inside": cases.inside,
         "gold": cases.gold,

@@ -25,6 +25,7 @@ LEVEL = 0.95
 MARGIN = 0.05
 BAR = (0.93, 0.97)
 BATCH = 16
+TEXTS = ("rows", "text")
 STUDENT = ("s/effective/outside", "s/changed/outside")
 CONTROL = ("c/effective/outside", "c/changed/outside")
 DESIGNS = {
@@ -49,6 +50,8 @@ class Setting:
         base, source: Shares of the variance of a case's latent score that cases of one base, of one source, share.
         roles: Correlation of what an example does as a base with what it does as a source.
         lead: True lead of the first student over the second.
+        rows: How many examples, which follow each other, are cut from one text.
+        text: Share of that variance that comes from the texts, half from the base's and half from the source's.
     """
 
     design: str
@@ -59,6 +62,8 @@ class Setting:
     source: float = 0.2
     roles: float = 0.0
     lead: float = 0.05
+    rows: int = 1
+    text: float = 0.0
 
 
 SETTINGS = [
@@ -76,6 +81,12 @@ SETTINGS = [
     *(Setting("grid", 32, share, tokens=1) for share in (0.1, 0.5, 0.9)),
     Setting("few", 128),
     Setting("batch", 12),
+    *(Setting("batch", 480, share, rows=12, text=0.2) for share in (0.1, 0.5, 0.9)),
+    Setting("batch", 480, rows=12),
+    Setting("batch", 480, rows=12, text=0.5),
+    Setting("batch", 480, rows=24, text=0.2),
+    Setting("batch", 480, tokens=1, rows=12, text=0.2),
+    Setting("dataset", 480, rows=12, text=0.2),
 ]
 
 
@@ -104,8 +115,15 @@ NULLS = [
     Null(Setting("batch", 128), true=2),
     Null(Setting("batch", 128), variables=1),
     Null(Setting("batch", 128), variables=6),
+    *(Null(Setting("batch", 480, share, rows=12, text=0.2)) for share in (0.1, 0.5, 0.9)),
 ]
-CONTRASTS = [Setting("batch", 128), Setting("dataset", 128), Setting("crossed", 128), Setting("grid", 128, tokens=1)]
+CONTRASTS = [
+    Setting("batch", 128),
+    Setting("dataset", 128),
+    Setting("crossed", 128),
+    Setting("grid", 128, tokens=1),
+    Setting("batch", 480, rows=12, text=0.2),
+]
 
 
 def main() -> None:
@@ -172,13 +190,14 @@ def false_support(null: Null, number: int, simulations: int = SIMULATIONS) -> di
 
 def other_resampling(setting: Setting, number: int, simulations: int = CONTRAST_SIMULATIONS) -> dict[str, float]:
     """How often the share's percentile interval covers the truth when cases are resampled in other ways."""
-    inside = dict.fromkeys(("here", "bases_only", "pigeonhole"), 0)
+    inside = dict.fromkeys(("here", "rows", "bases_only", "pigeonhole"), 0)
     for simulation in range(simulations):
         generator = np.random.default_rng([3, number, simulation])
         drawn = draw(setting, generator, simulation)
         one_way = Resampled(drawn.sums, base=drawn.base, resamples=RESAMPLES, seed=simulation, level=LEVEL)
         found = {
             "here": drawn.resampled().ratio(*STUDENT),
+            "rows": replace(drawn, rows=1).resampled().ratio(*STUDENT),
             "bases_only": one_way.ratio(*STUDENT),
             "pigeonhole": pigeonhole(drawn, generator),
         }
@@ -205,17 +224,19 @@ def pigeonhole(drawn: Drawn, generator: np.random.Generator) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class Drawn:
-    """Simulated cases, summed by pair; base and source (P,) are the pairs' examples."""
+    """Simulated cases, summed by pair; base and source (P,) are the pairs' examples, so many `rows` from each text."""
 
     sums: dict[str, Floats]
     base: Ints
     source: Ints
     seed: int
+    rows: int
 
     def resampled(self) -> Resampled:
         """The same, resampled."""
+        texts = {"base_text": self.base // self.rows, "source_text": self.source // self.rows}
         return Resampled(
-            self.sums, base=self.base, source=self.source, resamples=RESAMPLES, seed=self.seed, level=LEVEL
+            self.sums, base=self.base, source=self.source, **texts, resamples=RESAMPLES, seed=self.seed, level=LEVEL
         )
 
 
@@ -228,7 +249,9 @@ def draw(setting: Setting, generator: np.random.Generator, seed: int) -> Drawn:
     as_source = setting.roles * as_base + math.sqrt(1 - setting.roles**2) * other
     common = math.sqrt(setting.base) * as_base[base[case]] + math.sqrt(setting.source) * as_source[source[case]]
     own, noise = generator.normal(size=(2, len(case)))
-    rest = math.sqrt(1 - setting.base - setting.source)
+    of_base, of_source = math.sqrt(setting.text / 2) * generator.normal(size=(2, examples))
+    common = common + of_base[base[case] // setting.rows] + of_source[source[case] // setting.rows]
+    rest = math.sqrt(1 - setting.base - setting.source - setting.text)
     hits = common + rest * own < ndtri(setting.share)
     control = common + rest * (0.7 * own + math.sqrt(0.51) * noise) < ndtri(setting.share - setting.lead)
     columns = {
@@ -239,7 +262,7 @@ def draw(setting: Setting, generator: np.random.Generator, seed: int) -> Drawn:
         "c/changed/outside": np.ones(len(case)),
     }
     sums = sum_by_cluster(case, columns, len(base))
-    return Drawn(sums, base, source, seed)
+    return Drawn(sums, base, source, seed, setting.rows)
 
 
 def pairs(setting: Setting, generator: np.random.Generator) -> tuple[Ints, Ints]:
@@ -264,9 +287,10 @@ HEADER = """# What the intervals cover
 
 Simulated cases of a student and of a control, whose true rates are known. A case is a hit where a normal score lies
 below a threshold; the score is the sum of what its base, its source and the case itself bring, in the stated shares of
-the variance. An example that is a base here and a source there may bring correlated things (*roles*). The share is
-that of the student, from 0.1 to 0.9; the lead is that of the student over its control, whose score is correlated,
-and in truth {margin}. Pairs have 1 + Poisson cases, or one.
+the variance. An example that is a base here and a source there may bring correlated things (*roles*). Several rows may
+be cut from one text, which brings something of its own, too (*of text*). The share is that of the student, from 0.1 to
+0.9; the lead is that of the student over its control, whose score is correlated, and in truth {margin}. Pairs have
+1 + Poisson cases, or one.
 
 {simulations:,} simulations per line, {resamples:,} resamples, intervals at {level:.0%}: a coverage of 95 % is
 measured to within {error:.1f} points (two standard errors). The bar is {low:.0%} to {high:.0%}; what misses it is bold.
@@ -295,19 +319,20 @@ make it rarer, since all must be passed. *True* variables, where there are any, 
 the null ones they test that Holm's procedure does not let the others through. {simulations:,} simulations per line,
 which measure 2.5 % to within {error:.1f} points (two standard errors).
 
-| design | bases | cases per pair | share | variables | of them true | any false SUPPORTED | true ones SUPPORTED |
-|---|--:|--:|--:|--:|--:|--:|--:|
+| design | bases | cases per pair | share | rows/text | of text | variables | true | false SUPPORTED | true SUPPORTED |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|
 """
 
 OTHERS = """
 ## Other ways to resample
 
-The same share with percentile intervals, resampled as here, by bases only, and by the pigeonhole bootstrap itself
-(count of base times count of source). Bases only miss what sources share; the pigeonhole takes a design in which
-every base has its own source for three times as variable as it is.
+The same share with percentile intervals, resampled as here, with each row taken for a text of its own, by bases only,
+and by the pigeonhole bootstrap itself (count of base times count of source). Rows of their own miss what rows of one
+text share; bases only miss what sources share; the pigeonhole takes a design in which every base has its own source for
+three times as variable as it is.
 
-| design | bases | cases per pair | of base | of source | as here | bases only | pigeonhole |
-|---|--:|--:|--:|--:|--:|--:|--:|
+| design | bases | cases per pair | of base | of source | rows/text | of text | here | rows | bases only | pigeonhole |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
 """
 
 
@@ -324,11 +349,11 @@ def document(covered: list[dict[str, Any]], verdicts: list[dict[str, Any]], othe
     )
     text += "".join(f"| {name} | {meaning} |\n" for name, meaning in DESIGNS.items())
     text += "\n## Coverage\n\n"
-    text += "| design | bases | cases per pair | share | of base | of source | roles "
+    text += "| design | bases | cases per pair | share | of base | of source | roles | rows/text | of text "
     text += "| share: covered | too high | too low | lead: covered | too high | too low |\n"
-    text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
+    text += "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n"
     for one in covered:
-        facts = [one[name] for name in ("design", "bases", "tokens", "share", "base", "source", "roles")]
+        facts = [one[name] for name in ("design", "bases", "tokens", "share", "base", "source", "roles", *TEXTS)]
         for name in ("share", "lead"):
             facts += [_marked(one[f"{name}_covered"], *BAR)]
             facts += [_percent(one[f"{name}_interval_{side}"]) for side in ("above", "below")]
@@ -341,14 +366,14 @@ def document(covered: list[dict[str, Any]], verdicts: list[dict[str, Any]], othe
     text += VERDICTS.format(margin=MARGIN, simulations=SIMULATIONS, error=error)
     for one in verdicts:
         setting = one["setting"]
-        facts = [setting[name] for name in ("design", "bases", "tokens", "share")]
+        facts = [setting[name] for name in ("design", "bases", "tokens", "share", *TEXTS)]
         facts += [one["variables"], one["true"], _marked(one["false_supported"], 0, alpha)]
         facts += ["" if one["true_supported"] is None else _percent(one["true_supported"])]
         text += f"| {' | '.join(map(str, facts))} |\n"
     text += OTHERS
     for one in others:
-        facts = [one[name] for name in ("design", "bases", "tokens", "base", "source")]
-        facts += [_marked(one[name], *BAR) for name in ("here", "bases_only", "pigeonhole")]
+        facts = [one[name] for name in ("design", "bases", "tokens", "base", "source", *TEXTS)]
+        facts += [_marked(one[name], *BAR) for name in ("here", "rows", "bases_only", "pigeonhole")]
         text += f"| {' | '.join(map(str, facts))} |\n"
     return text
 

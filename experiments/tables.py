@@ -176,7 +176,7 @@ def _computes(students: dict[str, dict[str, Any]]) -> str:
                     _interval(found["margin"]),
                     _interval(found["effective_iia"]["inside"]),
                     _interval(found["iia"]["all"]),
-                    f"{effective['cases']:,} ({effective['clusters']:,})",
+                    f"{effective['cases']:,} ({effective['clusters']:,}{_texts(effective)})",
                 ]
             )
     return markdown_table(
@@ -198,12 +198,21 @@ def _scale(results: dict[str, Any]) -> str:
     arms = "; ".join(f"{name}: {arm['tokens']:,} tokens" for name, arm in results["arms"].items())
     hardware = results["provenance"]["hardware"]
     verdict, comparison = results["verdict"], results["comparison"]
+    first = next(iter(next(iter(results["summary"]["students"].values()))["variables"].values()))
+    known = first["iia"]["all"].get("texts") is not None
+    over = "the texts of bases and sources" if known else "base and source examples"
     devices = ", ".join(hardware["cuda"]) or f"{hardware['cpu']}, {hardware['cores']} cores"
     return (
         f"Verdict on {verdict['student']}: **{verdict['label']}**. {verdict['sentence']}\n\n"
         f"{comparison['sentence']}\n\n"
-        f"One seed ({results['seed']}); {arms}; brackets are 95 % intervals over base and source examples; {devices}."
+        f"One seed ({results['seed']}); {arms}; brackets are 95 % intervals over {over}; {devices}."
     )
+
+
+def _texts(estimate: dict[str, Any]) -> str:
+    """` of 47 texts`, where they are known and fewer than the examples."""
+    texts = estimate.get("texts")
+    return "" if texts in (None, estimate["clusters"]) else f" of {texts:,} texts"
 
 
 def _cpu_time(*arms: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ def print_summary(folder: Path) -> None:
 
     run = RunFolder.open(folder)
     results = run.read_results()
-    table = Table(box=SIMPLE_HEAD, caption="95 % intervals over base and source examples", caption_justify="left")
+    table = Table(box=SIMPLE_HEAD, caption="95 % intervals over the texts of bases and sources", caption_justify="left")
     for head in ("student\nvariable", "effective IIA\noutside", "its floor\n", "IIA\nall cases", "perplexity\n"):
         table.add_column(head, no_wrap=True)
     for student, measured in results["summary"]["students"].items():

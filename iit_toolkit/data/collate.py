@@ -5,7 +5,7 @@ Every collator takes rows with `input_ids`, pads them on the right to the longes
 * `input_ids`, `attention_mask`: (B, S) int64,
 * `special_tokens_mask`: (B, S) bool, true for special tokens and for padding: there nothing is masked or
   swapped,
-* `labels`, and `example_id` (B,) int64 where the rows have one.
+* `labels`, and `example_id` and `text_id` (B,) int64 where the rows have them.
 
 Of rows that are pairs (`iit_toolkit.data.pairs`) it also returns
 
@@ -191,6 +191,7 @@ def _padded(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
     real = torch.arange(ids.shape[1]) < lengths[:, None]
     excluded = torch.isin(ids, torch.tensor(special.every, dtype=torch.long)) | ~real
     batch = {"input_ids": ids, "attention_mask": real.long(), "special_tokens_mask": excluded}
-    if "example_id" in rows[0]:
-        batch["example_id"] = torch.tensor([row["example_id"] for row in rows])
+    for name in ("example_id", "text_id"):
+        if name in rows[0]:
+            batch[name] = torch.tensor([row[name] for row in rows])
     return batch

@@ -56,7 +56,7 @@ def tokenize_corpus(
         dropped: How many rows are dropped is added to it, by reason.
 
     Returns:
-        A dataset of `input_ids` (lists of int32) and `example_id` (0, 1, ...).
+        A dataset of `input_ids` (lists of int32), `example_id` (0, 1, ...) and `text_id`, the number of the row's text.
 
     Raises:
         UserError: If `max_length` is too small or too large, or no row is left.
@@ -73,8 +73,8 @@ def tokenize_corpus(
     else:
         prefix, suffix = present(special.cls), present(special.sep)
     content = max_length - len(prefix) - len(suffix)
-    ids, ends = array("i"), array("i", [0])
-    for tokens in _tokenized(texts["text"], tokenizer, by_line=not packing):
+    ids, ends, of_texts = array("i"), array("i", [0]), array("i")
+    for text, tokens in _tokenized(texts["text"], tokenizer, by_line=not packing):
         for start in range(0, len(tokens), content):
             row = [*prefix, *tokens[start : start + content], *suffix]
             if len(row) < min_length:
@@ -84,10 +84,11 @@ def tokenize_corpus(
                 dropped["half or more unknown to the tokenizer"] += 1
                 continue
             if max_tokens is not None and len(ids) + len(row) > max_tokens:
-                return _rows(ids, ends, len(texts), min_length)
+                return _rows(ids, ends, of_texts, len(texts), min_length)
             ids.extend(row)
             ends.append(len(ids))
-    return _rows(ids, ends, len(texts), min_length)
+            of_texts.append(text)
+    return _rows(ids, ends, of_texts, len(texts), min_length)
 
 
 def tokenize_labelled(
@@ -154,23 +155,26 @@ def count_tokens(rows: Dataset, vocabulary: int) -> Tensor:
 
 def _tokenized(
     texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, *, by_line: bool
-) -> Iterator[list[int]]:
-    """Token ids, without special tokens, of each text or of each of its lines."""
+) -> Iterator[tuple[int, list[int]]]:
+    """Token ids, without special tokens, of each text or of each of its lines, with the text's number."""
     for start in tqdm(range(0, len(texts), _TEXTS_AT_A_TIME), "tokenizing", disable=None):
-        batch = [text for text in texts[start : start + _TEXTS_AT_A_TIME] if text and text.strip()]
+        some = enumerate(texts[start : start + _TEXTS_AT_A_TIME], start)
+        batch = [(number, text) for number, text in some if text and text.strip()]
         if by_line:
-            batch = [line for text in batch for line in text.splitlines() if line.strip()]
+            batch = [(number, line) for number, text in batch for line in text.splitlines() if line.strip()]
         if batch:
-            yield from tokenizer(
-                batch,
+            numbers, parts = zip(*batch, strict=True)
+            tokens: list[list[int]] = tokenizer(
+                list(parts),
                 add_special_tokens=False,
                 return_attention_mask=False,
                 return_token_type_ids=False,
                 verbose=False,  # texts are longer than the model's input: they are cut here
             )["input_ids"]
+            yield from zip(numbers, tokens, strict=True)
 
 
-def _rows(ids: array[int], ends: array[int], texts: int, min_length: int) -> Dataset:
+def _rows(ids: array[int], ends: array[int], of_texts: array[int], texts: int, min_length: int) -> Dataset:
     if len(ends) == 1:
         raise UserError(
             f"no row is left of {texts} texts: each needs {min_length} tokens, most of them known to the tokenizer, "
@@ -178,7 +182,9 @@ def _rows(ids: array[int], ends: array[int], texts: int, min_length: int) -> Dat
         )
     values = pa.array(np.frombuffer(ids, dtype=np.int32))
     lists = pa.ListArray.from_arrays(pa.array(np.frombuffer(ends, dtype=np.int32)), values)
-    return Dataset.from_dict({"input_ids": lists, "example_id": pa.array(range(len(lists)), type=pa.int64())})
+    numbers = {"example_id": range(len(lists)), "text_id": of_texts}
+    columns = {name: pa.array(values, type=pa.int64()) for name, values in numbers.items()}
+    return Dataset.from_dict({"input_ids": lists, **columns})
 
 
 def checked_labels(texts: Dataset) -> list[int]:

@@ -61,6 +61,8 @@ def make_outcomes(
                         "variable": variable,
                         "base": base,
                         "source": (base + 1) % bases,
+                        "base_text": base,
+                        "source_text": (base + 1) % bases,
                         "position": position,
                         "inside": (position % 2 == 0) & (position >= 0),
                         "gold": np.where(np.arange(cases) % 4 == 3, -100, teacher_base),

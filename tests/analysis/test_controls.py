@@ -248,7 +248,7 @@ def test_what_a_student_leaves_out_is_held_against_nothing_where_its_teacher_swa
 
 def test_too_few_examples_decide_no_leak() -> None:
     found = leaks(verified(redundant(), teacher=teacher_of(holder(), ORDER), pairs=16))['neurons beside "half"']
-    assert found.passed is None and "too few inputs to tell (20 base examples" in found.sentence
+    assert found.passed is None and "too few inputs to tell (bases and sources from 20 texts" in found.sentence
 
 
 def test_too_few_sources_decide_no_leak(honest: Verification) -> None:

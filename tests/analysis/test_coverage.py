@@ -22,8 +22,9 @@ def error(share):
         Setting("batch", 64, 0.9),
         Setting("crossed", 128, 0.5),
         Setting("pairs", 64, tokens=1),
+        Setting("batch", 480, rows=12, text=0.2),
     ],
-    ids=lambda setting: f"{setting.design}-{setting.share}",
+    ids=lambda setting: f"{setting.design}-{setting.share}-{setting.rows}",
 )
 def test_intervals_cover_the_truth(setting):
     found = coverage(setting, 0, SIMULATIONS)
@@ -38,8 +39,12 @@ def test_a_null_is_rarely_supported_beside_a_true_variable():
 
 
 def test_other_resampling_misses_the_bar():
-    """Bases only is too narrow where sources are shared; the pigeonhole too wide where each base has its own."""
-    batch, _, _, grid = CONTRASTS
-    shared, own = other_resampling(grid, 0, 100), other_resampling(batch, 0, 100)
+    """Bases only is too narrow where sources are shared, single rows where a text has several.
+
+    The pigeonhole is too wide where each base has its own source.
+    """
+    batch, _, _, grid, rows = CONTRASTS
+    shared, own, cut = (other_resampling(setting, 0, 100) for setting in (grid, batch, rows))
     assert shared["bases_only"] < 0.75 < 0.85 < shared["here"]
+    assert cut["rows"] < 0.87 < 0.9 < cut["here"] and own["rows"] == own["here"]
     assert own["pigeonhole"] > 0.98

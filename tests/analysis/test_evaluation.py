@@ -78,3 +78,15 @@ def test_language_models_have_a_perplexity_over_all_predicted_tokens() -> None:
     ]
     assert len(losses) == 7 + 3
     assert found["perplexity"].value == pytest.approx(math.exp(sum(losses) / 10), rel=1e-4)
+
+
+def test_rows_of_one_text_are_resampled_together() -> None:
+    """Every row three times says no more than once if the copies are of its text; as texts of their own, they do."""
+    torch.manual_seed(0)
+    model, data = large(BertForMaskedLM(BertConfig(**SIZES))), rows(30)
+    copies = [{**row, "text_id": index} for index, row in enumerate(data) for _ in range(3)]
+    apart = [{**row, "text_id": index} for index, row in enumerate(copies)]
+    once, together, alone = (evaluate(model, one, masked, "masked_lm")["perplexity"] for one in (data, copies, apart))
+    assert (together.low, together.high) == pytest.approx((once.low, once.high), rel=1e-4)
+    assert (together.clusters, together.texts, alone.texts) == (90, 30, 90)
+    assert once.low is not None and alone.low is not None and alone.low > 1.02 * once.low

@@ -83,9 +83,9 @@ def test_the_baseline_is_held_against_the_whole_interval(store: Any, high: float
     ("one", "said"),
     [
         (estimate(None, None, None, cases=0), "is undefined: no intervention changed the teacher's answer"),
-        (estimate(1.0, None, None, cases=1), "(1 changed case, 1 base example): 20 base examples and as many source"),
-        (estimate(0.9, 0.8, 1.0, cases=19), "(19 changed cases, 19 base examples): 20 base examples and as many"),
-        (estimate(0.9, 0.8, 1.0, sources=19), "(400 changed cases, 100 base examples, 19 source examples): 20 base"),
+        (estimate(1.0, None, None, cases=1), "(1 changed case, 1 base example): bases and sources from 20 texts"),
+        (estimate(0.9, 0.8, 1.0, cases=19), "(19 changed cases, 19 base examples): bases and sources from 20 texts"),
+        (estimate(0.9, 0.8, 1.0, sources=19), "base examples, 19 source examples): bases and sources from 20 texts"),
     ],
 )
 def test_what_is_undefined_fails_with_a_sentence(store: Any, one: dict[str, Any], said: str) -> None:

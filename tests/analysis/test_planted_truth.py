@@ -13,7 +13,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from iit_toolkit.alignment import Alignment, Site, Variable
-from iit_toolkit.alignment.spec import RandomPositions
+from iit_toolkit.alignment.spec import RandomPositions, Sources
 from iit_toolkit.analysis.metrics import VariableSummary, summarise
 from iit_toolkit.analysis.verify import Verification, verify
 from iit_toolkit.errors import UserError
@@ -97,6 +97,36 @@ def planted() -> tuple[LlamaForCausalLM, LlamaForCausalLM, dict[int, int]]:
     student = llama(3)
     order = torch.randperm(WIDTH, generator=torch.Generator().manual_seed(3))
     return student, teacher_of(student, order), {index: int(order[index]) for index in LEFT}
+
+
+@pytest.mark.parametrize("sources", ["in_batch", "dataset"])
+def test_cases_know_the_texts_of_base_and_source(planted: Any, sources: str) -> None:
+    """With rows of ten texts; without, every row is a text of its own, and the same cases have narrower intervals."""
+    student, teacher, pairs = planted
+    broken = llama(3)
+    broken.load_state_dict(student.state_dict())
+    torch.nn.init.normal_(broken.model.layers[2].mlp.down_proj.weight, 0, 0.3)
+    alignment = aligned(pairs).model_copy(update={"sources": Sources(kind=sources)})  # pyright: ignore
+
+    def in_texts(batch: Any) -> dict[str, torch.Tensor]:
+        return {**collate(batch), "text_id": torch.tensor([100 + row["example_id"] // 6 for row in batch])}
+
+    def run(collator: Any) -> Any:
+        students = {"student": broken}
+        return verify(teacher, students, alignment, rows(60), collator, task="causal_lm", pairs=60, batch_size=10)
+
+    given, own = run(in_texts).outcomes, run(collate).outcomes
+    assert (given["base_text"] == 100 + given["base"] // 6).all()
+    assert (given["source_text"] == 100 + given["source"] // 6).all()
+    assert (own["base_text"] == own["base"]).all() and (own["source_text"] == own["source"]).all()
+    texts = ["base_text", "source_text"]
+    assert given.drop(columns=texts).equals(own.drop(columns=texts))
+    of_texts, of_rows = (
+        summarise(one, resamples=200).students["student"].variables["half"].iia.outside for one in (given, own)
+    )
+    assert (of_texts.value, of_texts.clusters) == (of_rows.value, of_rows.clusters)
+    assert (of_texts.texts, of_rows.texts) == (10, of_rows.sources)
+    assert (of_texts.low, of_texts.high) != (of_rows.low, of_rows.high)
 
 
 def test_a_student_that_its_teacher_was_built_from_scores_one(planted: Any) -> None:

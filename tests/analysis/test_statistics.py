@@ -45,36 +45,35 @@ def by_pair(base, source, columns):
 
 
 def plain_interval(base, source, columns, first, second, *, resamples, seed, level=0.95):
-    """The lead of one share over another by loops over cases: what the docstring of the module says, nothing else."""
+    """The lead of one share over another by loops over cases: what the docstring of the module says, nothing else.
+
+    `base` and `source` are the texts of every case.
+    """
     kept = [case for case in range(len(base)) if columns["case"][case]]
     total = len(kept)
     one, two = (sum(int(columns[name][case]) for case in kept) / total for name in (first, second))
     residual = {}
     for case in kept:
         residual[case] = (int(columns[first][case]) - one - int(columns[second][case]) + two) / total
-    examples = sorted({*map(int, base), *map(int, source)})
+    texts = sorted({*map(int, base), *map(int, source)})
+    of_case = {case: {int(base[case]), int(source[case])} for case in range(len(base))}
 
     def shared(related):
         return sum(residual[a] * residual[b] for a in kept for b in kept if related(a, b))
 
     bases = shared(lambda a, b: base[a] == base[b])
     sources = shared(lambda a, b: source[a] == source[b])
-    either = bases + sources - shared(lambda a, b: base[a] == base[b] and source[a] == source[b])
-    either += 2 * shared(lambda a, b: base[a] == source[b])
+    either = shared(lambda a, b: bool(of_case[a] & of_case[b]))
     clusters = min(len({base[a] for a in kept}), len({source[a] for a in kept}))
     variance = max(either, bases, sources)
-    of_example = {
-        example: sum(residual[a] * ((base[a] == example) + (source[a] == example)) for a in kept)
-        for example in examples
-    }
-    drawn_variance = sum(value**2 for value in of_example.values())
+    drawn_variance = sum(sum(residual[a] for a in kept if text in of_case[a]) ** 2 for text in texts)
     noise = bases**2 / (len({base[a] for a in kept}) - 1) + sources**2 / (len({source[a] for a in kept}) - 1)
     widening = stats.t.ppf((1 + level) / 2, variance**2 / noise) / stats.norm.ppf((1 + level) / 2)
     scale = math.sqrt(variance * clusters / (clusters - 1) / drawn_variance) * widening
     values = []
-    for drawn in np.random.default_rng(seed).integers(0, len(examples), (resamples, len(examples)), dtype=np.int32):
-        count = {example: int((drawn == place).sum()) for place, example in enumerate(examples)}
-        weight = {a: 1 + scale * (count[int(base[a])] + count[int(source[a])] - 2) for a in kept}
+    for drawn in np.random.default_rng(seed).integers(0, len(texts), (resamples, len(texts)), dtype=np.int32):
+        count = {text: int((drawn == place).sum()) for place, text in enumerate(texts)}
+        weight = {a: 1 + scale * sum(count[text] - 1 for text in of_case[a]) for a in kept}
         below = sum(weight.values())
         values.append(sum(weight[a] * (int(columns[first][a]) - int(columns[second][a])) for a in kept) / below)
     return np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
@@ -95,6 +94,36 @@ def test_it_equals_a_plain_loop_over_the_same_draws(table, level):
         len(set(base[kept])),
         len(set(source[kept])),
     )
+    assert found.texts == min(found.clusters, found.sources)
+
+
+@pytest.mark.parametrize("table", [1, 2])
+def test_it_equals_a_plain_loop_over_whole_texts(table):
+    """Texts of three examples each; some pairs have base and source in one text."""
+    base, source, columns = crossed_cases(np.random.default_rng(table), bases=60, cases=300)
+    bases, sources, sums = by_pair(base, source, columns)
+    texts = {"base_text": bases // 3, "source_text": sources // 3}
+    assert (texts["base_text"] == texts["source_text"]).any()
+    found = Resampled(sums, base=bases, source=sources, **texts, resamples=150, seed=5)
+    found = found.difference(("one", "case"), ("two", "case"))
+    plain = plain_interval(base // 3, source // 3, columns, "one", "two", resamples=150, seed=5)
+    assert [found.low, found.high] == pytest.approx(plain, abs=1e-8)
+    kept = columns["case"]
+    assert (found.clusters, found.sources) == (len(set(base[kept])), len(set(source[kept])))
+    assert found.texts == found.fewest == min(len(set(base[kept] // 3)), len(set(source[kept] // 3)))
+
+
+def test_copies_of_a_row_in_its_text_tell_nothing_new():
+    """Of one text, ten examples with the same cases have the interval of one example with all of them."""
+    generator = np.random.default_rng(7)
+    hits, cases = generator.binomial(4, 0.3, 40).astype(float), np.full(40, 4.0)
+    once = Resampled({"hit": hits * 10, "case": cases * 10}, base=np.arange(40), seed=3)
+    copied = {"hit": np.repeat(hits, 10), "case": np.repeat(cases, 10)}
+    many = Resampled(copied, base=np.arange(400), base_text=np.repeat(np.arange(40), 10), seed=3)
+    one, ten = once.share("hit", "case"), many.share("hit", "case")
+    assert (ten.low, ten.high) == pytest.approx((one.low, one.high), abs=1e-12)
+    assert (ten.clusters, ten.texts) == (400, 40)
+    assert once.ratio("hit", "case").low == pytest.approx(many.ratio("hit", "case").low, abs=1e-12)
 
 
 def test_without_sources_it_is_the_bootstrap_over_clusters():

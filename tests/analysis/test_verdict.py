@@ -133,7 +133,7 @@ def test_a_handful_of_sources_cannot_support_anything():
     outcomes = make_outcomes({"causal": 1.0}).assign(source=lambda rows: 1000 + rows["base"] % 6)
     found = judge(outcomes, "causal", resamples=200)
     assert found.label == "INCONCLUSIVE"
-    assert "6 source examples; 20 base examples and as many source examples are needed" in found.sentence
+    assert "6 source examples; bases and sources from 20 texts each are needed" in found.sentence
 
 
 def test_the_lead_called_detectable_is_supported_in_most_repetitions():

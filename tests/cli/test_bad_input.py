@@ -535,7 +535,7 @@ def test_outcomes_of_another_schema(folder: Path, refused: Callable[..., str]) -
     (run / "results.json").write_text(json.dumps(results))
     pd.DataFrame({"student": ["a"]}).to_parquet(run / "outcomes.parquet")
     message = refused("report", "old")
-    assert "outcomes.parquet" in message and "this version reads iit_toolkit/outcomes/1" in message
+    assert "outcomes.parquet" in message and "this version reads iit_toolkit/outcomes/2" in message
     truncate(run / "outcomes.parquet")
     assert "not a readable parquet file" in refused("report", "old")
     (run / "outcomes.parquet").unlink()

@@ -242,7 +242,7 @@ def refused(folder: str, results: Any) -> None:
 @pytest.mark.parametrize(
     ("student", "alignment", "override", "why"),
     [
-        ("late", "half", "verification.pairs=16", "20 base examples and as many source examples are needed"),
+        ("late", "half", "verification.pairs=16", "bases and sources from 20 texts each are needed"),
         ("late", "last", "verification.pairs=64", "so nothing was tested"),
     ],
 )

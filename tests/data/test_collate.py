@@ -47,6 +47,11 @@ def test_shapes_types_and_padding(tokenizer: PreTrainedTokenizerBase) -> None:
     assert torch.equal(batch["special_tokens_mask"], special)  # a [MASK]ed ordinary token is not special
 
 
+def test_texts_of_rows_are_in_the_batch_where_rows_have_them(tokenizer: PreTrainedTokenizerBase) -> None:
+    rows = [{**row, "text_id": 7 + index // 2} for index, row in enumerate(make_rows(tokenizer, [12, 13, 14]))]
+    assert MaskedLanguageCollator(tokenizer)(rows)["text_id"].tolist() == [7, 7, 8]
+
+
 def test_rows_without_example_ids_need_none(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = [{"input_ids": row["input_ids"]} for row in make_rows(tokenizer, [12])]
     assert "example_id" not in MaskedLanguageCollator(tokenizer)(rows)

@@ -50,6 +50,19 @@ def test_packing_fills_rows_across_lines(tiny: PreTrainedTokenizerFast) -> None:
     assert list(by_line["input_ids"]) == [[2, *[6] * 12, 3], [2, *[7] * 12, 3]]
 
 
+@pytest.mark.parametrize(("packing", "expected"), [(True, [0, 3, 3, 66]), (False, [0, 3, 3, 66, 66])])
+def test_rows_know_the_text_they_were_cut_from(
+    tiny: PreTrainedTokenizerFast, packing: bool, expected: list[int]
+) -> None:
+    """Empty texts, a text cut in two rows, one after the first batch of texts, and dropped rows change nothing."""
+    lines = f"{words(*[4] * 10)}\n{words(*[5] * 10)}"
+    texts = [words(*[1] * 15), None, words(1), words(*[2] * 40), *[" "] * 62, lines]
+    rows = tokenize_corpus(corpus(*texts), tiny, 22, packing=packing)
+    assert list(rows["text_id"]) == expected
+    first = tokenize_corpus(corpus(*texts), tiny, 22, packing=packing, max_tokens=40)
+    assert list(first["text_id"]) == expected[:2]
+
+
 @pytest.mark.parametrize(("length", "kept"), [(9, 0), (10, 1)])
 def test_rows_under_twelve_tokens_are_dropped(tiny: PreTrainedTokenizerFast, length: int, kept: int) -> None:
     rows = tokenize_corpus(corpus(words(*range(20)), words(*range(length))), tiny, 32)
