@@ -190,14 +190,14 @@ def false_support(null: Null, number: int, simulations: int = SIMULATIONS) -> di
 
 def other_resampling(setting: Setting, number: int, simulations: int = CONTRAST_SIMULATIONS) -> dict[str, float]:
     """How often the share's percentile interval covers the truth when cases are resampled in other ways."""
-    inside = dict.fromkeys(("here", "rows", "bases_only", "pigeonhole"), 0)
+    inside = dict.fromkeys(("here", "single_rows", "bases_only", "pigeonhole"), 0)
     for simulation in range(simulations):
         generator = np.random.default_rng([3, number, simulation])
         drawn = draw(setting, generator, simulation)
         one_way = Resampled(drawn.sums, base=drawn.base, resamples=RESAMPLES, seed=simulation, level=LEVEL)
         found = {
             "here": drawn.resampled().ratio(*STUDENT),
-            "rows": replace(drawn, rows=1).resampled().ratio(*STUDENT),
+            "single_rows": replace(drawn, rows=1).resampled().ratio(*STUDENT),
             "bases_only": one_way.ratio(*STUDENT),
             "pigeonhole": pigeonhole(drawn, generator),
         }
@@ -326,12 +326,12 @@ which measure 2.5 % to within {error:.1f} points (two standard errors).
 OTHERS = """
 ## Other ways to resample
 
-The same share with percentile intervals, resampled as here, with each row taken for a text of its own, by bases only,
-and by the pigeonhole bootstrap itself (count of base times count of source). Rows of their own miss what rows of one
-text share; bases only miss what sources share; the pigeonhole takes a design in which every base has its own source for
+The same share with percentile intervals, resampled as here, as single rows whatever their texts, by bases only,
+and by the pigeonhole bootstrap itself (count of base times count of source). Single rows miss what rows of one text
+share; bases only miss what sources share; the pigeonhole takes a design in which every base has its own source for
 three times as variable as it is.
 
-| design | bases | cases per pair | of base | of source | rows/text | of text | here | rows | bases only | pigeonhole |
+| design | bases | cases/pair | of base | of source | rows/text | of text | here | single rows | bases only | pigeonhole |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
 """
 
@@ -373,7 +373,7 @@ def document(covered: list[dict[str, Any]], verdicts: list[dict[str, Any]], othe
     text += OTHERS
     for one in others:
         facts = [one[name] for name in ("design", "bases", "tokens", "base", "source", *TEXTS)]
-        facts += [_marked(one[name], *BAR) for name in ("here", "rows", "bases_only", "pigeonhole")]
+        facts += [_marked(one[name], *BAR) for name in ("here", "single_rows", "bases_only", "pigeonhole")]
         text += f"| {' | '.join(map(str, facts))} |\n"
     return text
 
