@@ -331,7 +331,7 @@ and by the pigeonhole bootstrap itself (count of base times count of source). Si
 share; bases only miss what sources share; the pigeonhole takes a design in which every base has its own source for
 three times as variable as it is.
 
-| design | bases | cases/pair | of base | of source | rows/text | of text | here | single rows | bases only | pigeonhole |
+| design | bases | cases/pair | of base | of source | rows | of text | here | single rows | bases only | pigeonhole |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
 """
 
