@@ -50,7 +50,7 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         _verdict(Verdict.from_dict(results["verdict"]), arm),
         _table(student),
         f"Intervals ({summary.level:.0%}) are Wilson's for shares, at the effective number of cases, "
-        "and bootstraps over base and source examples for all else. Effective IIA is the "
+        "and bootstraps over the texts of bases and sources for all else. Effective IIA is the "
         "share of cases with the same answer of student and teacher, both intervened, where the intervention "
         "changes the teacher's answer; outside: at positions that are not swapped; floor: the student's "
         "answer without intervention. Read effective IIA only against its floor.",

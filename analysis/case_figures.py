@@ -1,4 +1,4 @@
-"""Figures of the cases themselves: by position, by frequency, by number of base examples, change against change."""
+"""Figures of the cases themselves: by position, by frequency, by number of texts, change against change."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def frequency(
 
 
 def reliability(outcomes: pd.DataFrame, student: str, margin: float, settings: Settings) -> Drawing:
-    """How the interval of the judged student narrows with the number of base examples."""
+    """How the interval of the judged student narrows with the number of texts."""
     table = by_size(outcomes, student, settings)
     names = list(dict.fromkeys(table["variable"]))
     figure, panels = _panels(names)
@@ -56,12 +56,12 @@ def reliability(outcomes: pd.DataFrame, student: str, margin: float, settings: S
             axes.axhline(last["floor"], color=INK, lw=1.4)
             axes.axhline(last["floor"] + margin, color=GREY, lw=1, ls=(0, (4, 3)))
         for row in (row for row in rows if row["effective_iia"] is not None):
-            _interval(axes, row["drawn"], row, INK if row is last else GREY, "o", f"{row['drawn']:,} bases")
+            _interval(axes, row["drawn"], row, INK if row is last else GREY, "o", f"{row['drawn']:,} texts")
         axes.set_xscale("log")
         axes.set_xticks([row["drawn"] for row in rows], labels=[f"{row['drawn']:,}" for row in rows])
         axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        axes.set_title(f"{variable}: n = {last['drawn']:,} base examples")
-    panels[names[-1]].set_xlabel("base examples used")
+        axes.set_title(f"{variable}: n = {last['drawn']:,} texts")
+    panels[names[-1]].set_xlabel("texts of bases used")
     legend(
         figure,
         [
@@ -70,12 +70,12 @@ def reliability(outcomes: pd.DataFrame, student: str, margin: float, settings: S
         ],
     )
     caption = (
-        f"Effective IIA of {student} outside the swapped positions on fewer of the base examples: how much of "
-        f"the interval the amount of data explains. Changed cases of fewer than {MINIMUM_CLUSTERS} examples give no "
+        f"Effective IIA of {student} outside the swapped positions on bases of fewer texts: how much of "
+        f"the interval the amount of data explains. Changed cases of fewer than {MINIMUM_CLUSTERS} texts give no "
         "verdict."
     )
-    values = "; ".join(f"{row['variable']}, {row['drawn']:,} base examples: {_words(row)}" for row in _records(table))
-    return Drawing("reliability", figure, caption, f"Effective IIA by number of base examples. {values}.", table)
+    values = "; ".join(f"{row['variable']}, {row['drawn']:,} texts: {_words(row)}" for row in _records(table))
+    return Drawing("reliability", figure, caption, f"Effective IIA by number of texts. {values}.", table)
 
 
 def scatter(outcomes: pd.DataFrame) -> Drawing:

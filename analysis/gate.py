@@ -1,7 +1,7 @@
 """A gate for continuous integration: does the judged student still hold what it must?
 
 The bound is asked of the interval, not of the value: a lucky small sample does not pass. What is
-undefined, or rests on too few base or source examples for the verdict, fails.
+undefined, or rests on too few texts for the verdict, fails.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from iit_toolkit.analysis.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.numbers import basis, count, decimal, interval
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.stored import StoredResults, refuse_incomparable
-from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS, too_few
+from iit_toolkit.analysis.verdict import ENOUGH_TEXTS, too_few
 from iit_toolkit.errors import UserError
 
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -133,10 +133,7 @@ def _untested(estimate: Estimate) -> str:
             "Effective IIA outside is undefined: no intervention changed the teacher's answer outside the swapped "
             "positions, so nothing was tested."
         )
-    return (
-        f"{_facts(estimate)}: bases and sources from {MINIMUM_CLUSTERS} texts each are needed to trust an interval; "
-        "verify more pairs, of more texts."
-    )
+    return f"{_facts(estimate)}: {ENOUGH_TEXTS}; verify more pairs, of more texts."
 
 
 def to_markdown(checked: Gate) -> str:

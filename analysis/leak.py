@@ -17,7 +17,7 @@ from iit_toolkit.analysis.numbers import count, decimal, inputs, interval
 from iit_toolkit.analysis.outcomes import BESIDE
 from iit_toolkit.analysis.quantities import resample_variable, variables
 from iit_toolkit.analysis.statistics import Estimate
-from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS, too_few
+from iit_toolkit.analysis.verdict import ENOUGH_TEXTS, too_few
 
 PASSED = "no more than the teacher's, up to the margin: no leak found here."
 FAILED = (
@@ -43,7 +43,7 @@ class Leak:
         teacher: The same of the teacher.
         difference: Student less teacher, paired.
         passed: Whether the difference lies below the margin as a whole; `False` where it lies above as a whole, `None`
-            where neither, or where cases come from too few examples.
+            where neither, or where cases come from too few texts.
         sentence: The same in words.
     """
 
@@ -91,7 +91,7 @@ def _sentence(student: Estimate, teacher: Estimate, difference: Estimate, passed
     if student.cases == 0:
         return "Every evaluated token is at a swapped position, so nothing was tested."
     if too_few(difference):
-        end = f"too few inputs to tell (bases and sources from {MINIMUM_CLUSTERS} texts each are needed)."
+        end = f"too few inputs to tell ({ENOUGH_TEXTS})."
     elif passed is None:
         end = f"the difference is not decided against the margin of {decimal(margin, 2)}."
     else:

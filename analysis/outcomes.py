@@ -113,7 +113,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: not a readable parquet file: {one_line(error)}") from error
     found = (table.schema.metadata or {}).get(_METADATA_KEY, b"none").decode()
     if found != SCHEMA_NAME:
-        raise UserError(f"{path}: the schema is {found}; this version reads {SCHEMA_NAME}")
+        raise UserError(f"{path}: the schema is {found}; this version reads {SCHEMA_NAME}; verify the students again")
     if not table.schema.equals(SCHEMA):
         _check_columns(table.schema.names, str(path))
         raise UserError(f"{path}: columns out of order or of another type than {SCHEMA_NAME} says")

@@ -60,6 +60,8 @@ class Estimate:
         sources: How many source examples they have; None where there was no intervention.
         texts: How many texts the bases were cut from, or the sources if those are of fewer; None in results that were
             made before intervals knew of texts.
+        equal_texts: As how many texts of equal size those of the bases count: (sum of n)^2 / (sum of n^2) for n cases
+            of a text. Far fewer than `texts` where few texts hold most cases.
     """
 
     value: float | None
@@ -69,6 +71,7 @@ class Estimate:
     clusters: int
     sources: int | None = None
     texts: int | None = None
+    equal_texts: float | None = None
 
     @property
     def fewest(self) -> int:
@@ -103,7 +106,7 @@ class _Spread:
 
     def quantile(self, level: float) -> float:
         """Half the width of a two-sided interval, in standard errors."""
-        return float(stdtrit(self.freedom, (1 + level) / 2))
+        return _student(self.freedom, level)
 
 
 def sum_by_cluster(codes: Ints, columns: Mapping[str, NDArray[Any]], clusters: int) -> dict[str, Floats]:
@@ -185,7 +188,7 @@ class Resampled:
             return estimate
         value, quantile = estimate.value, spread.quantile(self._level)
         if value in (0.0, 1.0):
-            trials = estimate.fewest
+            trials, quantile = estimate.fewest, _student(estimate.fewest - 1, self._level)
         elif self._independent(cases):
             trials, quantile = estimate.cases, float(ndtri((1 + self._level) / 2))
         else:
@@ -208,12 +211,13 @@ class Resampled:
 
         Where hardly any case tells the two apart, resampling sees too little variation. So the interval reaches at
         least as far as Wilson's upper bound for 0 hits in as many trials as there are cases; where resampling sees
-        none at all, as there are texts.
+        none at all, as there are bases, or sources if there are fewer: how such rare cases gather in texts is unknown.
         """
         estimate = self.difference(first, second, level=level)
         if estimate.value is None or estimate.low is None or estimate.high is None:
             return estimate
-        trials = estimate.cases if estimate.low < estimate.high else estimate.fewest
+        examples = min(estimate.clusters, estimate.sources or estimate.clusters)
+        trials = estimate.cases if estimate.low < estimate.high else examples
         reach = _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
         low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
         return replace(estimate, low=max(-1.0, low), high=min(1.0, high))
@@ -266,6 +270,7 @@ class Resampled:
             clusters=clusters,
             sources=sources or None,
             texts=min(texts) if sources else texts[0],
+            equal_texts=min(self._equal_texts(name) for name in counts),
         )
         if estimate.value is None or estimate.fewest < 2:
             return estimate, None
@@ -285,8 +290,8 @@ class Resampled:
         shared = _squares(self._by_text(every)) - _squares(self._by_two_texts(every))
         variance = max(shared, bases, sources)
         noise = bases**2 / (texts[0] - 1)
-        if texts[1]:
-            noise += sources**2 / (texts[1] - 1)
+        if texts[1]:  # pairs within a text are in the noise of the bases
+            noise += _squares(_add_up(self._source[self._between], every[self._between], 0)) ** 2 / (texts[1] - 1)
         fewest = min(texts) if texts[1] else texts[0]
         return _Spread(
             variance=variance * fewest / (fewest - 1),
@@ -320,6 +325,10 @@ class Resampled:
             min(len(np.unique(base[there])) for there in present),
             min(len(np.unique(source[there & self._sourced])) for there in present),
         )
+
+    def _equal_texts(self, cases: str) -> float:
+        held = _add_up(self._base, self._sums[cases], self._texts)
+        return float(held.sum() ** 2 / max(_squares(held), 1.0))
 
     def _independent(self, cases: str) -> bool:
         """Whether every pair has at most one case, and no text stands in two pairs that have one."""
@@ -356,6 +365,11 @@ def _gradient(function: Callable[..., Floats], columns: list[Floats]) -> Floats:
     steps = 1e-6 * np.asarray([np.abs(column).sum() for column in columns])
     rise = function(*(totals + np.diag(steps))) - function(*(totals - np.diag(steps)))
     return np.divide(rise, 2 * steps, out=np.zeros_like(steps), where=steps > 0)
+
+
+def _student(freedom: float, level: float) -> float:
+    """Half the width of a two-sided interval of Student's distribution, in standard errors."""
+    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def _wilson(value: float, trials: float, quantile: float) -> tuple[float, float]:

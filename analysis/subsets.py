@@ -1,4 +1,4 @@
-"""Effective IIA on parts of the cases: by token position, by frequency of the gold token, on fewer base examples."""
+"""Effective IIA on parts of the cases: by token position, by frequency of the gold token, on fewer texts."""
 
 from __future__ import annotations
 
@@ -63,20 +63,20 @@ def by_frequency(outcomes: pd.DataFrame, per_million: Mapping[int, float], setti
 
 
 def by_size(outcomes: pd.DataFrame, student: str, settings: Settings) -> pd.DataFrame:
-    """Effective IIA outside of one student on 20, 40, 80, ... of the base examples, drawn at random, and on all.
+    """Effective IIA outside of one student on bases of 20, 40, 80, ... of the texts, drawn at random, and on all.
 
     Each draw holds the smaller ones.
 
     Returns:
-        One row per variable and number of base examples, as `_grouped`, with `drawn` for the group.
+        One row per variable and number of texts, as `_grouped`, with `drawn` for the group.
     """
     of_student = _where(outcomes, (outcomes["student"] == student).to_numpy())
     rows: list[dict[str, Any]] = []
     for variable in variables(of_student):
         cases = _where(of_student, (of_student["variable"] == variable).to_numpy())
-        order = np.random.default_rng(settings["seed"]).permutation(np.unique(cases["base"].to_numpy()))
+        order = np.random.default_rng(settings["seed"]).permutation(np.unique(cases["base_text"].to_numpy()))
         for size in _sizes(len(order)):
-            some = _where(cases, np.isin(cases["base"].to_numpy(), order[:size]))
+            some = _where(cases, np.isin(cases["base_text"].to_numpy(), order[:size]))
             measured = _row(resample_variable(some, variable, **settings), student)
             rows.append({"variable": variable, "drawn": size, "student": student, **measured})
     return pd.DataFrame(rows)
@@ -117,6 +117,7 @@ def _row(resampled: Resampled, student: str) -> dict[str, Any]:
         "floor": floor.value,
         "changed_cases": effective.cases,
         "bases": effective.clusters,
+        "texts": effective.texts,
     }
 
 

@@ -42,7 +42,10 @@ Label = Literal["SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"]
 
 FLOOR = "no-intervention floor"
 MINIMUM_CLUSTERS = 20
-"""Changed cases must come from this many base and source examples: intervals of fewer are not to be relied on."""
+"""Changed cases must come from this many texts of bases and of sources: intervals of fewer are not to be relied on."""
+MINIMUM_EQUAL_TEXTS = 10
+"""And not so unevenly that they count as fewer texts of equal size than this."""
+ENOUGH_TEXTS = f"bases and sources from {MINIMUM_CLUSTERS} texts each are needed, and no few texts may hold most cases"
 POWER = 0.8
 _UNTESTED = "The other controls were not run for this student, so nothing is supported; verify it to have them."
 SCOPE = (
@@ -205,8 +208,9 @@ def without_controls(verdict: Verdict) -> Verdict:
 
 
 def too_few(effective: Estimate) -> bool:
-    """Whether the changed cases come from too few texts for the interval to be relied on."""
-    return effective.fewest < MINIMUM_CLUSTERS
+    """Whether the changed cases come from too few texts, or most of them from a few, to rely on the interval."""
+    uneven = effective.equal_texts is not None and effective.equal_texts < MINIMUM_EQUAL_TEXTS
+    return effective.fewest < MINIMUM_CLUSTERS or uneven
 
 
 def judge_variables(
@@ -250,7 +254,7 @@ def _judged(
     label = _label(effective, controls)
     tested = resampled.share(f"{student}/changed/outside", f"{student}/cases/outside").cases
     sentence = _sentence(student, variable, label, effective, controls, margin, tested, level)
-    detectable = None if too_few(effective) else _detectable(_best(controls).difference, margin, level)
+    detectable = None if too_few(effective) else _detectable(_best(controls).difference, effective, margin, level)
     return VariableVerdict(label, effective, controls, level, detectable, sentence)
 
 
@@ -349,14 +353,14 @@ def _sentence(
     if too_few(effective):
         return (
             f"{subject}the teacher's answer changed in too few inputs outside the swapped positions "
-            f"({basis(effective)}; bases and sources from {MINIMUM_CLUSTERS} texts each are needed)."
+            f"({basis(effective)}; {ENOUGH_TEXTS})."
         )
     decides = _deciding(controls, label)
     best = "best control" if decides is _best(controls) else "control that decides"
     end = {
         "SUPPORTED": f"lies above the margin of {decimal(margin, 2)}.",
         "NOT SUPPORTED": f"lies below the margin of {decimal(margin, 2)}.",
-        "INCONCLUSIVE": f"holds the margin of {decimal(margin, 2)}: more cases could decide.",
+        "INCONCLUSIVE": f"holds the margin of {decimal(margin, 2)}: more cases, of more texts, could decide.",
     }[label]
     return (
         f"{subject}where the intervention changes the teacher's answer outside the swapped positions "
@@ -380,19 +384,23 @@ def _deciding(controls: list[Control], label: Label) -> Control:
     return min(open_ones, key=lambda one: math.inf if one.difference.low is None else one.difference.low)
 
 
-def _detectable(difference: Estimate, margin: float, level: float) -> float | None:
+def _detectable(difference: Estimate, effective: Estimate, margin: float, level: float) -> float | None:
     """The smallest lead, in steps of 0.001, whose lower bound would exceed the margin with a probability of `POWER`.
 
-    Its standard error is the observed one, but no less than that of a share of as many independent cases: a student
-    without any lead has an observed error of 0.
+    Its standard error is the observed one, but no less than that of a share of as many independent cases as would vary
+    as much as the student's share: a student without any lead has an observed error of 0.
     """
     if difference.value is None or difference.low is None:
         return None
     quantile = float(ndtri((1 + level) / 2))
     observed = (difference.value - difference.low) / quantile
+    cases = float(difference.cases)
+    if effective.value and effective.low is not None and effective.high is not None and effective.value < 1:
+        error = (effective.high - effective.low) / 2 / quantile
+        cases = min(cases, effective.value * (1 - effective.value) / error**2)
     for step in range(math.ceil(1000 * margin), 1001):
         lead = step / 1000
-        error = max(observed, math.sqrt(max(0.0, lead * (1 - lead)) / difference.cases))
+        error = max(observed, math.sqrt(max(0.0, lead * (1 - lead)) / cases))
         if lead - margin > (quantile + float(ndtri(POWER))) * error:
             return lead
     return None

@@ -75,6 +75,14 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
             raise UserError(f"{where}.{name}: models are evaluated after training, so none is best in it; leave it out")
         if name == "do_train" and not value:
             raise UserError(f"{where}.{name}: models are trained whatever it says; leave it out")
+
+
+def refuse_half_on_cpu(settings: Mapping[str, Any], where: str) -> None:
+    """Refuses `fp16` where a CPU trains.
+
+    Raises:
+        UserError: If it is asked for there.
+    """
     if settings.get("fp16") and settings.get("use_cpu", not torch.accelerator.is_available()):
         raise UserError(f"{where}.fp16: a CPU would train in float32; use bf16, or leave it out")
 

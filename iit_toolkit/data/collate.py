@@ -9,8 +9,8 @@ Every collator takes rows with `input_ids`, pads them on the right to the longes
 
 Of rows that are pairs (`iit_toolkit.data.pairs`) it also returns
 
-* `source_input_ids`, `source_attention_mask`, `source_special_tokens_mask` and `source_example_id`: row i is the
-  source of base row i; S is the same,
+* `source_input_ids`, `source_attention_mask`, `source_special_tokens_mask`, `source_example_id` and `source_text_id`:
+  row i is the source of base row i; S is the same,
 * `swapped` (B, S) bool, true at the base's swapped positions, and `swapped_from` (B, S) int64, the source position
   that is taken there.
 """
@@ -171,7 +171,8 @@ def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
     """Pads rows to the longest; of pairs, bases and sources alike."""
     if "source_input_ids" not in rows[0]:
         return _padded(rows, special)
-    sources = [{"input_ids": row["source_input_ids"], "example_id": row["source_example_id"]} for row in rows]
+    names = [name for name in ("input_ids", "example_id", "text_id") if f"source_{name}" in rows[0]]
+    sources = [{name: row[f"source_{name}"] for name in names} for row in rows]
     both = _padded([*rows, *sources], special)
     batch = {name: value[: len(rows)] for name, value in both.items()}
     batch |= {f"source_{name}": value[len(rows) :] for name, value in both.items()}
@@ -192,6 +193,6 @@ def _padded(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
     excluded = torch.isin(ids, torch.tensor(special.every, dtype=torch.long)) | ~real
     batch = {"input_ids": ids, "attention_mask": real.long(), "special_tokens_mask": excluded}
     for name in ("example_id", "text_id"):
-        if name in rows[0]:
+        if all(name in row for row in rows):
             batch[name] = torch.tensor([row[name] for row in rows])
     return batch

@@ -90,8 +90,8 @@ def tokenize_pairs(
 
     Returns:
         Rows of `input_ids` and `source_input_ids`, `positions` and `source_positions` (as many; the k-th of the source
-        goes to the k-th of the base), `example_id` and `source_example_id` (all different), and `label` where the
-        texts have it.
+        goes to the k-th of the base), `example_id` and `source_example_id` (all different), `text_id` and
+        `source_text_id` (alike where the texts are), and `label` where the texts have it.
 
     Raises:
         UserError: If the tokenizer is not a fast one, `max_length` is too small or too large, a label is missing or
@@ -110,6 +110,7 @@ def tokenize_pairs(
     if "span" in texts.column_names:
         spans = list(zip(texts["span"], texts["source_span"], strict=True))
     kept: list[dict[str, Any]] = []
+    numbers: dict[str, int] = {}
     skipped: Counter[str] = Counter()
     first = ""
     for index, (base, source, span) in enumerate(zip(bases, sources, spans, strict=True)):
@@ -125,6 +126,8 @@ def tokenize_pairs(
             continue
         row = {"input_ids": base.ids, "source_input_ids": source.ids, "example_id": len(kept)}
         row |= {"positions": positions, "source_positions": source_positions}
+        both = (texts["text"][index], texts["source"][index])
+        row["text_id"], row["source_text_id"] = (numbers.setdefault(text, len(numbers)) for text in both)
         kept.append(row if labels is None else row | {"label": labels[index]})
     if not kept:
         raise UserError(f"none of {len(texts)} pairs of base and source can be used; {first}; {_REMEDY}")

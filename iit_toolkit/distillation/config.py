@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens, Task
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.trainer_settings import check_settings
+from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
 
 
 @dataclass
@@ -86,6 +86,7 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
         UserError: If a setting is unknown or unusable.
     """
     check_settings(CausalDistillationConfig, settings, "training")
+    refuse_half_on_cpu(settings, "training")
     for name, reason in _REFUSED.items():
         if settings.get(name):
             raise UserError(f"training.{name}: {reason}; leave it out")

@@ -10,7 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.trainer_settings import check_settings
+from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
 
 _SET_ELSEWHERE = ("output_dir", "seed")
 _SCORED = {  # what scoring needs
@@ -40,6 +40,7 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
         if settings.get(key, needed) != needed:
             raise UserError(f"{where}.{key}: must be {str(needed).lower()}, which scoring needs; leave it out")
     check_settings(TrainingArguments, settings, where)
+    refuse_half_on_cpu(settings, where)
     accelerated = torch.accelerator.is_available()
     machine = {
         "dataloader_pin_memory": accelerated,

@@ -12,6 +12,8 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.spec import Positions
+from iit_toolkit.analysis.numbers import count
+from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.shared import count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens
@@ -58,7 +60,9 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     _tell_seen(prepared, "data", config.data.eval_split, prepared.eval_rows)
     for name, data in config.evaluation.items():
         _tell_seen(prepared, f"evaluation.{name}", data.eval_split, prepared.evaluation_rows[name])
-    checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {len(prepared.eval_rows)} held-out rows")]
+    held_out = f"{len(prepared.eval_rows)} held-out rows of {_count_texts(prepared.eval_rows)} texts"
+    checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {held_out}")]
+    _tell_few_texts(prepared)
     for name, rows in prepared.evaluation_rows.items():
         checks.append(Check(f"evaluation.{name}", True, f"{len(rows)} rows"))
     if config.student.checkpoint is not None:
@@ -96,6 +100,22 @@ def check_batches(prepared: Prepared, arm: str) -> None:
 def _check_rows(name: str, rows: Dataset) -> None:
     if len(rows) < 2:
         raise UserError(f"data: only {len(rows)} {name} row, but an interchange needs 2; give more or longer texts")
+
+
+def _count_texts(rows: Dataset) -> int:
+    return len(set(rows["text_id"])) if "text_id" in rows.column_names else len(rows)
+
+
+def _tell_few_texts(prepared: Prepared) -> None:
+    rows = prepared.eval_rows
+    texts = _count_texts(rows.select(range(min(prepared.config.verification.pairs, len(rows)))))
+    if texts < MINIMUM_CLUSTERS:
+        _LOG.warning(
+            "the verified rows are of %s, so the verdict will be INCONCLUSIVE: %d are needed; give more texts or raise "
+            "verification.pairs",
+            count(texts, "text"),
+            MINIMUM_CLUSTERS,
+        )
 
 
 def _tell_seen(prepared: Prepared, where: str, split: str, rows: Dataset) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedModel
 
@@ -122,7 +124,7 @@ class SearchInputs:
 
 
 def search_inputs(config: RunConfig, student: str) -> SearchInputs:
-    """Load what a search works on; neighbouring rows stay in one half.
+    """Load what a search works on; all rows of a text are in one half.
 
     Raises:
         UserError: If student or data don't fit, or a half would hold too few rows for an interval.
@@ -139,10 +141,26 @@ def search_inputs(config: RunConfig, student: str) -> SearchInputs:
             f"verification.pairs is {config.verification.pairs} and the data give {len(rows)} held-out rows; "
             "raise the one or give more of the other"
         )
+    halves = _halves(rows, count)
+    if min(map(len, halves)) < MINIMUM_CLUSTERS:
+        raise UserError(
+            f"a search parts the texts in two halves, of {MINIMUM_CLUSTERS} pairs or more each, but one text holds "
+            f"most of the {count} held-out rows; give more texts"
+        )
     for side in (prepared.teacher, model):
         side.to(device()).eval()  # pyright: ignore[reportArgumentType]
-    halves = (rows.select(range(count // 2)), rows.select(range(count // 2, count)))
-    return SearchInputs(prepared, student, model, positions, sources, *halves)
+    return SearchInputs(prepared, student, model, positions, sources, *(rows.select(half) for half in halves))
+
+
+def _halves(rows: Dataset, count: int) -> tuple[list[int], list[int]]:
+    """Part the first `count` rows in two: about as many rows, and all rows of a text in the same."""
+    texts = rows["text_id"][:count] if "text_id" in rows.column_names else range(count)
+    ends = np.cumsum(list(Counter(texts).values()))  # texts in the order of their first rows
+    first = set(list(dict.fromkeys(texts))[: int(np.abs(ends - count // 2).argmin()) + 1])
+    halves: tuple[list[int], list[int]] = ([], [])
+    for row, text in enumerate(texts):
+        halves[text not in first].append(row)
+    return halves
 
 
 def confirmation(config: RunConfig, verification: Verification, judged: str, control: str) -> dict[str, Any]:

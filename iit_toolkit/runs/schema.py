@@ -73,9 +73,9 @@ class DataConfig(_Section):
     max_train_examples: Positive | None = None
     """Train on this many labelled rows: the first of an order that is the same for all numbers and seeds."""
     max_eval_examples: Positive | None = None
-    shuffle_eval: bool = False
+    shuffle_eval: bool = True
     """Take held-out rows in a shuffled order, always the same: neighbours, which are each other's sources, are then of
-    other texts, and a split that is sorted comes mixed."""
+    other texts, the first rows are of many, and a split that is sorted comes mixed. Otherwise in their own order."""
 
     @model_validator(mode="after")
     def _source_fields(self) -> DataConfig:

@@ -101,6 +101,7 @@ def _packed(data: DataConfig, place: _Place, **rows: Dataset) -> DataConfig:
         eval_split="eval",
         label_column=data.label_column,
         max_length=data.max_length,
+        shuffle_eval=False,  # they are already
     )
 
 

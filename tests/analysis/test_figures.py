@@ -77,7 +77,7 @@ def test_a_pointer_reads_the_values(written: tuple[Path, list[Plot]], summary: S
     expected = f"causal, effective IIA outside: {value} [{low}, {high}], n = {found.cases:,}"
     assert expected in set(titles((written[0] / "accuracy.svg").read_text()))
     assert f"<title>{expected}</title>" in plots["accuracy"].svg
-    assert any(one.startswith("60 bases: ") for one in titles((written[0] / "reliability.svg").read_text()))
+    assert any(one.startswith("60 texts: ") for one in titles((written[0] / "reliability.svg").read_text()))
 
 
 def test_what_is_shown_to_a_pointer_is_escaped(tmp_path: Path) -> None:

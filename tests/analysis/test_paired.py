@@ -170,3 +170,44 @@ def test_differing_positions_need_the_pairs() -> None:
             task="masked_lm", pairs=8, batch_size=8, seed=0, what="testing",
         )  # fmt: skip
         next(draw)
+
+
+def test_texts_that_pairs_share_hang_together() -> None:
+    """Cases know the texts of base and source; rows whose sources name none are texts of their own."""
+    data = rows(20)
+    assert {"text_id", "source_text_id"} <= set(data[0])
+    for row in data:
+        row["text_id"], row["source_text_id"] = row["example_id"] // 5, 100 + row["example_id"] // 4
+    alignment = Alignment.from_dict(
+        {
+            "name": "n",
+            "variables": [
+                {"name": "v", **dict.fromkeys(("teacher", "student"), [{"component": "block_output", "layer": 0}])}
+            ],
+            "positions": {"kind": "differing"},
+            "sources": {"kind": "paired"},
+        }
+    )
+
+    def texts(given: list[dict[str, Any]]) -> list[tuple[int, int, int]]:
+        drawn = draw_pairs(
+            given,
+            MaskedLanguageCollator(TOKENIZER),
+            alignment.positions,
+            alignment.sources,
+            task="masked_lm",
+            pairs=20,
+            batch_size=8,
+            seed=0,
+            what="drawing",
+        )
+        cases = [pairs.cases for pairs in drawn]
+        return [
+            case
+            for one in cases
+            for case in zip(one.base.tolist(), one.base_text.tolist(), one.source_text.tolist(), strict=True)
+        ]
+
+    assert texts(data) and all((text, source) == (base // 5, 100 + base // 4) for base, text, source in texts(data))
+    without = [{name: value for name, value in row.items() if name != "source_text_id"} for row in data]
+    assert all((text, source) == (base, 20 + base) for base, text, source in texts(without))

@@ -67,7 +67,8 @@ def plain_interval(base, source, columns, first, second, *, resamples, seed, lev
     clusters = min(len({base[a] for a in kept}), len({source[a] for a in kept}))
     variance = max(either, bases, sources)
     drawn_variance = sum(sum(residual[a] for a in kept if text in of_case[a]) ** 2 for text in texts)
-    noise = bases**2 / (len({base[a] for a in kept}) - 1) + sources**2 / (len({source[a] for a in kept}) - 1)
+    elsewhere = shared(lambda a, b: source[a] == source[b] and len(of_case[a]) == len(of_case[b]) == 2)
+    noise = bases**2 / (len({base[a] for a in kept}) - 1) + elsewhere**2 / (len({source[a] for a in kept}) - 1)
     widening = stats.t.ppf((1 + level) / 2, variance**2 / noise) / stats.norm.ppf((1 + level) / 2)
     scale = math.sqrt(variance * clusters / (clusters - 1) / drawn_variance) * widening
     values = []
@@ -111,6 +112,34 @@ def test_it_equals_a_plain_loop_over_whole_texts(table):
     kept = columns["case"]
     assert (found.clusters, found.sources) == (len(set(base[kept])), len(set(source[kept])))
     assert found.texts == found.fewest == min(len(set(base[kept] // 3)), len(set(source[kept] // 3)))
+
+
+def test_sources_in_the_texts_of_their_bases_change_nothing():
+    """Then a pair is in one text, as if it had no source, and the degrees of freedom are those of the texts."""
+    generator = np.random.default_rng(8)
+    columns = {"hit": generator.binomial(4, 0.3, 80).astype(float), "case": np.full(80, 4.0)}
+    texts = np.repeat(np.arange(20), 4)
+    source = np.arange(80).reshape(20, 4)[:, [1, 2, 3, 0]].ravel()
+    alone = Resampled(columns, base=np.arange(80), base_text=texts, seed=3)
+    paired = Resampled(columns, base=np.arange(80), source=source, base_text=texts, source_text=texts, seed=3)
+    one, two = (found.share("hit", "case") for found in (alone, paired))
+    assert (two.low, two.high) == pytest.approx((one.low, one.high), abs=1e-12)
+    assert (one.sources, two.sources, two.texts) == (None, 80, 20)
+
+
+def test_intervals_of_all_hits_and_of_none_are_mirror_images():
+    every, none = np.full(80, 4.0), np.zeros(80)
+    found = Resampled({"all": every, "none": none, "case": every}, base_text=np.repeat(np.arange(20), 4))
+    all_hits, no_hits = found.share("all", "case"), found.share("none", "case")
+    assert all_hits.low == pytest.approx(1 - no_hits.high, abs=1e-12) and no_hits.high < 0.25
+
+
+def test_a_text_that_holds_most_cases_counts_as_few():
+    texts = np.concatenate([np.zeros(90, dtype=int), np.arange(1, 31)])
+    found = Resampled({"case": np.ones(120), "hit": np.arange(120) % 2.0}, base_text=texts).share("hit", "case")
+    assert found.texts == 31 and found.equal_texts == pytest.approx(120**2 / (90**2 + 30))
+    even = Resampled({"case": np.full(120, 3.0), "hit": np.arange(120) % 2.0}).share("hit", "case")
+    assert even.equal_texts == pytest.approx(even.texts) == 120
 
 
 def test_copies_of_a_row_in_its_text_tell_nothing_new():

@@ -129,6 +129,28 @@ def test_a_variable_that_passes_alone_may_not_pass_among_several():
     assert list(found) == ["middle", "good", "fine"]
 
 
+@pytest.mark.parametrize(
+    ("texts", "label"), [(120, "SUPPORTED"), (40, "SUPPORTED"), (19, "INCONCLUSIVE"), (1, "INCONCLUSIVE")]
+)
+def test_many_rows_of_few_texts_cannot_support_anything(texts: int, label: str) -> None:
+    """A perfect student, on 120 base examples that were cut from so many texts."""
+    outcomes = make_outcomes({"causal": 1.0})
+    of_texts = outcomes.assign(**{f"{role}_text": outcomes[role] % texts for role in ("base", "source")})
+    found = judge(of_texts, "causal", resamples=200)
+    assert found.label == label
+    said = f"120 base examples, {texts} text" in found.sentence or f"base examples, {texts} text" in found.sentence
+    assert said == (texts < 100)
+    assert ("bases and sources from 20 texts each are needed" in found.sentence) == (label == "INCONCLUSIVE")
+
+
+def test_a_text_that_holds_most_rows_cannot_support_anything() -> None:
+    """Of 120 bases 90 are of one text and 30 of their own: 31 texts, which count as less than two equal ones."""
+    outcomes = make_outcomes({"causal": 1.0})
+    uneven = {f"{role}_text": outcomes[role].where(outcomes[role] >= 90, 0) for role in ("base", "source")}
+    found = judge(outcomes.assign(**uneven), "causal", resamples=200)
+    assert found.label == "INCONCLUSIVE" and "no few texts may hold most cases" in found.sentence
+
+
 def test_a_handful_of_sources_cannot_support_anything():
     outcomes = make_outcomes({"causal": 1.0}).assign(source=lambda rows: 1000 + rows["base"] % 6)
     found = judge(outcomes, "causal", resamples=200)

@@ -120,6 +120,26 @@ def test_pairs_that_cannot_be_used_are_counted_by_reason() -> None:
     assert list(found.rows["source_example_id"]) == [2, 3]
 
 
+def test_a_sentence_that_occurs_twice_is_one_text() -> None:
+    """As base or as source; the examples are four and four all the same."""
+    found = paired(
+        ("The cats sleep.", "The dogs sleep."),
+        ("The dogs sleep.", "The cats sleep."),
+        ("The cats sleep.", "The birds sleep."),
+        ("The cats sleep.", "The cats sleeps."),
+        ("The dog sleeps.", "The dogs sleeps."),
+    ).rows
+    assert list(found["example_id"]) + list(found["source_example_id"]) == list(range(2 * len(found)))
+    numbers: dict[str, int] = {}
+    texts = [
+        numbers.setdefault(str(ids), len(numbers))
+        for pair in found
+        for ids in (pair["input_ids"], pair["source_input_ids"])
+    ]
+    assert len(found) >= 3 and len(numbers) < len(texts)
+    assert [number for pair in found for number in (pair["text_id"], pair["source_text_id"])] == texts
+
+
 def test_where_no_pair_can_be_used_the_first_is_explained() -> None:
     with pytest.raises(UserError) as caught:
         paired(("The cats sleep.", "The cats walks."), ("", "The cats"))

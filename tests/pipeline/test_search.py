@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.cli import main
+from iit_toolkit.pipeline.search import _halves  # pyright: ignore[reportPrivateUsage]
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.folder import RunFolder
 from tests.pipeline.test_run import SIZES, call, sentences
@@ -26,7 +27,7 @@ name: planted
 task: causal_lm
 teacher: teacher
 student: {config: {num_hidden_layers: 3}}
-data: {path: text, data_files: {train: text.txt, validation: text.txt}, max_length: 16, packing: false}
+data: {path: text, data_files: {train: text.txt, validation: text.txt}, max_length: 16, packing: false, shuffle_eval: false}
 arms: {none: {}}
 verification: {pairs: 120, resamples: 200}
 """
@@ -112,6 +113,15 @@ def test_it_is_confirmed_on_pairs_that_had_no_part_in_choosing(found: tuple[dict
     assert {part: rows["examples"] for part, rows in document["data"].items()} == {"choosing": 60, "confirming": 60}
     assert document["data"]["choosing"]["fingerprint"] != document["data"]["confirming"]["fingerprint"]
     assert set(confirmed["base"]) == set(confirmed["source"]) == set(range(60, 120))
+
+
+def test_the_rows_of_a_text_are_in_one_half() -> None:
+    texts = [0, 1, 1, 0, 2, 3, 3, 3, 2, 4]
+    rows = datasets.Dataset.from_dict({"input_ids": [[1]] * 10, "text_id": texts})
+    assert _halves(rows, 10) == ([0, 1, 2, 3], [4, 5, 6, 7, 8, 9])
+    assert _halves(rows, 8) == ([0, 1, 2, 3], [4, 5, 6, 7])
+    assert _halves(rows.remove_columns("text_id"), 9) == ([0, 1, 2, 3], [4, 5, 6, 7, 8])
+    assert _halves(datasets.Dataset.from_dict({"text_id": [7] * 4}), 4) == ([0, 1, 2, 3], [])
 
 
 @pytest.mark.usefixtures("found")

@@ -102,6 +102,18 @@ def test_rows_that_are_no_training_rows_are_not_told_of(caplog: pytest.LogCaptur
     assert "training rows" not in caplog.text
 
 
+def test_texts_of_held_out_rows_are_counted_and_few_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    told = "the verified rows are of 4 texts, so the verdict will be INCONCLUSIVE: 20 are needed"
+    found = pipeline.validate(config(text("train", "other")))
+    assert found[0].detail == "12 training rows, 12 held-out rows of 12 texts"
+    assert told in caplog.text
+    caplog.clear()
+    enough = config(text("other", "many"), verification={"pairs": 40, "batch_size": 4})
+    Path("many.txt").write_text("\n".join(sentences(64)[24:]))
+    pipeline.validate(enough)
+    assert "so the verdict" not in caplog.text
+
+
 def test_short_rows_are_dropped_aloud_and_kept_where_they_are_asked_for(caplog: pytest.LogCaptureFixture) -> None:
     data = text("short", "other")
     with pytest.raises(UserError, match="lower data.min_length"):
