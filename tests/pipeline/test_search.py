@@ -27,7 +27,8 @@ name: planted
 task: causal_lm
 teacher: teacher
 student: {config: {num_hidden_layers: 3}}
-data: {path: text, data_files: {train: text.txt, validation: text.txt}, max_length: 16, packing: false, shuffle_eval: false}
+data: {path: text, data_files: {train: text.txt, validation: text.txt}, max_length: 16, packing: false,
+  shuffle_eval: false}
 arms: {none: {}}
 verification: {pairs: 120, resamples: 200}
 """
