@@ -301,9 +301,8 @@ Simulated cases of a student and of a control, whose true rates are known. A cas
 below a threshold; the score is the sum of what its base, its source and the case itself bring, in the stated shares of
 the variance. An example that is a base here and a source there may bring correlated things (*roles*). Several rows may
 be cut from one text, which brings something of its own, too (*of text*); the first text may have more than the others
-(*largest*). The share is that of the student, from 0.1 to
-0.9; the lead is that of the student over its control, whose score is correlated, and in truth {margin}. Pairs have
-1 + Poisson cases, or one.
+(*largest*). The share is that of the student, from 0.1 to 0.9; the lead is that of the student over its control, whose
+score is correlated, and in truth {margin}. Pairs have 1 + Poisson cases, or one.
 
 {simulations:,} simulations per line, {resamples:,} resamples, intervals at {level:.0%}: a coverage of 95 % is
 measured to within {error:.1f} points (two standard errors). The bar is {low:.0%} to {high:.0%}; what misses it is bold.
@@ -318,7 +317,7 @@ Made by `python -m benchmarks.coverage`; all numbers are in `coverage.json`, the
 
 
 NOTES = """
-What misses the bar is too wide, not too narrow: few bases with one case each, where a share of 0.1 or 0.9 rests on a
+Most of what misses the bar is too wide: few bases with one case each, where a share of 0.1 or 0.9 rests on a
 handful of cases; an example that pulls one way as a base and the other way as a source (negative *roles*), which the
 width never gives credit for; and fewer than 20 bases or sources, on which no verdict is decided. Too narrow are shares
 where one text holds much of the data; where it holds so much that the cases count as fewer than 10 texts of equal size

@@ -101,7 +101,7 @@ def planted() -> tuple[LlamaForCausalLM, LlamaForCausalLM, dict[int, int]]:
 
 @pytest.mark.parametrize("sources", ["in_batch", "dataset"])
 def test_cases_know_the_texts_of_base_and_source(planted: Any, sources: str) -> None:
-    """With rows of ten texts; without, every row is a text of its own, and the same cases have narrower intervals."""
+    """With rows of ten texts; without, every row is a text of its own, and the same cases have other intervals."""
     student, teacher, pairs = planted
     broken = llama(3)
     broken.load_state_dict(student.state_dict())

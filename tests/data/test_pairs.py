@@ -121,7 +121,7 @@ def test_pairs_that_cannot_be_used_are_counted_by_reason() -> None:
 
 
 def test_a_sentence_that_occurs_twice_is_one_text() -> None:
-    """As base or as source; the examples are four and four all the same."""
+    """As base or as source; every base and every source is an example of its own all the same."""
     found = paired(
         ("The cats sleep.", "The dogs sleep."),
         ("The dogs sleep.", "The cats sleep."),
