@@ -14,7 +14,7 @@ from typing import Any
 
 from iit_toolkit.alignment.spec import Alignment
 from iit_toolkit.errors import UserError
-from iit_toolkit.yaml_files import read_text
+from iit_toolkit.text_files import parse_json, read_text
 
 _SLICE = 64
 _SLICES = 12
