@@ -31,7 +31,7 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Text on one line without what a terminal would obey: control characters become escapes such as `\\x1b`."""
+    r"""Text on one line without what a terminal would obey: control characters become escapes such as `\x1b`."""
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(one if one.isprintable() else _escaped(one) for one in line)
 

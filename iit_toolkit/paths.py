@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from iit_toolkit.errors import UserError, shown
 
@@ -15,36 +15,32 @@ MAX_NAME_BYTES = 200
 """Bytes of one name: file systems take 255, and names of temporary files beside it add up to 40."""
 MAX_PATH_BYTES = 4096
 """Bytes of a path, as Linux takes them."""
+NAME = r"^\w([\w.-]*[\w-])?$"
+"""What `check_name` lets pass, but for length and names of devices; for schemas."""
 _MAX_PART_BYTES = 255  # of one name in a path that others made
-_NOT_IN_NAMES = re.compile(r'[\\/:*?"<>|]')  # what separates names, or what Windows takes in none
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # of Windows, in every folder
 
 
-def check_name(name: str, what: str = "name") -> str:
+def check_name(name: str, what: str = "") -> str:
     """Returns a name if it can be that of a file or folder of its own, on every system.
 
     Args:
         name: What a config calls something that gets a folder or file.
-        what: What messages call it.
+        what: What messages call it, if they do not say it already.
 
     Raises:
         UserError: If it is empty, `.`, `..` or hidden, leads elsewhere, is too long, or no file can be called so.
     """
-    wrong = None
-    if not name.isprintable():
-        wrong = "holds a control character"
-    elif not name or name != name.strip():
-        wrong = "is empty, or begins or ends with a space"
-    elif name[0] in ".-" or name[-1] == ".":
-        wrong = 'begins with "." or "-", or ends with "."'
-    elif found := _NOT_IN_NAMES.search(name):
-        wrong = f'holds "{found[0]}"'
-    elif _DEVICES.fullmatch(name):
-        wrong = "is that of a device on Windows"
-    elif len(name.encode("utf-8", "surrogatepass")) > MAX_NAME_BYTES:
-        wrong = f"has more than {MAX_NAME_BYTES} bytes"
-    if wrong is not None:
-        raise UserError(f'{what} {shown(name)} {wrong}; give letters, digits, "-", "_" and "."')
+    called = f"{what} {shown(name)}".lstrip()
+    if not re.fullmatch(NAME, name) or name.endswith("\n"):
+        raise UserError(
+            f'{called} can\'t name a folder: give letters, digits, "-", "_" and ".", with no "." or "-" first and no '
+            '"." last'
+        )
+    if _DEVICES.fullmatch(name):
+        raise UserError(f"{called} is the name of a device on Windows; choose another")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise UserError(f"{called} has more than {MAX_NAME_BYTES} bytes; choose a shorter one")
     return name
 
 
@@ -87,15 +83,23 @@ def refuse_missing_folder(model: str | Path, what: str) -> None:
         raise UserError(f"{what} {path}: no such folder; give a folder written by save_pretrained, or a Hub id")
 
 
-def _named(name: str) -> str:
-    return check_name(name)
+def _checked(given: Any) -> Any:
+    """Check a path, a list of paths, or paths by split; what else there is, such as an alignment, is let pass."""
+    if isinstance(given, str):
+        check_path(given)
+    return given
 
 
-def _path(text: str) -> str:
-    return check_path(text)
+def _all_checked(given: Any) -> Any:
+    for one in given.values() if isinstance(given, dict) else [given]:
+        for path in one if isinstance(one, list) else [one]:
+            _checked(path)
+    return given
 
 
-Name = Annotated[str, AfterValidator(_named)]
-"""A field of a config that names a file or folder."""
-PathText = Annotated[str, AfterValidator(_path)]
-"""A field of a config that is looked for on this machine, or on the Hub."""
+Name = Annotated[str, AfterValidator(check_name), Field(json_schema_extra={"pattern": NAME})]
+"""Type of a config's key that names a file or folder."""
+IS_PATH = AfterValidator(_checked)
+"""Marks a config's key whose text is looked for on this machine, or on the Hub."""
+ARE_PATHS = AfterValidator(_all_checked)
+"""The same of a list of paths, or of paths by split."""
