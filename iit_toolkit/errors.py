@@ -4,20 +4,52 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from pathlib import Path
+
+MAX_MESSAGE = 400
+"""Characters of a message: three to five lines of a terminal, and room for two long paths and a remedy."""
+_TAIL = 140  # of a message that is cut: its end says what would be right
+_MOST_NAMES = 12  # in a list; one that is longer is read by nobody
+_LONGEST_NAME = 60  # in a list
+_COMPARABLE = 1000  # names, of at most so many characters: comparing more takes seconds
 
 
 class UserError(ValueError):
     """A mistake in what the user gave: a config, an alignment, data, a path.
 
-    The message is one line and says what is wrong, where, and what would be right. The command line prints it
-    without a traceback and exits with code 2.
+    The message is one line of at most `MAX_MESSAGE` printable characters, whatever it repeats of what was given. It
+    says what is wrong, where, and what would be right. The command line prints it without a traceback and exits with
+    code 2.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_bounded(printable(message), MAX_MESSAGE))
 
 
 def one_line(error: BaseException) -> str:
     """What an exception says, on one line of at most 300 characters, for the inside of an error message."""
-    return " ".join(str(error).split())[:300]
+    return printable(str(error))[:300]
+
+
+def printable(text: str) -> str:
+    r"""Text on one line without what a terminal would obey: control characters become escapes such as `\x1b`."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(one if one.isprintable() else _escaped(one) for one in line)
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A wrong value as Python writes it, cut after so many characters; of one that can't be written, its kind."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more than 4,300 digits; what holds itself
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names for a message: the first few, and how many more there are; `none` without any."""
+    given = list(names)
+    told = ", ".join(_bounded(name, _LONGEST_NAME) for name in given[:_MOST_NAMES])
+    return f"{told} and {len(given) - _MOST_NAMES:,} more" if len(given) > _MOST_NAMES else told or "none"
 
 
 def did_you_mean(name: str, valid: Iterable[str], otherwise: str | None = None) -> str:
@@ -28,18 +60,20 @@ def did_you_mean(name: str, valid: Iterable[str], otherwise: str | None = None) 
         (`valid: none` without any).
     """
     names = sorted(set(valid))
-    nearest = difflib.get_close_matches(name.lower(), names, n=1)
-    if nearest:
-        return f'did you mean "{nearest[0]}"?'
-    return f"valid: {', '.join(names) or 'none'}" if otherwise is None else otherwise
+    if len(name) <= _COMPARABLE and len(names) <= _COMPARABLE:
+        nearest = difflib.get_close_matches(name.lower(), names, n=1)
+        if nearest:
+            return f'did you mean "{nearest[0]}"?'
+    return f"valid: {listed(names)}" if otherwise is None else otherwise
 
 
-def refuse_missing_folder(model: str | Path, what: str) -> None:
-    """Refuses a model that can only be meant as a folder, where there is none: a Hub id has one slash at most.
+def _bounded(text: str, most: int) -> str:
+    """Text whose middle is left out where it is longer than `most`."""
+    if len(text) <= most:
+        return text
+    tail = min(_TAIL, most // 3)
+    return f"{text[: most - tail - 3]} … {text[-tail:]}"
 
-    Raises:
-        UserError: If there is no such folder.
-    """
-    path = str(model)
-    if not Path(path).exists() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
-        raise UserError(f"{what} {path}: no such folder; give a folder written by save_pretrained, or a Hub id")
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")

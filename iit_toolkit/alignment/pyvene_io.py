@@ -10,16 +10,18 @@ pyvene 0.1.8 cannot write a config that was not run yet, and what it writes load
 
 from __future__ import annotations
 
+import itertools
 import json
 from importlib.metadata import version
-from typing import Any
+from operator import index
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.resolve import Side, resolve
 from iit_toolkit.alignment.spec import Alignment
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, listed, shown
 
 
 def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: Side) -> Any:
@@ -31,7 +33,7 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: Side) -> Any:
     import pyvene as pv
 
     representations: list[Any] = []
-    for index, sites in enumerate(resolve(alignment, model, side).values()):
+    for number, sites in enumerate(resolve(alignment, model, side).values()):
         for site in sites:
             if site.read != site.write:
                 raise UserError(
@@ -47,7 +49,7 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: Side) -> Any:
                     max_number_of_units=1,
                     intervention=intervention,
                     subspace_partition=partition,
-                    group_key=index,
+                    group_key=number,
                 )
             )
     return pv.IntervenableConfig(representations)
@@ -96,8 +98,8 @@ def from_pyvene(teacher: Any, student: Any, name: str = "pyvene", **rest: Any) -
     sides = {"teacher": _groups(teacher, "teacher"), "student": _groups(student, "student")}
     if sides["teacher"].keys() != sides["student"].keys():
         raise UserError(
-            f"pyvene configs: teacher has groups {list(sides['teacher'])}, student {list(sides['student'])}; "
-            "give both the same group_keys"
+            f"pyvene configs: teacher has groups {listed(map(str, sides['teacher']))}, student "
+            f"{listed(map(str, sides['student']))}; give both the same group_keys"
         )
     variables = [
         {"name": f"variable-{key}", "teacher": sites, "student": sides["student"][key]}
@@ -106,14 +108,23 @@ def from_pyvene(teacher: Any, student: Any, name: str = "pyvene", **rest: Any) -
     return Alignment.from_dict({"name": name, "variables": variables, **rest}, "pyvene configs")
 
 
-def _groups(config: Any, side: str) -> dict[int, list[dict[str, Any]]]:
-    groups: dict[int, list[dict[str, Any]]] = {}
-    for index, representation in enumerate(config.representations):
-        key = index if representation.group_key is None else representation.group_key
-        where = f"pyvene config, {side}, entry {index}"
+def _groups(config: Any, side: str) -> dict[int | str, list[dict[str, Any]]]:
+    import pyvene as pv
+
+    if not isinstance(config, pv.IntervenableConfig):
+        raise UserError(f"pyvene config, {side}: {shown(config)} is none; give a pyvene.IntervenableConfig")
+    groups: dict[int | str, list[dict[str, Any]]] = {}
+    representations: list[Any] = config.representations
+    types: Any = config.intervention_types
+    if isinstance(types, list) and len(types) != len(representations):  # pyright: ignore[reportUnknownArgumentType]
+        raise UserError(f"pyvene config, {side}: it needs as many intervention_types as representations, or one")
+    for number, representation in enumerate(representations):
+        key = number if representation.group_key is None else representation.group_key
+        where = f"pyvene config, {side}, entry {number}"
+        if not isinstance(key, int | str):
+            raise UserError(f"{where}: group_key {shown(key)}; give a number or a text")
         sites = _sites(representation, where)
-        types = config.intervention_types
-        _check_interchange(types[index] if isinstance(types, list) else types, where)
+        _check_interchange(types[number] if isinstance(types, list) else types, where)
         groups.setdefault(key, []).extend(sites)
     return groups
 
@@ -134,7 +145,9 @@ def _sites(representation: Any, where: str) -> list[dict[str, Any]]:
         )
     if representation.low_rank_dimension is not None:
         raise UserError(f"{where}: learned rotations are not aligned yet; give neuron ranges")
-    component: str = representation.component
+    component = representation.component
+    if not isinstance(component, str):
+        raise UserError(f"{where}: component {shown(component)}; give a text, such as block_output")
     if component == "mlp_activation":  # there what leaves the activation function, here what enters the last layer
         raise UserError(
             f"{where}: component 'mlp_activation' of a gated MLP is before the gate in pyvene, and after it here; name "
@@ -142,15 +155,23 @@ def _sites(representation: Any, where: str) -> list[dict[str, Any]]:
         )
     place = {"component": component} if "." in component else {"component": component, "layer": representation.layer}
     partition = representation.subspace_partition
-    return [place] if partition is None else [{**place, "neurons": _bounds(part, where)} for part in partition]
+    if partition is None:
+        return [place]
+    if not isinstance(partition, list | tuple):
+        raise UserError(f"{where}: subspace_partition {shown(partition)}; give a list of ranges [low, high)")
+    parts = cast(list[Any], partition)
+    return [{**place, "neurons": _bounds(part, where)} for part in parts]
 
 
 def _bounds(part: Any, where: str) -> tuple[int, int]:
-    values = [int(value) for value in part]
+    try:
+        values = [index(value) for value in part]
+    except TypeError:
+        values = []
     if len(values) == 2:
         return values[0], values[1]
-    if values != list(range(values[0], values[-1] + 1)):
-        raise UserError(f"{where}: subspace {part} is not one range [low, high)")
+    if not values or any(after - before != 1 for before, after in itertools.pairwise(values)):
+        raise UserError(f"{where}: subspace {shown(part)} is not one range [low, high)")
     return values[0], values[-1] + 1
 
 

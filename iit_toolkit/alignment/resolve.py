@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import COMPONENTS, blocks, blocks_path, component_path
 from iit_toolkit.alignment.spec import Alignment, Place, Site
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError, did_you_mean, listed, shown
 
 Side = Literal["teacher", "student"]
 
@@ -59,8 +59,8 @@ def get_module(model: PreTrainedModel, component: str) -> nn.Module:
         children = dict(module.named_children())
         if part not in children:
             where = ".".join(walked) or type(model).__name__
-            offered = ", ".join(children) or "no submodules"
-            raise UserError(f"module path {component!r}: {where} has no {part!r}; it has {offered}")
+            offered = listed(children) if children else "no submodules"
+            raise UserError(f"module path {shown(component)}: {where} has no {shown(part)}; it has {offered}")
         module = children[part]
         walked.append(part)
     return module

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import COMPONENTS
-from iit_toolkit.errors import UserError, did_you_mean
-from iit_toolkit.yaml_files import read_yaml
+from iit_toolkit.errors import UserError, did_you_mean, listed, shown
+from iit_toolkit.yaml_files import dump_yaml, read_yaml
+
+
+def _label(text: str) -> str:
+    """Refuse a name that a line of a terminal or a table could not show."""
+    if not text.isprintable() or len(text) > MAX_LABEL:
+        raise ValueError(f"{shown(text)} is no name: give at most {MAX_LABEL} printable characters on one line")
+    return text
+
+
+MAX_LABEL = 100
+"""Characters of a name that reports and tables show."""
+Label = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_label)]
+Index = Annotated[int, Field(strict=True, gt=-(2**31), lt=2**31)]
+"""A block, neuron, head or position: no tensor has more, and whether there are so many is asked later."""
 
 
 class _Strict(BaseModel):
@@ -29,8 +43,8 @@ class Place(_Strict):
         layer: 0-based index of the block.
     """
 
-    component: str
-    layer: int | None = None
+    component: Annotated[str, Field(strict=True)]
+    layer: Index | None = None
 
     @model_validator(mode="after")
     def _component_and_layer_agree(self) -> Place:
@@ -39,7 +53,7 @@ class Place(_Strict):
                 raise ValueError(f"component {self.component} needs a `layer`")
         elif not self.component.endswith((".input", ".output")):
             raise ValueError(
-                f"component {self.component!r} is neither one of {', '.join(COMPONENTS)} "
+                f"component {shown(self.component)} is neither one of {', '.join(COMPONENTS)} "
                 "nor a module path ending in .input or .output" + _nearest(self.component, COMPONENTS)
             )
         elif self.layer is not None:
@@ -56,8 +70,8 @@ class Site(Place):
         read: Where the source's activation is read, if that is another place than where it is written.
     """
 
-    neurons: tuple[int, int] | None = None
-    heads: tuple[int, ...] | None = None
+    neurons: tuple[Index, Index] | None = None
+    heads: tuple[Index, ...] | None = None
     read: Place | None = None
 
     @model_validator(mode="after")
@@ -76,7 +90,7 @@ class Site(Place):
 class Variable(_Strict):
     """A named pair of aligned sites: one or more in the teacher, one or more in the student."""
 
-    name: str = Field(min_length=1)
+    name: Label
     teacher: tuple[Site, ...] = Field(min_length=1)
     student: tuple[Site, ...] = Field(min_length=1)
 
@@ -85,14 +99,14 @@ class SpanPositions(_Strict):
     """One contiguous span in the base and one of equal length, placed independently, in the source."""
 
     kind: Literal["span"] = "span"
-    fraction: float = Field(default=0.3, gt=0, le=1)
+    fraction: float = Field(default=0.3, strict=True, gt=0, le=1)
 
 
 class RandomPositions(_Strict):
     """Positions drawn one by one, independently in base and source."""
 
     kind: Literal["random"] = "random"
-    fraction: float = Field(default=0.3, gt=0, le=1)
+    fraction: float = Field(default=0.3, strict=True, gt=0, le=1)
 
 
 class MaskedPositions(_Strict):
@@ -111,8 +125,8 @@ class FixedPositions(_Strict):
     """The same listed positions in every example; the k-th of `source` goes to the k-th of `base`."""
 
     kind: Literal["fixed"] = "fixed"
-    base: tuple[int, ...] = Field(min_length=1)
-    source: tuple[int, ...] | None = None
+    base: tuple[Index, ...] = Field(min_length=1)
+    source: tuple[Index, ...] | None = None
 
     @model_validator(mode="after")
     def _lists_match(self) -> FixedPositions:
@@ -156,22 +170,23 @@ class Alignment(_Strict):
         draw: `uniform`, or the probability of each variable by name.
     """
 
-    name: str
+    name: Label
     variables: tuple[Variable, ...] = Field(min_length=1)
     positions: Positions = SpanPositions()
     sources: Sources = Sources()
-    draw: Literal["uniform"] | dict[str, float] = "uniform"
+    draw: Literal["uniform"] | dict[str, Annotated[float, Field(strict=True)]] = "uniform"
 
     @model_validator(mode="after")
     def _names_are_sound(self) -> Alignment:
         names = [variable.name for variable in self.variables]
         if len(set(names)) != len(names):
-            raise ValueError(f"variable names must differ; got {', '.join(names)}")
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            raise ValueError(f"variable names must differ; given more than once: {listed(twice)}")
         if isinstance(self.draw, dict):
             for name in self.draw:
                 if name not in names:
                     raise ValueError(f"draw names no variable {name!r}; {did_you_mean(name, names)}")
-            if not all(0 <= one < math.inf for one in self.draw.values()) or sum(self.draw.values()) <= 0:
+            if not all(one >= 0 for one in self.draw.values()) or not 0 < sum(self.draw.values()) < math.inf:
                 raise ValueError("draw needs probabilities of 0 or more, at least one above 0")
         if isinstance(self.positions, DifferingPositions) and self.sources.kind != "paired":
             raise ValueError(
@@ -217,7 +232,7 @@ class Alignment(_Strict):
 
     def to_yaml(self) -> str:
         """Return the alignment file's text, which `from_yaml` reads back as an equal alignment."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+        return dump_yaml(self.to_dict())
 
     @classmethod
     def from_pyvene(cls, teacher: Any, student: Any, name: str = "pyvene", **rest: Any) -> Alignment:

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from iit_toolkit.downstream.tasks import DOC_STRIDE, TASKS
-from iit_toolkit.errors import did_you_mean
+from iit_toolkit.errors import did_you_mean, listed
+from iit_toolkit.paths import ARE_PATHS, IS_PATH, Name
 from iit_toolkit.runs.config import check_config, read_mapping
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 SEEDS = (111, 222, 333, 444, 555)
 """The fine-tuning seeds of the paper's official code."""
@@ -28,11 +29,11 @@ class _Section(BaseModel):
 class TaskDataConfig(_Section):
     """Where a task's examples are; without `path`: where they are on the Hub."""
 
-    path: str | None = None
+    path: Annotated[str | None, IS_PATH] = None
     """First argument of `load_dataset`: a builder (`parquet`, `json`, ...) or a Hub id."""
     name: str | None = None
     """Configuration of the data set."""
-    data_files: dict[str, str | list[str]] | str | list[str] | None = None
+    data_files: Annotated[dict[str, str | list[str]] | str | list[str] | None, ARE_PATHS] = None
     """Files for a builder, by split; relative paths start at the working directory."""
     train_split: str = "train"
     eval_splits: Annotated[list[str], Field(min_length=1)] | None = None
@@ -85,16 +86,16 @@ class FinetuneTasks(_Section):
     @classmethod
     def _distinct_seeds(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"a seed is given twice: {', '.join(map(str, seeds))}")
+            raise ValueError(f"a seed is given twice: {listed(map(str, seeds))}")
         return seeds
 
 
 class FinetuneConfig(FinetuneTasks):
     """A model, the tasks it is fine-tuned on, and the seeds of each."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")] = "finetune"
+    name: Name = "finetune"
     """Names the folder it is written to."""
-    model: str
+    model: Annotated[str, IS_PATH]
     """Local path or Hub id, with a tokenizer."""
     save_models: bool = False
     """Keep the fine-tuned models."""

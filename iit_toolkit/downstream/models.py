@@ -12,7 +12,8 @@ from transformers.utils import logging
 
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
-from iit_toolkit.errors import UserError, one_line, refuse_missing_folder
+from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.paths import refuse_missing_folder
 from iit_toolkit.runs.provenance import fingerprint_of_weights
 from iit_toolkit.tasks import readable_tokens
 

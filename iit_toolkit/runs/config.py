@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
+from iit_toolkit.paths import check_path
 from iit_toolkit.runs.schema import RunConfig
-from iit_toolkit.yaml_files import parse_yaml, read_yaml
+from iit_toolkit.text_files import MAX_DEPTH
+from iit_toolkit.yaml_files import dump_yaml, parse_yaml, read_yaml
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+_LONG = 80  # characters of an override that are told
+_MOST_MISTAKES = 5  # that are told at once
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
@@ -60,8 +62,18 @@ def bundled_configs() -> list[str]:
 
 
 def dump_config(config: BaseModel) -> str:
-    """Writes a config of any kind as YAML that its loader reads back to an equal one, all defaults spelled out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Writes a config of any kind as YAML that its loader reads back to an equal one, all defaults spelled out.
+
+    Raises:
+        UserError: If it holds what YAML has no word for, or holds itself.
+    """
+    try:
+        content = config.model_dump(mode="json")
+    except (ValueError, RecursionError) as error:  # of what Python put into it
+        raise UserError(
+            f"the config can't be written ({one_line(error)}); give plain data that does not hold itself"
+        ) from None
+    return dump_yaml(content)
 
 
 def config_schema() -> dict[str, Any]:
@@ -70,14 +82,16 @@ def config_schema() -> dict[str, Any]:
 
 
 def _config_path(path_or_name: str | Path) -> Path:
+    name = check_path(path_or_name, "config")
     path = Path(path_or_name)
     if path.is_file():
         return path
-    name = str(path_or_name)
     if name in bundled_configs():
         return ASSETS / f"{name}.yaml"
     if path.is_dir():
         raise UserError(f"{path} is a folder; a config is a YAML file")
+    if path.exists():
+        raise UserError(f"{path} is no regular file; a config is a YAML file")
     raise UserError(f'no config file and no bundled config "{name}": {did_you_mean(name, bundled_configs())}')
 
 
@@ -100,18 +114,20 @@ def apply_override(document: dict[str, Any], override: str) -> None:
         UserError: If it is none, or its key lies under a value.
     """
     key, equals, text = override.partition("=")
-    parts = key.split(".")
+    parts, where = key.split("."), f'override "{override}"' if len(override) <= _LONG else f"override {shown(override)}"
     if not equals or not all(parts):
-        raise UserError(f'override "{override}": write it as key=value, such as training.learning_rate=3e-4')
-    value = parse_yaml(text, f'override "{override}"')
+        raise UserError(f"{where}: write it as key=value, such as training.learning_rate=3e-4")
+    if len(parts) > MAX_DEPTH:
+        raise UserError(f"{where}: no key lies {len(parts):,} levels deep; settings have at most {MAX_DEPTH}")
+    value = parse_yaml(text, where)
     section = document
     for depth, part in enumerate(parts[:-1], start=1):
         inner = section.get(part)
         if inner is None:
-            inner = {}
+            inner = section[part] = {}
         if not isinstance(inner, dict):
-            raise UserError(f'override "{override}": {".".join(parts[:depth])} holds a value, not further keys')
-        section[part] = section = copy.copy(cast(dict[str, Any], inner))  # YAML anchors may share one mapping
+            raise UserError(f"{where}: {'.'.join(parts[:depth])} holds a value, not further keys")
+        section = cast(dict[str, Any], inner)
     section[parts[-1]] = value
 
 
@@ -120,12 +136,13 @@ def _describe(error: ValidationError, schema: type[BaseModel]) -> str:
     mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
     by_place: dict[str, list[str]] = {}
     told: set[str] = set()
-    for mistake in mistakes:
+    for mistake in mistakes[:_MOST_MISTAKES]:
         keys = _keys_of(mistake["loc"], schema)
         by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema, told))
-    return "; ".join(
-        f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()
-    )
+    told_of = [f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()]
+    if len(mistakes) > _MOST_MISTAKES:
+        told_of.append(f"and {len(mistakes) - _MOST_MISTAKES:,} more mistakes")
+    return "; ".join(told_of)
 
 
 def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel], told: set[str]) -> str:
@@ -139,7 +156,8 @@ def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel
         return "this key is missing"
     if mistake["type"] == "value_error":
         return mistake["msg"].removeprefix("Value error, ")
-    return f"{mistake['msg'][:1].lower()}{mistake['msg'][1:]}, not {mistake['input']!r:.60}"
+    remedy = "; write true or false" if mistake["type"] == "bool_type" else ""
+    return f"{mistake['msg'][:1].lower()}{mistake['msg'][1:]}, not {shown(mistake['input'])}{remedy}"
 
 
 def _keys_of(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:

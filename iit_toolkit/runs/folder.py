@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.paths import check_name, check_path
 
 RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -109,13 +110,13 @@ def check_arm_name(name: str) -> str:
     """Returns the name of an arm if it can be the name of a folder in a run.
 
     Raises:
-        UserError: If it is no slug (lower-case letters, digits, `-`, `_`) or is taken.
+        UserError: If it is no slug (lower-case letters, digits, `-`, `_`), is taken, or is no name of a folder.
     """
     if not _ARM_NAME.fullmatch(name):
         raise UserError(f'arm "{name}": the name must consist of lower-case letters, digits, "-" and "_"')
     if name in _TAKEN:
         raise UserError(f'arm "{name}": this name is taken by the toolkit; choose another')
-    return name
+    return check_name(name, "arm")
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class RunFolder:
         Raises:
             UserError: If something is there already, or the folder can't be made.
         """
-        folder = Path(path)
+        folder = Path(check_path(path, "run folder"))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             occupied = any(folder.iterdir())
@@ -148,7 +149,7 @@ class RunFolder:
         Raises:
             UserError: If it is no run folder (neither a config nor results in it).
         """
-        folder = cls(Path(path))
+        folder = cls(Path(check_path(path, "run folder")))
         if not folder.config.is_file() and not folder.results.is_file():
             raise UserError(f"{path} is no run folder: it has neither config.yaml nor results.json")
         return folder
@@ -261,6 +262,7 @@ def _plain(value: Any) -> Any:
 @contextmanager
 def new_folder(output: str | Path) -> Generator[RunFolder]:
     """Make a run folder; if what comes first fails, leave everything as it was."""
+    check_path(output, "run folder")
     made = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
     folder = RunFolder.create(output)
     try:

@@ -6,11 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from iit_toolkit.errors import listed, shown
+from iit_toolkit.paths import ARE_PATHS, IS_PATH, Name
 from iit_toolkit.runs.folder import check_arm_name
 from iit_toolkit.tasks import Task
 
 Share = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[int, Field(gt=0)]
+MAX_BLOCKS = 1000
+"""Blocks of a student, which are made one by one: no model has more."""
+MAX_SIZE = 10**8
+"""Any other size in a student's config. Weights of one such size alone take 400 MB."""
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
 
 
 class _Section(BaseModel):
@@ -22,11 +28,11 @@ class _Section(BaseModel):
 class StudentConfig(_Section):
     """Where the student comes from: teacher layers (the default), a fresh model, or a checkpoint."""
 
-    layers: Annotated[int, Field(gt=0)] | list[Annotated[int, Field(ge=0)]] | None = None
+    layers: Positive | list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
     """Teacher layers that the student copies: how many, or which ones; null: half of them, spread evenly."""
     config: dict[str, Any] | None = None
     """Changes to the teacher's config; the student then starts from random weights."""
-    checkpoint: str | None = None
+    checkpoint: Annotated[str | None, IS_PATH] = None
     """Local path or Hub id of a model to start from."""
 
     @model_validator(mode="after")
@@ -36,6 +42,15 @@ class StudentConfig(_Section):
             raise ValueError(f"give only one of layers, config and checkpoint (there are {' and '.join(given)})")
         return self
 
+    @field_validator("config")
+    @classmethod
+    def _buildable(cls, config: dict[str, Any] | None) -> dict[str, Any] | None:
+        for key, value in (config or {}).items():
+            most = MAX_BLOCKS if "layer" in key else MAX_SIZE
+            if isinstance(value, int) and abs(value) > most:
+                raise ValueError(f"{shown(key)} is {shown(value)}; models are built of at most {most:,}")
+        return config
+
 
 class DataConfig(_Section):
     """What the models read."""
@@ -43,11 +58,11 @@ class DataConfig(_Section):
     source: Literal["python_docs", "datasets", "rows"] = "datasets"
     """`python_docs`: the documentation of the running Python; `datasets`: whatever `load_dataset` takes; `rows`: the
     Parquet files of token ids, by split, that `suite pack` wrote."""
-    path: str | None = None
+    path: Annotated[str | None, IS_PATH] = None
     """First argument of `load_dataset`: a builder (`text`, `parquet`, ...) or a Hub id."""
     name: str | None = None
     """Configuration of the data set, such as `wikitext-103-raw-v1`."""
-    data_files: dict[str, str | list[str]] | str | list[str] | None = None
+    data_files: Annotated[dict[str, str | list[str]] | str | list[str] | None, ARE_PATHS] = None
     """Files for a builder, by split; relative paths start at the working directory."""
     train_split: str = "train"
     eval_split: str = "validation"
@@ -110,7 +125,7 @@ class DataConfig(_Section):
             raise ValueError("give both span_column and source_span_column, or none")
         columns = [name for name in (self.text_column, self.source_column, *spans) if name is not None]
         if len(set(columns)) < len(columns):
-            raise ValueError(f"the columns of a pair must differ; got {', '.join(columns)}")
+            raise ValueError(f"the columns of a pair must differ; got {listed(columns)}")
         if self.detokenize != "none" or self.max_train_tokens is not None:
             raise ValueError("pairs (source_column) take no detokenize or max_train_tokens")
         return self
@@ -127,7 +142,7 @@ class MaskingConfig(_Section):
 class ArmConfig(_Section):
     """One student to train: its alignment and its losses."""
 
-    alignment: str | dict[str, Any] | None = None
+    alignment: Annotated[str | dict[str, Any] | None, IS_PATH] = None
     """A preset, a file or the alignment itself; null: an arm without interventions."""
     weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """Weight of each loss term."""
@@ -140,7 +155,7 @@ class ArmConfig(_Section):
 class VerificationConfig(_Section):
     """How students are compared with their teacher after training."""
 
-    alignment: str | dict[str, Any] | None = None
+    alignment: Annotated[str | dict[str, Any] | None, IS_PATH] = None
     """The alignment that every student is verified by; null: that of the first arm that has one."""
     pairs: Positive = 512
     """Pairs of base and source, per variable."""
@@ -159,11 +174,11 @@ class VerificationConfig(_Section):
 class RunConfig(_Section):
     """A whole run: teacher, student, data, the arms to train, and their verification."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    name: Name
     """Names the run, and the folder it is written to."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     task: Task = "masked_lm"
-    teacher: str
+    teacher: Annotated[str, IS_PATH]
     """Local path or Hub id; `embedded`: the small model that comes with the package."""
     student: StudentConfig = Field(default_factory=StudentConfig)
     data: DataConfig
@@ -172,7 +187,7 @@ class RunConfig(_Section):
     training: dict[str, Any] = Field(default_factory=dict)
     """Settings of the trainer, checked there."""
     verification: VerificationConfig = Field(default_factory=VerificationConfig)
-    evaluation: dict[str, DataConfig] = Field(default_factory=dict)
+    evaluation: dict[Name, DataConfig] = Field(default_factory=dict)
     """Further held-out data, by name, on whose evaluation split every model's perplexity (and, in classification,
     accuracy) is measured."""
 
@@ -190,7 +205,7 @@ class RunConfig(_Section):
         for role in ("baseline", "treatment"):
             arm = getattr(self.verification, role)
             if arm is not None and arm not in self.arms:
-                raise ValueError(f'verification.{role} "{arm}" is no arm (arms: {", ".join(self.arms)})')
+                raise ValueError(f'verification.{role} "{arm}" is no arm (arms: {listed(self.arms)})')
         return self
 
     def _check_labelled(self) -> None:

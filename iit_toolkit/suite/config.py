@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
-from iit_toolkit.errors import did_you_mean
+from iit_toolkit.errors import did_you_mean, listed
+from iit_toolkit.paths import Name
 from iit_toolkit.runs.alignments import with_alignments_read
 from iit_toolkit.runs.config import apply_override, check_config, read_mapping
 from iit_toolkit.runs.schema import RunConfig, StudentConfig
@@ -24,7 +25,7 @@ class SuiteConfig(BaseModel):
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    name: Name
     """Names the folder it is written to."""
     run: RunConfig
     """Everything but the seeds; in a file: the run config, or the path of its file, beside the suite's."""
@@ -48,7 +49,7 @@ class SuiteConfig(BaseModel):
     def _distinct(cls, given: Any) -> Any:
         for seeds in given.values() if isinstance(given, dict) else [given]:
             if len(set(seeds)) < len(seeds):
-                raise ValueError(f"a seed is given twice: {', '.join(map(str, seeds))}")
+                raise ValueError(f"a seed is given twice: {listed(map(str, seeds))}")
         return given
 
     @model_validator(mode="after")

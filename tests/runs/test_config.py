@@ -109,7 +109,7 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
         ("task=sequence_classification", "needs data.label_column"),
         ("task=mlm", "task: input should be 'masked_lm'"),
         ("verification.treatment=cause", 'verification.treatment "cause" is no arm (arms: plain, causal)'),
-        ("name=a/b", "name: string should match pattern"),
+        ("name=a/b", "name: 'a/b' can't name a folder"),
         ("teacher=", "teacher: input should be a valid string, not None"),
     ],
 )
