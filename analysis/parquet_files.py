@@ -85,9 +85,7 @@ def _refuse_bomb(path: Path, metadata: Any) -> None:
     values = max(values, metadata.num_rows * metadata.num_columns)
     declared = sum(group.total_byte_size for group in groups)
     if (values > MOST_VALUES and values > 16 * size) or (declared > _MOST_BYTES and declared > 1000 * size):
-        raise UserError(
-            f"{path}: declares {values:,} values in {size:,} bytes, which no table of a run does; {_REMEDY}"
-        )
+        raise UserError(f"{path}: declares {values:,} values in {size:,} bytes, as no table of a run does; {_REMEDY}")
 
 
 def _refuse_gaps(path: Path, name: str, column: Any) -> None:

@@ -25,7 +25,7 @@ from iit_toolkit.analysis.tables import ceiling, control_legend, control_rows, c
 from iit_toolkit.analysis.verdict import Verdict, judge, without_controls
 from iit_toolkit.analysis.worst_cases import WorstCase, worst_cases
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
-from iit_toolkit.runs.plain_files import read_plain, refuse_links_out_of
+from iit_toolkit.runs.plain_files import read_plain, refuse_links_out
 
 Format = Literal["html", "md", "latex", "json", "pdf"]
 
@@ -95,7 +95,8 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
 def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     """Reads and computes what a report says, and writes the figures."""
     run = RunFolder(folder)
-    refuse_links_out_of(run.path, run.figures.name, FOLDER, f"{FOLDER}/{run.figures.name}")
+    read_too = (run.config, run.results, run.outcomes, run.controls, run.examples, run.answers)
+    refuse_links_out(run.path, *read_too, run.figures, run.path / FOLDER / "search.json")
     read = read_stored(run.path)
     results, stored_controls = read.document, read.controls
     outcomes = read_outcomes(run.outcomes)

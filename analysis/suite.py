@@ -159,7 +159,9 @@ def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
     refuse_links_out(path.parent.parent.parent, path)
     stored = read_stored(path)
     if list(stored.document["arms"]) != [arm]:
-        raise UserError(f"{path}: its arms are {', '.join(stored.document['arms'])}; a run in {arm} trains {arm} alone")
+        raise UserError(
+            f"{path}: its arms are {', '.join(stored.document['arms']) or 'none'}; a run in {arm} trains {arm} alone"
+        )
     if stored.document["seed"] != seed:
         raise UserError(f"{path}: its seed is {stored.document['seed']}, not {seed} as its folder says; rename one")
     stored.student(arm)

@@ -66,7 +66,8 @@ class FinetuneFolder:
         except FileNotFoundError:
             return None
         wanted: dict[str, Any] = json.loads(json.dumps(settings))
-        differing = [key for key, value in document["settings"].items() if wanted.get(key) != value]
+        made_with = document["settings"]
+        differing = [key for key in {**made_with, **wanted} if wanted.get(key) != made_with.get(key)]
         if differing:
             raise UserError(
                 f"{path} was made with another {' and another '.join(differing)}; choose another --output, or remove it"
@@ -118,6 +119,12 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         each as `mean`, `median`, `std` (of the sample; None for one seed) and `values`, in the order of `seeds`.
     """
     first = runs[0]["scores"]
+    for run in runs:
+        if _names(run["scores"]) != _names(first):
+            raise UserError(
+                f"the scores of seed {run['seed']} are of other splits or metrics than those of seed "
+                f"{runs[0]['seed']}; remove the file of one, and run `iit-toolkit finetune` again"
+            )
     return {
         "seeds": [run["seed"] for run in runs],
         "score": _spread([run["score"] for run in runs]),
@@ -126,6 +133,10 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for split in first
         },
     }
+
+
+def _names(scores: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
+    return {split: set(metrics) for split, metrics in scores.items()}
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

@@ -113,5 +113,6 @@ def _sound(value: object, keys: tuple[_Key, ...], path: Path) -> object:
 
 
 def _kind(value: object) -> str:
-    kinds = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
-    return kinds.get(type(value), "nothing")
+    if isinstance(value, list):
+        return "a list"
+    return "a text" if isinstance(value, str) else "a single value"

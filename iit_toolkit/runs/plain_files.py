@@ -55,20 +55,3 @@ def refuse_links_out(folder: Path, *paths: Path) -> None:
     for path in paths:
         if not Path(os.path.realpath(path)).is_relative_to(home):
             raise UserError(f"{path}: a symbolic link leads out of {folder}; replace it by what it names, or remove it")
-
-
-def refuse_links_out_of(folder: Path, *subfolders: str) -> None:
-    """Refuses links that lead out of a folder: its own entries, and those of some folders in it.
-
-    Raises:
-        UserError: Naming the first.
-    """
-    for place in (folder, *(folder / name for name in subfolders)):
-        refuse_links_out(folder, place)
-        try:
-            entries = [Path(entry.path) for entry in os.scandir(place) if entry.is_symlink()]
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise UserError(f"{place}: can't be read ({error.strerror or error}); give a readable folder") from None
-        refuse_links_out(folder, *entries)
