@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from iit_toolkit.analysis.parquet_files import read_table
 from iit_toolkit.errors import UserError
+from iit_toolkit.printable import printable
 from iit_toolkit.runs.folder import write_atomically
 
 EXAMPLES = pa.schema(
@@ -35,7 +39,6 @@ ANSWERS = pa.schema(
 """One row per answer that occurs in the outcomes: its number, what it reads as, and how often it occurs in a million
 tokens of some text (null in classification)."""
 _COUNTED_IN = b"iit_toolkit.counted_in"
-_SCHEMA = b"iit_toolkit.schema"
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,14 @@ def read_examples(path: Path) -> pd.DataFrame | None:
     Raises:
         UserError: If the file is unreadable or of another schema.
     """
-    table = _read(path, EXAMPLES)
-    return None if table is None else table.to_pandas()
+    if not path.is_file():
+        return None
+    table = read_table(path, EXAMPLES)
+    _check_places(path, table)
+    frame = table.replace_schema_metadata(None).to_pandas()
+    if frame.duplicated(["base", "source"]).any():
+        raise UserError(f"{path}: a pair of base and source stands twice; verify the run again")
+    return frame
 
 
 def write_answers(answers: Answers, path: Path) -> None:
@@ -85,31 +94,32 @@ def read_answers(path: Path) -> Answers | None:
     Raises:
         UserError: If the file is unreadable or of another schema.
     """
-    table = _read(path, ANSWERS)
-    if table is None:
+    if not path.is_file():
         return None
+    table = read_table(path, ANSWERS, nullable=("per_million",))
     numbers, texts, per_million = (table.column(name).to_pylist() for name in ANSWERS.names)
+    frequencies = {number: one for number, one in zip(numbers, per_million, strict=True) if one is not None}
+    if not all(0 <= one < math.inf for one in frequencies.values()):
+        raise UserError(f"{path}: column per_million holds what is no frequency; verify the run again")
     return Answers(
         texts=dict(zip(numbers, texts, strict=True)),
-        per_million={number: one for number, one in zip(numbers, per_million, strict=True) if one is not None},
-        counted_in=table.schema.metadata.get(_COUNTED_IN, b"").decode(),
+        per_million=frequencies,
+        counted_in=printable(table.schema.metadata.get(_COUNTED_IN, b"").decode(errors="replace"))[:100],
     )
+
+
+def _check_places(path: Path, table: Any) -> None:
+    """Checks that every position is one of its text."""
+    for side, places in (("base", "swapped"), ("source", "taken")):
+        lengths = pc.list_value_length(table.column(f"{side}_tokens"))
+        column = table.column(places)
+        ends = pc.take(lengths, pc.list_parent_indices(column))
+        flat = pc.list_flatten(column)
+        if not pc.all(pc.and_(pc.greater_equal(flat, 0), pc.less(flat, ends)), min_count=0).as_py():
+            raise UserError(f"{path}: column {places} holds a position outside {side}_tokens; verify the run again")
 
 
 def _write(table: Any, metadata: dict[bytes, bytes], path: Path) -> None:
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(metadata), buffer, compression="zstd")
     write_atomically(path, buffer.getvalue())
-
-
-def _read(path: Path, schema: Any) -> Any:
-    if not path.is_file():
-        return None
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file ({type(error).__name__}); remove it") from error
-    wanted, found = (one.get(_SCHEMA, b"none").decode() for one in (schema.metadata, table.schema.metadata or {}))
-    if found != wanted or table.schema.names != schema.names:
-        raise UserError(f"{path}: the schema is {found}; this version reads {wanted}; verify the run again")
-    return table

@@ -14,8 +14,8 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from iit_toolkit.analysis.layer_matrix import Matrix, Region
 from iit_toolkit.analysis.plots import STYLE, Drawing, Plot, save
-from iit_toolkit.analysis.search import Matrix, Region
 
 NAME = "layers"
 _REGIONS = ("outside", "inside")

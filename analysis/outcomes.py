@@ -9,7 +9,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from iit_toolkit.analysis.parquet_files import SCHEMA_KEY, read_table, refuse_columns
 from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.printable import printable
 from iit_toolkit.runs.folder import write_atomically
 
 SCHEMA_NAME = "iit_toolkit/outcomes/2"
@@ -30,7 +32,8 @@ BESIDE = "beside the alignment"
 """What stands there for swaps that the alignment does not have, in the student and in the teacher."""
 
 KEY = ("student", "variable", "base", "source", "position")
-_METADATA_KEY = b"iit_toolkit.schema"
+MOST_NAMES, LONGEST_NAME = 2000, 500
+"""Of students or variables in a table, and their characters."""
 _INTEGERS = ("base_text", "source_text", "gold", "teacher_base", "teacher_cf", "student_base", "student_cf")
 _EFFECT = ("effect_n", "effect_x", "effect_y", "effect_xx", "effect_yy", "effect_xy")
 _BEHAVIOUR = ("kl", "kl_cf", "teacher_nll", "student_nll")
@@ -41,7 +44,7 @@ SCHEMA = pa.schema(
     + [("inside", pa.bool_())]
     + [(name, pa.int64()) for name in _INTEGERS]
     + [(name, pa.float64()) for name in _EFFECT + _BEHAVIOUR],
-    metadata={_METADATA_KEY: SCHEMA_NAME.encode()},
+    metadata={SCHEMA_KEY: SCHEMA_NAME.encode()},
 )
 """Columns, in order.
 
@@ -87,7 +90,7 @@ def write_outcomes(frame: pd.DataFrame, path: Path) -> None:
         UserError: Where columns are missing or unknown, a value does not fit its column, or a case stands
             twice.
     """
-    _check_columns(list(frame.columns), "the outcomes")
+    refuse_columns(sorted(frame.columns, key=_order), SCHEMA.names, "the outcomes", SCHEMA_NAME)
     try:
         table = pa.Table.from_pandas(frame[SCHEMA.names], schema=SCHEMA, preserve_index=False)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -107,19 +110,36 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise UserError(f"{path}: no outcomes table there; `iit-toolkit verify` writes one")
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a readable parquet file: {one_line(error)}") from error
-    found = (table.schema.metadata or {}).get(_METADATA_KEY, b"none").decode()
-    if found != SCHEMA_NAME:
-        raise UserError(f"{path}: the schema is {found}; this version reads {SCHEMA_NAME}; verify the students again")
-    if not table.schema.equals(SCHEMA):
-        _check_columns(table.schema.names, str(path))
-        raise UserError(f"{path}: columns out of order or of another type than {SCHEMA_NAME} says")
-    frame = table.to_pandas()
+    table = read_table(path, SCHEMA, nullable=(*KEY, *_EFFECT, *_BEHAVIOUR))
+    frame = table.replace_schema_metadata(None).to_pandas(split_blocks=True, self_destruct=True)
+    del table
     check_cases(frame, str(path))
+    _check_values(frame, str(path))
     return frame
+
+
+def _check_values(frame: pd.DataFrame, where: str) -> None:
+    """Checks what a table that was changed could hold and no verification gives."""
+    for name in KEY[:2]:
+        found = [str(one) for one in pd.unique(frame[name])]
+        if len(found) > MOST_NAMES:
+            raise UserError(f"{where}: {len(found):,} names in column {name}, more than {MOST_NAMES:,}")
+        for one in found:
+            if not 0 < len(one) <= LONGEST_NAME or printable(one) != one:
+                raise UserError(
+                    f"{where}: column {name} holds the name {printable(one)[:60]!r}; a name has 1 to {LONGEST_NAME} "
+                    "characters, and no control characters"
+                )
+    for name in (*KEY[2:4], "base_text", "source_text", "position"):
+        least = NO_POSITION if name == "position" else 0
+        if int(frame[name].min()) < least:
+            raise UserError(f"{where}: column {name} holds {int(frame[name].min())}; the least is {least}")
+    if not (frame["effect_n"].to_numpy() >= 0).all():
+        raise UserError(f"{where}: column effect_n holds what is no number of tokens; verify the run again")
+
+
+def _order(name: str) -> int:
+    return SCHEMA.names.index(name) if name in SCHEMA.names else len(SCHEMA.names)
 
 
 def check_cases(frame: pd.DataFrame, where: str) -> None:
@@ -137,13 +157,3 @@ def check_cases(frame: pd.DataFrame, where: str) -> None:
         first = frame.iloc[int(twice.argmax())]
         case = ", ".join(f"{name}={first[name]}" for name in KEY)
         raise UserError(f"{where}: {int(twice.sum())} cases stand twice, first {case}; each may stand once")
-
-
-def _check_columns(names: list[str], where: str) -> None:
-    missing = [name for name in SCHEMA.names if name not in names]
-    unknown = [name for name in names if name not in SCHEMA.names]
-    if missing or unknown:
-        raise UserError(
-            f"{where}: missing columns: {', '.join(missing) or 'none'}; unknown columns: "
-            f"{', '.join(unknown) or 'none'} (schema {SCHEMA_NAME})"
-        )

@@ -18,14 +18,14 @@ from iit_toolkit.analysis.numbers import EVALUATED, inputs
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.plots import Plot
 from iit_toolkit.analysis.rendering import environment
-from iit_toolkit.analysis.searched import read_searched
+from iit_toolkit.analysis.searched import FOLDER, read_searched
 from iit_toolkit.analysis.statistics import Estimate
-from iit_toolkit.analysis.stored import read_entry
+from iit_toolkit.analysis.stored import read_stored
 from iit_toolkit.analysis.tables import ceiling, control_legend, control_rows, cost_cells, interventions, student_rows
 from iit_toolkit.analysis.verdict import Verdict, judge, without_controls
 from iit_toolkit.analysis.worst_cases import WorstCase, worst_cases
-from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
+from iit_toolkit.runs.plain_files import read_plain, refuse_links_out
 
 Format = Literal["html", "md", "latex", "json", "pdf"]
 
@@ -38,7 +38,7 @@ FILES: dict[Format, str] = {
 }
 _THIRDS = ("above_floor", "effects", "cases", "by_position", "by_frequency", "reliability")
 """Figures that stand three in a line."""
-_REQUIRED = ("name", "created", "provenance", "seed", "data", "teacher", "arms", "summary", "controls", "verdict")
+_LARGEST_CONFIG = 2**18  # bytes, since the page shows it
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,13 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
 def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     """Reads and computes what a report says, and writes the figures."""
     run = RunFolder(folder)
-    results = run.read_results()
-    missing = [name for name in _REQUIRED if name not in results]
-    if missing:
-        raise UserError(f"{run.results}: no {', '.join(missing)}; verify the run again")
+    read_too = (run.config, run.results, run.outcomes, run.controls, run.examples, run.answers)
+    refuse_links_out(run.path, *read_too, run.figures, run.path / FOLDER / "search.json")
+    read = read_stored(run.path)
+    results, stored_controls = read.document, read.controls
     outcomes = read_outcomes(run.outcomes)
-    stored_controls = read_entry(run.results, results, "controls", ControlResults.from_dict)
     examples, answers = read_examples(run.examples), read_answers(run.answers)
-    settings = {name: results["summary"][name] for name in ("resamples", "seed", "level")}
+    settings = {name: getattr(read.summary, name) for name in ("resamples", "seed", "level")}
     summary = summarise(outcomes, **settings)
     stored = results["verdict"]
     controls = None if stored_controls.leaks is None else read_outcomes(run.controls)
@@ -116,7 +115,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     if examples is not None and answers is not None:
         worst = worst_cases(outcomes, examples, answers, verdict.student)
     plots = write_figures(outcomes, answers, summary, verdict, histories, run.figures) if figures else []
-    config = run.config.read_text(encoding="utf-8") if run.config.is_file() else None
+    config = read_plain(run.config, _LARGEST_CONFIG).decode(errors="replace") if run.config.is_file() else None
     report = _Report(results, stored_controls, summary, verdict, comparison, leaks, worst, config)
     return report, [*plots, *read_searched(run)]
 

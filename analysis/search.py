@@ -26,73 +26,13 @@ from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import resolve_site
 from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
 from iit_toolkit.analysis.interventions import Collator, Runs, Task, draw_pairs
+from iit_toolkit.analysis.layer_matrix import Cell, Matrix, Region
 from iit_toolkit.analysis.quantities import Columns, counted
 from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 
 Answers = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Region:
-    """One cell's figures inside or outside the swapped positions; None where too few cases are changed.
-
-    Attributes:
-        cases: Evaluated cases.
-        changed: Cases in which the teacher's swap changes its own answer.
-        bases: Base examples that the changed cases come from.
-        effective_iia: Share of the changed cases in which the swapped student gives the swapped teacher's answer.
-        floor: Share in which the student's answer without intervention is that answer already.
-        above_floor: The difference.
-    """
-
-    cases: int
-    changed: int
-    bases: int
-    effective_iia: float | None
-    floor: float | None
-    above_floor: float | None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A teacher layer against a student layer.
-
-    Attributes:
-        teacher_layer: The teacher's block, from 0.
-        student_layer: The student's.
-        moved: Base examples in which the student's swap changes the student's own answer outside.
-        outside: At positions that are not swapped; in classification, all cases.
-        inside: At swapped positions.
-    """
-
-    teacher_layer: int
-    student_layer: int
-    moved: int
-    outside: Region
-    inside: Region
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Every teacher layer against every student layer.
-
-    Attributes:
-        teacher_layers: Number of blocks of the teacher.
-        student_layers: Number of blocks of the student.
-        minimum_bases: A cell's figures are undefined where its changed cases come from fewer base examples.
-        cells: One per pair of layers, student layers varying fastest.
-    """
-
-    teacher_layers: int
-    student_layers: int
-    minimum_bases: int
-    cells: tuple[Cell, ...]
-
-    def cell(self, teacher_layer: int, student_layer: int) -> Cell:
-        """Return one cell."""
-        return self.cells[teacher_layer * self.student_layers + student_layer]
 
 
 @dataclass(frozen=True)

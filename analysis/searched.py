@@ -2,43 +2,70 @@
 
 from __future__ import annotations
 
-import io
-import json
-from typing import Any
+from dataclasses import replace
+from typing import Annotated
 
-import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from iit_toolkit.analysis.plots import Plot, inline
-from iit_toolkit.errors import UserError
-from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.analysis.heatmap import write_heatmap
+from iit_toolkit.analysis.layer_matrix import Matrix
+from iit_toolkit.analysis.plots import Plot
+from iit_toolkit.runs.folder import RunFolder
+from iit_toolkit.runs.json_files import read_object, validated
 
 FOLDER = "search"
-_NAME = "layers"
+_Layer = Annotated[int, Field(ge=0, lt=1000)]
+
+
+class _Chosen(BaseModel):
+    student_layer: _Layer
+    teacher_layer: _Layer
+
+
+class Searched(BaseModel):
+    """A search.json, as far as its figure needs it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    map: list[_Chosen]
+    matrix: Matrix
+    student: str
+    teacher: str
+    note: str
+
+    @model_validator(mode="after")
+    def _whole(self) -> Searched:
+        teacher, student = self.matrix.teacher_layers, self.matrix.student_layers
+        if not (0 < teacher <= 1000 and 0 < student <= 1000):
+            raise ValueError("matrix: a model has 1 to 1,000 layers")
+        places = [(cell.teacher_layer, cell.student_layer) for cell in self.matrix.cells]
+        if places != [(t, s) for t in range(teacher) for s in range(student)]:
+            raise ValueError("matrix.cells: there must be one for each two layers, in their order")
+        if any(one.teacher_layer >= teacher or one.student_layer >= student for one in self.map):
+            raise ValueError("map: it names a layer that there is not")
+        return self
+
+
+_SEARCHED = TypeAdapter(Searched)
 
 
 def read_searched(run: RunFolder) -> list[Plot]:
-    """Copies the figure of the search into the figures of the run, and returns it; nothing where there was no search.
+    """Draws the figure of the search into the figures of the run, and returns it; nothing where there was no search.
+
+    It is drawn from the numbers in search.json. The figures beside that file are never put into a page: anybody may
+    have written them.
 
     Raises:
         UserError: If the search is not whole.
     """
-    folder = RunFolder(run.path / FOLDER)
-    document = folder.path / "search.json"
-    if not document.is_file():
+    file = run.path / FOLDER / "search.json"
+    if not file.is_file():
         return []
-    try:
-        found: dict[str, Any] = json.loads(document.read_text(encoding="utf-8"))
-        files = {kind: (folder.figures / f"{_NAME}.{kind}").read_bytes() for kind in ("svg", "png", "csv")}
-        layers = ", ".join(f"student {one['student_layer']} to teacher {one['teacher_layer']}" for one in found["map"])
-        student, teacher, note = found["student"], found["teacher"], found["note"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{folder.path}: not a whole search ({type(error).__name__}: {error}); search again") from None
-    for kind, content in files.items():
-        write_atomically(run.figures / f"{_NAME}.{kind}", content)
+    found = validated(file, read_object(file), _SEARCHED, "search again")
+    plot = write_heatmap(found.matrix, {one.student_layer: one.teacher_layer for one in found.map}, run.figures)
     caption = (
-        f"Search of student {student} against teacher {teacher}: effective IIA with a teacher layer and a student "
-        f"layer swapped. Colour: less its no-intervention floor, which is white. Framed: the chosen map. {note}"
+        f"Search of student {found.student} against teacher {found.teacher}: effective IIA with a teacher layer and a "
+        "student layer swapped. Colour: less its no-intervention floor, which is white. Framed: the chosen map. "
+        f"{found.note}"
     )
-    alt = f"Teacher layers against student layers. Chosen: {layers}."
-    svg = inline(files["svg"].decode(), _NAME, alt)
-    return [Plot(_NAME, caption, alt, svg, pd.read_csv(io.BytesIO(files["csv"])))]
+    return [replace(plot, caption=caption)]

@@ -91,7 +91,7 @@ def _measured(run: SeedRun) -> dict[Measure, dict[str, float | None]]:
         found[Measure("perplexity", False, 2)] = perplexities
     for name, evaluated in (document.get("evaluation") or {}).items():
         for measure, digits in EVALUATED.items():
-            if measure in evaluated:
+            if evaluated.get(measure) is not None:
                 values = {arm: evaluated[measure][arm]["value"] for arm in students}
                 found[Measure(f"{measure}, {name}", measure == "accuracy", digits)] = values
     return found
@@ -111,10 +111,10 @@ def _read_run(folder: Path) -> SeedRun:
     arms = stored.document["arms"]
     if not arms:
         raise UserError(f"{stored.path}: no trained arms; give folders that `iit-toolkit run` wrote")
-    for arm, details in arms.items():
-        missing = [name for name in (*_SAME_IN_ARMS, "steps") if name not in details]
-        if missing:
-            raise UserError(f"{stored.path}: arm {arm} has no {', '.join(missing)}; run it again")
+    for name, evaluated in (stored.document.get("evaluation") or {}).items():
+        for measure in EVALUATED:
+            if evaluated.get(measure) is not None and not set(arms) <= set(evaluated[measure]):
+                raise UserError(f"{stored.path}: evaluation.{name}.{measure} is not of every arm; run it again")
     outcomes = read_outcomes(RunFolder(folder).outcomes)
     settings = {name: getattr(stored.summary, name) for name in ("resamples", "seed", "level")}
     run = SeedRun(replace(stored, summary=summarise(outcomes, **settings)), outcomes)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.metrics import StudentSummary, Summary
-from iit_toolkit.analysis.verdict import Verdict
-from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.analysis.results_layout import RESULTS
+from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import RunFolder, read_results
+from iit_toolkit.runs.json_files import validated
 
-_REQUIRED = ("name", "seed", "data", "teacher", "arms", "alignment", "summary", "controls", "verdict")
-_T = TypeVar("_T")
+_REQUIRED = ("name", "created", "provenance", "seed", "data", "teacher", "arms", "alignment", "summary", "controls")
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class StoredResults:
 
     Attributes:
         path: Where it was read.
-        document: Its content.
+        document: Its content, of which every entry that is read is of the right type.
         summary: What was measured, as the file has it.
         controls: What came of the controls, beside the verdict.
     """
@@ -68,45 +65,11 @@ def read_stored(path: Path) -> StoredResults:
         raise UserError(f"{path}: no such results; give a results.json, or the folder of a finished run")
     file = RunFolder(path).results if path.is_dir() else path
     document = read_results(file)
-    missing = [name for name in _REQUIRED if name not in document]
+    missing = [name for name in (*_REQUIRED, "verdict") if name not in document]
     if missing:
         raise UserError(f"{file}: no {', '.join(missing)}; verify the run again")
-    try:
-        summary = read_entry(file, document, "summary", Summary.from_dict)
-        controls = read_entry(file, document, "controls", ControlResults.from_dict)
-        stored = StoredResults(file, document, summary, controls)
-        read_entry(file, document, "verdict", Verdict.from_dict)
-        stored.student(stored.judged)
-        _ = stored.held_out()["fingerprint"], document["teacher"]["name"], document["verdict"]["label"]
-        _ = document["alignment"].items(), document["arms"].items()
-    except (LookupError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{file}: its entries are not those of a finished run ({type(error).__name__}: {one_line(error)})"
-        ) from None
-    return stored
-
-
-def read_entry(file: Path, document: Mapping[str, Any], name: str, read: Callable[[Any], _T]) -> _T:
-    """Reads one entry of a results.json.
-
-    Args:
-        file: Where the document was read.
-        document: Its content; the entry must be there.
-        name: Name of the entry.
-        read: Makes of it what is returned.
-
-    Raises:
-        UserError: Naming what in the entry is missing, or unknown to this version.
-    """
-    try:
-        return read(document[name])
-    except ValidationError as error:
-        found = error.errors()[0]
-        where = ".".join(str(part) for part in (name, *found["loc"]))
-        raise UserError(
-            f"{file}: {where}: {found['msg'].lower()}; another version wrote this file, or it was changed: "
-            "`iit-toolkit verify` the student again to write it anew"
-        ) from None
+    found = validated(file, document, RESULTS, "`iit-toolkit verify` the student again to write it anew")
+    return StoredResults(file, document, found.summary, found.controls)
 
 
 def refuse_incomparable(*results: StoredResults) -> None:

@@ -9,19 +9,18 @@ Nothing else is read, so a copy of these files without models is as good as the 
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iit_toolkit.analysis.stored import StoredResults, read_stored, refuse_incomparable
 from iit_toolkit.errors import UserError
+from iit_toolkit.runs.finetuned import TaskSummary, read_summary
+from iit_toolkit.runs.plain_files import refuse_links_out
 
-FINETUNE_SCHEMA = "iit_toolkit/finetune/1"
-"""What `iit-toolkit finetune` writes."""
 TEACHER = "teacher"
 
 _SEED_FOLDER = re.compile(r"seed-(\d+)")
@@ -157,21 +156,24 @@ def _place(path: Path) -> tuple[str, int, str]:
 
 
 def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
+    refuse_links_out(path.parent.parent.parent, path)
     stored = read_stored(path)
     if list(stored.document["arms"]) != [arm]:
-        raise UserError(f"{path}: its arms are {', '.join(stored.document['arms'])}; a run in {arm} trains {arm} alone")
+        raise UserError(
+            f"{path}: its arms are {', '.join(stored.document['arms']) or 'none'}; a run in {arm} trains {arm} alone"
+        )
     if stored.document["seed"] != seed:
         raise UserError(f"{path}: its seed is {stored.document['seed']}, not {seed} as its folder says; rename one")
     stored.student(arm)
-    training = stored.document["arms"][arm]
-    missing = [name for name in (*_SAME_IN_ARM, "cost", "tokens", "history") if name not in training]
-    if missing:
-        raise UserError(f"{path}: arm {arm} has no {', '.join(missing)}; run it again")
+    if "cost" not in stored.document["arms"][arm]:
+        raise UserError(f"{path}: arm {arm} has no cost; run it again")
     run = SuiteRun(arm, seed, stored, _read_scores(path.parent))
     try:
         _ = run.flops, _data(run)
-        _ = [one["perplexity"][model]["value"] for one in run.evaluation.values() for model in (arm, TEACHER)]
-    except (LookupError, TypeError, AttributeError) as error:
+        values = [one["perplexity"][model]["value"] for one in run.evaluation.values() for model in (arm, TEACHER)]
+        if None in values or not run.training["steps"]:
+            raise ValueError("a perplexity that is null, or a training without steps")
+    except (LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its entries are not those of a finished run ({error}); run it again") from None
     return run
 
@@ -179,25 +181,18 @@ def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
 def _read_scores(folder: Path) -> dict[str, TaskScores]:
     path = folder / "finetune" / "finetune.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["schema"] != FINETUNE_SCHEMA:
-            raise UserError(f'{path} has the schema {document["schema"]!r}; this version reads "{FINETUNE_SCHEMA}"')
-        return {name: _task_scores(task) for name, task in document["tasks"].items()}
+        _, summary = read_summary(path)
     except FileNotFoundError:
         return {}
-    except UserError:
-        raise
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, StopIteration) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path} can't be read as scores ({reason}); run `iit-toolkit finetune` again") from None
+    return {name: _task_scores(task) for name, task in summary.tasks.items()}
 
 
-def _task_scores(task: Mapping[str, Any]) -> TaskScores:
-    metrics = next(iter(task["splits"].values()))
+def _task_scores(task: TaskSummary) -> TaskScores:
+    metrics = next(iter(task.splits.values()))
     return TaskScores(
-        score=task["score"]["median"],
-        metrics={name: spread["median"] for name, spread in metrics.items()},
-        seeds=tuple(sorted(task["seeds"])),
+        score=task.score.median,
+        metrics={name: spread.median for name, spread in metrics.items()},
+        seeds=tuple(sorted(task.seeds)),
     )
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from iit_toolkit.analysis.examples import Answers
 from iit_toolkit.analysis.outcomes import NO_GOLD, NO_POSITION
+from iit_toolkit.printable import printable
 
 Kind = Literal["plain", "swapped", "read", "read, swapped", "gap"]
 
@@ -104,7 +105,7 @@ def _case(row: dict[str, Any], answers: Answers) -> WorstCase:
 
 
 def _answer(answers: Answers, number: int) -> str:
-    return answers.texts.get(number, f"number {number}").strip() or "(space)"
+    return printable(answers.texts.get(number, f"number {number}")).strip() or "(space)"
 
 
 def _segments(tokens: Sequence[str], swapped: Sequence[int], read: int, centre: Sequence[int]) -> list[Segment]:
@@ -117,13 +118,15 @@ def _segments(tokens: Sequence[str], swapped: Sequence[int], read: int, centre: 
 
 
 def _runs(tokens: Sequence[str], swapped: set[int], read: int, places: range) -> Iterator[Segment]:
+    if not places:
+        return
     kind, text = _kind(places[0], swapped, read), ""
     for place in places:
         here = _kind(place, swapped, read)
         if here != kind:
             yield Segment(kind, text)
             kind, text = here, ""
-        text += tokens[place]
+        text += printable(tokens[place])
     yield Segment(kind, text)
 
 

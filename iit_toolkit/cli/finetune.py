@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,17 +71,18 @@ def _print(folder: Path) -> None:
     from rich.table import Table
 
     from iit_toolkit.downstream.folder import FinetuneFolder
+    from iit_toolkit.runs.finetuned import read_summary
 
     written = FinetuneFolder(folder)
     table = Table(box=SIMPLE_HEAD)
     for head in ("task", "split", "metric", "mean", "median", "std", "seeds"):
         table.add_column(head)
-    for task, found in json.loads(written.summary.read_text(encoding="utf-8"))["tasks"].items():
-        for split, metrics in found["splits"].items():
+    for task, found in read_summary(written.summary)[1].tasks.items():
+        for split, metrics in found.splits.items():
             for metric, spread in metrics.items():
-                numbers = [spread[name] for name in ("mean", "median", "std")]
+                numbers = (spread.mean, spread.median, spread.std)
                 cells = ["n/a" if number is None else f"{number:.2f}" for number in numbers]
-                table.add_row(task, split, metric, *cells, str(len(found["seeds"])))
+                table.add_row(task, split, metric, *cells, str(len(found.seeds)))
     console = Console(highlight=False, markup=False)
     console.print(table)
     console.print(f"scores: {written.summary}", soft_wrap=True)

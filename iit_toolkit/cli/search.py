@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,7 +69,9 @@ def _print_search(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    found: dict[str, Any] = json.loads((folder / "search.json").read_text(encoding="utf-8"))
+    from iit_toolkit.runs.json_files import read_object
+
+    found: dict[str, Any] = read_object(folder / "search.json")
     chosen = {(one["teacher_layer"], one["student_layer"]) for one in found["map"]}
     matrix = Table(box=SIMPLE_HEAD, title="effective IIA less its floor, outside; * chosen", title_justify="left")
     for head in ("teacher\nlayer", "changed\ncases"):
@@ -111,7 +112,9 @@ def _print_subspace(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    found: dict[str, Any] = json.loads((folder / "subspace.json").read_text(encoding="utf-8"))
+    from iit_toolkit.runs.json_files import read_object
+
+    found: dict[str, Any] = read_object(folder / "subspace.json")
     console = Console(highlight=False, markup=False)
     titles = {
         "teacher_subspace": f"teacher layer {found['teacher_layer']}: rank {found['rank']} against the whole vector",

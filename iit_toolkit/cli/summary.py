@@ -12,10 +12,11 @@ def print_summary(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from iit_toolkit.analysis.stored import read_stored
     from iit_toolkit.runs.folder import RunFolder
 
     run = RunFolder.open(folder)
-    results = run.read_results()
+    results = read_stored(run.path).document
     table = Table(box=SIMPLE_HEAD, caption="95 % intervals over the texts of bases and sources", caption_justify="left")
     for head in ("student\nvariable", "effective IIA\noutside", "its floor\n", "IIA\nall cases", "perplexity\n"):
         table.add_column(head, no_wrap=True)
@@ -29,7 +30,7 @@ def print_summary(folder: Path) -> None:
     Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
     verdict = results["verdict"]
     console.print(f"{verdict['label']} for {verdict['student']}. {verdict['sentence']}")
-    if results["comparison"]:
+    if results.get("comparison"):
         console.print(results["comparison"]["sentence"])
     console.print(f"report: {run.report_html}", soft_wrap=True)
 

@@ -20,7 +20,7 @@ from iit_toolkit.downstream.classification import prepare_classification
 from iit_toolkit.downstream.config import FinetuneConfig, TaskSettings, task_settings
 from iit_toolkit.downstream.entities import prepare_entities
 from iit_toolkit.downstream.examples import ANSWERS, load_examples
-from iit_toolkit.downstream.folder import SUMMARY_SCHEMA, FinetuneFolder, summarise
+from iit_toolkit.downstream.folder import FinetuneFolder, summarise
 from iit_toolkit.downstream.models import BaseModel, load_base, with_new_head
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.downstream.question_answering import check_windows, prepare_question_answering
@@ -28,6 +28,7 @@ from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import dump_config
+from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.provenance import fingerprint, fingerprint_of_json, provenance
 from iit_toolkit.trainer_settings import refuse_unusable

@@ -7,16 +7,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from iit_toolkit.errors import UserError
+from iit_toolkit.runs.finetuned import SCORES_SCHEMA, read_scores
 from iit_toolkit.runs.folder import folder_written_whole, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-SUMMARY_SCHEMA = "iit_toolkit/finetune/1"
-SCORES_SCHEMA = "iit_toolkit/finetuned/1"
 
 
 @dataclass(frozen=True)
@@ -64,16 +62,12 @@ class FinetuneFolder:
         """
         path = self.scores(task, seed)
         try:
-            document = cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
-            made_with, schema = document["settings"], document["schema"]
+            document = read_scores(path)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise UserError(
-                f"{path} can't be read as scores ({error}); remove it, or choose another --output"
-            ) from None
-        wanted = {**json.loads(json.dumps(settings)), "schema": SCORES_SCHEMA}
-        differing = [key for key, value in {**made_with, "schema": schema}.items() if wanted.get(key) != value]
+        wanted: dict[str, Any] = json.loads(json.dumps(settings))
+        made_with = document["settings"]
+        differing = [key for key in {**made_with, **wanted} if wanted.get(key) != made_with.get(key)]
         if differing:
             raise UserError(
                 f"{path} was made with another {' and another '.join(differing)}; choose another --output, or remove it"
@@ -87,7 +81,7 @@ class FinetuneFolder:
             UserError: If they were.
         """
         path = self.scores(task, seed)
-        made_with = json.loads(path.read_text(encoding="utf-8"))["data"]
+        made_with = read_scores(path)["data"]
         earlier = {split: {**data.get(split, {}), **facts} for split, facts in made_with.items()}  # did not write all
         differing = [split for split in {**earlier, **data} if earlier.get(split) != data.get(split)]
         if differing:
@@ -125,6 +119,12 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         each as `mean`, `median`, `std` (of the sample; None for one seed) and `values`, in the order of `seeds`.
     """
     first = runs[0]["scores"]
+    for run in runs:
+        if _names(run["scores"]) != _names(first):
+            raise UserError(
+                f"the scores of seed {run['seed']} are of other splits or metrics than those of seed "
+                f"{runs[0]['seed']}; remove the file of one, and run `iit-toolkit finetune` again"
+            )
     return {
         "seeds": [run["seed"] for run in runs],
         "score": _spread([run["score"] for run in runs]),
@@ -133,6 +133,10 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             for split in first
         },
     }
+
+
+def _names(scores: Mapping[str, Mapping[str, float]]) -> dict[str, set[str]]:
+    return {split: set(metrics) for split, metrics in scores.items()}
 
 
 def _spread(values: list[float]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import statistics
 import time
@@ -16,6 +15,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerState
 
+from iit_toolkit.analysis.results_layout import TRAINING
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost
 from iit_toolkit.distillation.student import student_from_checkpoint
@@ -24,6 +24,7 @@ from iit_toolkit.pipeline.check import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, folder_written_whole, remove_empty, write_json
+from iit_toolkit.runs.json_files import read_object, validated
 from iit_toolkit.runs.provenance import provenance
 
 _RECORD = "training.json"
@@ -127,7 +128,9 @@ def finished_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreT
     record = folder.arm(name) / _RECORD
     if not record.is_file():
         return None
-    return student_from_checkpoint(prepared.teacher, folder.arm(name)), json.loads(record.read_text(encoding="utf-8"))
+    found = read_object(record)
+    validated(record, found, TRAINING, f"remove {folder.arm(name)} to train it again")
+    return student_from_checkpoint(prepared.teacher, folder.arm(name)), found
 
 
 def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from iit_toolkit.analysis.verdict import judge, without_controls
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError, did_you_mean, one_line
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.student_files import check_student_files, copy_student
 from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.runs.plain_files import refuse_links_out
 from iit_toolkit.runs.schema import RunConfig
 
 _FILES = {
@@ -50,6 +52,7 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
             taken or cannot be written.
     """
     source = RunFolder.open(run)
+    refuse_links_out(source.path, source.config, source.alignment, source.results, source.outcomes, source.controls)
     stored = read_stored(source.path)
     arm = chosen_arm(stored, arm)
     outcomes = read_outcomes(source.outcomes)
@@ -57,15 +60,17 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
     controls = read_outcomes(source.controls) if has_controls else None
     config = load_config(source.config)
     alignment = Alignment.from_yaml(source.alignment)
+    refuse_links_out(source.path, source.arm(arm))
     if not (source.arm(arm) / "config.json").is_file():
         raise UserError(f"{source.arm(arm)}: the student of arm {arm} is not there; run it again")
+    check_student_files(source.arm(arm))
     target = Path(output).resolve()
     existed = target.exists()
     RunFolder.create(target)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         sides = _pyvene_sides(config, alignment, source.arm(arm))
-        _copy_student(source.arm(arm), temporary)
+        copy_student(source.arm(arm), temporary)
         others = set(stored.document["arms"]) - {arm}
         kept = cast(pd.DataFrame, outcomes[~outcomes["student"].isin(list(others))])
         folder = RunFolder(temporary)
@@ -103,6 +108,8 @@ def push_to_hub(folder: Path, repo: str) -> str:
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
     try:
+        for entry in folder.rglob("*"):
+            refuse_links_out(folder, entry)
         api = HfApi()
         created = api.create_repo(repo, exist_ok=True)
         api.upload_folder(repo_id=created.repo_id, folder_path=folder, commit_message="Upload a verified student")
@@ -148,13 +155,6 @@ def _take_place(temporary: Path, target: Path) -> None:
         temporary.replace(target)
     except OSError as error:
         raise UserError(f"could not write the folder {target}: {error.strerror or error}") from error
-
-
-def _copy_student(student: Path, target: Path) -> None:
-    try:
-        shutil.copytree(student, target)
-    except (OSError, shutil.Error) as error:
-        raise UserError(f"could not copy {student}: {one_line(error)}") from error
 
 
 def _for_verification(config: RunConfig, arm: str) -> RunConfig:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.paths import check_name, check_path
+from iit_toolkit.runs.json_files import read_object, refuse_other_schema
 
 RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -93,17 +94,13 @@ def read_results(path: Path) -> dict[str, Any]:
         UserError: If it is missing, no JSON, or of another schema.
     """
     try:
-        results: object = json.loads(path.read_text(encoding="utf-8"))
+        results = read_object(path)
     except FileNotFoundError as error:
         raise UserError(
             f"{path} is missing: the run did not finish; go on with `iit-toolkit run CONFIG --resume`"
         ) from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read as JSON: {error}") from error
-    schema = cast(dict[str, Any], results).get("schema") if isinstance(results, dict) else None
-    if schema != RESULTS_SCHEMA:
-        raise UserError(f'{path} has the schema {schema!r}; this version reads "{RESULTS_SCHEMA}"')
-    return cast(dict[str, Any], results)
+    refuse_other_schema(path, results, RESULTS_SCHEMA)
+    return results
 
 
 def check_arm_name(name: str) -> str:
@@ -269,7 +266,8 @@ def new_folder(output: str | Path) -> Generator[RunFolder]:
         yield folder
     except BaseException:
         for file in (folder.config, folder.alignment):
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that can't be written to holds neither
+                file.unlink(missing_ok=True)
         remove_empty(*made)
         raise
 

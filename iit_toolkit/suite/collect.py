@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from iit_toolkit.analysis.stored import read_stored
 from iit_toolkit.downstream.config import FinetuneConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import dump_config
+from iit_toolkit.runs.finetuned import read_summary
 from iit_toolkit.runs.folder import write_atomically, write_json
+from iit_toolkit.runs.plain_files import read_plain, refuse_links_out
 from iit_toolkit.runs.schema import RunConfig
 from iit_toolkit.suite.config import SuiteConfig, load_suite
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
@@ -35,11 +37,17 @@ def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list
     done = [piece for piece in pieces(config) if source.is_done(config, piece)]
     if copy.config.is_file():
         _refuse_other_settings(config, load_suite(copy.config), copy, done)
+    for folder in (source, copy):
+        refuse_links_out(folder.path, folder.config, *(folder.results(piece) for piece in done))
     write_atomically(copy.config, dump_config(config))
     for piece in done:
-        write_atomically(copy.results(piece), source.results(piece).read_bytes())
-        if piece.stage == "finetune" and piece.seed is not None:
-            summary = json.loads(copy.results(piece).read_text(encoding="utf-8"))
+        results = source.results(piece)
+        if piece.stage == "run":
+            read_stored(results)
+        if piece.stage == "run" or piece.seed is None:
+            write_atomically(copy.results(piece), read_plain(results))
+        else:
+            summary, _ = read_summary(results)
             summary["model"]["path"] = source.student(piece).relative_to(source.path).as_posix()
             write_json(copy.results(piece), summary)
     return done

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
 from iit_toolkit.analysis.suite import TEACHER
 from iit_toolkit.downstream.config import load_finetune_config, task_settings
@@ -14,6 +13,7 @@ from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import load_config
+from iit_toolkit.runs.finetuned import read_summary
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.suite.config import SuiteConfig
 
@@ -118,8 +118,8 @@ class SuiteFolder:
         if written != config.finetune_config(model).model_copy(update={"name": written.name}):
             return False
         assert config.finetune is not None
-        summary = cast(dict[str, Any], json.loads(self.results(piece).read_text(encoding="utf-8")))
-        seeds = {name: task["seeds"] for name, task in summary["tasks"].items()}
+        _, summary = read_summary(self.results(piece))
+        seeds = {name: task.seeds for name, task in summary.tasks.items()}
         return seeds == {name: config.finetune.seeds for name in config.finetune.tasks}
 
     def _is_the_suites_run(self, config: SuiteConfig, piece: Piece) -> bool:

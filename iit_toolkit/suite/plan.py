@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any, cast
 
+from iit_toolkit.analysis.stored import read_stored
+from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.arms import micro_batches_run, steps_of_one_process, training_settings
 from iit_toolkit.pipeline.check import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs.finetuned import read_scores, read_summary
 from iit_toolkit.suite.config import SuiteConfig
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 
@@ -81,16 +82,17 @@ def _took(folder: SuiteFolder, piece: Piece) -> float | None:
     None of a training that was resumed after its last step.
     """
     if piece.stage == "run":
-        results = _read(folder.results(piece))
+        results = read_stored(folder.results(piece)).document
         verified = results.get("verification", {"seconds": 0})  # earlier runs did not write it
+        if piece.arm not in results["arms"]:
+            raise UserError(f"{folder.results(piece)}: no arm {piece.arm}; remove the folder, and run it again")
         arm = results["arms"][piece.arm]
         last = arm["steps"] - arm.get("resumed_at_step", 0)  # steps that were timed; earlier runs did not write it
         return arm["seconds"] * arm["steps"] / last + verified["seconds"] if last else None
     finetuning = folder.finetuning(piece)
-    summary = _read(finetuning.summary)["tasks"]
-    scores = [finetuning.scores(task, seed) for task, found in summary.items() for seed in found["seeds"]]
-    return sum(_read(path)["training"]["seconds"] for path in scores)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return cast(dict[str, Any], json.loads(path.read_text(encoding="utf-8")))
+    _, summary = read_summary(finetuning.summary)
+    scores = [finetuning.scores(task, seed) for task, found in summary.tasks.items() for seed in found.seeds]
+    try:
+        return sum(read_scores(path)["training"]["seconds"] for path in scores)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing; run `iit-toolkit suite run` again") from None

@@ -196,7 +196,7 @@ def test_figures_and_text_are_the_same_each_time(tmp_path):
     [
         (None, "results.json is missing"),
         ("{", "can't be read as JSON"),
-        ("[]", "has the schema None"),
+        ("[]", "it holds a list"),
         ('{"schema": "iit_toolkit/results/1", "name": "x"}', "no created, provenance"),
     ],
 )

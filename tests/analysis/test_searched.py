@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iit_toolkit.analysis.heatmap import write_heatmap
+from iit_toolkit.analysis.layer_matrix import Cell, Matrix, Region
 from iit_toolkit.analysis.report import write_report
-from iit_toolkit.analysis.search import Cell, Matrix, Region
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes, make_run
 
@@ -19,9 +22,10 @@ def searched(tmp_path: Path) -> Path:
     make_run(tmp_path, make_outcomes(bases=30))
     region = Region(100, 40, 30, 0.5, 0.1, 0.4)
     cells = tuple(Cell(teacher, student, 30, region, region) for teacher in range(2) for student in range(2))
-    write_heatmap(Matrix(2, 2, 20, cells), {0: 0, 1: 1}, tmp_path / "search" / "figures")
+    matrix = Matrix(2, 2, 20, cells)
+    write_heatmap(matrix, {0: 0, 1: 1}, tmp_path / "search" / "figures")
     layers = [{"student_layer": layer, "teacher_layer": layer} for layer in (0, 1)]
-    found = {"map": layers, "student": "mine", "teacher": "theirs", "note": "Exploratory."}
+    found = {"map": layers, "matrix": asdict(matrix), "student": "mine", "teacher": "theirs", "note": "Exploratory."}
     (tmp_path / "search" / "search.json").write_text(json.dumps(found))
     return tmp_path
 
@@ -36,7 +40,31 @@ def test_its_figure_is_shown(searched: Path) -> None:
         assert (searched / name).read_bytes() == (searched / "search" / name).read_bytes()
 
 
-def test_half_a_search_is_refused(searched: Path) -> None:
-    (searched / "search" / "figures" / "layers.svg").unlink()
-    with pytest.raises(UserError, match="not a whole search"):
+def test_the_figure_of_the_search_is_drawn_anew_and_no_other_is_trusted(searched: Path) -> None:
+    figure = searched / "search" / "figures" / "layers.svg"
+    drawn = figure.read_bytes()
+    figure.write_text('<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"><script>alert(2)</script></svg>')
+    html = write_report(searched).read_text()
+    assert "alert(" not in html and 'id="figure-layers"' in html
+    assert (searched / "figures" / "layers.svg").read_bytes() == drawn
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda found: found.pop("matrix"), "matrix: field required"),
+        (lambda found: found["matrix"]["cells"].pop(), "one for each two layers"),
+        (lambda found: found["matrix"].update(teacher_layers=10**9), "1 to 1,000 layers"),
+        (lambda found: found["map"][0].update(teacher_layer=2), "it names a layer that there is not"),
+        (lambda found: found["matrix"]["cells"][0]["outside"].update(floor="0"), "matrix.cells.0.outside.floor: input"),
+    ],
+)
+def test_half_a_search_is_refused(searched: Path, change: Callable[[dict[str, Any]], Any], said: str) -> None:
+    file = searched / "search" / "search.json"
+    found = json.loads(file.read_text())
+    change(found)
+    file.write_text(json.dumps(found))
+    with pytest.raises(UserError) as caught:
         write_report(searched)
+    assert said in str(caught.value) and "search.json" in str(caught.value) and "\n" not in str(caught.value)
+    assert not (searched / "report.html").exists()

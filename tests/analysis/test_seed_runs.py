@@ -76,7 +76,10 @@ def test_accuracies_on_held_out_sets_are_compared(tmp_path: Path) -> None:
     evaluation = {
         "validation": {
             "fingerprint": "sha256:1",
-            "accuracy": {arm: {"value": value} for arm, value in (("causal", 0.75), ("plain", 0.5))},
+            "accuracy": {
+                arm: {"value": value, "low": None, "high": None, "cases": 8, "clusters": 8}
+                for arm, value in (("causal", 0.75), ("plain", 0.5))
+            },
         }
     }
     make_run(
@@ -111,7 +114,7 @@ def test_classification_has_an_accuracy(tmp_path: Path) -> None:
         (lambda d: d["evaluation"].clear(), "evaluation.encyclopedia is None, not sha256:"),
         (lambda d: d.update(schema="iit_toolkit/results/0"), "this version reads"),
         (lambda d: d.update(arms={}), "no trained arms; give folders that `iit-toolkit run` wrote"),
-        (lambda d: d["arms"]["plain"].pop("steps"), "arm plain has no steps; run it again"),
+        (lambda d: d["arms"]["plain"].pop("steps"), "arms.plain.steps: field required; another version"),
     ],
 )
 def test_runs_that_cannot_be_compared(

@@ -463,5 +463,5 @@ def test_scores_that_were_damaged_are_told(model: Path, tmp_path: Path) -> None:
     tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
     finetune(config_of(model, tasks, training={"max_steps": 1}), tmp_path / "out")
     (tmp_path / "out" / "scores" / "sst2-1.json").write_text("[")
-    with pytest.raises(UserError, match=r"sst2-1.json can't be read as scores"):
+    with pytest.raises(UserError, match=r"sst2-1.json can't be read as JSON"):
         finetune(config_of(model, tasks, training={"max_steps": 1}), tmp_path / "out")

@@ -1,0 +1,57 @@
+"""Reads files that may be damaged, hostile or from elsewhere: plain files only, of a size that is to be expected."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from iit_toolkit.errors import UserError
+
+LARGEST = 2**28
+"""Bytes of a document: the results of a run with a hundred variables have some millions."""
+
+
+def read_plain(path: Path, largest: int = LARGEST) -> bytes:
+    """Reads a file whole; a pipe, a device or a folder is never waited for.
+
+    Args:
+        path: The file, or a link to it.
+        largest: As many bytes are read at most.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        UserError: If it can't be read, is no plain file, or is larger.
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(opened, "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise UserError(f"{path}: no plain file (a folder, pipe or device); remove it")
+            if found.st_size > largest:
+                raise UserError(f"{path}: {found.st_size:,} bytes, more than the {largest:,} that such a file may have")
+            return file.read(largest)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        if isinstance(error, UserError):
+            raise
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UserError(f"{path}: can't be read ({reason}); give a readable file") from None
+
+
+def refuse_links_out(folder: Path, *paths: Path) -> None:
+    """Refuses paths that lead out of a folder by a symbolic link; the folder itself may be reached by one.
+
+    Args:
+        folder: A run folder, or the like.
+        paths: What is to be read or written there; what does not exist is fine.
+
+    Raises:
+        UserError: Naming the first that leads elsewhere.
+    """
+    home = Path(os.path.realpath(folder))
+    for path in paths:
+        if not Path(os.path.realpath(path)).is_relative_to(home):
+            raise UserError(f"{path}: a symbolic link leads out of {folder}; replace it by what it names, or remove it")
