@@ -19,6 +19,11 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def count() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def main_first() -> Generator[None]:
     """Let the main process go through the block, and then the others.
