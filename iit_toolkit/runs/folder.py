@@ -22,7 +22,7 @@ from iit_toolkit.errors import UserError, one_line
 
 RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_LOCK = ".lock"
+LOCK = ".lock"
 _LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{32}(\.tmp)?", re.DOTALL)  # the names that the two writers below give
 _TAKEN = frozenset({"figures", "checkpoints", "finetune", "teacher", "untrained"})  # folders, and other models' names
 
@@ -102,6 +102,21 @@ def clear_left_overs(folder: Path) -> None:
         for path in list(place.iterdir()):
             if _LEFT_OVER.fullmatch(path.name):
                 remove(path)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a folder is missing, empty, or holds no more than what killed processes left.
+
+    Raises:
+        UserError: If it can't be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise UserError(f"could not read the folder {folder}: {_reason(error)}") from error
+    return all(name == LOCK or _LEFT_OVER.fullmatch(name) for name in names)
 
 
 def remove(path: Path) -> None:
@@ -194,11 +209,7 @@ class RunFolder:
         Raises:
             UserError: If it does, or can't be read.
         """
-        try:
-            names = os.listdir(self.path)
-        except OSError as error:
-            raise UserError(f"could not read the run folder {self.path}: {_reason(error)}") from error
-        if any(name != _LOCK and not _LEFT_OVER.fullmatch(name) for name in names):
+        if not is_free(self.path):
             raise UserError(f"the run folder {self.path} is not empty: choose another with --output, or remove it")
 
     @classmethod
@@ -284,7 +295,7 @@ class RunFolder:
         Raises:
             UserError: If another does, or the folder can't be written or locked.
         """
-        with locked(self.path / _LOCK, f"the run {self.path}"):
+        with locked(self.path / LOCK, f"the run {self.path}"):
             yield
 
     def read_results(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def main_first() -> Generator[None]:
     Raises:
         SystemExit: On the others, if the main process failed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if count() == 1:
         yield
         return
     if not is_main():
