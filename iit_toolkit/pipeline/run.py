@@ -160,9 +160,9 @@ def _record_inputs(
             refuse_damaged_arm(folder, name)
         trained = all(is_finished(folder, name) for name in names)
         refuse_changed_inputs(folder, inputs, None if trained else processes.count())
-    begin_inputs(folder, inputs)
     another = resume and names != tuple(config.arms) and folder.alignment.is_file()  # of a whole run, or another arm
     _write_inputs(folder, config, None if another else alignment)
+    begin_inputs(folder, inputs)  # after the config: a folder without one cannot be resumed
 
 
 def verify(config: RunConfig, student: str, alignment: str, output: str | Path, name: str = "student") -> Path:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.folder import RunFolder, failed_to_write, folder_written_whole, write_json
+from iit_toolkit.runs.folder import RunFolder, failed_to_write, folder_written_whole, left_over, write_json
 from iit_toolkit.runs.manifest import digests
 
 RECORD = "training.json"
@@ -27,7 +27,7 @@ def refuse_unsaveable(student: PreTrainedModel, prepared: Prepared, folder: RunF
     Raises:
         UserError: If they cannot be saved there.
     """
-    target = folder.path / "trial"
+    target = folder.path / left_over("trial")
     try:
         with folder_written_whole(target) as written:
             student.save_pretrained(written)

@@ -23,7 +23,7 @@ from iit_toolkit.errors import UserError, one_line
 RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 LOCK = ".lock"
-_LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{32}(\.tmp)?", re.DOTALL)  # the names that the two writers below give
+_LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{32}(\.tmp)?", re.DOTALL)
 _TAKEN = frozenset({"figures", "checkpoints", "finetune", "teacher", "untrained"})  # folders, and other models' names
 
 
@@ -37,7 +37,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
             and no temporary file remains.
     """
     content = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f"{left_over(path.name)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
@@ -60,7 +60,7 @@ def folder_written_whole(target: Path) -> Generator[Path]:
         UserError: If it can't be written (no space, no permission, ...). What stood at `target` is untouched, and no
             temporary folder remains.
     """
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary = target.with_name(left_over(target.name))
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -78,6 +78,11 @@ def folder_written_whole(target: Path) -> Generator[Path]:
         raise UserError(f"could not write {target}: {_reason(error)}; make room or choose another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def left_over(name: str) -> str:
+    """A name for what takes another in the end; what still has it was left by a process that was killed."""
+    return f".{name}.{uuid.uuid4().hex}"
 
 
 def failed_to_write(error: Exception) -> bool:
