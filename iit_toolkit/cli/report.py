@@ -32,11 +32,13 @@ def report(
 
     Example: iit-toolkit report runs/quickstart
     """
-    from iit_toolkit.runs.folder import RunFolder
+    from iit_toolkit.runs.folder import RunFolder, clear_left_overs
 
     run = RunFolder.open(folder)
 
     from iit_toolkit.analysis.report import write_report
 
-    written = write_report(run.path) if form is None else write_report(run.path, form.value)
+    with run.alone():
+        clear_left_overs(run.path)
+        written = write_report(run.path) if form is None else write_report(run.path, form.value)
     typer.echo(written)

@@ -25,6 +25,10 @@ def train(
     overrides: Overrides = None,
     arm: Annotated[str | None, typer.Option(help="The arm to train; needed if the config has several.")] = None,
     output: Output = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on in the output folder, if it is there, from the last checkpoint."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train the student of one arm only.
@@ -45,6 +49,6 @@ def train(
 
     folder = output_folder(output, settings)
     with stdout_for_results():
-        pipeline.train(settings, folder, chosen)
+        pipeline.train(settings, folder, chosen, resume=resume)
     if processes.is_main():
         print_folder(folder, as_json=as_json)

@@ -11,12 +11,13 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.resolve import Side
 from iit_toolkit.alignment.spec import MaskedPositions
+from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
 from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
@@ -72,7 +73,7 @@ def make_objective(
     )
 
 
-class CausalDistillationTrainer(Trainer):
+class CausalDistillationTrainer(WholeCheckpoints):
     """Trains a student to answer like its teacher, also when aligned neurons are swapped between inputs.
 
     The student stays a plain `PreTrainedModel`: it is saved, loaded, pushed and used as any other. Without an
@@ -314,7 +315,8 @@ class CausalDistillationTrainer(Trainer):
         if "loss" in logs and self._summed_steps:
             (step, before), now = self._last_line, time.perf_counter()
             if self.state.global_step > step:
-                logs["step_seconds"] = (now - before - self._diagnosed) / (self.state.global_step - step)
+                spent = now - before - self._diagnosed - self.seconds_of_saving()
+                logs["step_seconds"] = spent / (self.state.global_step - step)
             self._last_line = (self.state.global_step, now)
             logs |= {name: float(total) / self._summed_steps for name, total in self._sums.items()}
             logs |= self._shares

@@ -26,7 +26,7 @@ from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.downstream.question_answering import check_windows, prepare_question_answering
 from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from iit_toolkit.runs.folder import write_atomically, write_json
@@ -79,6 +79,12 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
     """
     folder = FinetuneFolder(Path(output))
     folder.refuse_foreign()
+    with folder.alone():
+        _finetune(config, folder)
+    return Path(output)
+
+
+def _finetune(config: FinetuneConfig, folder: FinetuneFolder) -> None:
     base, settings = _checked(config)
     missing = {name: _missing_seeds(config, folder, base, name, made) for name, made in settings.items()}
     examples = {name: _load(name, settings[name], base) for name, seeds in missing.items() if seeds}
@@ -102,7 +108,6 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
             "provenance": provenance(),
         },
     )
-    return Path(output)
 
 
 def check_finetuning(config: FinetuneConfig) -> None:
@@ -195,12 +200,14 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
         started, cpu = time.perf_counter(), time.process_time()
         trained = trainer.train()
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
-        scores: dict[str, Scores] = {}
-        for split, evaluation in prepared.evaluations.items():
-            answers = trainer.predict(evaluation.rows)  # pyright: ignore[reportArgumentType]
-            scores[split] = evaluation.score(answers.predictions)
-    if save_model:
-        folder.save_model(job.name, seed, model, prepared.tokenizer)
+        try:
+            scores = _score(trainer, prepared)
+        except Exception as error:
+            folder.save_model(job.name, seed, model, prepared.tokenizer)
+            raise UserError(
+                f"tasks.{job.name}, seed {seed}: the fine-tuned model could not be scored ({one_line(error)[:150]}); "
+                f"it is kept in {folder.model(job.name, seed)}"
+            ) from error
     headline = scores[settings.eval_splits[0]]
     metrics = TASKS[job.name].metrics
     folder.write_scores(
@@ -221,3 +228,13 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
             "provenance": provenance(),
         },
     )
+    if save_model:
+        folder.save_model(job.name, seed, model, prepared.tokenizer)
+
+
+def _score(trainer: _Trainer, prepared: PreparedTask) -> dict[str, Scores]:
+    scores: dict[str, Scores] = {}
+    for split, evaluation in prepared.evaluations.items():
+        answers = trainer.predict(evaluation.rows)  # pyright: ignore[reportArgumentType]
+        scores[split] = evaluation.score(answers.predictions)
+    return scores

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.finetuned import SCORES_SCHEMA, read_scores
-from iit_toolkit.runs.folder import folder_written_whole, write_json
+from iit_toolkit.runs.folder import (
+    LOCK,
+    RunFolder,
+    clear_left_overs,
+    folder_written_whole,
+    is_free,
+    locked,
+    remove_empty,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -49,10 +59,26 @@ class FinetuneFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; give a folder with --output")
-        if self.path.is_dir() and any(self.path.iterdir()) and not self.config.is_file():
+        if not is_free(self.path) and not self.config.is_file():
             raise UserError(
                 f"the folder {self.path} is not empty and holds no fine-tuning: choose another with --output"
             )
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Keeps other processes from fine-tuning in the folder, which is made and cleared of what killed ones left.
+
+        Raises:
+            UserError: If another does, or the folder can't be made, written or locked.
+        """
+        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        RunFolder.make(self.path)
+        try:
+            with locked(self.path / LOCK, f"the fine-tunings in {self.path}"):
+                clear_left_overs(self.path)
+                yield
+        finally:
+            remove_empty(*made)
 
     def read_scores(self, task: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """Reads the scores of a finished fine-tuning; None where it is not finished.

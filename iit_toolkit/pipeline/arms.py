@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerState
+from transformers.trainer_utils import SaveStrategy
 
 from iit_toolkit.analysis.results_layout import TRAINING
+from iit_toolkit.distillation.checkpoints import newest_whole, refuse_other_training
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
+from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.check import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.saving import RECORD, refuse_too_little_room, refuse_unsaveable, save_student
 from iit_toolkit.runs import processes
-from iit_toolkit.runs.folder import RunFolder, folder_written_whole, remove_empty, write_json
+from iit_toolkit.runs.folder import RunFolder, remove, remove_empty
 from iit_toolkit.runs.json_files import read_object, validated
-from iit_toolkit.runs.provenance import provenance
+from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, compare_files
+from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
 
-_RECORD = "training.json"
+_LOG = getLogger(__name__)
+_SHARE_OF_STEPS = 0.1  # between checkpoints that nobody asked for
 
 
-def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """Train one arm, from its last checkpoint if there is one, and save its student.
+def train_arm(
+    prepared: Prepared, folder: RunFolder, name: str, inputs: Mapping[str, str]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Train one arm, from its newest whole checkpoint if there is one, and save its student.
+
+    Args:
+        prepared: What the config names.
+        folder: The run folder.
+        name: The arm.
+        inputs: What trainings must share for one to go on from the other's checkpoint.
 
     Returns:
         The student, and what `results.json` says of its training.
     """
     student = prepared.new_student()
     alignment = prepared.arm_alignment(name, student)
-    checkpoints = folder.path / "checkpoints" / name
+    checkpoints = folder.checkpoints(name)
     settings = training_settings(prepared, name, checkpoints)
     expected, _ = step_cost(prepared, name, alignment, student)
     trainer = CausalDistillationTrainer(
@@ -50,13 +64,19 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         data_collator=prepared.collator,
         processing_class=prepared.tokenizer,
     )
-    checkpoint = _last_checkpoint(checkpoints)
+    trainer.inputs = {**inputs, "settings": _fingerprint_of_arm(prepared, name)}
+    trainer.needs_checkpoints = asks_for_checkpoints(prepared, name)
+    begun_at = _newest_checkpoint(checkpoints, trainer)
+    state = None if begun_at is None else TrainerState.load_from_json(str(begun_at / "trainer_state.json"))
     started, cpu = time.perf_counter(), time.process_time()
     try:
-        if checkpoint is not None and checkpoint.state.global_step == checkpoint.state.max_steps:
-            student, trainer.state = student_from_checkpoint(prepared.teacher, checkpoint.path), checkpoint.state
+        if state is not None and state.global_step == state.max_steps:
+            student, trainer.state = student_from_checkpoint(prepared.teacher, str(begun_at)), state
         else:
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+            trainer.train(resume_from_checkpoint=None if begun_at is None else str(begun_at))
+    except (KeyboardInterrupt, SystemExit):
+        _tell_stopped(name, trainer, checkpoints)
+        raise
     finally:
         if processes.is_main():
             remove_empty(checkpoints, checkpoints.parent)
@@ -70,7 +90,7 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         "micro_batches": settings.gradient_accumulation_steps * settings.world_size,
         "micro_batches_run": micro_batches_run(settings, len(prepared.train_rows), trainer.state.global_step),
         "steps": trainer.state.global_step,
-        "resumed_at_step": 0 if checkpoint is None else checkpoint.state.global_step,
+        "resumed_at_step": 0 if state is None else state.global_step,
         "tokens": _tokens_seen(trainer, prepared.train_rows),
         "seconds": seconds,
         "cpu_seconds": sum(gather_object([cpu_seconds])),  # of all processes
@@ -81,8 +101,17 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
     }
     with processes.main_first():
         if processes.is_main():
-            _save_student(student, prepared, folder.arm(name), record)
+            last = checkpoints / f"checkpoint-{trainer.state.global_step}"
+            kept = last if (last / MANIFEST).is_file() else None
+            save_student(student, prepared, folder.arm(name), record, kept)
+            _drop_checkpoints(prepared, folder, name)
     return student, record
+
+
+def asks_for_checkpoints(prepared: Prepared, name: str) -> bool:
+    """Return whether the config asks for an arm's checkpoints; otherwise, they go when its student is saved."""
+    config = prepared.config
+    return "save_strategy" in {**config.training, **config.arms[name].training}
 
 
 def training_settings(prepared: Prepared, name: str, output: Path) -> CausalDistillationConfig:
@@ -90,7 +119,37 @@ def training_settings(prepared: Prepared, name: str, output: Path) -> CausalDist
     settings = prepared.arm_training(name, output)
     if settings.world_size == 1 and len(prepared.train_rows) % settings.train_batch_size == 1:
         settings.dataloader_drop_last = True  # a row alone in the last batch would have no source; several fill it up
+    if not asks_for_checkpoints(prepared, name):
+        given = {**prepared.config.training, **prepared.config.arms[name].training}
+        settings.save_strategy = SaveStrategy.STEPS
+        settings.save_steps = given.get("save_steps", _SHARE_OF_STEPS)
+        settings.save_total_limit = given.get("save_total_limit", 1)
     return settings
+
+
+def refuse_unsaved(prepared: Prepared, folder: RunFolder, student: PreTrainedModel, names: Iterable[str]) -> None:
+    """Refuse to train arms if their students or checkpoints could not be saved.
+
+    Raises:
+        UserError: If they could not.
+    """
+    missing = [name for name in names if not is_finished(folder, name)]
+    if missing:
+        size = refuse_unsaveable(student, prepared, folder)
+        wanted = [(training_settings(prepared, name, folder.checkpoints(name)), name) for name in missing]
+        refuse_too_little_room(
+            folder, size, [(one, _checkpoints_asked_for(prepared, one, name)) for one, name in wanted]
+        )
+
+
+def _checkpoints_asked_for(prepared: Prepared, settings: CausalDistillationConfig, name: str) -> int:
+    if not asks_for_checkpoints(prepared, name) or settings.save_strategy == SaveStrategy.NO:
+        return 0
+    if settings.save_strategy != SaveStrategy.STEPS:
+        return 1
+    steps = steps_of_one_process(settings, len(prepared.train_rows)) // settings.world_size
+    every = settings.save_steps if settings.save_steps >= 1 else max(1, math.ceil(steps * settings.save_steps))
+    return max(1, int(steps // every))
 
 
 def steps_of_one_process(settings: CausalDistillationConfig, rows: int) -> int:
@@ -109,28 +168,77 @@ def micro_batches_run(settings: CausalDistillationConfig, rows: int, steps: int)
     return (epochs * epoch + rest * at_a_time) * settings.world_size
 
 
-@dataclass(frozen=True)
-class _Checkpoint:
-    path: Path
-    state: TrainerState
-
-
-def _last_checkpoint(folder: Path) -> _Checkpoint | None:
-    """The last checkpoint that is whole: the trainer's state is written last."""
-    for path in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            return _Checkpoint(path, TrainerState.load_from_json(str(path / "trainer_state.json")))
-    return None
-
-
 def finished_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]] | None:
     """Return what `train_arm` returned of an arm that an earlier run has finished; `None` if none has."""
-    record = folder.arm(name) / _RECORD
-    if not record.is_file():
+    record = _record(folder, name)
+    if record is None:
         return None
-    found = read_object(record)
-    validated(record, found, TRAINING, f"remove {folder.arm(name)} to train it again")
-    return student_from_checkpoint(prepared.teacher, folder.arm(name)), found
+    if processes.is_main():
+        _drop_checkpoints(prepared, folder, name)
+    return student_from_checkpoint(prepared.teacher, folder.arm(name)), record
+
+
+def is_finished(folder: RunFolder, name: str) -> bool:
+    """Return whether an arm's student is trained and saved."""
+    return (folder.arm(name) / RECORD).is_file()
+
+
+def refuse_damaged_arm(folder: RunFolder, name: str) -> None:
+    """Refuse a finished student that is not as its training wrote it.
+
+    Raises:
+        UserError: If it is not.
+    """
+    record = _record(folder, name, files=True)
+    if record is None:
+        return
+    try:
+        compare_files(folder.arm(name), record.get("files"), but=(RECORD,))
+    except NotWholeError as error:
+        raise UserError(
+            f"{folder.arm(name)} is not as its training wrote it: {error}; restore it, or remove that folder to train "
+            "the arm again"
+        ) from None
+
+
+def _record(folder: RunFolder, name: str, *, files: bool = False) -> dict[str, Any] | None:
+    path = folder.arm(name) / RECORD
+    if not path.is_file():
+        return None
+    found = read_object(path)
+    validated(path, found, TRAINING, f"remove {path.parent} to train the arm again")
+    return found if files else {key: value for key, value in found.items() if key != "files"}
+
+
+def _newest_checkpoint(checkpoints: Path, trainer: CausalDistillationTrainer) -> Path | None:
+    """The newest whole checkpoint, which the main process looks for; it must be of this training."""
+    found: list[Path | None] = [None]
+    with processes.main_first():
+        if processes.is_main() and (newest := newest_whole(checkpoints)) is not None:
+            found = [refuse_other_training(newest, trainer.inputs, trainer.settings.world_size)]
+    return broadcast_object_list(found)[0]
+
+
+def _drop_checkpoints(prepared: Prepared, folder: RunFolder, name: str) -> None:
+    """Remove the checkpoints of a saved student if nobody asked for them."""
+    if not asks_for_checkpoints(prepared, name):
+        checkpoints = folder.checkpoints(name)
+        remove(checkpoints)
+        remove_empty(checkpoints.parent)
+
+
+def _tell_stopped(name: str, trainer: CausalDistillationTrainer, checkpoints: Path) -> None:
+    if processes.is_main():
+        steps = [int(path.name.rpartition("-")[2]) for path in checkpoints.glob("checkpoint-*[0-9]")]
+        kept = f"its last checkpoint is of step {max(steps)}" if steps else "it has no checkpoint yet"
+        at = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
+        _LOG.warning("arm %s was stopped after %s, %s; go on with --resume", name, at, kept)
+
+
+def _fingerprint_of_arm(prepared: Prepared, name: str) -> str:
+    """What the config says of an arm's training."""
+    config = prepared.config.model_dump(mode="json", exclude={"name", "arms", "verification", "evaluation"})
+    return fingerprint_of_json({**config, "arm": prepared.config.arms[name].model_dump(mode="json")})
 
 
 def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, Any]:
@@ -163,11 +271,3 @@ def _rows_of_an_epoch(settings: CausalDistillationConfig, rows: int) -> int:
 def _rows_of_a_step(settings: CausalDistillationConfig) -> int:
     """Rows behind one update of the weights, over micro-steps and processes."""
     return settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size
-
-
-def _save_student(student: PreTrainedModel, prepared: Prepared, target: Path, record: dict[str, Any]) -> None:
-    """Save a student as a plain Hugging Face model, with the record of its training, whole or not at all."""
-    with folder_written_whole(target) as folder:
-        student.save_pretrained(folder)
-        prepared.tokenizer.save_pretrained(folder)
-        write_json(folder / _RECORD, record)

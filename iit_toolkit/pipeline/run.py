@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -27,7 +28,7 @@ from iit_toolkit.analysis.verify import verify as verify_students
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
-from iit_toolkit.pipeline.arms import finished_arm, train_arm
+from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_damaged_arm, refuse_unsaved, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
@@ -36,14 +37,16 @@ from iit_toolkit.pipeline.check import (
     device,
     validate_prepared,
 )
+from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, token_ids
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.alignments import with_alignments_read
 from iit_toolkit.runs.config import dump_config, load_config
-from iit_toolkit.runs.folder import RunFolder, new_folder, write_atomically
+from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint_of_weights, provenance
 from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.runs.working import beginning, working_in, written_at_once
 
 
 def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
@@ -65,53 +68,101 @@ def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
         UserError: If the config does not hold on the live models and data, the folder is taken, or it is to be resumed
             and is that of another config or another process is at work on it.
     """
+    return _train_arms(config, output, tuple(config.arms), resume=resume, verified=True)
+
+
+def train(config: RunConfig, output: str | Path, arm: str, *, resume: bool = False) -> Path:
+    """Train one arm, by one or several processes, and write its student to the run folder.
+
+    Args:
+        config: The run config.
+        output: The run folder; new or empty.
+        arm: The arm.
+        resume: Go on in the folder of an earlier call or run of the same config, if it is one.
+
+    Raises:
+        UserError: As for `run`.
+    """
+    return _train_arms(config, output, (arm,), resume=resume, verified=False)
+
+
+def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, resume: bool, verified: bool) -> Path:
     config = with_alignments_read(config)  # so that a run is not resumed with another alignment
-    prepared = Prepared(config)
+    prepared, folder = Prepared(config), RunFolder(Path(output))
     students: dict[str, PreTrainedModel] = {}
     arms: dict[str, dict[str, Any]] = {}
     with ExitStack() as alone:
         with processes.parting():
             with processes.main_first():
-                resume = resume and RunFolder(Path(output)).config.is_file()
-                with _folder(config, output, resume) as folder:
-                    if processes.is_main():
-                        refuse_failed(validate_prepared(prepared))
-                    untrained = prepared.new_student()
-                    alignment = prepared.verified_alignment(untrained)
-                    _write_inputs(folder, config, alignment)
                 if processes.is_main():
-                    alone.enter_context(folder.alone())
-            for name in config.arms:
+                    alone.enter_context(working_in(output))
+                    resume = resume and folder.config.is_file()
+                with _begun(folder, config, resume):
+                    untrained = prepared.new_student()
+                    alignment = _checked(prepared, names, untrained, verified=verified)
+                    inputs = inputs_of(prepared, evaluation=verified)
+                    if processes.is_main():
+                        _record_inputs(folder, config, alignment, inputs, names, resume=resume)
+                        refuse_unsaved(prepared, folder, untrained, names)
+            for name in names:
                 finished = finished_arm(prepared, folder, name) if resume else None
                 if finished is None and processes.is_main():  # what earlier students scored is not this one's
                     for file in (folder.results, folder.report_html):
                         file.unlink(missing_ok=True)
-                students[name], arms[name] = finished or train_arm(prepared, folder, name)
-        if processes.is_main():
+                students[name], arms[name] = finished or train_arm(prepared, folder, name, inputs)
+        if verified and processes.is_main():
+            assert alignment is not None
             _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
     return folder.path
 
 
-def train(config: RunConfig, output: str | Path, arm: str) -> Path:
-    """Train one arm, by one or several processes, and write its student to the run folder.
+def _begun(folder: RunFolder, config: RunConfig, resume: bool) -> AbstractContextManager[None]:
+    """Begin or go on in the run folder, which is the main process's to do."""
+    if not processes.is_main():
+        return nullcontext()
+    if not resume:
+        return beginning(folder)
+    if load_config(folder.config) != config:
+        raise UserError(
+            f"{folder.config} is not the config that is to be resumed; give that one, or another --output for a new run"
+        )
+    return nullcontext()
 
-    Raises:
-        UserError: As for `run`.
-    """
-    config = with_alignments_read(config)  # as in `run`, which may take up the arm
-    prepared = Prepared(config)
-    with processes.parting():
-        with processes.main_first(), _folder(config, output, resume=False) as folder:
-            student = prepared.new_student()
-            alignment = prepared.arm_alignment(arm, student)
-            check_batches(prepared, arm)
-            if config.student.checkpoint is not None:
-                refuse_failed([certify_tokenizer(prepared, config.student.checkpoint)])
-            refuse_failed(certify_on_rows(prepared, student, alignment))
-            refuse_failed(certify_losses(prepared, arm, student))
-            _write_inputs(folder, config, alignment)
-        train_arm(prepared, folder, arm)
-    return folder.path
+
+def _checked(prepared: Prepared, names: Sequence[str], student: PreTrainedModel, *, verified: bool) -> Alignment | None:
+    """Check what is to be trained, on the main process; return the alignment that is written to the run folder."""
+    if verified:
+        if processes.is_main():
+            refuse_failed(validate_prepared(prepared))
+        return prepared.verified_alignment(student)
+    [arm] = names
+    alignment = prepared.arm_alignment(arm, student)
+    check_batches(prepared, arm)
+    if prepared.config.student.checkpoint is not None:
+        refuse_failed([certify_tokenizer(prepared, prepared.config.student.checkpoint)])
+    refuse_failed(certify_on_rows(prepared, student, alignment))
+    refuse_failed(certify_losses(prepared, arm, student))
+    return alignment
+
+
+def _record_inputs(
+    folder: RunFolder,
+    config: RunConfig,
+    alignment: Alignment | None,
+    inputs: dict[str, str],
+    names: Sequence[str],
+    *,
+    resume: bool,
+) -> None:
+    """Write what the run is begun with, or refuse to resume it with something else."""
+    if resume:
+        for name in names:
+            refuse_damaged_arm(folder, name)
+        trained = all(is_finished(folder, name) for name in names)
+        refuse_changed_inputs(folder, inputs, None if trained else processes.count())
+    another = resume and names != tuple(config.arms) and folder.alignment.is_file()  # of a whole run, or another arm
+    _write_inputs(folder, config, None if another else alignment)
+    begin_inputs(folder, inputs)  # after the config: a folder without one cannot be resumed
 
 
 def verify(config: RunConfig, student: str, alignment: str, output: str | Path, name: str = "student") -> Path:
@@ -128,14 +179,14 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
         UserError: If the alignment does not hold on the live models, or the folder is taken.
     """
     prepared = Prepared(config)
-    with new_folder(output) as folder:
+    with written_at_once(output) as folder:
         model = student_from_checkpoint(prepared.teacher, student)
         chosen = prepared.alignment(alignment, model)
         refuse_failed([certify_tokenizer(prepared, student)])
         refuse_failed(certify_on_rows(prepared, model, chosen))
         students = {name: model, **_untrained(prepared, chosen, model)}
         _write_inputs(folder, config, chosen)
-    _verify_and_report(prepared, folder, chosen, students, {})
+        _verify_and_report(prepared, folder, chosen, students, {})
     return folder.path
 
 
@@ -151,26 +202,7 @@ def _untrained(prepared: Prepared, alignment: Alignment, student: PreTrainedMode
     return {UNTRAINED: untrained}
 
 
-def _folder(config: RunConfig, output: str | Path, resume: bool) -> AbstractContextManager[RunFolder]:
-    """Make or open the run folder, which is the main process's to do."""
-    if not processes.is_main():
-        return nullcontext(RunFolder(Path(output)))
-    return nullcontext(_earlier_folder(output, config)) if resume else new_folder(output)
-
-
-def _earlier_folder(output: str | Path, config: RunConfig) -> RunFolder:
-    """Open the folder of an earlier run of the same config."""
-    folder = RunFolder.open(output)
-    if load_config(folder.config) != config:
-        raise UserError(
-            f"{folder.config} is not the config that is to be resumed; give that one, or another --output for a new run"
-        )
-    return folder
-
-
 def _write_inputs(folder: RunFolder, config: RunConfig, alignment: Alignment | None) -> None:
-    if not processes.is_main():
-        return
     write_atomically(folder.config, dump_config(config))
     if alignment is not None:
         write_atomically(folder.alignment, alignment.to_yaml())

@@ -26,9 +26,10 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
-from iit_toolkit.runs.folder import RunFolder, new_folder, write_atomically, write_json
+from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
 from iit_toolkit.runs.provenance import provenance
 from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.runs.working import written_at_once
 
 SEARCH_SCHEMA = "iit_toolkit/search/1"
 EXPLORATORY = (
@@ -52,7 +53,7 @@ def search(config: RunConfig, student: str, output: str | Path) -> Path:
         UserError: If student or data don't fit, there are too few pairs, no layers can be aligned, or the folder is
             taken.
     """
-    with new_folder(output) as folder:
+    with written_at_once(output) as folder:
         inputs = search_inputs(config, student)
         answers = answer_layers(
             inputs.prepared.teacher,

@@ -18,8 +18,9 @@ from iit_toolkit.analysis.subspace import (
     verify_teacher_subspace,
 )
 from iit_toolkit.pipeline.search import SearchInputs, confirmation, search_inputs
-from iit_toolkit.runs.folder import new_folder, write_atomically, write_json
+from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.runs.working import written_at_once
 
 SUBSPACE_SCHEMA = "iit_toolkit/subspace/1"
 
@@ -40,7 +41,7 @@ def search_subspace(
     Raises:
         UserError: As for `search`, or if a layer or the rank does not fit.
     """
-    with new_folder(output) as folder:
+    with written_at_once(output) as folder:
         inputs = search_inputs(config, student)
         sites = Sites(inputs.prepared.teacher, teacher_layer, inputs.student, student_layer, rank)
         learned = learn_subspaces(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 from safetensors import SafetensorError
 
 from iit_toolkit.errors import UserError, one_line
@@ -24,6 +24,8 @@ from iit_toolkit.runs.json_files import read_object, refuse_other_schema
 
 RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+LOCK = ".lock"
+_LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{32}(\.tmp)?", re.DOTALL)
 _TAKEN = frozenset({"figures", "checkpoints", "finetune", "teacher", "untrained"})  # folders, and other models' names
 
 
@@ -37,7 +39,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
             and no temporary file remains.
     """
     content = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f"{left_over(path.name)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
@@ -46,8 +48,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"could not write {path} ({len(content)} bytes): {reason}") from error
+        raise UserError(f"could not write {path} ({len(content)} bytes): {_reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -61,19 +62,77 @@ def folder_written_whole(target: Path) -> Generator[Path]:
         UserError: If it can't be written (no space, no permission, ...). What stood at `target` is untouched, and no
             temporary folder remains.
     """
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary = target.with_name(left_over(target.name))
     try:
         temporary.mkdir(parents=True)
         yield temporary
         for weights in temporary.glob("*.safetensors"):  # which only their owner could read
             weights.chmod(temporary.stat().st_mode & 0o666)
+        for path in temporary.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
         shutil.rmtree(target, ignore_errors=True)
         temporary.rename(target)
-    except (OSError, SafetensorError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error)
-        raise UserError(f"could not write {target}: {reason}; make room or choose another folder") from error
+    except Exception as error:
+        if not failed_to_write(error):
+            raise
+        raise UserError(f"could not write {target}: {_reason(error)}; make room or choose another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def left_over(name: str) -> str:
+    """A name for what takes another in the end; what still has it was left by a process that was killed."""
+    return f".{name}.{uuid.uuid4().hex}"
+
+
+def failed_to_write(error: Exception) -> bool:
+    """Whether an exception is one that libraries raise if they cannot write a file.
+
+    Tokenizers raise a bare `Exception`, torch a `RuntimeError`, and Python a `UnicodeEncodeError` for a name that the
+    file system's encoding lacks.
+    """
+    return isinstance(error, OSError | SafetensorError | UnicodeEncodeError) or type(error) in (Exception, RuntimeError)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or one_line(error)
+
+
+def clear_left_overs(folder: Path) -> None:
+    """Removes what writers that were killed left in a folder and in the folders directly below it.
+
+    Nobody else may be writing there.
+    """
+    for place in (folder, *[path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]):
+        for path in list(place.iterdir()):
+            if _LEFT_OVER.fullmatch(path.name):
+                remove(path)
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a folder is missing, empty, or holds no more than what killed processes left.
+
+    Raises:
+        UserError: If it can't be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        raise UserError(f"could not read the folder {folder}: {_reason(error)}") from error
+    return all(name == LOCK or _LEFT_OVER.fullmatch(name) for name in names)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a link or a folder with all that it holds; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
@@ -129,15 +188,32 @@ class RunFolder:
         Raises:
             UserError: If something is there already, or the folder can't be made.
         """
+        run = cls.make(path)
+        run.refuse_occupied()
+        return run
+
+    @classmethod
+    def make(cls, path: str | Path) -> RunFolder:
+        """Makes a run folder, or takes the one that is there, whatever it holds.
+
+        Raises:
+            UserError: If it can't be made.
+        """
         folder = Path(check_path(path, "run folder"))
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            occupied = any(folder.iterdir())
-        except OSError as error:
-            raise UserError(f"could not make the run folder {folder}: {error.strerror or error}") from error
-        if occupied:
-            raise UserError(f"the run folder {folder} is not empty: choose another with --output, or remove it")
+        except (OSError, ValueError) as error:
+            raise UserError(f"could not make the run folder {folder}: {_reason(error)}") from error
         return cls(folder)
+
+    def refuse_occupied(self) -> None:
+        """Refuses a folder that holds more than what killed processes left.
+
+        Raises:
+            UserError: If it does, or can't be read.
+        """
+        if not is_free(self.path):
+            raise UserError(f"the run folder {self.path} is not empty: choose another with --output, or remove it")
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -160,6 +236,11 @@ class RunFolder:
     def alignment(self) -> Path:
         """The resolved alignment."""
         return self.path / "alignment.yaml"
+
+    @property
+    def inputs(self) -> Path:
+        """What the run was begun with: fingerprints of teacher and data, and the number of processes."""
+        return self.path / "inputs.yaml"
 
     @property
     def controls(self) -> Path:
@@ -204,24 +285,21 @@ class RunFolder:
         """
         return self.path / check_arm_name(name)
 
+    def checkpoints(self, name: str) -> Path:
+        """The folder of an arm's checkpoints."""
+        return self.path / "checkpoints" / check_arm_name(name)
+
     @contextmanager
     def alone(self) -> Generator[None]:
         """Keeps other processes from working on the run while this one does.
 
+        The system takes the lock from a process that ends, however it ends.
+
         Raises:
-            UserError: If another does.
+            UserError: If another does, or the folder can't be written or locked.
         """
-        lock = self.path / ".lock"
-        try:
-            held = FileLock(lock, timeout=0).acquire()
-        except Timeout:
-            raise UserError(f"another process is at work on the run {self.path}: wait for it, or stop it") from None
-        with held:
-            try:
-                yield
-            finally:
-                with contextlib.suppress(OSError):
-                    lock.unlink()
+        with locked(self.path / LOCK, f"the run {self.path}"):
+            yield
 
     def read_results(self) -> dict[str, Any]:
         """Reads `results.json`.
@@ -257,19 +335,34 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def new_folder(output: str | Path) -> Generator[RunFolder]:
-    """Make a run folder; if what comes first fails, leave everything as it was."""
-    check_path(output, "run folder")
-    made = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
-    folder = RunFolder.create(output)
+def locked(lock: Path, what: str) -> Generator[None]:
+    """Keeps other processes out of the block.
+
+    Args:
+        lock: The file to lock; removed at the end.
+        what: What messages say that is being worked on.
+
+    Raises:
+        UserError: If another process is in such a block, or the file can't be written or locked.
+    """
     try:
-        yield folder
-    except BaseException:
-        for file in (folder.config, folder.alignment):
-            with contextlib.suppress(OSError):  # a folder that can't be written to holds neither
-                file.unlink(missing_ok=True)
-        remove_empty(*made)
-        raise
+        held = FileLock(lock, timeout=0)
+        held.acquire()
+        if SoftFileLock in type(held).__mro__:  # filelock turns into it without locks of the system
+            held.release()
+            raise NotImplementedError("its file system has no locks")
+    except Timeout:
+        raise UserError(f"another process is at work on {what}: wait for it, or stop it") from None
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f"could not lock {what}: {_reason(error)}; choose a folder that can be written and locked"
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        held.release()
 
 
 def remove_empty(*folders: Path) -> None:

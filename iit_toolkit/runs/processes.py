@@ -19,6 +19,11 @@ def is_main() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def count() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def main_first() -> Generator[None]:
     """Let the main process go through the block, and then the others.
@@ -29,7 +34,7 @@ def main_first() -> Generator[None]:
     Raises:
         SystemExit: On the others, if the main process failed.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if count() == 1:
         yield
         return
     if not is_main():

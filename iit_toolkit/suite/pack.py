@@ -15,7 +15,7 @@ from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import dump_config
-from iit_toolkit.runs.folder import folder_written_whole, remove_empty, write_atomically
+from iit_toolkit.runs.folder import folder_written_whole, is_free, remove_empty, write_atomically
 from iit_toolkit.runs.schema import DataConfig
 from iit_toolkit.suite.config import SuiteConfig
 
@@ -38,7 +38,7 @@ def pack(config: SuiteConfig, target: str | Path) -> Path:
             machine, models or data can't be loaded, or the folder can't be written, which then is as it was.
     """
     folder = Path(target)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.is_file() or not is_free(folder):
         raise UserError(f"{folder} is not empty: choose another folder")
     if config.run.data.source_column is not None:
         raise UserError(f"suite {config.name}: data of pairs (source_column) is not packed; carry its files")

@@ -18,7 +18,7 @@ from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import run
 from iit_toolkit.runs.config import dump_config
-from iit_toolkit.runs.folder import write_atomically
+from iit_toolkit.runs.folder import is_free, write_atomically
 from iit_toolkit.suite.check import check
 from iit_toolkit.suite.config import SuiteConfig
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
@@ -56,7 +56,7 @@ def work(
             another config, or an arm is unknown. What `suite.check` finds is told before anything is begun.
     """
     folder, began = SuiteFolder(Path(output)), time.monotonic()
-    if folder.path.is_dir() and any(folder.path.iterdir()) and not folder.config.is_file():
+    if not is_free(folder.path) and not folder.config.is_file():
         raise UserError(f"the folder {folder.path} is not empty and holds no suite: choose another with --output")
     for arm in arms:
         if arm not in (known := [*config.run.arms, TEACHER]):
