@@ -74,7 +74,12 @@ T5: dict[str, Any] = {
     "pad_token_id": 0,
     "eos_token_id": 2,
 }
-EXPERTS: dict[str, Any] = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
+EXPERTS: dict[str, Any] = {
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+}
 STATES: dict[str, Any] = {
     "mamba_d_state": 8,
     "mamba_d_conv": 4,
@@ -150,9 +155,7 @@ MODEL_CLASSES: dict[str, ModelClass] = {
     "XLMRobertaForMaskedLM": _encoder("XLMRobertaConfig", pad_token_id=1, bos_token_id=0),
     "RobertaPreLayerNormForMaskedLM": _encoder("RobertaPreLayerNormConfig", pad_token_id=1, bos_token_id=0),
     "ElectraForMaskedLM": _encoder("ElectraConfig", embedding_size=24),
-    "DistilBertForMaskedLM": _encoder(
-        "DistilBertConfig", dim=HIDDEN, n_layers=DEPTH, n_heads=4, hidden_dim=48
-    ),
+    "DistilBertForMaskedLM": _encoder("DistilBertConfig", dim=HIDDEN, n_layers=DEPTH, n_heads=4, hidden_dim=48),
     "MPNetForMaskedLM": _encoder("MPNetConfig", pad_token_id=1, bos_token_id=0),
     "DebertaForMaskedLM": _encoder("DebertaConfig", relative_attention=True, pos_att_type=["c2p", "p2c"]),
     "DebertaV2ForMaskedLM": _encoder("DebertaV2Config", relative_attention=True, pos_att_type=["c2p", "p2c"]),
@@ -167,9 +170,7 @@ MODEL_CLASSES: dict[str, ModelClass] = {
     "MegatronBertForMaskedLM": _encoder("MegatronBertConfig"),
     "RemBertForMaskedLM": _encoder("RemBertConfig", input_embedding_size=16, output_embedding_size=24),
     "LayoutLMForMaskedLM": _encoder("LayoutLMConfig"),
-    "EsmForMaskedLM": _encoder(
-        "EsmConfig", mask_token_id=3, position_embedding_type="rotary", token_dropout=False
-    ),
+    "EsmForMaskedLM": _encoder("EsmConfig", mask_token_id=3, position_embedding_type="rotary", token_dropout=False),
     "SqueezeBertForMaskedLM": _encoder("SqueezeBertConfig", embedding_size=HIDDEN),
     "IBertForMaskedLM": _encoder("IBertConfig", pad_token_id=1, bos_token_id=0),
     "XLMWithLMHeadModel": _encoder("XLMConfig", emb_dim=HIDDEN, n_layers=DEPTH, n_heads=4, pad_index=0),

@@ -29,7 +29,7 @@ from transformers import (
 
 from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.errors import UserError, did_you_mean, one_line, refuse_missing_folder
-from iit_toolkit.interchange.certify import class_elsewhere, class_names
+from iit_toolkit.interchange.answers import class_elsewhere, class_names
 
 _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
 """Configuration entries that hold one value per block, which a configuration class can lay out anew."""

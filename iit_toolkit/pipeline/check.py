@@ -24,7 +24,9 @@ from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
-from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
+from iit_toolkit.interchange.answers import same_tokenizer
+from iit_toolkit.interchange.certify import certify
+from iit_toolkit.interchange.checks import Check
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.schema import RunConfig
 from iit_toolkit.tasks import readable_tokens

@@ -26,7 +26,7 @@ from iit_toolkit.analysis.verify import Verification
 from iit_toolkit.analysis.verify import verify as verify_students
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.certify import refuse_failed
+from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.arms import finished_arm, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,

@@ -23,7 +23,7 @@ from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS, judge
 from iit_toolkit.analysis.verify import Verification, verify
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.certify import refuse_failed
+from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.runs.folder import RunFolder, new_folder, write_atomically, write_json

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.certify import Check, certify, refuse_failed, same_tokenizer
+from iit_toolkit.interchange.answers import same_tokenizer
+from iit_toolkit.interchange.certify import certify
+from iit_toolkit.interchange.checks import Check, refuse_failed
 from tests.data.conftest import words_of
 from tests.families import FAMILIES, LLAMA_LIKE, bert_config, make_batch, make_model, with_large_weights
 
