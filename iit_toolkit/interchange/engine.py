@@ -268,6 +268,8 @@ def refuse_other_shape(component: str, shape: Sequence[int], inputs: Mapping[str
     """Raise a `UserError` where a site's tensor is not (batch, positions, neurons) of the inputs."""
     ids = inputs.get("input_ids")
     if len(shape) != 3 or (ids is not None and tuple(shape[:2]) != tuple(ids.shape)):
+        if not shape:
+            raise UserError(f"site {component} holds no tensor; declare a module that takes or gives one")
         of = "" if ids is None else f" for inputs of {len(ids)} rows and {ids.shape[1]} tokens"
         raise UserError(
             f"site {component} holds a tensor of shape {list(shape)}{of}; sites need (batch, positions, neurons)"
