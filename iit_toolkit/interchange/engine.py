@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from iit_toolkit.interchange import safe_pyvene
 from iit_toolkit.interchange.measured import can_restart, can_stop, head_is_linear
 from iit_toolkit.interchange.partial import (
     block_outputs,
+    called_with,
     last_hidden_state,
     restart_after,
     stopped_after,
@@ -82,12 +82,11 @@ class InterchangeModel:
         self._head_is_linear: bool | None = None
         self._restarts: dict[int, bool] = {}
         self._stops: dict[int, bool] = {}
-        self._takes_cache = "use_cache" in inspect.signature(model.forward).parameters
 
     def measure(self, inputs: Mapping[str, Tensor]) -> None:
         """Find out where counterfactual runs can restart, so that `cuts` says so; base runs do it by themselves."""
         with safe_pyvene.lock(self.model):
-            self._settle_cuts(self.sites, self._named(inputs))
+            self._settle_cuts(self.sites, called_with(self.model, inputs))
 
     @property
     def head(self) -> nn.Module | None:
@@ -111,7 +110,7 @@ class InterchangeModel:
         names = tuple(variables)
         self._refuse_checkpointed_sites(names)
         with safe_pyvene.lock(self.model):
-            self._settle_cuts(names, self._named(inputs))
+            self._settle_cuts(names, called_with(self.model, inputs))
             wanted = {cut for name in names if (cut := self.cuts[name]) is not None}
             recording = block_outputs(blocks(self.model), wanted) if wanted else contextlib.nullcontext({})
             with recording as outputs:
@@ -139,7 +138,7 @@ class InterchangeModel:
         nowhere = None if ids is None else torch.zeros_like(ids, dtype=torch.bool)
         with safe_pyvene.lock(self.model):
             if last is not None and last not in self._stops:
-                self._stops[last] = can_stop(self.model, last, self._named(inputs))
+                self._stops[last] = can_stop(self.model, last, called_with(self.model, inputs))
             stops = last is not None and self._stops[last]
             with stopped_after(blocks(self.model), last) if stops else contextlib.nullcontext():
                 return self._collected(inputs, names, nowhere)
@@ -197,7 +196,7 @@ class InterchangeModel:
 
     def _collected(self, inputs: Mapping[str, Tensor], variables: tuple[str, ...], tokens: Tensor | None) -> Run:
         """Run the model, and collect every activation that the variables read."""
-        kept = self._named(inputs)
+        kept = called_with(self.model, inputs)
         components = tuple(dict.fromkeys(site.read for name in variables for site in self.sites[name]))
         if not components:
             return self._evaluate(lambda: (self.model(**kept), None), kept, tokens)[0]
@@ -226,10 +225,6 @@ class InterchangeModel:
             logits = logits.flatten(0, 1)
             logits = logits if rows is None else logits.index_select(0, rows)
         return Run(inputs, None, logits, hidden[-1]), rest
-
-    def _named(self, inputs: Mapping[str, Tensor]) -> dict[str, Any]:
-        """Return all that the model is called with."""
-        return {**inputs, "use_cache": False} if self._takes_cache else dict(inputs)
 
     def _settle_cuts(self, variables: Iterable[str], inputs: Mapping[str, Any]) -> None:
         """Let the counterfactual runs of variables start at the input, where the model allows no restart."""

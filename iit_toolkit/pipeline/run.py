@@ -132,7 +132,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
         model = student_from_checkpoint(prepared.teacher, student)
         chosen = prepared.alignment(alignment, model)
         refuse_failed([certify_tokenizer(prepared, student)])
-        refuse_failed(certify_on_rows(prepared, model, chosen))
+        refuse_failed(certify_on_rows(prepared, model, chosen, trains=False))
         students = {name: model, **_untrained(prepared, chosen, model)}
         _write_inputs(folder, config, chosen)
     _verify_and_report(prepared, folder, chosen, students, {})

@@ -131,7 +131,7 @@ def search_inputs(config: RunConfig, student: str) -> SearchInputs:
     """
     prepared = Prepared(config)
     model = student_from_checkpoint(prepared.teacher, student)
-    refuse_failed([certify_tokenizer(prepared, student), *certify_on_rows(prepared, model, None)])
+    refuse_failed([certify_tokenizer(prepared, student), *certify_on_rows(prepared, model, None, trains=False)])
     positions, sources = _policy(prepared, model)
     rows = prepared.eval_rows
     count = min(config.verification.pairs, len(rows))
