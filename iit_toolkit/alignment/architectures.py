@@ -58,7 +58,8 @@ ARCHITECTURES = {
 def blocks_path(model: PreTrainedModel) -> str:
     """Return the path, from the model itself, of its list of transformer blocks.
 
-    Architectures outside the table are searched for a list of blocks, as long as the configuration says it is deep.
+    Architectures outside the table are searched for a list of blocks, as long as the configuration says it is deep: the
+    first of blocks that gradient checkpointing knows, or else the only one, if its modules are of one class.
 
     Raises:
         UserError: If no such list is found.
@@ -69,13 +70,17 @@ def blocks_path(model: PreTrainedModel) -> str:
     if known is not None:
         return prefix + known.blocks
     depth = getattr(model.config, "num_hidden_layers", None)
-    for name, module in base.named_modules():
-        if (
-            isinstance(module, nn.ModuleList)
-            and len(module) == depth
-            and all(isinstance(block, GradientCheckpointingLayer) for block in module)
-        ):
+    lists = [
+        (name, module)
+        for name, module in base.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    for name, found in lists:
+        if all(isinstance(block, GradientCheckpointingLayer) for block in found):
             return prefix + name
+    outer = [(name, found) for name, found in lists if not any(name.startswith(f"{other}.") for other, _ in lists)]
+    if len(outer) == 1 and len({type(block) for block in outer[0][1]}) == 1:
+        return prefix + outer[0][0]
     raise UserError(
         f"{type(model).__name__}: no list of {depth or 'its'} blocks found; declare its sites by module path "
         f"(`component: path.to.module.output`)"

@@ -40,6 +40,8 @@ class StepCost:
         self._objective = objective
         inputs = model_inputs(batch)
         one = {name: value[:1] for name, value in inputs.items()}
+        for side in (objective.teacher, objective.student):
+            side.measure(one)
         self._teacher = trace_products(objective.teacher.model, one)
         self._student = trace_products(objective.student.model, one)
         self._examples = len(next(iter(inputs.values())))

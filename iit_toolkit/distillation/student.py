@@ -29,7 +29,7 @@ from transformers import (
 
 from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.errors import UserError, did_you_mean, one_line
-from iit_toolkit.interchange.certify import class_elsewhere, class_names
+from iit_toolkit.interchange.answers import class_elsewhere, class_names
 from iit_toolkit.paths import refuse_missing_folder
 
 _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
@@ -37,6 +37,13 @@ _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
 
 _OTHER_LISTS = re.compile("token|^(image|patch)_size$|^out_(indices|features)$")
 """Configuration entries that hold a list, but never one value per block."""
+
+_PLACES = ("full_attn_idxs", "attn_layer_indices", "hybrid_layer_ids", "mlp_only_layers", "global_attn_layers")
+"""Configuration entries that hold the numbers of some blocks."""
+
+_LOWEST = ("first_k_dense_replace", "num_dense_layers", "max_window_layers")
+_HIGHEST = ("num_kv_shared_layers",)
+"""Configuration entries that say of how many of the lowest, or highest, blocks something holds."""
 
 _STATES = re.compile("^_|cache|^(training|gradient_checkpointing|p|drop_prob|attention_type)$")
 """Attributes of modules that are not part of what they compute: modes (BigBird's by length), and rates of dropout."""
@@ -246,6 +253,16 @@ def _config_of_layers(old: PreTrainedConfig, layers: Sequence[int]) -> PreTraine
         if isinstance(entries, list | tuple) and len(cast(Sequence[Any], entries)) == depth and per_layer:
             setattr(config, name, type(entries)(entries[layer] for layer in layers))
             moved.append(name)
+    for name in _PLACES:
+        if isinstance(getattr(old, name, None), list | tuple):
+            setattr(config, name, [place for place, layer in enumerate(layers) if layer in getattr(old, name)])
+    for name, low in [(name, True) for name in _LOWEST] + [(name, False) for name in _HIGHEST]:
+        entry = getattr(old, name, None)
+        if type(entry) is int and 0 < entry < depth:
+            setattr(config, name, sum((layer < entry) if low else (layer >= depth - entry) for layer in layers))
+    if config.model_type == "jamba":  # writes a period and where in it such a block is
+        _write_period(config, "attn", [kind == "attention" for kind in _chosen(old.layers_block_type, layers)])
+        _write_period(config, "expert", [number > 1 for number in _chosen(old.layers_num_experts, layers)])
     if config.model_type == "gpt_neo":  # writes its kinds of blocks as runs
         config.attention_types = [[[kind], 1] for kind in config.attention_layers]
     if config.model_type == "recurrent_gemma":  # writes one period of them
@@ -255,6 +272,25 @@ def _config_of_layers(old: PreTrainedConfig, layers: Sequence[int]) -> PreTraine
         if _plain(getattr(again, name)) != _plain(getattr(config, name)):
             raise ValueError(f"{name} {getattr(config, name)} would be read as {getattr(again, name)}")
     return config
+
+
+def _chosen(entries: Sequence[Any], layers: Sequence[int]) -> list[Any]:
+    return [entries[layer] for layer in layers]
+
+
+def _write_period(config: PreTrainedConfig, kind: str, wanted: list[bool]) -> None:
+    """Write which blocks are of a kind as a period and an offset.
+
+    Raises:
+        ValueError: If the kinds have no period.
+    """
+    for period in range(1, len(wanted) + 2):
+        for offset in range(period):
+            if [place % period == offset for place in range(len(wanted))] == wanted:
+                setattr(config, f"{kind}_layer_period", period)
+                setattr(config, f"{kind}_layer_offset", offset)
+                return
+    raise ValueError(f"{kind}_layer_period cannot say that of these blocks {wanted}")
 
 
 def _plain(entry: Any) -> Any:
@@ -287,11 +323,14 @@ def _copy_weights(teacher: PreTrainedModel, student: PreTrainedModel, layers: Se
             if chosen == int(layer):
                 weights[f"{prefix}{i}.{rest}"] = value
     own = student.state_dict()
+    for key, value in weights.items():
+        if key in own and value.shape != own[key].shape:
+            weights[key] = _parts_of_layers(value, own[key].shape, int(teacher.config.num_hidden_layers), layers)
     unfit = sorted(weights.keys() ^ own.keys())
     if unfit:
         raise UserError(
             f"student layers {list(layers)}: the blocks of {type(teacher).__name__} differ, and one does "
-            f"not fit its new place (`{unfit[0]}`); keep block 0 of the teacher as block 0, and only there"
+            f"not fit its new place (`{unfit[0]}`); give each place a block of its own kind: keep block 0 as block 0"
         )
     resized = [key for key, value in weights.items() if value.shape != own[key].shape]
     if resized:
@@ -300,6 +339,21 @@ def _copy_weights(teacher: PreTrainedModel, student: PreTrainedModel, layers: Se
             "another size, so it cannot be copied; keep all layers, or give student.config"
         )
     student.load_state_dict(weights)
+
+
+def _parts_of_layers(weight: torch.Tensor, shape: torch.Size, depth: int, layers: Sequence[int]) -> torch.Tensor:
+    """Take what belongs to some blocks out of a weight that holds a part for every block, one after another.
+
+    Such are the embeddings of Gemma's blocks and the contact head of ESM. Any other weight is returned as it is.
+    """
+    differ = [axis for axis, sizes in enumerate(zip(weight.shape, shape, strict=False)) if sizes[0] != sizes[1]]
+    if weight.dim() != len(shape) or len(differ) != 1:
+        return weight
+    (axis,) = differ
+    if weight.shape[axis] % depth or weight.shape[axis] // depth * len(layers) != shape[axis]:
+        return weight
+    parts = weight.chunk(depth, axis)
+    return torch.cat([parts[layer] for layer in layers], axis)
 
 
 def _refuse_other_kinds(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
@@ -312,7 +366,10 @@ def _refuse_other_kinds(teacher: PreTrainedModel, student: PreTrainedModel, laye
         for path, module in blocks(teacher)[layer].named_modules():
             before, after = _settings(module), _settings(copied.get(path, module))
             for name in before.keys() & after.keys():
-                is_place = type(before[name]) is int and (before[name], after[name]) == (layer, i)
+                is_place = type(before[name]) is int and (
+                    (before[name], after[name]) == (layer, i)
+                    or ("layer_ind" in name and (before[name], after[name]) in zip(layers, range(i), strict=False))
+                )
                 if before[name] != after[name] and not is_place:
                     where = f"{path}.{name}".lstrip(".")
                     first = list(range(len(layers)))

@@ -13,7 +13,7 @@ from iit_toolkit.data.tokenization import spread_examples
 from iit_toolkit.downstream.config import TaskSettings
 from iit_toolkit.downstream.tasks import Task
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.certify import class_elsewhere
+from iit_toolkit.interchange.answers import class_elsewhere
 
 ANSWERS = {"classification": "label", "entities": "tags", "question_answering": "answers"}
 """The column of what is to be predicted, by the kind of the task."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +15,10 @@ from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import ResolvedSite
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import safe_pyvene
+from iit_toolkit.interchange.measured import can_restart, can_stop, head_is_linear
 from iit_toolkit.interchange.partial import (
     block_outputs,
+    called_with,
     last_hidden_state,
     restart_after,
     stopped_after,
@@ -52,7 +53,8 @@ class InterchangeModel:
     """One side of an alignment on its live model, with the two runs that interchange interventions need.
 
     The counterfactual run shares the base run's computation, gradients and dropout masks up to the lowest swapped
-    block. With `share_prefix=False` it is computed from the input, with dropout masks of its own.
+    block. With `share_prefix=False` it is computed from the input, with dropout masks of its own; so it is in a model
+    that a run on one of its rows shows not to allow a restart, such as one whose blocks share keys.
 
     Args:
         model: The teacher or the student. It is not changed: hooks live only as long as a run.
@@ -78,7 +80,13 @@ class InterchangeModel:
         self._collecting: dict[tuple[str, ...], safe_pyvene.SafeIntervenableModel] = {}
         self._swapping: dict[str, safe_pyvene.SafeIntervenableModel] = {}
         self._head_is_linear: bool | None = None
-        self._takes_cache = "use_cache" in inspect.signature(model.forward).parameters
+        self._restarts: dict[int, bool] = {}
+        self._stops: dict[int, bool] = {}
+
+    def measure(self, inputs: Mapping[str, Tensor]) -> None:
+        """Find out where counterfactual runs can restart, so that `cuts` says so; base runs do it by themselves."""
+        with safe_pyvene.lock(self.model):
+            self._settle_cuts(self.sites, called_with(self.model, inputs))
 
     @property
     def head(self) -> nn.Module | None:
@@ -101,11 +109,13 @@ class InterchangeModel:
         """
         names = tuple(variables)
         self._refuse_checkpointed_sites(names)
-        wanted = {cut for name in names if (cut := self.cuts[name]) is not None}
-        recording = block_outputs(blocks(self.model), wanted) if wanted else contextlib.nullcontext({})
-        with safe_pyvene.lock(self.model), recording as outputs:
-            run = self._collected(inputs, names, tokens)
-            run.block_outputs = outputs
+        with safe_pyvene.lock(self.model):
+            self._settle_cuts(names, called_with(self.model, inputs))
+            wanted = {cut for name in names if (cut := self.cuts[name]) is not None}
+            recording = block_outputs(blocks(self.model), wanted) if wanted else contextlib.nullcontext({})
+            with recording as outputs:
+                run = self._collected(inputs, names, tokens)
+                run.block_outputs = outputs
         return run
 
     def source_run(self, inputs: Mapping[str, Tensor], variables: Iterable[str]) -> Run:
@@ -124,11 +134,14 @@ class InterchangeModel:
         self._refuse_checkpointed_sites(names)
         ends = [self.ends[name] for name in names]
         last = None if None in ends else max((end for end in ends if end is not None), default=None)
-        stopping = contextlib.nullcontext() if last is None else stopped_after(blocks(self.model), last)
         ids = inputs.get("input_ids")
         nowhere = None if ids is None else torch.zeros_like(ids, dtype=torch.bool)
-        with safe_pyvene.lock(self.model), stopping:
-            return self._collected(inputs, names, nowhere)
+        with safe_pyvene.lock(self.model):
+            if last is not None and last not in self._stops:
+                self._stops[last] = can_stop(self.model, last, called_with(self.model, inputs))
+            stops = last is not None and self._stops[last]
+            with stopped_after(blocks(self.model), last) if stops else contextlib.nullcontext():
+                return self._collected(inputs, names, nowhere)
 
     def counterfactual_run(
         self, base: Run, variable: str, swap: Swap, *, source: Run | None = None, tokens: Tensor | None = None
@@ -183,7 +196,7 @@ class InterchangeModel:
 
     def _collected(self, inputs: Mapping[str, Tensor], variables: tuple[str, ...], tokens: Tensor | None) -> Run:
         """Run the model, and collect every activation that the variables read."""
-        kept: dict[str, Any] = {**inputs, "use_cache": False} if self._takes_cache else dict(inputs)
+        kept = called_with(self.model, inputs)
         components = tuple(dict.fromkeys(site.read for name in variables for site in self.sites[name]))
         if not components:
             return self._evaluate(lambda: (self.model(**kept), None), kept, tokens)[0]
@@ -200,7 +213,7 @@ class InterchangeModel:
         """Run `forward`, which returns (the model's outputs, anything), stopping at the vocabulary where possible."""
         rows = None if tokens is None else tokens.flatten().nonzero().squeeze(1)
         if self._head_is_linear is None:
-            self._head_is_linear = self.head is not None and self._measure_head(inputs)
+            self._head_is_linear = head_is_linear(self.model, inputs)
         if self._head_is_linear:
             with last_hidden_state(self.model) as hidden, stopped_at_vocabulary(self.model, rows) as features:
                 _, rest = forward()
@@ -213,28 +226,16 @@ class InterchangeModel:
             logits = logits if rows is None else logits.index_select(0, rows)
         return Run(inputs, None, logits, hidden[-1]), rest
 
-    @torch.no_grad()
-    def _measure_head(self, inputs: dict[str, Any]) -> bool:
-        """Say whether the logits are the output embedding of its input and nothing more (no soft cap, scale, bias)."""
-        assert self.head is not None
-        one = {name: value[:1] if isinstance(value, Tensor) else value for name, value in inputs.items()}
-        captured: list[tuple[Any, Any]] = []
-        handle = self.head.register_forward_hook(lambda _module, args, output: captured.append((args[0], output)))
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
-            logits = self.model(**one).logits
-            handle.remove()
-            if len(captured) != 1 or not torch.equal(captured[0][1].flatten(), logits.flatten()):
-                return False
-            with contextlib.suppress(RuntimeError), stopped_at_vocabulary(self.model, None):
-                self.model(**one)  # fails where something as wide as the vocabulary is added, be it zero
-                return True
-            return False
-        finally:
-            handle.remove()
-            for module, mode in modes:
-                module.training = mode
+    def _settle_cuts(self, variables: Iterable[str], inputs: Mapping[str, Any]) -> None:
+        """Let the counterfactual runs of variables start at the input, where the model allows no restart."""
+        for name in variables:
+            cut = self.cuts[name]
+            if cut is None:
+                continue
+            if cut not in self._restarts:
+                self._restarts[cut] = can_restart(self.model, cut, inputs)
+            if not self._restarts[cut]:
+                self.cuts[name] = None
 
     def _refuse_checkpointed_sites(self, variables: Iterable[str]) -> None:
         if not (self.model.training and torch.is_grad_enabled() and self.model.is_activation_checkpointing):
@@ -262,6 +263,8 @@ def refuse_other_shape(component: str, shape: Sequence[int], inputs: Mapping[str
     """Raise a `UserError` where a site's tensor is not (batch, positions, neurons) of the inputs."""
     ids = inputs.get("input_ids")
     if len(shape) != 3 or (ids is not None and tuple(shape[:2]) != tuple(ids.shape)):
+        if not shape:
+            raise UserError(f"site {component} holds no tensor; declare a module that takes or gives one")
         of = "" if ids is None else f" for inputs of {len(ids)} rows and {ids.shape[1]} tokens"
         raise UserError(
             f"site {component} holds a tensor of shape {list(shape)}{of}; sites need (batch, positions, neurons)"

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+import inspect
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from iit_toolkit.errors import UserError
+
+
+def called_with(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that a model is called with: its inputs, and that it is to keep no cache."""
+    takes_cache = "use_cache" in inspect.signature(model.forward).parameters
+    return {**inputs, "use_cache": False} if takes_cache else dict(inputs)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.errors import UserError
+from iit_toolkit.interchange.partial import called_with
 
 _aten = torch.ops.aten
 
@@ -99,7 +100,7 @@ def trace_products(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> RunP
         handles.append(head.register_forward_pre_hook(mode.entering(None)))
     try:
         with torch.random.fork_rng(), mode:
-            model(**inputs)
+            model(**called_with(model, inputs))
     finally:
         for handle in handles:
             handle.remove()

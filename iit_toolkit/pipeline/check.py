@@ -5,6 +5,7 @@ from __future__ import annotations
 from logging import getLogger
 from pathlib import Path
 
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -24,7 +25,9 @@ from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
-from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
+from iit_toolkit.interchange.answers import same_tokenizer
+from iit_toolkit.interchange.certify import certify
+from iit_toolkit.interchange.checks import Check, attempt, refuse_failed
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.schema import RunConfig
 from iit_toolkit.tasks import readable_tokens
@@ -132,8 +135,17 @@ def _tell_seen(prepared: Prepared, where: str, split: str, rows: Dataset) -> Non
         _LOG.warning(told)
 
 
-def certify_on_rows(prepared: Prepared, student: PreTrainedModel, alignment: Alignment | None) -> list[Check]:
-    """Certify an alignment on the first held-out rows."""
+def certify_on_rows(
+    prepared: Prepared, student: PreTrainedModel, alignment: Alignment | None, *, trains: bool = True
+) -> list[Check]:
+    """Certify an alignment on the first held-out rows.
+
+    Args:
+        prepared: Gives teacher and rows.
+        student: The student.
+        alignment: The alignment, if any.
+        trains: Whether the student is to be trained, so that gradient must reach it.
+    """
     rows = prepared.eval_rows
     if min(len(rows), prepared.config.verification.pairs) < 2:
         raise UserError("verification needs at least 2 held-out rows, and verification.pairs of 2 or more")
@@ -150,7 +162,29 @@ def certify_on_rows(prepared: Prepared, student: PreTrainedModel, alignment: Ali
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     pad = SpecialTokens.of(prepared.tokenizer).pad
     eligible, task = ~batch["special_tokens_mask"], prepared.config.task
-    return certify(prepared.teacher, student, alignment, inputs, eligible, predicted, swap, task=task, pad=pad)
+    padded = _rows_differ(prepared, trains)
+    return certify(
+        prepared.teacher,
+        student,
+        alignment,
+        inputs,
+        eligible,
+        predicted,
+        swap,
+        task=task,
+        pad=pad,
+        padded=padded,
+        trains=trains,
+    )
+
+
+def _rows_differ(prepared: Prepared, trains: bool) -> bool:
+    """Say whether any two rows differ in length, so that one is padded to the other's."""
+    sets = [prepared.eval_rows, *prepared.evaluation_rows.values(), *([prepared.train_rows] if trains else [])]
+    if any("source_input_ids" in rows.column_names for rows in sets):
+        return True
+    lengths = {length for rows in sets for length in pc.unique(pc.list_value_length(rows.data.column("input_ids")))}
+    return len(lengths) > 1
 
 
 def certify_losses(prepared: Prepared, arm: str, student: PreTrainedModel) -> list[Check]:
@@ -195,6 +229,13 @@ def explain(config: RunConfig) -> str:
     student = prepared.new_student()
     alignments = {name: prepared.arm_alignment(name, student) for name in config.arms}
     verified = prepared.verified_alignment(student)
+    inputs = {
+        name: value
+        for name, value in prepared.collator([prepared.eval_rows[0]]).items()
+        if name in ("input_ids", "attention_mask")
+    }
+    for side, model in (("teacher", prepared.teacher), ("student", student)):
+        refuse_failed([attempt(side, model, lambda model=model: _can_run(model, inputs))])
     lines = [
         f"# {config.name}",
         f"task      {config.task}",
@@ -208,13 +249,19 @@ def explain(config: RunConfig) -> str:
         terms = " + ".join(f"{weight:g} {term}" for term, weight in weights.model_dump().items() if weight)
         lines += ["", f"arm {name}: loss = {terms}"]
         if alignment is not None:
-            lines += _explain_alignment(alignment, prepared.teacher, student)
+            lines += _explain_alignment(alignment, prepared.teacher, student, inputs)
         if alignment is not None and not weights.interchange:
             lines.append("  nothing is swapped in training: no term needs counterfactual runs")
         lines += _explain_cost(prepared, name, alignment, student)
     lines += ["", "verification"]
-    lines += _explain_alignment(verified, prepared.teacher, student)
+    lines += _explain_alignment(verified, prepared.teacher, student, inputs)
     return "\n".join(lines)
+
+
+@torch.no_grad()
+def _can_run(model: PreTrainedModel, inputs: dict[str, Tensor]) -> str:
+    InterchangeModel(model, {}).base_run({name: value.to(model.device) for name, value in inputs.items()})
+    return "runs"
 
 
 def _describe(model: PreTrainedModel) -> str:
@@ -225,7 +272,9 @@ def _describe(model: PreTrainedModel) -> str:
     )
 
 
-def _explain_alignment(alignment: Alignment, teacher: PreTrainedModel, student: PreTrainedModel) -> list[str]:
+def _explain_alignment(
+    alignment: Alignment, teacher: PreTrainedModel, student: PreTrainedModel, inputs: dict[str, Tensor]
+) -> list[str]:
     policy = alignment.positions.model_dump(exclude_none=True)
     lines = [
         f"  alignment {alignment.name}; positions "
@@ -237,6 +286,8 @@ def _explain_alignment(alignment: Alignment, teacher: PreTrainedModel, student: 
         side: InterchangeModel(model, resolve(alignment, model, side))  # pyright: ignore[reportArgumentType]
         for side, model in sides.items()
     }
+    for engine in engines.values():
+        engine.measure({name: value.to(engine.model.device) for name, value in inputs.items()})
     for variable, probability in zip(alignment.variables, alignment.probabilities, strict=True):
         lines.append(f"  variable {variable.name}, drawn with probability {probability:.3g}")
         for side, engine in engines.items():

@@ -48,7 +48,7 @@ from iit_toolkit.distillation.student import (
     student_from_teacher,
 )
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.interchange.certify import class_elsewhere, class_names
+from iit_toolkit.interchange.answers import class_elsewhere, class_names
 from iit_toolkit.paths import refuse_missing_folder
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.provenance import fingerprint

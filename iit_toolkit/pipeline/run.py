@@ -27,7 +27,7 @@ from iit_toolkit.analysis.verify import Verification
 from iit_toolkit.analysis.verify import verify as verify_students
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.certify import refuse_failed
+from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_damaged_arm, refuse_unsaved, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
@@ -183,7 +183,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
         model = student_from_checkpoint(prepared.teacher, student)
         chosen = prepared.alignment(alignment, model)
         refuse_failed([certify_tokenizer(prepared, student)])
-        refuse_failed(certify_on_rows(prepared, model, chosen))
+        refuse_failed(certify_on_rows(prepared, model, chosen, trains=False))
         students = {name: model, **_untrained(prepared, chosen, model)}
         _write_inputs(folder, config, chosen)
         _verify_and_report(prepared, folder, chosen, students, {})

@@ -23,7 +23,7 @@ from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS, judge
 from iit_toolkit.analysis.verify import Verification, verify
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.certify import refuse_failed
+from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
@@ -132,7 +132,7 @@ def search_inputs(config: RunConfig, student: str) -> SearchInputs:
     """
     prepared = Prepared(config)
     model = student_from_checkpoint(prepared.teacher, student)
-    refuse_failed([certify_tokenizer(prepared, student), *certify_on_rows(prepared, model, None)])
+    refuse_failed([certify_tokenizer(prepared, student), *certify_on_rows(prepared, model, None, trains=False)])
     positions, sources = _policy(prepared, model)
     rows = prepared.eval_rows
     count = min(config.verification.pairs, len(rows))

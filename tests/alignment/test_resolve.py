@@ -8,12 +8,13 @@ import pytest
 import torch
 import transformers as tf
 
-from iit_toolkit.alignment.architectures import blocks
+from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.alignment.resolve import block_of, get_module, moved, resolve_site, split_component
 from iit_toolkit.alignment.spec import Place, Site
 from iit_toolkit.errors import UserError
 from tests.cases import resolved
 from tests.families import BERT_LIKE, FAMILIES, HEADS, HIDDEN, make_batch, make_model, with_large_weights
+from tests.model_classes import make_tiny
 
 WIDTHS = {
     "block_input": HIDDEN,
@@ -155,6 +156,15 @@ def test_lists_that_are_not_blocks_are_not_taken_for_blocks() -> None:
         blocks(model)
     (site,) = resolved(model, [{"component": "transformer.ffns[1].output"}])["variable"]
     assert site.cut is None
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("MPNetForMaskedLM", "mpnet.encoder.layer"), ("IBertForMaskedLM", "ibert.encoder.layer"),
+     ("CTRLLMHeadModel", "transformer.h"), ("XLNetLMHeadModel", "transformer.layer")],
+)  # fmt: skip
+def test_blocks_that_gradient_checkpointing_does_not_know(name: str, path: str) -> None:
+    assert blocks_path(make_tiny(name)) == path
 
 
 def test_unlisted_architectures_are_searched() -> None:

@@ -14,6 +14,7 @@ from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.distillation.student import student_from_checkpoint, student_from_teacher
 from iit_toolkit.errors import UserError
 from tests.families import BERT_LIKE, FAMILIES, make_batch, make_model, with_large_weights
+from tests.model_classes import make_tiny
 
 SIZES: dict[str, Any] = {
     "vocab_size": 50,
@@ -165,18 +166,58 @@ def gemma4() -> Any:
     ("make", "message"),
     [
         (gemma3, "Gemma3ForConditionalGeneration: its configuration has no num_hidden_layers"),
-        (gemma4, "Gemma4ForCausalLM.*`model.embed_tokens_per_layer.weight`.*config"),
-        (
-            lambda: tf.EsmForMaskedLM(tf.EsmConfig(**ENCODER, mask_token_id=3)),
-            "EsmForMaskedLM.*`esm.contact_head.regression.weight`.*config",
-        ),
+        (lambda: make_tiny("OlmoHybridForCausalLM"), "OlmoHybridForCausalLM.*at least one attention layer"),
     ],
-    ids=["gemma3", "gemma4", "esm"],
+    ids=["gemma3", "olmo_hybrid"],
 )
 def test_teachers_that_no_part_can_be_taken_of_are_refused_in_one_line(make: Any, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        student_from_teacher(make(), (0, 3))
+        student_from_teacher(make(), (0, 2))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "entries"),
+    [
+        ("JambaForCausalLM", (0, 2), {"layers_block_type": ["mamba", "mamba"], "layers_num_experts": [1, 1]}),
+        ("JambaForCausalLM", (1, 2), {"layers_block_type": ["attention", "mamba"], "layers_num_experts": [4, 1]}),
+        ("BambaForCausalLM", (0, 3), {"attn_layer_indices": [1]}),
+        ("DeepseekV3ForCausalLM", (0, 2), {"first_k_dense_replace": 1}),
+        ("DeepseekV3ForCausalLM", (1, 2), {"first_k_dense_replace": 0}),
+        ("Gemma4ForCausalLM", (0, 1, 3), {"num_kv_shared_layers": 1}),
+    ],
+)
+def test_what_is_counted_or_numbered_goes_with_the_blocks(
+    name: str, layers: Sequence[int], entries: dict[str, Any], tmp_path: Path
+) -> None:
+    teacher, inputs = make_tiny(name), {"input_ids": LONG_BATCH["input_ids"][:, :12]}
+    student = student_from_teacher(teacher, layers)
+    assert {key: getattr(student.config, key) for key in entries} == entries
+    expected = logits_without_the_other_blocks(teacher, layers, inputs)
+    assert torch.equal(logits(student, inputs), expected)
+    student.save_pretrained(tmp_path)
+    assert torch.equal(logits(student_from_checkpoint(teacher, tmp_path), inputs), expected)
+
+
+@pytest.mark.parametrize("make", [gemma4, lambda: make_tiny("EsmForMaskedLM")], ids=["gemma4", "esm"])
+def test_weights_that_hold_a_part_for_every_block_are_cut_along(make: Any) -> None:
+    """Embeddings of Gemma 4's blocks, and what ESM's contact head reads of every block's attention."""
+    teacher, inputs = with_large_weights(make()), {"input_ids": LONG_BATCH["input_ids"][:, :12]}
+    student = student_from_teacher(teacher, (0, 3))
+    assert torch.equal(logits(student, inputs), logits_without_the_other_blocks(teacher, (0, 3), inputs))
+
+
+def test_the_contact_head_keeps_its_own_blocks() -> None:
+    teacher = make_tiny("EsmForMaskedLM")
+    weight = teacher.esm.contact_head.regression.weight
+    student = student_from_teacher(teacher, (1, 3))
+    assert torch.equal(student.esm.contact_head.regression.weight, torch.cat([weight[:, 4:8], weight[:, 12:]], 1))
+
+
+def test_keys_that_come_from_another_block_are_refused() -> None:
+    """Block 3 of the teacher takes keys from its block 1, which the student lacks."""
+    with pytest.raises(UserError):
+        student_from_teacher(make_tiny("Gemma4ForCausalLM"), (0, 3))
 
 
 def test_what_a_run_sets_on_a_model_is_no_part_of_its_blocks() -> None:

@@ -11,10 +11,14 @@ import transformers as tf
 from torch import Tensor, nn
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.distillation.student import student_from_teacher
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.certify import Check, certify, refuse_failed, same_tokenizer
+from iit_toolkit.interchange.answers import same_tokenizer
+from iit_toolkit.interchange.certify import certify
+from iit_toolkit.interchange.checks import Check, refuse_failed
 from tests.data.conftest import words_of
 from tests.families import FAMILIES, LLAMA_LIKE, bert_config, make_batch, make_model, with_large_weights
+from tests.model_classes import make_tiny
 
 BLOCK = {"component": "block_output", "layer": 0}
 LAYER = "bert.encoder.layer"
@@ -211,7 +215,7 @@ def test_a_model_that_is_not_deterministic(side: str) -> None:
     models = dict(zip(("teacher", "student"), teacher_and_student(), strict=True))
     models[side].bert.encoder.layer[2].output.dropout = Noise()  # above the site
     faults = failed(checked(models["teacher"], models["student"], aligned()))
-    assert "not deterministic" in faults[f"{side}: self-swap of v"]
+    assert list(faults) == [f"{side}: padding"] and "not deterministic" in faults[f"{side}: padding"]
 
 
 @pytest.mark.parametrize(
@@ -260,6 +264,60 @@ def test_a_student_whose_source_run_is_cut_off() -> None:
     site = {"component": f"{LAYER}[0].attention.output.dropout.output"}
     faults = failed(checked(teacher, student, aligned(student=site)))
     assert list(faults) == ["student: gradient through the source run of v"]
+
+
+def test_a_student_whose_embeddings_alone_are_frozen() -> None:
+    teacher, student = teacher_and_student()
+    student.bert.embeddings.requires_grad_(False)
+    assert failed(checked(teacher, student, aligned(student={"component": "block_output", "layer": 1}))) == {}
+
+
+def test_verification_asks_for_no_gradient() -> None:
+    teacher, student = teacher_and_student()
+    checks = checked(teacher, student.requires_grad_(False), aligned(), trains=False)
+    assert failed(checks) == {} and not any("gradient" in name for name in checks)
+
+
+def tiny(name: str, task: str, alignment: Alignment | None = None, student: Any = None) -> dict[str, str]:
+    """The failed checks of a class of models, its teacher and a student with other weights."""
+    inputs, eligible = make_batch("bert")
+    last = inputs["attention_mask"].sum(1) - 1
+    inputs["input_ids"][torch.arange(len(last)), last] = 2
+    models = frozen(make_tiny(name)), student or make_tiny(name, seed=1).train()
+    found = certify(*models, alignment or aligned(), inputs, eligible, task=task)  # pyright: ignore
+    return failed({one.name: one for one in found})
+
+
+@pytest.mark.parametrize("name", ["T5ForSequenceClassification", "BartForSequenceClassification"])
+def test_an_encoder_that_has_its_own_embeddings(name: str) -> None:
+    """Neither T5 nor BART call their `get_input_embeddings()`."""
+    assert tiny(name, "sequence_classification") == {}
+
+
+def test_a_student_of_blocks_without_attention() -> None:
+    student = student_from_teacher(make_tiny("Lfm2ForCausalLM"), (0, 2))
+    assert student.config.layer_types == ["conv", "conv"]
+    assert tiny("Lfm2ForCausalLM", "causal_lm", student=student) == {}
+
+
+def test_blocks_that_share_keys() -> None:
+    assert tiny("Gemma4ForCausalLM", "causal_lm", aligned({"component": "block_output", "layer": 1})) == {}
+
+
+def test_a_classifier_without_a_padding_token_ends_the_checks() -> None:
+    teacher, student = (make_tiny("GPT2ForSequenceClassification", seed=seed) for seed in (0, 1))
+    teacher.config.pad_token_id = student.config.pad_token_id = None
+    inputs, eligible = make_batch("bert")
+    found = certify(frozen(teacher), student, aligned(), inputs, eligible, task="sequence_classification")
+    faults = failed({one.name: one for one in found})
+    assert list(faults) == ["teacher: padding", "student: padding"] and found[-1].name == "student: padding"
+    assert faults["teacher: padding"].endswith("set pad_token_id in the model's config to the tokenizer's, 0")
+
+
+def test_a_decoder_that_rows_of_text_say_nothing_to() -> None:
+    faults = tiny("T5ForConditionalGeneration", "masked_lm")
+    assert list(faults) == ["teacher: padding", "student: padding"]
+    assert "its decoder" in faults["teacher: padding"] and "\n" not in faults["teacher: padding"]
 
 
 def state(model: Any) -> list[Any]:

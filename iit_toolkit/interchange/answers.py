@@ -1,0 +1,73 @@
+"""Whether two models answer in the same words: tokenizers, vocabularies and classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from iit_toolkit.interchange.checks import Check
+
+
+def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> Check:
+    """Check that both sides have the same vocabulary and special tokens."""
+    name = "same tokenizer"
+    ours, theirs = teacher.get_vocab(), student.get_vocab()
+    if ours != theirs:
+        differing = next((token for token in ours | theirs if ours.get(token) != theirs.get(token)), "")
+        return Check(name, False, f"token {differing!r} differs; teacher and student must share one tokenizer")
+    if teacher.special_tokens_map != student.special_tokens_map:
+        return Check(name, False, "special tokens differ; teacher and student must share one tokenizer")
+    return Check(name, True, f"{len(ours)} tokens and the special tokens agree")
+
+
+def class_names(config: PreTrainedConfig) -> dict[int, str]:
+    """Return what a model's classes are called, by number."""
+    return {int(number): str(name) for number, name in (config.id2label or {}).items()}
+
+
+def class_elsewhere(ours: Mapping[int, str], theirs: Mapping[int, str]) -> tuple[str, int, int] | None:
+    """Return a class that both sides name and number otherwise, in lower case, with our number and theirs.
+
+    Names that only one side has, and those that say no more than a number (`LABEL_0`), cannot be compared.
+    """
+    numbers = {name.casefold(): number for number, name in ours.items()}
+    for number, name in theirs.items():
+        known = numbers.get(name.casefold(), number)
+        if known != number and not re.fullmatch(r"(label[ _]?)?\d+", name.casefold()):
+            return name.casefold(), known, number
+    return None
+
+
+def same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
+    """Vocabularies (or label sets) must agree for answers to be compared."""
+    for key, noun in (("vocab_size", "tokens"), ("num_labels", "labels")):
+        if teacher.get_output_embeddings() is None and key == "vocab_size":
+            continue
+        ours, theirs = getattr(teacher.config, key, None), getattr(student.config, key, None)
+        if ours != theirs:
+            return Check(
+                "same answers",
+                False,
+                f"teacher has {ours} {noun}, student {theirs}; make the student from the teacher's config",
+            )
+    read = [model.get_input_embeddings() for model in (teacher, student)]
+    theirs, ours = (one.num_embeddings if isinstance(one, nn.Embedding) else 0 for one in read)
+    if 0 < ours < theirs:
+        return Check(
+            "same answers",
+            False,
+            f"teacher reads {theirs} tokens, student {ours}; make the student from the teacher's config",
+        )
+    other = class_elsewhere(class_names(teacher.config), class_names(student.config))
+    if type(teacher).__name__.endswith("Classification") and other is not None:
+        name, ours, theirs = other
+        return Check(
+            "same answers",
+            False,
+            f"class {name} is number {ours} of the teacher, {theirs} of the student; give both the same id2label, as "
+            "their heads have them",
+        )
+    return Check("same answers", True, "teacher and student choose among the same answers")
