@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset
 
 from iit_toolkit.data.special_tokens import SpecialTokens
-from iit_toolkit.data.tokenization import check_max_length, checked_labels, present
+from iit_toolkit.data.tokenization import check_max_length, checked_labels
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,17 +75,16 @@ def tokenize_pairs(
     Without spans, these are the tokens of the words in which the two texts differ, and both texts must have the same
     number of tokens. With spans, they are the tokens that touch the span of each text, as many in both.
 
-    Rows are not packed. They have special tokens as those of `tokenize_corpus` or, where there are labels, of
-    `tokenize_labelled`. A pair that cannot be used is skipped: one that does not align, is longer than `max_length`,
-    lacks a text, swaps an unknown or no token, or leaves no token whose answer could tell: outside the swapped ones,
-    or, for a causal model, after the first of them.
+    Rows are not packed, and wrapped as `tokenizer(text)` wraps a text. A pair that cannot be used is skipped: one that
+    does not align, is longer than `max_length`, lacks a text, swaps an unknown or no token, or leaves no token whose
+    answer could tell: outside the swapped ones, or, for a causal model, after the first of them.
 
     Args:
         texts: Columns `text` (the bases) and `source`; optionally `span` and `source_span`, each `[start, end)` in
             characters; optionally `label`, the base's.
         tokenizer: The teacher's tokenizer, a fast one.
         max_length: Tokens of the longest row, special tokens included.
-        causal: Make rows for a causal model.
+        causal: The pairs are for a model that reads from left to right.
         position_limit: Longest input of the model, where the tokenizer doesn't know it.
 
     Returns:
@@ -104,8 +103,9 @@ def tokenize_pairs(
         )
     check_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts) if "label" in texts.column_names else None
-    bases, sources = (_tokenized(texts[name], tokenizer, causal, labels is not None) for name in ("text", "source"))
-    unknown = set(SpecialTokens.of(tokenizer).every)
+    bases, sources = (_tokenized(texts[name], tokenizer) for name in ("text", "source"))
+    special = SpecialTokens.of(tokenizer)
+    unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
     spans: list[Any] = [None] * len(texts)
     if "span" in texts.column_names:
         spans = list(zip(texts["span"], texts["source_span"], strict=True))
@@ -141,22 +141,11 @@ def tokenize_pairs(
 _REMEDY = "give pairs that differ in words of as many tokens, or name the swapped characters in span columns"
 
 
-def _tokenized(
-    texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, causal: bool, labelled: bool
-) -> list[_Text]:
-    special = SpecialTokens.of(tokenizer)
-    prefix, suffix = (present(special.bos), []) if causal else (present(special.cls), present(special.sep))
-    if labelled:
-        prefix, suffix = [], []
+def _tokenized(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase) -> list[_Text]:
     given = [text or "" for text in texts]
-    encoded = tokenizer(given, add_special_tokens=labelled, return_offsets_mapping=True, verbose=False)
-    nowhere = (0, 0)
+    encoded = tokenizer(given, return_offsets_mapping=True, verbose=False)  # what wraps a text has empty ranges
     return [
-        _Text(
-            text,
-            [*prefix, *ids, *suffix],
-            [*(nowhere for _ in prefix), *map(tuple, offsets), *(nowhere for _ in suffix)],
-        )
+        _Text(text, ids, list(map(tuple, offsets)))
         for text, ids, offsets in zip(given, encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ]
 

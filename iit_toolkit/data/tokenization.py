@@ -14,7 +14,7 @@ from datasets import Dataset
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from iit_toolkit.data.special_tokens import SpecialTokens
+from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ def tokenize_corpus(
     max_length: int,
     *,
     packing: bool = True,
-    causal: bool = False,
     max_tokens: int | None = None,
     position_limit: int | None = None,
     min_length: int = MINIMUM_TOKENS,
@@ -38,9 +37,9 @@ def tokenize_corpus(
 ) -> Dataset:
     """Cuts texts into rows of at most `max_length` tokens; no row holds tokens of two texts.
 
-    A row is `[CLS] ... [SEP]`, or `[BOS] ...` for a causal model, as far as the tokenizer has these tokens.
-    Dropped are rows of fewer than `min_length` tokens and rows of which half or more is the unknown token, as in
-    the paper's code. Everything is held in memory, and nothing is cached, so the same texts give the same rows.
+    Rows are wrapped as `tokenizer(text)` wraps a text: `[CLS] ... [SEP]` for BERT, nothing for GPT-2.
+    Dropped are rows of fewer than `min_length` tokens and rows of which half or more is the unknown token, as in the
+    paper's code. Nothing is cached, so the same texts give the same rows.
 
     Args:
         texts: Texts in the column `text`.
@@ -48,7 +47,6 @@ def tokenize_corpus(
         max_length: Tokens of the longest row, special tokens included.
         packing: Fill rows across the lines of a text, so that only its last row is short. Otherwise every
             line starts a row of its own, as in the paper's code.
-        causal: Make rows for a causal model.
         max_tokens: Stop before the rows hold more tokens than this, special tokens included.
         position_limit: Longest input of the model, where the tokenizer doesn't know it.
         min_length: Tokens of the shortest row that is kept, special tokens included; the paper's code drops those of
@@ -68,15 +66,11 @@ def tokenize_corpus(
         )
     dropped = Counter() if dropped is None else dropped
     special = SpecialTokens.of(tokenizer)
-    if causal:
-        prefix, suffix = present(special.bos), []
-    else:
-        prefix, suffix = present(special.cls), present(special.sep)
-    content = max_length - len(prefix) - len(suffix)
+    content = max_length - len(special.wrapping)
     ids, ends, of_texts = array("i"), array("i", [0]), array("i")
     for text, tokens in _tokenized(texts["text"], tokenizer, by_line=not packing):
         for start in range(0, len(tokens), content):
-            row = [*prefix, *tokens[start : start + content], *suffix]
+            row = special.wrapping.around(tokens[start : start + content])
             if len(row) < min_length:
                 dropped[f"fewer than {min_length} tokens (data.min_length)"] += 1
                 continue
@@ -199,8 +193,7 @@ def checked_labels(texts: Dataset) -> list[int]:
 def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None) -> None:
     """Refuses a length that gives no rows, or that the model cannot read."""
     limit = min(tokenizer.model_max_length, position_limit or tokenizer.model_max_length)
-    special = SpecialTokens.of(tokenizer)
-    least = 1 + max(len(present(special.bos)), len(present(special.cls)) + len(present(special.sep)))
+    least = 1 + len(Wrapping.of(tokenizer))
     if max_length < least:
         raise UserError(
             f"data.max_length is {max_length}, but a row needs {least} tokens at least, special ones included"
@@ -211,8 +204,3 @@ def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, positi
 
 def _mostly(token: int | None, row: list[int]) -> bool:
     return token is not None and 2 * row.count(token) >= len(row)
-
-
-def present(token: int | None) -> list[int]:
-    """The special token as a list; an empty one where the tokenizer does not have it."""
-    return [] if token is None else [token]

@@ -192,7 +192,6 @@ class Prepared:
                 tokenizer,
                 data.max_length,
                 packing=data.packing,
-                causal=causal,
                 max_tokens=max_tokens,
                 position_limit=limit,
                 min_length=data.min_length,
