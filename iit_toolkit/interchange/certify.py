@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.resolve import Side, get_module, split_component
@@ -95,18 +95,6 @@ def refuse_failed(checks: Sequence[Check]) -> None:
     for check in checks:
         if not check.passed:
             raise UserError(f"{check.name}: {check.detail}")
-
-
-def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> Check:
-    """Check that both sides have the same vocabulary and special tokens."""
-    name = "same tokenizer"
-    ours, theirs = teacher.get_vocab(), student.get_vocab()
-    if ours != theirs:
-        differing = next((token for token in ours | theirs if ours.get(token) != theirs.get(token)), "")
-        return Check(name, False, f"token {differing!r} differs; teacher and student must share one tokenizer")
-    if teacher.special_tokens_map != student.special_tokens_map:
-        return Check(name, False, "special tokens differ; teacher and student must share one tokenizer")
-    return Check(name, True, f"{len(ours)} tokens and the special tokens agree")
 
 
 def class_names(config: PreTrainedConfig) -> dict[int, str]:

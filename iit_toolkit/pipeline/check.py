@@ -15,6 +15,7 @@ from iit_toolkit.alignment.spec import Positions
 from iit_toolkit.analysis.numbers import count
 from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.data.pretrained import load_tokenizer
+from iit_toolkit.data.same_tokenizer import tokenizer_difference
 from iit_toolkit.data.shared import count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.distillation.config import CausalDistillationConfig
@@ -24,7 +25,7 @@ from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
-from iit_toolkit.interchange.certify import Check, certify, same_tokenizer
+from iit_toolkit.interchange.certify import Check, certify
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.schema import RunConfig
 from iit_toolkit.tasks import readable_tokens
@@ -32,6 +33,7 @@ from iit_toolkit.trainer_settings import refuse_unusable
 
 _LOG = getLogger(__name__)
 _ROWS = 4
+_COMPARED_ROWS = 64
 
 
 def validate(config: RunConfig) -> list[Check]:
@@ -186,7 +188,13 @@ def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
         tokenizer = load_tokenizer(checkpoint)
     except UserError:
         return Check("same tokenizer", True, "the student has none of its own, so it uses the teacher's")
-    return same_tokenizer(prepared.tokenizer, tokenizer)
+    ours = prepared.tokenizer
+    some = prepared.eval_rows.select(range(min(_COMPARED_ROWS, len(prepared.eval_rows))))
+    texts = [str(ours.decode(ids, skip_special_tokens=True)) for ids in some["input_ids"]]
+    difference = tokenizer_difference(ours, tokenizer, texts)
+    if difference is not None:
+        return Check("same tokenizer", False, f"{difference}; teacher and student must share one tokenizer")
+    return Check("same tokenizer", True, f"{len(ours)} tokens, the special tokens and the ids of texts agree")
 
 
 def explain(config: RunConfig) -> str:
