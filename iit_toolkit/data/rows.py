@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import Dataset, List, Value
 
-from iit_toolkit.data.text import describe_split, load_split
+from iit_toolkit.data.loading import describe_split, load_split
 from iit_toolkit.errors import UserError
 
 _IDS = ("input_ids", "source_input_ids")
