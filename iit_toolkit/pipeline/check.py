@@ -5,6 +5,7 @@ from __future__ import annotations
 from logging import getLogger
 from pathlib import Path
 
+import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -16,8 +17,9 @@ from iit_toolkit.analysis.numbers import count
 from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.same_tokenizer import tokenizer_difference
-from iit_toolkit.data.shared import count_shared
+from iit_toolkit.data.shared import count_seen, count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens
+from iit_toolkit.data.tables import numbers_of
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
 from iit_toolkit.distillation.losses import ObjectiveWeights
@@ -105,7 +107,7 @@ def _check_rows(name: str, rows: Dataset) -> None:
 
 
 def _count_texts(rows: Dataset) -> int:
-    return len(set(rows["text_id"])) if "text_id" in rows.column_names else len(rows)
+    return len(np.unique(numbers_of(rows, "text_id"))) if "text_id" in rows.column_names else len(rows)
 
 
 def _tell_few_texts(prepared: Prepared) -> None:
@@ -122,13 +124,14 @@ def _tell_few_texts(prepared: Prepared) -> None:
 
 def _tell_seen(prepared: Prepared, where: str, split: str, rows: Dataset) -> None:
     """Tell of rows that students are trained on; refuse to verify on them where they are most."""
-    seen = count_shared(rows, prepared.train_rows)
+    same, seen = (count(rows, prepared.train_rows) for count in (count_shared, count_seen))
     trained = prepared.config.data.train_split
-    told = f"{where}: {seen:,} of {len(rows):,} rows ({split}) are training rows ({trained})"
+    what = "training rows" if seen == same else "of training texts"
+    told = f"{where}: {seen:,} of {len(rows):,} rows ({split}) are {what} ({trained})"
     if rows is prepared.eval_rows and 2 * seen > len(rows):
         raise UserError(
-            f"{told}, so students would be verified on what they were trained on; give splits that share no rows, such "
-            "as train[:90%] and train[90%:]"
+            f"{told}, so students would be verified on what they were trained on; give splits that share no texts, "
+            "such as train[:90%] and train[90%:]"
         )
     if seen:
         _LOG.warning(told)

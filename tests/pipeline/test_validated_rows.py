@@ -62,7 +62,7 @@ WRONG = {
         text("train", "train", eval_split="train[50%:]"),
         {},
         "data: 6 of 6 rows (train[50%:]) are training rows (train), so students would be verified on what they were "
-        "trained on; give splits that share no rows, such as train[:90%] and train[90%:]",
+        "trained on; give splits that share no texts, such as train[:90%] and train[90%:]",
     ),
     "more than half": (text("train", "most"), {}, "data: 6 of 10 rows (validation) are training rows (train), so"),
     "equal splits": (
