@@ -197,16 +197,17 @@ def _hooks(results: _Results) -> str:
     return (
         "The same savings with two hand-written hooks in the place of pyvene (`causal, middle, hand-written hooks`): "
         f"{', '.join(told)}. [step_cost.md](step_cost.md) says how far single steps spread.\n\nStock pyvene, used as "
-        f"its tutorial does, takes separate base, source and counterfactual runs: {stock:,.0f} ms; the naive step takes "
-        f"{naive:,.0f} ms."
+        f"its tutorial does, takes separate base, source and counterfactual runs: {stock:,.0f} ms; the naive step "
+        f"takes {naive:,.0f} ms."
     )
 
 
 def _options(results: _Results) -> str:
     seconds = _medians(results["small"])
+    fewer = seconds["causal, middle, labelled tokens"] / seconds[CAUSAL]
     return (
         "None is a default. `base_tokens` and `counterfactual_tokens` (`labelled`, or `swapped`) take the distillation "
-        f"losses at fewer tokens: another objective, {seconds['causal, middle, labelled tokens'] / seconds[CAUSAL]:.2f} "
+        f"losses at fewer tokens: another objective, {fewer:.2f} "
         "of the time of `causal, middle`. `cost_aware_draw` draws cheap variables more often, weighted so that the "
         "expected loss stays. `interchanges` takes more counterfactual runs per base run. `teacher_dtype` and "
         "`loss_dtype` compute in bfloat16."
