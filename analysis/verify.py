@@ -226,20 +226,25 @@ def _examples(pairs: Pairs) -> Iterator[dict[str, Any]]:
     source = pairs.base if pairs.source is None else pairs.source
     for row, place in enumerate(pairs.swap.source.tolist()):
         swapped = pairs.swap.mask[row].nonzero()[:, 0]
+        taken = pairs.swap.source_position[row, swapped]
         yield {
             "base": int(pairs.base["example_id"][row]),
             "source": int(source["example_id"][place]),
             "base_tokens": _tokens(pairs.base, row),
             "source_tokens": _tokens(source, place),
-            "swapped": swapped.tolist(),
-            "taken": pairs.swap.source_position[row, swapped].tolist(),
+            "swapped": (swapped - _begin(pairs.base, row)).tolist(),
+            "taken": (taken - _begin(source, place)).tolist(),
         }
 
 
 def _tokens(batch: Mapping[str, Tensor], row: int) -> list[int]:
-    """Return the tokens of a row without the padding on its right."""
-    length = int(batch["attention_mask"][row].sum())
-    return batch["input_ids"][row, :length].tolist()
+    """Return the tokens of a row without its padding, on whichever side that is."""
+    return batch["input_ids"][row, batch["attention_mask"][row].bool()].tolist()
+
+
+def _begin(batch: Mapping[str, Tensor], row: int) -> int:
+    """Return how much padding a row begins with."""
+    return int(batch["attention_mask"][row].argmax())
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@
     python -m benchmarks.step_cost small base           some shapes
     python -m benchmarks.step_cost small --rounds 5     a trial, that is not written down
 
-What is measured whole is written to docs/step_cost.json and docs/step_cost.md, shape by shape.
+What is measured whole is written to docs/step_cost.json, docs/step_cost.md and between the marks of docs/cost.md, shape
+by shape; `python -m benchmarks.cost_page` writes the pages anew from the numbers.
 
 Every variant trains a student of its own. All take one step per round, in turn, in an order that is reversed every
-other round, on one thread; what is compared is the process's CPU time, in medians.
+other round, on one thread; what is compared is the process's CPU time, in medians. Those that claims rest on are taken
+in two processes, with malloc as it is and with malloc that keeps its memory (`benchmarks.allocators`), in the same
+rounds; their ratios are medians of each round's.
 A step is the objective, its backward pass, clipping and AdamW. The floor, the time of a step's matrix products alone,
 is measured in every round, too, in two ways: each product repeated by itself, which finds its operands in the cache,
 and all in the order of the step, each on operands of its own. Peak memory is that of a process of its own.
@@ -33,6 +36,8 @@ from torch import Tensor
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
 
+from benchmarks.allocators import DEFAULT, KEPT, compared, measured, serve
+from benchmarks.cost_page import allocators_table, table, write_pages
 from benchmarks.memory import high_water
 from benchmarks.replay import Replay
 from benchmarks.steps import (
@@ -50,13 +55,6 @@ from iit_toolkit.distillation.objective import Interchanged, Objective, Task
 from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
 from iit_toolkit.runs.provenance import provenance
 
-PAGE = """# Steps, measured
-
-Made by `python -m benchmarks.step_cost`, which says what is measured; [cost.md](cost.md) says what it means. All
-numbers are in `step_cost.json`.
-
-"""
-SIZES = ("teacher_layers", "student_layers", "width", "batch", "length", "words")
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "step_cost.json"
 
 
@@ -81,11 +79,18 @@ LARGE = (
     "causal, middle + cos", "causal, late", "causal, full", "plain, textbook", "plain",
 )  # fmt: skip
 SHAPES = {
-    "small": Shape("masked_lm", 12, 6, 256, 4, 8, 64, 30_522, 9),
-    "small-vocabulary": Shape("masked_lm", 12, 6, 256, 4, 8, 64, 2_000, 15),
+    "small": Shape("masked_lm", 12, 6, 256, 4, 8, 64, 30_522, 5),
+    "small-vocabulary": Shape("masked_lm", 12, 6, 256, 4, 8, 64, 2_000, 9),
     "base": Shape("masked_lm", 12, 6, 768, 12, 8, 128, 30_522, 3, LARGE),
     "causal-lm": Shape("causal_lm", 12, 6, 256, 4, 8, 64, 151_936, 3, LARGE),
 }
+
+
+BOTH = (
+    "naive, three passes", "naive, rows selected by index", "causal, middle", "plain, textbook",
+    "plain, textbook, rows selected by index", "plain",
+)  # fmt: skip
+"""Variants that claims rest on: they are taken with either allocator."""
 
 
 class Setting:
@@ -215,31 +220,28 @@ def stepper(setting: Setting, make: Callable[[Any], Loss]) -> Callable[[int], No
 def measure(name: str, shape: Shape, only: Sequence[str], rounds: int) -> dict[str, Any]:
     """Compare the variants on one shape."""
     setting = Setting(shape)
-    steps = {variant: stepper(setting, make) for variant, make in losses(setting).items() if keep(variant, only)}
-    times: dict[str, list[float]] = {variant: [] for variant in steps}
+    variants = [variant for variant in losses(setting) if keep(variant, only)]
     products, cpu = ledgers(setting), torch.device("cpu")
     replays = {variant: Replay(found) for variant, found in products.items()}
     floors: dict[str, list[float]] = {variant: [] for variant in products}
     in_order: dict[str, list[float]] = {variant: [] for variant in products}
-    for number in range(-1, rounds):  # one round to warm up
-        order = list(steps) if number % 2 else list(reversed(steps))
-        for variant in order:
+
+    def measure_floors(_: int) -> None:
+        for variant, found in products.items():
+            floors[variant].append(floor_seconds([(1.0, one) for one in found], cpu, clock=time.process_time))
             started = time.process_time()
-            steps[variant](max(number, 0))
-            if number >= 0:
-                times[variant].append(time.process_time() - started)
-        if number >= 0:
-            for variant, found in products.items():
-                floors[variant].append(floor_seconds([(1.0, one) for one in found], cpu, clock=time.process_time))
-                started = time.process_time()
-                replays[variant].run()
-                in_order[variant].append(time.process_time() - started)
-        print(f"{name}: round {number + 1} of {rounds}", file=sys.stderr)
-    del steps
+            replays[variant].run()
+            in_order[variant].append(time.process_time() - started)
+
+    asked = {DEFAULT: variants, KEPT: [variant for variant in variants if variant in BOTH]}
+    taken = measured(name, asked, rounds, measure_floors)
+    times = {variant: [seconds for seconds, _ in found] for variant, found in taken[DEFAULT].items()}
+    both = {allocator: {one: found[one] for one in asked[KEPT]} for allocator, found in taken.items()}
     return {
         "shape": asdict(shape),
         "rounds": rounds,
         "seconds": {variant: spread(found) for variant, found in times.items()},
+        "allocators": compared(both, ("naive, three passes", "plain, textbook", "plain")),
         "floor": {
             variant: {
                 "gigaflops": sum(map(flops, found)) / 1e9,
@@ -294,37 +296,6 @@ def print_peak(name: str, variant: str) -> None:
     print(json.dumps({"before": round(before), "peak": round(high_water())}))
 
 
-def table(name: str, result: dict[str, Any]) -> str:
-    """One shape's times, ratios and floors, in Markdown."""
-    seconds = {variant: found["median"] for variant, found in result["seconds"].items()}
-    naive, textbook, plain = (seconds.get(one) for one in ("naive, three passes", "plain, textbook", "plain"))
-
-    def ratio(variant: str, to: float | None) -> str:
-        return "" if to is None else f"{seconds[variant] / to:.3f}"
-
-    shape = ", ".join(f"{key.replace('_', ' ')} {one}" for key, one in result["shape"].items() if key in SIZES)
-    text = f"## {name}\n\n{shape}; {result['rounds']} rounds.\n\n"
-    text += "| step | CPU ms, median [min, max] | to naive | to textbook plain | to our plain | peak MB |\n"
-    text += "|---|--:|--:|--:|--:|--:|\n"
-    for variant, found in result["seconds"].items():
-        times = f"{1e3 * found['median']:.0f} [{1e3 * found['min']:.0f}, {1e3 * found['max']:.0f}]"
-        ratios = " | ".join(ratio(variant, to) for to in (naive, textbook, plain))
-        peak = result["peak_mb"].get(variant)
-        text += f"| {variant} | {times} | {ratios} | {'' if peak is None else peak['peak']} |\n"
-    for variant, floor in result["floor"].items():
-        if variant in seconds:
-            text += f"\n{variant}: {floor['gigaflops']:.1f} GFLOP; its products alone take "
-            ways = {"seconds": "each repeated by itself", "in_order_seconds": "in the order of the step"}
-            text += "; ".join(
-                f"{way}, {1e3 * floor[key]:.0f} ms ({floor['gigaflops'] / floor[key]:.0f} GFLOP/s), "
-                f"{100 * floor[key] / seconds[variant]:.0f} % of the step"
-                for key, way in ways.items()
-                if key in floor
-            )
-            text += "\n"
-    return text
-
-
 def main() -> None:
     """Compare the variants on the shapes that the arguments name."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -334,16 +305,23 @@ def main() -> None:
         "--only", action="append", default=[], metavar="VARIANT", help="only this variant, not written down; repeatable"
     )
     parser.add_argument("--peak-of", metavar="VARIANT", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", metavar="VARIANTS", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     if arguments.peak_of:
         print_peak(arguments.shapes[0], arguments.peak_of)
         return
+    if arguments.serve:
+        setting, made = Setting(SHAPES[arguments.shapes[0]]), json.loads(arguments.serve)
+        makers = losses(setting)
+        serve({variant: stepper(setting, makers[variant]) for variant in made})
+        return
     for name in arguments.shapes or SHAPES:
         shape = SHAPES[name]
         result = measure(name, shape, arguments.only or shape.variants, arguments.rounds or shape.rounds)
         print(table(name, result))
+        print(allocators_table(result))
         if not arguments.only and not arguments.rounds:
             write_down(name, result)
 
@@ -355,13 +333,7 @@ def write_down(name: str, result: dict[str, Any]) -> None:
     document[name] = {"created": created, "provenance": provenance(), "threads": 1, **result}
     ordered = {shape: document[shape] for shape in SHAPES if shape in document}
     RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-    text = PAGE
-    for shape, found in ordered.items():
-        where = found["provenance"]
-        versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
-        processor = f"{where['hardware']['cpu']}, one thread"
-        text += table(shape, found) + f"\n{processor}; {versions}; {found['created'][:10]}.\n\n"
-    RESULTS.with_suffix(".md").write_text(text.rstrip() + "\n", encoding="utf-8")
+    write_pages()
 
 
 if __name__ == "__main__":

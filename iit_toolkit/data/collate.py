@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from iit_toolkit.data.special_tokens import SpecialTokens
+from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class MaskedLanguageCollator:
         self._mask = special.mask
         self._probability = probability
         self._seed = seed
-        self._ordinary = torch.tensor(sorted(set(range(len(tokenizer))) - set(special.every)))
+        self._ordinary = torch.tensor(sorted(set(range(len(tokenizer))) - set(special.every) - set(_added(special))))
         self._weights: Tensor | None = None
         if smoothing is not None and token_counts is not None:
             self._weights = token_counts.clamp(min=1).double() ** -smoothing
@@ -191,8 +191,25 @@ def _padded(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
         ids[index, : len(row["input_ids"])] = torch.as_tensor(row["input_ids"])
     real = torch.arange(ids.shape[1]) < lengths[:, None]
     excluded = torch.isin(ids, torch.tensor(special.every, dtype=torch.long)) | ~real
+    if _added(special):
+        _exclude_wrapping(excluded, ids, lengths, special.wrapping)
     batch = {"input_ids": ids, "attention_mask": real.long(), "special_tokens_mask": excluded}
     for name in ("example_id", "text_id"):
         if all(name in row for row in rows):
             batch[name] = torch.tensor([row[name] for row in rows])
     return batch
+
+
+def _added(special: SpecialTokens) -> tuple[int, ...]:
+    """Tokens that wrap a text and are not registered as special."""
+    return tuple({*special.wrapping.prefix, *special.wrapping.suffix}.difference(special.every))
+
+
+def _exclude_wrapping(excluded: Tensor, ids: Tensor, lengths: Tensor, wrapping: Wrapping) -> None:
+    """Excludes the tokens at a row's ends that are those of the wrapping; the same ones inside a text are ordinary."""
+    prefix, suffix = (torch.tensor(side, dtype=torch.long) for side in (wrapping.prefix, wrapping.suffix))
+    for row, length in enumerate(lengths.tolist()):
+        if length >= len(wrapping):
+            begin, end = slice(0, len(prefix)), slice(length - len(suffix), length)
+            excluded[row, begin] |= ids[row, begin] == prefix
+            excluded[row, end] |= ids[row, end] == suffix

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
 from datasets import Dataset
+from numpy.typing import NDArray
 
+from iit_toolkit.data.shared import DIGEST, text_digest
 from iit_toolkit.data.special_tokens import SpecialTokens
-from iit_toolkit.data.tokenization import check_max_length, checked_labels, present
+from iit_toolkit.data.tables import dataset_of, gathered
+from iit_toolkit.data.tokenization import check_max_length, checked_labels
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,17 +81,16 @@ def tokenize_pairs(
     Without spans, these are the tokens of the words in which the two texts differ, and both texts must have the same
     number of tokens. With spans, they are the tokens that touch the span of each text, as many in both.
 
-    Rows are not packed. They have special tokens as those of `tokenize_corpus` or, where there are labels, of
-    `tokenize_labelled`. A pair that cannot be used is skipped: one that does not align, is longer than `max_length`,
-    lacks a text, swaps an unknown or no token, or leaves no token whose answer could tell: outside the swapped ones,
-    or, for a causal model, after the first of them.
+    Rows are not packed, and wrapped as `tokenizer(text)` wraps a text. A pair that cannot be used is skipped: one that
+    does not align, is longer than `max_length`, lacks a text, swaps an unknown or no token, or leaves no token whose
+    answer could tell: outside the swapped ones, or, for a causal model, after the first of them.
 
     Args:
         texts: Columns `text` (the bases) and `source`; optionally `span` and `source_span`, each `[start, end)` in
             characters; optionally `label`, the base's.
         tokenizer: The teacher's tokenizer, a fast one.
         max_length: Tokens of the longest row, special tokens included.
-        causal: Make rows for a causal model.
+        causal: The pairs are for a model that reads from left to right.
         position_limit: Longest input of the model, where the tokenizer doesn't know it.
 
     Returns:
@@ -104,59 +109,84 @@ def tokenize_pairs(
         )
     check_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts) if "label" in texts.column_names else None
-    bases, sources = (_tokenized(texts[name], tokenizer, causal, labels is not None) for name in ("text", "source"))
-    unknown = set(SpecialTokens.of(tokenizer).every)
-    spans: list[Any] = [None] * len(texts)
-    if "span" in texts.column_names:
-        spans = list(zip(texts["span"], texts["source_span"], strict=True))
-    kept: list[dict[str, Any]] = []
-    numbers: dict[str, int] = {}
-    skipped: Counter[str] = Counter()
-    first = ""
-    for index, (base, source, span) in enumerate(zip(bases, sources, spans, strict=True)):
-        try:
-            positions, source_positions = _aligned(base, source, span)
-            _check(base, positions, max_length, unknown)
-            _check(source, source_positions, max_length, unknown)
-            if labels is None:
-                _check_answers(base, positions, unknown, causal)
-        except _Unusable as error:
-            skipped[error.reason] += 1
-            first = first or f"row {index}: {error}"
-            continue
-        row = {"input_ids": base.ids, "source_input_ids": source.ids, "example_id": len(kept)}
-        row |= {"positions": positions, "source_positions": source_positions}
-        both = (texts["text"][index], texts["source"][index])
-        row["text_id"], row["source_text_id"] = (numbers.setdefault(text, len(numbers)) for text in both)
-        kept.append(row if labels is None else row | {"label": labels[index]})
-    if not kept:
-        raise UserError(f"none of {len(texts)} pairs of base and source can be used; {first}; {_REMEDY}")
-    rows = Dataset.from_list(kept)
-    return PairedRows(
-        rows.add_column("source_example_id", [len(kept) + index for index in range(len(kept))]),  # pyright: ignore
-        dict(skipped),
-    )
+    found = _Found(tokenizer, max_length, causal, labels)
+    table = gathered(found.batches(texts), _schema(labels is not None))
+    if not len(table):
+        raise UserError(f"none of {len(texts)} pairs of base and source can be used; {found.first}; {_REMEDY}")
+    base, source = _numbered(found.texts).reshape(-1, 2).T
+    added = {"text_id": base, "source_text_id": source, "source_example_id": np.arange(len(table), 2 * len(table))}
+    for name, column in added.items():
+        table = table.append_column(name, pa.array(column, pa.int64()))
+    return PairedRows(dataset_of(table), dict(found.skipped))
 
 
+@dataclass
+class _Found:
+    """The pairs that can be used, found batch by batch, with what is to be said of all; see `tokenize_pairs`."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    causal: bool
+    labels: NDArray[np.int64] | None
+    skipped: Counter[str] = field(default_factory=Counter[str])
+    first: str = ""
+    texts: array[int] = field(default_factory=lambda: array("q"))
+
+    def batches(self, texts: Dataset) -> Iterator[pa.RecordBatch]:
+        """Batches of rows, without what numbers texts and sources."""
+        schema, number = _schema(self.labels is not None), 0
+        for start in range(0, len(texts), _PAIRS_AT_A_TIME):
+            kept: list[dict[str, Any]] = []
+            for row in self._rows(texts[start : start + _PAIRS_AT_A_TIME], start):
+                kept.append(row | {"example_id": number})
+                number += 1
+            yield pa.RecordBatch.from_pylist(kept, schema)
+
+    def _rows(self, some: dict[str, list[Any]], start: int) -> Iterator[dict[str, Any]]:
+        special = SpecialTokens.of(self.tokenizer)
+        unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
+        bases, sources = (_tokenized(some[name], self.tokenizer) for name in ("text", "source"))
+        nothing = [None] * len(bases)
+        spans = list(zip(some["span"], some["source_span"], strict=True)) if "span" in some else nothing
+        for index, (base, source, span) in enumerate(zip(bases, sources, spans, strict=True), start):
+            try:
+                positions, source_positions = _aligned(base, source, span)
+                _check(base, positions, self.max_length, unknown)
+                _check(source, source_positions, self.max_length, unknown)
+                if self.labels is None:
+                    _check_answers(base, positions, unknown, self.causal)
+            except _Unusable as error:
+                self.skipped[error.reason] += 1
+                self.first = self.first or f"row {index}: {error}"
+                continue
+            self.texts.extend(text_digest(side.text, exact=True) for side in (base, source))
+            row = {"input_ids": base.ids, "source_input_ids": source.ids}
+            row |= {"positions": positions, "source_positions": source_positions}
+            row |= {DIGEST: text_digest(base.text), f"source_{DIGEST}": text_digest(source.text)}
+            yield row if self.labels is None else row | {"label": int(self.labels[index])}
+
+
+def _schema(labelled: bool) -> pa.Schema:
+    lists = ("input_ids", "source_input_ids", "positions", "source_positions")
+    numbers = ("example_id", DIGEST, f"source_{DIGEST}", *(["label"] if labelled else []))
+    return pa.schema([*((name, pa.list_(pa.int32())) for name in lists), *((name, pa.int64()) for name in numbers)])
+
+
+def _numbered(digests: array[int]) -> NDArray[np.int64]:
+    """Numbers texts in the order in which they first occur."""
+    _, first, inverse = np.unique(np.frombuffer(digests, np.int64), return_index=True, return_inverse=True)
+    return first.argsort().argsort()[inverse]
+
+
+_PAIRS_AT_A_TIME = 1000
 _REMEDY = "give pairs that differ in words of as many tokens, or name the swapped characters in span columns"
 
 
-def _tokenized(
-    texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, causal: bool, labelled: bool
-) -> list[_Text]:
-    special = SpecialTokens.of(tokenizer)
-    prefix, suffix = (present(special.bos), []) if causal else (present(special.cls), present(special.sep))
-    if labelled:
-        prefix, suffix = [], []
+def _tokenized(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase) -> list[_Text]:
     given = [text or "" for text in texts]
-    encoded = tokenizer(given, add_special_tokens=labelled, return_offsets_mapping=True, verbose=False)
-    nowhere = (0, 0)
+    encoded = tokenizer(given, return_offsets_mapping=True, verbose=False)  # what wraps a text has empty ranges
     return [
-        _Text(
-            text,
-            [*prefix, *ids, *suffix],
-            [*(nowhere for _ in prefix), *map(tuple, offsets), *(nowhere for _ in suffix)],
-        )
+        _Text(text, ids, list(map(tuple, offsets)))
         for text, ids, offsets in zip(given, encoded["input_ids"], encoded["offset_mapping"], strict=True)
     ]
 

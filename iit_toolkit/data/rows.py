@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from datasets import Dataset, List, Value
 
-from iit_toolkit.data.text import describe_split, load_split
+from iit_toolkit.data.loading import describe_split, load_split
+from iit_toolkit.data.tables import id_columns, lists_of
 from iit_toolkit.errors import UserError
 
-_IDS = ("input_ids", "source_input_ids")
 _SHORT = 2**16
 
 
@@ -22,8 +22,8 @@ def write_rows(rows: Dataset, path: Path) -> None:
         rows: What `tokenize_corpus`, `tokenize_labelled` or `tokenize_pairs` gave.
         path: The file; what stood there is replaced.
     """
-    for column in _of_ids(rows):
-        highest = max(max(ids) for ids in rows[column])
+    for column in id_columns(rows):
+        highest = max(int(ids.max()) for ids, _ in lists_of(rows, column) if len(ids))
         if highest < _SHORT:
             rows = rows.cast_column(column, List(Value("uint16")))
     write_small(rows, path)
@@ -43,15 +43,13 @@ def load_rows(data_files: dict[str, str | list[str]] | str | list[str], split: s
         UserError: If there is no such split or file, or it holds no token ids.
     """
     rows = load_split("parquet", split, data_files=data_files)
-    if not _of_ids(rows):
+    if not id_columns(rows):
         raise UserError(
             f"data {describe_split('parquet', None, split)}: source rows needs the column input_ids; it has: "
             f"{', '.join(rows.column_names)}"
         )
-    for column in _of_ids(rows):
+    for column in id_columns(rows):
+        if rows.data[column].null_count:
+            raise UserError(f"data {describe_split('parquet', None, split)}: a row has no {column}; write rows anew")
         rows = rows.cast_column(column, List(Value("int32")))
     return rows
-
-
-def _of_ids(rows: Dataset) -> list[str]:
-    return [column for column in _IDS if column in rows.column_names]

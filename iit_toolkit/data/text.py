@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import ClassLabel, Dataset, List, Value, load_dataset
-from datasets.exceptions import DatasetsError
+from datasets import ClassLabel, Dataset, List, Value
 
+from iit_toolkit.data.loading import DataFiles, describe_split, load_split, shown
 from iit_toolkit.data.python_docs import python_documentation_splits
 from iit_toolkit.data.wikitext import wikitext_articles
-from iit_toolkit.errors import UserError, did_you_mean, one_line
+from iit_toolkit.errors import UserError, did_you_mean
 
 
 def load_python_docs(split: str) -> Dataset:
@@ -25,38 +24,12 @@ def load_python_docs(split: str) -> Dataset:
     return Dataset.from_dict({"text": splits[split]})
 
 
-def load_split(
-    path: str,
-    split: str,
-    *,
-    name: str | None = None,
-    data_files: Mapping[str, str | Sequence[str]] | Sequence[str] | str | None = None,
-) -> Dataset:
-    """Loads one split as `datasets.load_dataset` does, with all its columns.
-
-    Raises:
-        UserError: If it can't be read.
-    """
-    try:
-        return load_dataset(path, name, data_files=data_files, split=split)
-    except (OSError, ValueError, RuntimeError, StopIteration, DatasetsError) as error:
-        reason = one_line(error.__cause__ or error) or "it holds nothing"
-        if "at least one example" in reason:  # what datasets says of empty files
-            reason = "its files hold nothing"
-        raise UserError(f"data {describe_split(path, name, split)} can't be loaded: {reason}") from error
-
-
-def describe_split(path: str, name: str | None, split: str) -> str:
-    """Names a split in messages."""
-    return f"{path}{f' ({name})' if name else ''}, split {split}"
-
-
 def load_texts(
     path: str,
     split: str,
     *,
     name: str | None = None,
-    data_files: Mapping[str, str | Sequence[str]] | Sequence[str] | str | None = None,
+    data_files: DataFiles | None = None,
     text_column: str = "text",
     label_column: str | None = None,
     source_column: str | None = None,
@@ -82,7 +55,9 @@ def load_texts(
             labels or no spans.
     """
     where = describe_split(path, name, split)
-    dataset = load_split(path, split, name=name, data_files=data_files)
+    wanted = [text_column, source_column, label_column, *(span_columns or ())]
+    needed = list(dict.fromkeys(column for column in wanted if column is not None))
+    dataset = load_split(path, split, name=name, data_files=data_files, columns=needed)
     columns = {text_column: "text"}
     _check_text(dataset, text_column, where, "data.text_column")
     if source_column is not None:
@@ -121,7 +96,7 @@ def _check_text(dataset: Dataset, column: str, where: str, key: str) -> None:
 
 def _check_column(dataset: Dataset, column: str, where: str, key: str) -> None:
     if column not in dataset.column_names:
-        raise UserError(f'data {where} has no column "{column}" ({key}); it has: {", ".join(dataset.column_names)}')
+        raise UserError(f'data {where} has no column "{column}" ({key}); it has: {shown(dataset.column_names)}')
 
 
 def _is_text(feature: Any) -> bool:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from iit_toolkit.data.special_tokens import SpecialTokens
+from iit_toolkit.data.shared import DIGEST, text_digest
+from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
+from iit_toolkit.data.tables import dataset_of, gathered, lists_of, numbers_of
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,6 +26,11 @@ if TYPE_CHECKING:
 
 MINIMUM_TOKENS = 12  # the paper's code drops rows of 11 tokens and less, special tokens included
 _TEXTS_AT_A_TIME = 64
+_LABELLED_AT_A_TIME = 1000
+_TOKENS_AT_A_TIME = 2**20
+_IDS = ("input_ids", pa.list_(pa.int32()))
+_CUT = pa.schema([_IDS, ("example_id", pa.int64()), ("text_id", pa.int64()), (DIGEST, pa.int64())])
+_LABELLED = pa.schema([_IDS, ("label", pa.int64()), ("example_id", pa.int64()), (DIGEST, pa.int64())])
 
 
 def tokenize_corpus(
@@ -30,7 +39,6 @@ def tokenize_corpus(
     max_length: int,
     *,
     packing: bool = True,
-    causal: bool = False,
     max_tokens: int | None = None,
     position_limit: int | None = None,
     min_length: int = MINIMUM_TOKENS,
@@ -38,9 +46,9 @@ def tokenize_corpus(
 ) -> Dataset:
     """Cuts texts into rows of at most `max_length` tokens; no row holds tokens of two texts.
 
-    A row is `[CLS] ... [SEP]`, or `[BOS] ...` for a causal model, as far as the tokenizer has these tokens.
-    Dropped are rows of fewer than `min_length` tokens and rows of which half or more is the unknown token, as in
-    the paper's code. Everything is held in memory, and nothing is cached, so the same texts give the same rows.
+    Rows are wrapped as `tokenizer(text)` wraps a text: `[CLS] ... [SEP]` for BERT, nothing for GPT-2.
+    Dropped are rows of fewer than `min_length` tokens and rows of which half or more is the unknown token, as in the
+    paper's code. Nothing is cached, so the same texts give the same rows.
 
     Args:
         texts: Texts in the column `text`.
@@ -48,7 +56,6 @@ def tokenize_corpus(
         max_length: Tokens of the longest row, special tokens included.
         packing: Fill rows across the lines of a text, so that only its last row is short. Otherwise every
             line starts a row of its own, as in the paper's code.
-        causal: Make rows for a causal model.
         max_tokens: Stop before the rows hold more tokens than this, special tokens included.
         position_limit: Longest input of the model, where the tokenizer doesn't know it.
         min_length: Tokens of the shortest row that is kept, special tokens included; the paper's code drops those of
@@ -56,7 +63,8 @@ def tokenize_corpus(
         dropped: How many rows are dropped is added to it, by reason.
 
     Returns:
-        A dataset of `input_ids` (lists of int32), `example_id` (0, 1, ...) and `text_id`, the number of the row's text.
+        A dataset of `input_ids` (lists of int32), `example_id` (0, 1, ...), `text_id`, the number of the row's text,
+        and `text_digest`, which identifies what that text says.
 
     Raises:
         UserError: If `max_length` is too small or too large, or no row is left.
@@ -66,29 +74,56 @@ def tokenize_corpus(
         raise UserError(
             f"data.max_length is {max_length}, but rows under {min_length} tokens (data.min_length) are dropped"
         )
-    dropped = Counter() if dropped is None else dropped
-    special = SpecialTokens.of(tokenizer)
-    if causal:
-        prefix, suffix = present(special.bos), []
-    else:
-        prefix, suffix = present(special.cls), present(special.sep)
-    content = max_length - len(prefix) - len(suffix)
-    ids, ends, of_texts = array("i"), array("i", [0]), array("i")
-    for text, tokens in _tokenized(texts["text"], tokenizer, by_line=not packing):
-        for start in range(0, len(tokens), content):
-            row = [*prefix, *tokens[start : start + content], *suffix]
-            if len(row) < min_length:
-                dropped[f"fewer than {min_length} tokens (data.min_length)"] += 1
-                continue
-            if _mostly(special.unk, row):
-                dropped["half or more unknown to the tokenizer"] += 1
-                continue
-            if max_tokens is not None and len(ids) + len(row) > max_tokens:
-                return _rows(ids, ends, of_texts, len(texts), min_length)
+    cut = _Cut(tokenizer, max_length, max_tokens, min_length, Counter() if dropped is None else dropped)
+    table = gathered(cut.batches(_tokenized(texts["text"], tokenizer, by_line=not packing)), _CUT)
+    if not len(table):
+        raise UserError(
+            f"no row is left of {len(texts)} texts: each needs {min_length} tokens, most of them known to the "
+            "tokenizer, and must fit into data.max_train_tokens; lower data.min_length, or give other texts"
+        )
+    return dataset_of(table)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Cuts tokenized texts into rows, batch by batch; see `tokenize_corpus`."""
+
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    max_tokens: int | None
+    min_length: int
+    dropped: Counter[str]
+
+    def batches(self, texts: Iterable[tuple[int, int, list[int]]]) -> Iterator[pa.RecordBatch]:
+        """Batches of rows of numbered texts with their digests."""
+        ids, ends, of_texts, digests = array("i"), array("i", [0]), array("q"), array("q")
+        rows = tokens = 0
+        for text, digest, row in self._rows(texts):
+            if self.max_tokens is not None and tokens + len(row) > self.max_tokens:
+                break
+            tokens += len(row)
             ids.extend(row)
             ends.append(len(ids))
             of_texts.append(text)
-    return _rows(ids, ends, of_texts, len(texts), min_length)
+            digests.append(digest)
+            if len(ids) >= _TOKENS_AT_A_TIME:
+                yield _batch(rows, ids, ends, of_texts, digests)
+                rows += len(of_texts)
+                ids, ends, of_texts, digests = array("i"), array("i", [0]), array("q"), array("q")
+        yield _batch(rows, ids, ends, of_texts, digests)
+
+    def _rows(self, texts: Iterable[tuple[int, int, list[int]]]) -> Iterator[tuple[int, int, list[int]]]:
+        special = SpecialTokens.of(self.tokenizer)
+        content = self.max_length - len(special.wrapping)
+        for text, digest, tokens in texts:
+            for start in range(0, len(tokens), content):
+                row = special.wrapping.around(tokens[start : start + content])
+                if len(row) < self.min_length:
+                    self.dropped[f"fewer than {self.min_length} tokens (data.min_length)"] += 1
+                elif _mostly(special.unk, row):
+                    self.dropped["half or more unknown to the tokenizer"] += 1
+                else:
+                    yield text, digest, row
 
 
 def tokenize_labelled(
@@ -103,7 +138,8 @@ def tokenize_labelled(
         position_limit: Longest input of the model, where the tokenizer doesn't know it.
 
     Returns:
-        A dataset of `input_ids` (with the tokenizer's special tokens), `label` and `example_id` (0, 1, ...).
+        A dataset of `input_ids` (with the tokenizer's special tokens), `label`, `example_id` (0, 1, ...) and
+        `text_digest`, which identifies what the row's text says.
 
     Raises:
         UserError: If `max_length` is too small or too large, or a label is missing or negative (as in test sets without
@@ -111,21 +147,29 @@ def tokenize_labelled(
     """
     check_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts)
-    ids: list[list[int]] = tokenizer(
-        [text or "" for text in texts["text"]],
-        truncation=True,
-        max_length=max_length,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-    )["input_ids"]
-    return Dataset.from_dict({"input_ids": ids, "label": labels, "example_id": list(range(len(ids)))})
+    return dataset_of(gathered(_labelled(texts["text"], labels, tokenizer, max_length), _LABELLED))
+
+
+def _labelled(
+    texts: Sequence[str | None], labels: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> Iterator[pa.RecordBatch]:
+    for start in range(0, len(texts), _LABELLED_AT_A_TIME):
+        some = [text or "" for text in texts[start : start + _LABELLED_AT_A_TIME]]
+        ids: list[list[int]] = tokenizer(
+            some, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
+        )["input_ids"]
+        end = start + len(some)
+        columns = [ids, labels[start:end], np.arange(start, end), [text_digest(text) for text in some]]
+        yield pa.record_batch(
+            [pa.array(column, field.type) for column, field in zip(columns, _LABELLED, strict=True)], schema=_LABELLED
+        )
 
 
 def spread_examples(rows: Dataset, count: int | None) -> Dataset:
     """Takes `count` rows (None: all) at even distances, so that few rows still come from many texts."""
     if count is None or count >= len(rows):
         return rows
-    return rows.select([index * len(rows) // count for index in range(count)])
+    return rows.select(np.arange(count) * len(rows) // count)
 
 
 def first_examples(rows: Dataset, count: int | None) -> Dataset:
@@ -146,24 +190,22 @@ def shuffled(rows: Dataset) -> Dataset:
 def count_tokens(rows: Dataset, vocabulary: int) -> Tensor:
     """Counts each token id in the rows: (V,) int64."""
     counts = torch.zeros(vocabulary, dtype=torch.long)
-    batches = rows.select_columns(["input_ids"]).iter(batch_size=1000)
-    for batch in cast(Iterator[dict[str, list[list[int]]]], batches):
-        ids = torch.tensor([token for row in batch["input_ids"] for token in row])
-        counts += torch.bincount(ids, minlength=vocabulary)
+    for ids, _ in lists_of(rows, "input_ids"):
+        counts += torch.from_numpy(np.bincount(ids, minlength=vocabulary))
     return counts
 
 
 def _tokenized(
     texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, *, by_line: bool
-) -> Iterator[tuple[int, list[int]]]:
-    """Token ids, without special tokens, of each text or of each of its lines, with the text's number."""
+) -> Iterator[tuple[int, int, list[int]]]:
+    """Token ids, without special tokens, of each text or of each of its lines, with the text's number and digest."""
     for start in tqdm(range(0, len(texts), _TEXTS_AT_A_TIME), "tokenizing", disable=None):
         some = enumerate(texts[start : start + _TEXTS_AT_A_TIME], start)
-        batch = [(number, text) for number, text in some if text and text.strip()]
+        batch = [(number, text_digest(text), text) for number, text in some if text and text.strip()]
         if by_line:
-            batch = [(number, line) for number, text in batch for line in text.splitlines() if line.strip()]
+            batch = [(*key, line) for *key, text in batch for line in text.splitlines() if line.strip()]
         if batch:
-            numbers, parts = zip(*batch, strict=True)
+            numbers, digests, parts = zip(*batch, strict=True)
             tokens: list[list[int]] = tokenizer(
                 list(parts),
                 add_special_tokens=False,
@@ -171,36 +213,32 @@ def _tokenized(
                 return_token_type_ids=False,
                 verbose=False,  # texts are longer than the model's input: they are cut here
             )["input_ids"]
-            yield from zip(numbers, tokens, strict=True)
+            yield from zip(numbers, digests, tokens, strict=True)
 
 
-def _rows(ids: array[int], ends: array[int], of_texts: array[int], texts: int, min_length: int) -> Dataset:
-    if len(ends) == 1:
-        raise UserError(
-            f"no row is left of {texts} texts: each needs {min_length} tokens, most of them known to the tokenizer, "
-            "and must fit into data.max_train_tokens; lower data.min_length, or give other texts"
-        )
-    values = pa.array(np.frombuffer(ids, dtype=np.int32))
-    lists = pa.ListArray.from_arrays(pa.array(np.frombuffer(ends, dtype=np.int32)), values)
-    numbers = {"example_id": range(len(lists)), "text_id": of_texts}
-    columns = {name: pa.array(values, type=pa.int64()) for name, values in numbers.items()}
-    return Dataset.from_dict({"input_ids": lists, **columns})
+def _batch(first: int, ids: array[int], ends: array[int], texts: array[int], digests: array[int]) -> pa.RecordBatch:
+    lists = pa.ListArray.from_arrays(
+        pa.array(np.frombuffer(ends, np.int32)), pa.array(np.frombuffer(ids, np.int32)), type=_CUT.field(0).type
+    )
+    numbers = [np.arange(first, first + len(texts)), np.frombuffer(texts, np.int64), np.frombuffer(digests, np.int64)]
+    return pa.record_batch([lists, *(pa.array(column, pa.int64()) for column in numbers)], schema=_CUT)
 
 
-def checked_labels(texts: Dataset) -> list[int]:
+def checked_labels(texts: Dataset) -> NDArray[np.int64]:
     """Returns the labels, none of which may be missing or negative."""
-    labels = list(texts["label"])
-    for index, label in enumerate(labels):
-        if label is None or label < 0:
-            raise UserError(f"row {index} has the label {label}: every row needs one of 0, 1, ...")
-    return labels
+    start = 0
+    for batch in cast(Any, texts.select_columns(["label"])).iter(batch_size=1000):
+        for index, label in enumerate(batch["label"], start):
+            if label is None or label < 0:
+                raise UserError(f"row {index} has the label {label}: every row needs one of 0, 1, ...")
+        start += len(batch["label"])
+    return numbers_of(texts, "label")
 
 
 def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None) -> None:
     """Refuses a length that gives no rows, or that the model cannot read."""
     limit = min(tokenizer.model_max_length, position_limit or tokenizer.model_max_length)
-    special = SpecialTokens.of(tokenizer)
-    least = 1 + max(len(present(special.bos)), len(present(special.cls)) + len(present(special.sep)))
+    least = 1 + len(Wrapping.of(tokenizer))
     if max_length < least:
         raise UserError(
             f"data.max_length is {max_length}, but a row needs {least} tokens at least, special ones included"
@@ -211,8 +249,3 @@ def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, positi
 
 def _mostly(token: int | None, row: list[int]) -> bool:
     return token is not None and 2 * row.count(token) >= len(row)
-
-
-def present(token: int | None) -> list[int]:
-    """The special token as a list; an empty one where the tokenizer does not have it."""
-    return [] if token is None else [token]

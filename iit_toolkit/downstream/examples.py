@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 
-from iit_toolkit.data.text import describe_split, load_split
+from iit_toolkit.data.loading import describe_split, load_split, shown
 from iit_toolkit.data.tokenization import spread_examples
 from iit_toolkit.downstream.config import TaskSettings
 from iit_toolkit.downstream.tasks import Task
@@ -31,7 +31,13 @@ def load_examples(task: Task, settings: TaskSettings) -> dict[str, Dataset]:
     """
     splits: dict[str, Dataset] = {}
     for split in dict.fromkeys([settings.train_split, *settings.eval_splits]):
-        loaded = load_split(settings.path, split, name=settings.name, data_files=settings.data_files)
+        loaded = load_split(
+            settings.path,
+            split,
+            name=settings.name,
+            data_files=settings.data_files,
+            columns=[*task.columns, settings.label_column],
+        )
         limit = settings.max_train_examples if split == settings.train_split else settings.max_eval_examples
         where = f"data {describe_split(settings.path, settings.name, split)}"
         splits[split] = _checked(task, spread_examples(loaded, limit), settings.label_column, where)
@@ -67,7 +73,7 @@ def _columns(loaded: Dataset, task: Task, label_column: str, name: str) -> Datas
 
 def _check_feature(loaded: Dataset, column: str, is_right: Any, right: str, where: str) -> None:
     if column not in loaded.column_names:
-        raise UserError(f'{where} has no column "{column}"; it has: {", ".join(loaded.column_names)}')
+        raise UserError(f'{where} has no column "{column}"; it has: {shown(loaded.column_names)}')
     feature = loaded.features[column]
     if not is_right(feature):
         raise UserError(f'{where}: column "{column}" holds {feature}, not {right}')

@@ -1,4 +1,4 @@
-"""Whether two models answer in the same words: tokenizers, vocabularies and classes."""
+"""Whether two models answer in the same words: vocabularies and classes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,9 @@ import re
 from collections.abc import Mapping
 
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from iit_toolkit.interchange.checks import Check
-
-
-def same_tokenizer(teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> Check:
-    """Check that both sides have the same vocabulary and special tokens."""
-    name = "same tokenizer"
-    ours, theirs = teacher.get_vocab(), student.get_vocab()
-    if ours != theirs:
-        differing = next((token for token in ours | theirs if ours.get(token) != theirs.get(token)), "")
-        return Check(name, False, f"token {differing!r} differs; teacher and student must share one tokenizer")
-    if teacher.special_tokens_map != student.special_tokens_map:
-        return Check(name, False, "special tokens differ; teacher and student must share one tokenizer")
-    return Check(name, True, f"{len(ours)} tokens and the special tokens agree")
 
 
 def class_names(config: PreTrainedConfig) -> dict[int, str]:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, TrainerState
 from transformers.trainer_utils import SaveStrategy
 
 from iit_toolkit.analysis.results_layout import TRAINING
+from iit_toolkit.data.tables import lists_of
 from iit_toolkit.distillation.checkpoints import newest_whole, refuse_other_training
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost
@@ -259,7 +260,8 @@ def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
     settings, step = trainer.settings, _rows_of_a_step(trainer.settings)
     epoch = _rows_of_an_epoch(settings, len(rows))
     epochs, steps = divmod(trainer.state.global_step, max(1, math.ceil(epoch / step)))
-    return round(sum(len(row) for row in rows["input_ids"]) * (epochs * epoch + steps * step) / len(rows))
+    tokens = sum(len(ids) for ids, _ in lists_of(rows, "input_ids"))
+    return round(tokens * (epochs * epoch + steps * step) / len(rows))
 
 
 def _rows_of_an_epoch(settings: CausalDistillationConfig, rows: int) -> int:

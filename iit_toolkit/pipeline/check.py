@@ -5,6 +5,7 @@ from __future__ import annotations
 from logging import getLogger
 from pathlib import Path
 
+import numpy as np
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset
@@ -16,8 +17,10 @@ from iit_toolkit.alignment.spec import Positions
 from iit_toolkit.analysis.numbers import count
 from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.data.pretrained import load_tokenizer
-from iit_toolkit.data.shared import count_shared
+from iit_toolkit.data.same_tokenizer import tokenizer_difference
+from iit_toolkit.data.shared import count_seen, count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens
+from iit_toolkit.data.tables import numbers_of
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
 from iit_toolkit.distillation.losses import ObjectiveWeights
@@ -25,7 +28,6 @@ from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
-from iit_toolkit.interchange.answers import same_tokenizer
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.checks import Check, attempt, refuse_failed
 from iit_toolkit.pipeline.prepare import Prepared
@@ -35,6 +37,7 @@ from iit_toolkit.trainer_settings import refuse_unusable
 
 _LOG = getLogger(__name__)
 _ROWS = 4
+_COMPARED_ROWS = 64
 
 
 def validate(config: RunConfig) -> list[Check]:
@@ -106,7 +109,7 @@ def _check_rows(name: str, rows: Dataset) -> None:
 
 
 def _count_texts(rows: Dataset) -> int:
-    return len(set(rows["text_id"])) if "text_id" in rows.column_names else len(rows)
+    return len(np.unique(numbers_of(rows, "text_id"))) if "text_id" in rows.column_names else len(rows)
 
 
 def _tell_few_texts(prepared: Prepared) -> None:
@@ -123,13 +126,14 @@ def _tell_few_texts(prepared: Prepared) -> None:
 
 def _tell_seen(prepared: Prepared, where: str, split: str, rows: Dataset) -> None:
     """Tell of rows that students are trained on; refuse to verify on them where they are most."""
-    seen = count_shared(rows, prepared.train_rows)
+    same, seen = (count(rows, prepared.train_rows) for count in (count_shared, count_seen))
     trained = prepared.config.data.train_split
-    told = f"{where}: {seen:,} of {len(rows):,} rows ({split}) are training rows ({trained})"
+    what = "training rows" if seen == same else "of training texts"
+    told = f"{where}: {seen:,} of {len(rows):,} rows ({split}) are {what} ({trained})"
     if rows is prepared.eval_rows and 2 * seen > len(rows):
         raise UserError(
-            f"{told}, so students would be verified on what they were trained on; give splits that share no rows, such "
-            "as train[:90%] and train[90%:]"
+            f"{told}, so students would be verified on what they were trained on; give splits that share no texts, "
+            "such as train[:90%] and train[90%:]"
         )
     if seen:
         _LOG.warning(told)
@@ -220,7 +224,13 @@ def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
         tokenizer = load_tokenizer(checkpoint)
     except UserError:
         return Check("same tokenizer", True, "the student has none of its own, so it uses the teacher's")
-    return same_tokenizer(prepared.tokenizer, tokenizer)
+    ours = prepared.tokenizer
+    some = prepared.eval_rows.select(range(min(_COMPARED_ROWS, len(prepared.eval_rows))))
+    texts = [str(ours.decode(ids, skip_special_tokens=True)) for ids in some["input_ids"]]
+    difference = tokenizer_difference(ours, tokenizer, texts)
+    if difference is not None:
+        return Check("same tokenizer", False, f"{difference}; teacher and student must share one tokenizer")
+    return Check("same tokenizer", True, f"{len(ours)} tokens, the special tokens and the ids of texts agree")
 
 
 def explain(config: RunConfig) -> str:

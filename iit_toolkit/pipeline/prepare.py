@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from datasets import ClassLabel, Dataset
 from safetensors import SafetensorError
@@ -29,6 +30,7 @@ from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationColla
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.rows import load_rows
+from iit_toolkit.data.tables import id_columns, lists_of, numbers_of
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import (
     count_tokens,
@@ -51,7 +53,7 @@ from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.answers import class_elsewhere, class_names
 from iit_toolkit.paths import refuse_missing_folder
 from iit_toolkit.runs.config import ASSETS
-from iit_toolkit.runs.provenance import fingerprint
+from iit_toolkit.runs.provenance import fingerprint_of_lists
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
 from iit_toolkit.tasks import readable_tokens
 from iit_toolkit.trainer_settings import check_settings
@@ -193,7 +195,6 @@ class Prepared:
                 tokenizer,
                 data.max_length,
                 packing=data.packing,
-                causal=causal,
                 max_tokens=max_tokens,
                 position_limit=limit,
                 min_length=data.min_length,
@@ -201,7 +202,7 @@ class Prepared:
             )
             _tell_lost(split, len(rows) + dropped.total(), dropped, "rows are dropped")
         if labelled:
-            self._check_labels(data, split, set(rows["label"]), texts.features["label"])
+            self._check_labels(data, split, set(np.unique(numbers_of(rows, "label")).tolist()), texts.features["label"])
         return rows
 
     def _check_labels(self, data: DataConfig, split: str, found: set[int], feature: Any) -> None:
@@ -321,16 +322,10 @@ class Prepared:
         raise UserError("nothing says how to verify: give verification.alignment, or an arm with an alignment")
 
 
-def token_ids(rows: Dataset) -> list[list[int]]:
-    """All rows of token ids: of pairs, the bases and then the sources."""
-    columns = [name for name in ("input_ids", "source_input_ids") if name in rows.column_names]
-    return [ids for column in columns for ids in rows[column]]
-
-
 def fingerprint_of_rows(rows: Dataset) -> str:
     """What identifies rows: their token ids and, in classification, their labels."""
-    labels = [rows["label"][:]] if "label" in rows.column_names else []
-    return fingerprint([*token_ids(rows), *labels])
+    labels = [numbers_of(rows, "label")] if "label" in rows.column_names else []
+    return fingerprint_of_lists([*lists_of(rows, *id_columns(rows)), *((one, np.array([len(one)])) for one in labels)])
 
 
 def _tell_lost(split: str, count: int, lost: Mapping[str, int], what: str) -> None:

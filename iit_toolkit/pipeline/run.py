@@ -25,6 +25,7 @@ from iit_toolkit.analysis.report import write_report
 from iit_toolkit.analysis.verdict import judge
 from iit_toolkit.analysis.verify import Verification
 from iit_toolkit.analysis.verify import verify as verify_students
+from iit_toolkit.data.tables import count_ids
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
@@ -38,7 +39,7 @@ from iit_toolkit.pipeline.check import (
     validate_prepared,
 )
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
-from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, token_ids
+from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.alignments import with_alignments_read
@@ -316,10 +317,9 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
 
 
 def _describe_rows(rows: Dataset, skipped: dict[str, int] | None) -> dict[str, Any]:
-    ids = token_ids(rows)
     described = {
         "examples": len(rows),
-        "tokens": sum(len(row) for row in ids),
+        "tokens": count_ids(rows),
         "fingerprint": fingerprint_of_rows(rows),
     }
     return described if skipped is None else {**described, "skipped_pairs": skipped}

@@ -13,7 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 _PACKAGES = ("iit_toolkit", "torch", "transformers", "pyvene", "datasets", "accelerate", "numpy")
@@ -55,6 +58,23 @@ def fingerprint(rows: Iterable[Sequence[int]]) -> str:
     digest = hashlib.sha256()
     for row in rows:
         digest.update(array("q", [len(row), *row]).tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def fingerprint_of_lists(batches: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> str:
+    """Identifies data as `fingerprint` does, without a list of a row.
+
+    Args:
+        batches: The ids of some rows, one after the other (N,), and the rows' lengths (R,).
+    """
+    digest = hashlib.sha256()
+    for ids, lengths in batches:
+        begins = np.cumsum(lengths + 1) - (lengths + 1)
+        content = np.empty(len(ids) + len(lengths), np.int64)
+        is_id = np.ones(len(content), bool)
+        is_id[begins] = False
+        content[begins], content[is_id] = lengths, ids
+        digest.update(content.tobytes())
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -109,7 +129,7 @@ def _version(package: str) -> str | None:
 
 def _cpu_model() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -75,7 +75,7 @@ def test_byte_level_tokens_with_their_space_belong_to_one_word() -> None:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|end|>", model_max_length=64)
     [row] = paired(("a bc e.", "a bd e."), tokenizer=fast, causal=True).rows
     assert swapped(row, fast) == [("Ġb", "Ġb"), ("c", "d")]
-    assert row["input_ids"][0] == 0 and row["positions"] == [2, 3]
+    assert row["input_ids"][0] == 1 and row["positions"] == [1, 2]
 
 
 def test_words_that_overlap_across_the_two_texts_are_swapped_whole_in_both() -> None:
@@ -89,7 +89,7 @@ def test_words_that_overlap_across_the_two_texts_are_swapped_whole_in_both() -> 
         tokenizer_object=tokenizer, unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     )
     [row] = paired(("ab cd e f", "a gc d e f"), tokenizer=letters).rows
-    assert row["positions"] == [1, 2, 3, 4]
+    assert row["positions"] == [0, 1, 2, 3]
 
 
 def test_pairs_that_cannot_be_used_are_counted_by_reason() -> None:
@@ -189,7 +189,7 @@ def test_in_a_causal_model_a_token_must_follow(causal: PreTrainedTokenizerFast) 
     found = paired(("w1 w2", "w1 w3"), ("w1 w2 w4", "w1 w3 w4"), ("w1", "w2"), tokenizer=causal, causal=True)
     assert found.skipped == {"no token follows the swapped ones": 2}
     [row] = found.rows
-    assert row["input_ids"] == [0, 2, 3, 5] and row["positions"] == [2]
+    assert row["input_ids"] == [2, 3, 5] and row["positions"] == [1]
 
 
 def test_labelled_pairs_keep_their_label_and_may_differ_everywhere() -> None:

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.distillation.student import student_from_teacher
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.answers import same_tokenizer
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.checks import Check, refuse_failed
-from tests.data.conftest import words_of
 from tests.families import FAMILIES, LLAMA_LIKE, bert_config, make_batch, make_model, with_large_weights
 from tests.model_classes import make_tiny
 
@@ -360,18 +358,6 @@ def test_refuse_failed_raises_for_the_first_failure() -> None:
     refuse_failed([Check("a", True, "fine")])
     with pytest.raises(UserError, match="^b: wrong; do this$"):
         refuse_failed([Check("a", True, "fine"), Check("b", False, "wrong; do this"), Check("c", False, "too")])
-
-
-def test_same_tokenizer() -> None:
-    tokenizer = words_of("one", "two")
-    assert same_tokenizer(tokenizer, words_of("one", "two")).passed
-    swapped = same_tokenizer(tokenizer, words_of("two", "one"))
-    assert not swapped.passed and "must share one tokenizer" in swapped.detail
-    assert not same_tokenizer(tokenizer, words_of("one")).passed
-    other = words_of("one", "two")
-    other.mask_token = "[UNK]"
-    specials = same_tokenizer(tokenizer, other)
-    assert not specials.passed and "special tokens differ" in specials.detail
 
 
 def test_a_classifier_of_the_last_token_that_takes_padding_for_it() -> None:

@@ -24,6 +24,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The working directory: texts of which some lines are in several files."""
     place = tmp_path_factory.mktemp("rows")
     texts = {"train": LINES[:12], "other": LINES[12:], "some": LINES[10:18], "most": LINES[6:16], "short": SHORT}
+    texts["long"] = [" ".join(LINES[start : start + 3]) for start in range(0, 12, 3)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / ".cache")
@@ -62,7 +63,7 @@ WRONG = {
         text("train", "train", eval_split="train[50%:]"),
         {},
         "data: 6 of 6 rows (train[50%:]) are training rows (train), so students would be verified on what they were "
-        "trained on; give splits that share no rows, such as train[:90%] and train[90%:]",
+        "trained on; give splits that share no texts, such as train[:90%] and train[90%:]",
     ),
     "more than half": (text("train", "most"), {}, "data: 6 of 10 rows (validation) are training rows (train), so"),
     "equal splits": (
@@ -95,6 +96,17 @@ def test_a_set_that_is_measured_only_may_hold_training_rows(caplog: pytest.LogCa
     pipeline.validate(config(text("train", "other"), evaluation=sets))
     told = [record.message for record in caplog.records if "training rows" in record.message]
     assert told == ["evaluation.seen: 12 of 12 rows (validation) are training rows (train)"]
+
+
+def test_a_set_cut_from_training_texts_at_another_length_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline.validate(config(text("long", "other"), evaluation={"cut": text("long", "long", max_length=16)}))
+    told = [record.message for record in caplog.records if "training texts" in record.message]
+    [message] = told
+    assert message.startswith("evaluation.cut: ") and message.endswith(
+        " rows (validation) are of training texts (train)"
+    )
+    first, _, last = message.removeprefix("evaluation.cut: ").partition(" of ")
+    assert first == last.partition(" ")[0]  # all of them
 
 
 def test_rows_that_are_no_training_rows_are_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
