@@ -1,4 +1,4 @@
-"""The one exception that tells users about their own mistakes, and the words that its messages share."""
+"""The exception that tells users about their own mistakes, and the words that its messages share."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class UserError(ValueError):
     The message is one line and says what is wrong, where, and what would be right. The command line prints it
     without a traceback and exits with code 2.
     """
+
+
+class NothingToPredictError(UserError):
+    """Rows of special tokens only, in which nothing can be masked. Verification and evaluation leave them out."""
 
 
 def one_line(error: BaseException) -> str:
