@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,9 +19,11 @@ from iit_toolkit.alignment import Alignment, ResolvedSite, Site, Variable
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import block_of, moved, resolve_site
 from iit_toolkit.analysis.control_results import Absent
-from iit_toolkit.analysis.interventions import Runs
+from iit_toolkit.analysis.draws import Pairs
+from iit_toolkit.analysis.interventions import Runs, groups
 from iit_toolkit.analysis.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, WRONG_LAYER
 from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel
 
 Sites = tuple[ResolvedSite, ...]
 
@@ -42,7 +45,34 @@ class Plan:
     absent: list[Absent] = field(default_factory=list[Absent])
 
 
-def plan_controls(alignment: Alignment, teacher: Runs, student: Runs, seed: int) -> Plan:
+class _Probed:
+    """A model with its sites, and what runs on some pairs tell of it."""
+
+    def __init__(self, side: InterchangeModel, batches: Sequence[Pairs]) -> None:
+        self.side = side
+        self._batches = batches
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """How many neurons every place has that the variables read."""
+        found: dict[str, int] = {}
+        names = list(self.side.sites)
+        for group in groups(names, [(self.side, {name: [name] for name in names})]):
+            found |= Runs(self.side, self._batches[0], group).widths()
+        return found
+
+    def felt_outside(self, sites: Sequence[ResolvedSite]) -> bool:
+        """Say whether a swap at these sites changes hidden states outside the swapped positions of any pair."""
+        return any(Runs(self.side, pairs, ()).felt_outside(sites) for pairs in self._batches)
+
+
+def plan_controls(
+    alignment: Alignment,
+    teacher_side: InterchangeModel,
+    student_side: InterchangeModel,
+    batches: Sequence[Pairs],
+    seed: int,
+) -> Plan:
     """Choose the sites of the controls.
 
     * Wrong layer: the variable's sites, moved together to other blocks of the student, none onto one of its own. Of all
@@ -55,12 +85,13 @@ def plan_controls(alignment: Alignment, teacher: Runs, student: Runs, seed: int)
 
     Args:
         alignment: The alignment.
-        teacher: The teacher's runs on a batch, whose activations tell how wide the sites are.
-        student: The student's.
+        teacher_side: The teacher with its sites.
+        student_side: The student with its own.
+        batches: Pairs, runs on which tell how wide sites are and where a swap is felt.
         seed: Of every draw.
     """
     generator = torch.Generator().manual_seed(seed)
-    plan = Plan()
+    plan, teacher, student = Plan(), _Probed(teacher_side, batches), _Probed(student_side, batches)
     for variable in alignment.variables:
         _shuffle(plan, variable, student, generator)
     _add_blocks(plan, teacher, student)
@@ -69,7 +100,7 @@ def plan_controls(alignment: Alignment, teacher: Runs, student: Runs, seed: int)
     return plan
 
 
-def _shuffle(plan: Plan, variable: Variable, runs: Runs, generator: torch.Generator) -> None:
+def _shuffle(plan: Plan, variable: Variable, runs: _Probed, generator: torch.Generator) -> None:
     """Add the shuffled sites of one variable."""
     own = runs.side.sites[variable.name]
     found = {WRONG_LAYER: _wrong_layers(own, runs)}
@@ -78,7 +109,7 @@ def _shuffle(plan: Plan, variable: Variable, runs: Runs, generator: torch.Genera
     if len(ranges) == len(own):
         low, high = ranges[0][0]  # of a head, if it is heads
         unit = high - low if all(site.heads for site in variable.student) else 1
-        found[RANDOM_NEURONS] = _random_neurons(own, runs.widths(), unit, generator)
+        found[RANDOM_NEURONS] = _random_neurons(own, runs.widths, unit, generator)
         reasons[RANDOM_NEURONS] = "the sites leave out fewer neurons than they hold"
     elif len(runs.side.sites) > 1:
         found[OTHER_VARIABLE] = _other_variables(variable.name, runs)
@@ -91,7 +122,7 @@ def _shuffle(plan: Plan, variable: Variable, runs: Runs, generator: torch.Genera
             plan.absent.append(Absent(control, variable.name, reasons[control]))
 
 
-def _wrong_layers(own: Sites, runs: Runs) -> list[Sites]:
+def _wrong_layers(own: Sites, runs: _Probed) -> list[Sites]:
     places, model = {site.write for site in own}, runs.side.model
     found: list[Sites] = []
     for by in range(-_depth(model), _depth(model) + 1):
@@ -116,7 +147,7 @@ def _random_neurons(own: Sites, widths: dict[str, int], unit: int, generator: to
     return [tuple(drawn)]
 
 
-def _other_variables(name: str, runs: Runs) -> list[Sites]:
+def _other_variables(name: str, runs: _Probed) -> list[Sites]:
     places = {site.write for site in runs.side.sites[name]}
     return [
         sites
@@ -125,7 +156,7 @@ def _other_variables(name: str, runs: Runs) -> list[Sites]:
     ]
 
 
-def _felt(sites: Sequence[ResolvedSite], runs: Runs) -> bool:
+def _felt(sites: Sequence[ResolvedSite], runs: _Probed) -> bool:
     """Say whether a swap reaches other positions: in the last block, it does so before attention only."""
     model = runs.side.model
     found = [block_of(site.write, model) for site in sites]
@@ -134,7 +165,7 @@ def _felt(sites: Sequence[ResolvedSite], runs: Runs) -> bool:
     return any(one is not None and one[1] != ".output" for one in found) and runs.felt_outside(sites)
 
 
-def _add_blocks(plan: Plan, teacher: Runs, student: Runs) -> None:
+def _add_blocks(plan: Plan, teacher: _Probed, student: _Probed) -> None:
     """Add the blocks beside the alignment."""
     models = teacher.side.model, student.side.model
     theirs, own = (_free_blocks(runs) for runs in (teacher, student))
@@ -150,14 +181,14 @@ def _add_blocks(plan: Plan, teacher: Runs, student: Runs) -> None:
             sites[label] = (resolve_site(Site(component="block_output", layer=layer), model),)
 
 
-def _free_blocks(runs: Runs) -> list[int]:
+def _free_blocks(runs: _Probed) -> list[int]:
     """Blocks, but the last, whose output no variable swaps, in whole, in part, or by what it is made of."""
     found = [block_of(site.write, runs.side.model) for sites in runs.side.sites.values() for site in sites]
     taken = {index - 1 if rest == ".input" else index for index, rest in filter(None, found)}
     return [index for index in range(_depth(runs.side.model) - 1) if index not in taken]
 
 
-def _add_rest(plan: Plan, variable: str, teacher: Runs, student: Runs) -> None:
+def _add_rest(plan: Plan, variable: str, teacher: _Probed, student: _Probed) -> None:
     """Add the neurons beside a variable; variables at the same places have the same, which are added once."""
     rest, theirs = _rest(student, variable), _rest(teacher, variable)
     if not theirs:  # the teacher swaps whole vectors and leaves nothing over: a swap of no neurons
@@ -168,13 +199,13 @@ def _add_rest(plan: Plan, variable: str, teacher: Runs, student: Runs) -> None:
         plan.student[label], plan.teacher[label] = rest, theirs
 
 
-def _rest(runs: Runs, variable: str) -> Sites:
+def _rest(runs: _Probed, variable: str) -> Sites:
     """The neurons that no variable holds, at the places where this one holds a part."""
     every = [site for sites in runs.side.sites.values() for site in sites]
     rest: list[ResolvedSite] = []
     for site in {site.write: site for site in runs.side.sites[variable]}.values():
         ranges = [one.ranges for one in every if one.write == site.write]
-        width = runs.widths()[site.read]
+        width = runs.widths[site.read]
         left = ~torch.stack([_mask(((0, width),) if one is None else one, width) for one in ranges]).any(0)
         if left.any():
             rest.append(replace(site, ranges=_ranges(left)))

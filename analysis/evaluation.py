@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
+from iit_toolkit.analysis.by_row import Collator, collated_alone, collated_together
 from iit_toolkit.analysis.statistics import Estimate, Resampled
+from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.tasks import Task
 
@@ -24,7 +24,7 @@ _BATCH = 32
 def evaluate(
     model: PreTrainedModel,
     rows: Any,
-    collator: Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]],
+    collator: Collator,
     task: Task,
     *,
     seed: int = 0,
@@ -39,9 +39,12 @@ def evaluate(
     Args:
         model: The model, on its device and in eval mode.
         rows: Examples with `input_ids` and, where several are of one text, `text_id`.
-        collator: Makes batches with `labels`; its masks must depend on the batch only, so models see the same.
+        collator: Makes batches with `labels`. Masks follow from each row alone, so that all models see the same.
         task: What `labels` mean.
         seed: Of the bootstrap.
+
+    Raises:
+        UserError: If no row holds anything to predict.
     """
     engine = InterchangeModel(model, {})
     losses: list[float] = []
@@ -50,8 +53,11 @@ def evaluate(
     texts: list[int] = []
     for start in tqdm(range(0, len(rows), _BATCH), "evaluating", disable=None):
         some = {index: rows[index] for index in range(start, min(start + _BATCH, len(rows)))}
-        texts += [row.get("text_id", index) for index, row in some.items()]
-        batch = collator(list(some.values()))
+        alone = {index: one for index, row in some.items() if (one := collated_alone(collator, row)) is not None}
+        if not alone:
+            continue
+        texts += [some[index].get("text_id", index) for index in alone]
+        batch = collated_together(collator, [some[index] for index in alone], list(alone.values()))
         labels = batch["labels"]
         if task == "causal_lm":
             labels = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], -100)], 1)
@@ -65,6 +71,8 @@ def evaluate(
         losses += torch.zeros(len(labels)).index_add_(0, row, nll).tolist()
         counts += torch.bincount(row, minlength=len(labels)).tolist()
         hits += torch.bincount(row[logits.argmax(-1) == gold], minlength=len(labels)).tolist()
+    if not losses:
+        raise UserError(f"none of the {len(rows)} rows holds a token to predict; give longer texts")
     columns = {"nll": losses, "answers": counts, "hits": hits}
     sums = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
     resampled = Resampled(sums, base_text=np.asarray(texts), seed=seed)

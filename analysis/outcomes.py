@@ -74,9 +74,13 @@ class Table:
         self._writer.write_table(pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False))
 
     def frame(self) -> pd.DataFrame:
-        """Returns all rows; none can be added any more."""
+        """Returns all rows, those of the lowest base first, in the order that they were added in.
+
+        None can be added any more.
+        """
         self._writer.close()
-        return pa.ipc.open_stream(self._sink.getvalue()).read_pandas()
+        table = pa.ipc.open_stream(self._sink.getvalue()).read_all()
+        return table.take(table["base"].to_numpy().argsort(kind="stable")).to_pandas()
 
 
 def write_outcomes(frame: pd.DataFrame, path: Path) -> None:

@@ -25,12 +25,15 @@ from iit_toolkit.alignment import Alignment, Site, Variable
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import resolve_site
 from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
-from iit_toolkit.analysis.interventions import Collator, Runs, Task, draw_pairs
+from iit_toolkit.analysis.by_row import Collator
+from iit_toolkit.analysis.draws import draw_pairs
+from iit_toolkit.analysis.interventions import Runs
 from iit_toolkit.analysis.layer_matrix import Cell, Matrix, Region
 from iit_toolkit.analysis.quantities import Columns, counted
 from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.tasks import Task
 
 Answers = NDArray[Any]
 

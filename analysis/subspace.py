@@ -25,11 +25,14 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.resolve import resolve_site
 from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
-from iit_toolkit.analysis.interventions import Collator, Pairs, Runs, Task, draw_pairs
+from iit_toolkit.analysis.by_row import Collator
+from iit_toolkit.analysis.draws import DrawnPairs, Pairs, draw_pairs
+from iit_toolkit.analysis.interventions import Runs
 from iit_toolkit.analysis.search import block_output
 from iit_toolkit.analysis.verify import Verification, tabulate
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, SubspaceInterchange
+from iit_toolkit.tasks import Task
 
 WHOLE = "whole"
 LEARNED, RANDOM = "learned subspace", "random subspace"
@@ -151,15 +154,13 @@ def learn_subspaces(
     return Subspaces(teacher_subspace, student_subspace, teacher_losses, student_losses)
 
 
-def verify_subspaces(
-    sites: Sites, learned: Subspaces, batches: Iterable[Pairs], seed: int, top_k: int = 10
-) -> Verification:
+def verify_subspaces(sites: Sites, learned: Subspaces, drawn: DrawnPairs, seed: int, top_k: int = 10) -> Verification:
     """Swap the teacher's learned subspace, and the student's: learned, and a random one of the same rank.
 
     Args:
         sites: Where.
         learned: Both subspaces.
-        batches: Pairs that had no part in learning.
+        drawn: Pairs that had no part in learning.
         seed: Of the random subspace.
         top_k: As for `verify`.
 
@@ -168,11 +169,11 @@ def verify_subspaces(
     """
     subspaces = {LEARNED: learned.student, RANDOM: sites.new_subspace(sites.student, seed)}
     students = {name: sites.side(sites.student, subspace) for name, subspace in subspaces.items()}
-    return tabulate(sites.side(sites.teacher, learned.teacher), students, [sites.variable], batches, top_k)
+    return tabulate(sites.side(sites.teacher, learned.teacher), students, [sites.variable], drawn, top_k)
 
 
 def verify_teacher_subspace(
-    sites: Sites, learned: Subspaces, batches: Iterable[Pairs], seed: int, top_k: int = 10
+    sites: Sites, learned: Subspaces, drawn: DrawnPairs, seed: int, top_k: int = 10
 ) -> Verification:
     """Hold the teacher's subspaces, learned and random, against its whole layer: how much of the swap is in them?
 
@@ -186,7 +187,7 @@ def verify_teacher_subspace(
         name: InterchangeModel(sites.teacher, {WHOLE: layer}, subspaces={WHOLE: subspace})
         for name, subspace in subspaces.items()
     }
-    return tabulate(InterchangeModel(sites.teacher, {WHOLE: layer}), students, [WHOLE], batches, top_k)
+    return tabulate(InterchangeModel(sites.teacher, {WHOLE: layer}), students, [WHOLE], drawn, top_k)
 
 
 def _learn(

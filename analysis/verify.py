@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,15 +12,20 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.analysis.answers import Answers, log_probabilities, tabulated
+from iit_toolkit.analysis.by_row import Collator, first_real
 from iit_toolkit.analysis.control_results import Absent, Ceiling, SelfSwap
 from iit_toolkit.analysis.controls import Plan, plan_controls
-from iit_toolkit.analysis.interventions import Cases, Collator, Pairs, Runs, Task, draw_pairs, shuffle_sources
-from iit_toolkit.analysis.outcomes import BESIDE, NO_GOLD, SHUFFLED_SOURCES, Table
+from iit_toolkit.analysis.draws import DrawnPairs, Pairs, draw_pairs
+from iit_toolkit.analysis.interventions import Runs, groups
+from iit_toolkit.analysis.outcomes import BESIDE, SHUFFLED_SOURCES, Table
+from iit_toolkit.analysis.self_checks import SELF_CHECK_PAIRS, self_checks
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.tasks import Task
 
 BESIDE_PAIRS = 128
-"""Swaps beside the alignment are run on the first batches, until they hold this many pairs."""
+"""Swaps beside the alignment are run on the first so many pairs."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,14 @@ class Controls:
     Attributes:
         judged: The student they are controls of.
         plan: Where it is swapped.
-        generator: Draws the shuffled sources.
     """
 
     judged: str
     plan: Plan
-    generator: torch.Generator
+
+    def swaps(self, variable: str) -> list[str]:
+        """What the judged student's sites of a variable are called: its own, and the shuffled ones."""
+        return [variable, *(_name(*key) for key in self.plan.shuffled if key[1] == variable)]
 
 
 @torch.no_grad()
@@ -88,7 +94,7 @@ def verify(
         collator: Makes a batch of rows, as those of `iit_toolkit.data` do.
         task: What is answered.
         pairs: Pairs of base and source per variable; at most the number of rows is used.
-        batch_size: Rows per batch.
+        batch_size: Base rows per batch; no number depends on it, but for rounding.
         top_k: Tokens of each run that the effect correlation looks at.
         seed: Of sources, positions, evaluated tokens and controls.
         judged: The student whose controls are run, too: shuffled sites and sources, and sites beside the alignment.
@@ -105,7 +111,7 @@ def verify(
         name: InterchangeModel(student.eval(), resolve(alignment, student, "student"))
         for name, student in students.items()
     }
-    batches = draw_pairs(
+    drawn = draw_pairs(
         rows,
         collator,
         alignment.positions,
@@ -115,16 +121,15 @@ def verify(
         batch_size=batch_size,
         seed=seed,
         what="verifying",
+        shuffled=judged is not None,
     )
     if judged is None:
-        return tabulate(teacher_side, sides, names, batches, top_k)
-    first = next(batches)
-    plan = plan_controls(alignment, Runs(teacher_side, first, names), Runs(sides[judged], first, names), seed)
+        return tabulate(teacher_side, sides, names, drawn, top_k)
+    plan = plan_controls(alignment, teacher_side, sides[judged], list(drawn.first(SELF_CHECK_PAIRS)), seed)
     shuffled = {_name(*key): sites for key, sites in plan.shuffled.items()}
     teacher_side = InterchangeModel(teacher, {**plan.teacher, **teacher_side.sites})
     sides[judged] = InterchangeModel(students[judged], {**shuffled, **plan.student, **sides[judged].sites})
-    controls = Controls(judged, plan, torch.Generator().manual_seed(seed))
-    return tabulate(teacher_side, sides, names, itertools.chain([first], batches), top_k, controls)
+    return tabulate(teacher_side, sides, names, drawn, top_k, Controls(judged, plan))
 
 
 @torch.no_grad()
@@ -132,48 +137,56 @@ def tabulate(
     teacher: InterchangeModel,
     students: Mapping[str, InterchangeModel],
     variables: Sequence[str],
-    batches: Iterable[Pairs],
+    drawn: DrawnPairs,
     top_k: int = 10,
     controls: Controls | None = None,
 ) -> Verification:
     """Intervene on models whose sites are known already; see `verify`.
 
+    Variables take turns: of a batch, the counterfactual runs of one are held, and the base runs that a few share.
+
     Args:
         teacher: The teacher with its sites.
         students: The students with theirs, by name.
         variables: The variables that are swapped, known to all of them.
-        batches: The pairs.
+        drawn: The pairs.
         top_k: Tokens of each run that the effect correlation looks at.
         controls: The controls of one student, whose sites (and the teacher's) hold those of the plan, too.
     """
     table, control_table = Table(), Table()
     examples: list[dict[str, Any]] = []
-    self_swap, ceiling = SelfSwap(0, 0, 0.0), Ceiling(0, 0)
-    for index, pairs in enumerate(batches):
+    models = {"": teacher, **students}
+    swaps = {name: {variable: [variable] for variable in variables} for name in models}
+    if controls is not None:
+        swaps[controls.judged] = {variable: controls.swaps(variable) for variable in variables}
+    grouped = groups(variables, [(side, swaps[name]) for name, side in models.items()])
+    for pairs in drawn:
         examples += _examples(pairs)
-        runs = {name: Runs(side, pairs, list(side.sites)) for name, side in {"": teacher, **students}.items()}
-        answers = {name: _answers(run, variables) for name, run in runs.items()}
-        truth = answers.pop("")
-        for student, found in answers.items():
-            for name in variables:
-                table.add(_frame(student, name, pairs.cases, truth, found, top_k))
-        if index == 0:
-            for run in runs.values():
-                self_swap = _add_self_swap(self_swap, run, variables)
-            ceiling = _ceiling(truth, _answers(Runs(teacher, pairs, variables), variables))
-        if controls is not None:
-            found = answers[controls.judged]
-            for frame in _shuffled(controls, pairs, runs[controls.judged], (truth, found), variables, top_k):
-                control_table.add(frame)
-            if len(examples) - len(pairs.swap.source) < BESIDE_PAIRS:
-                sides = runs[""], runs[controls.judged]
-                for frame in _beside(controls, pairs, sides, (truth, found), top_k):
-                    control_table.add(frame)
+        for group in grouped:
+            runs = {
+                name: Runs(side, pairs, [swap for variable in group for swap in swaps[name][variable]])
+                for name, side in models.items()
+            }
+            base = {name: log_probabilities(run.base()) for name, run in runs.items()}
+            for variable in group:
+                truth = Answers(base[""], log_probabilities(runs[""].counterfactual(variable)))
+                for name in students:
+                    found = Answers(base[name], log_probabilities(runs[name].counterfactual(variable)))
+                    table.add(tabulated(name, variable, pairs.cases, truth, found, top_k))
+                if controls is not None:
+                    for control, logits in _shuffled(controls, variable, pairs, runs[controls.judged]):
+                        found = Answers(base[controls.judged], log_probabilities(logits))
+                        control_table.add(tabulated(control, variable, pairs.cases, truth, found, top_k))
+    if controls is not None:
+        sides = teacher, students[controls.judged]
+        for frame in _beside(list(controls.plan.student), sides, drawn.first(BESIDE_PAIRS), top_k):
+            control_table.add(frame)
+    self_swap, ceiling = self_checks(teacher, students.values(), variables, drawn.first(SELF_CHECK_PAIRS))
     return Verification(
         outcomes=table.frame(),
         self_swap=self_swap,
         ceiling=ceiling,
-        examples=pd.DataFrame(examples),
+        examples=pd.DataFrame(sorted(examples, key=lambda example: example["base"])),
         controls=None if controls is None else control_table.frame(),
         absent=() if controls is None else tuple(controls.plan.absent),
     )
@@ -184,157 +197,48 @@ def _name(control: str, variable: str) -> str:
     return f"{variable}, {control}"
 
 
-def _shuffled(
-    controls: Controls,
-    pairs: Pairs,
-    student: Runs,
-    answers: tuple[_Answers, _Answers],
-    variables: Sequence[str],
-    top_k: int,
-) -> Iterator[pd.DataFrame]:
-    """Tabulate the judged student with shuffled sites and sources, against the teacher as it is."""
-    truth, found = answers
-    swap = shuffle_sources(pairs, controls.generator)
-    runs = {key: student.counterfactual(_name(*key)) for key in controls.plan.shuffled}
-    runs |= {(SHUFFLED_SOURCES, variable): student.counterfactual(variable, swap) for variable in variables}
-    for (control, variable), logits in runs.items():
-        shuffled = _Answers(found.base, {variable: _log_probabilities(logits)})
-        yield _frame(control, variable, pairs.cases, truth, shuffled, top_k)
+def _shuffled(controls: Controls, variable: str, pairs: Pairs, student: Runs) -> Iterator[tuple[str, Tensor]]:
+    """Swap the judged student at a variable's shuffled sites, and from shuffled sources at its own."""
+    for key in controls.plan.shuffled:
+        if key[1] == variable:
+            yield key[0], student.counterfactual(_name(*key))
+    yield SHUFFLED_SOURCES, student.counterfactual(variable, pairs.shuffled)
 
 
 def _beside(
-    controls: Controls, pairs: Pairs, runs: tuple[Runs, Runs], answers: tuple[_Answers, _Answers], top_k: int
+    names: Sequence[str], sides: tuple[InterchangeModel, InterchangeModel], batches: Iterable[Pairs], top_k: int
 ) -> Iterator[pd.DataFrame]:
     """Tabulate both models, swapped beside the alignment."""
-    for name in controls.plan.student:
-        truth, found = (
-            _Answers(answered.base, {name: _log_probabilities(run.counterfactual(name))})
-            for answered, run in zip(answers, runs, strict=True)
-        )
-        yield _frame(BESIDE, name, pairs.cases, truth, found, top_k)
-
-
-def _ceiling(first: _Answers, again: _Answers) -> Ceiling:
-    same = [
-        first.counterfactual[name].argmax(-1) == answers.argmax(-1) for name, answers in again.counterfactual.items()
-    ]
-    return Ceiling(sum(len(one) for one in same), sum(int(one.sum()) for one in same))
+    own = {name: [name] for name in names}
+    grouped = groups(names, [(side, own) for side in sides])
+    for pairs in batches:
+        for group in grouped:
+            runs = [Runs(side, pairs, group) for side in sides]
+            base = [log_probabilities(run.base()) for run in runs]
+            for name in group:
+                truth, found = (
+                    Answers(one, log_probabilities(run.counterfactual(name)))
+                    for one, run in zip(base, runs, strict=True)
+                )
+                yield tabulated(BESIDE, name, pairs.cases, truth, found, top_k)
 
 
 def _examples(pairs: Pairs) -> Iterator[dict[str, Any]]:
     """Say of each base row what it and its source read, and which positions are overwritten from where."""
     source = pairs.base if pairs.source is None else pairs.source
-    for row, place in enumerate(pairs.swap.source.tolist()):
+    starts, source_starts = first_real(pairs.base), first_real(source)
+    for row, place in enumerate(pairs.swap.source[: pairs.bases].tolist()):
         swapped = pairs.swap.mask[row].nonzero()[:, 0]
-        taken = pairs.swap.source_position[row, swapped]
         yield {
             "base": int(pairs.base["example_id"][row]),
             "source": int(source["example_id"][place]),
             "base_tokens": _tokens(pairs.base, row),
             "source_tokens": _tokens(source, place),
-            "swapped": (swapped - _begin(pairs.base, row)).tolist(),
-            "taken": (taken - _begin(source, place)).tolist(),
+            "swapped": (swapped - starts[row]).tolist(),
+            "taken": (pairs.swap.source_position[row, swapped] - source_starts[place]).tolist(),
         }
 
 
 def _tokens(batch: Mapping[str, Tensor], row: int) -> list[int]:
-    """Return the tokens of a row without its padding, on whichever side that is."""
+    """Return the tokens of a row without padding."""
     return batch["input_ids"][row, batch["attention_mask"][row].bool()].tolist()
-
-
-def _begin(batch: Mapping[str, Tensor], row: int) -> int:
-    """Return how much padding a row begins with."""
-    return int(batch["attention_mask"][row].argmax())
-
-
-@dataclass(frozen=True)
-class _Answers:
-    """One model's log-probabilities (N, V) on one batch: of its base run, and of every counterfactual run."""
-
-    base: Tensor
-    counterfactual: dict[str, Tensor]
-
-
-def _answers(runs: Runs, variables: Sequence[str]) -> _Answers:
-    counterfactual = {name: _log_probabilities(runs.counterfactual(name)) for name in variables}
-    return _Answers(_log_probabilities(runs.base()), counterfactual)
-
-
-def _log_probabilities(logits: Tensor) -> Tensor:
-    return logits.float().log_softmax(-1).cpu()
-
-
-def _frame(student: str, variable: str, cases: Cases, truth: _Answers, run: _Answers, top_k: int) -> pd.DataFrame:
-    """Tabulate one student's cases of one batch and variable."""
-    teacher, teacher_cf = truth.base, truth.counterfactual[variable]
-    base, counterfactual = run.base, run.counterfactual[variable]
-    gold = cases.gold.clamp(min=0)[:, None]
-    unknown = cases.gold == NO_GOLD
-    columns: dict[str, Any] = {
-        "student": student,
-        "variable": variable,
-        "base": cases.base,
-        "source": cases.source,
-        "base_text": cases.base_text,
-        "source_text": cases.source_text,
-        "position": cases.position,
-        "inside": cases.inside,
-        "gold": cases.gold,
-        "teacher_base": teacher.argmax(-1),
-        "teacher_cf": teacher_cf.argmax(-1),
-        "student_base": base.argmax(-1),
-        "student_cf": counterfactual.argmax(-1),
-        "kl": _kl(teacher, base),
-        "kl_cf": _kl(teacher_cf, counterfactual),
-        "teacher_nll": -teacher.gather(1, gold)[:, 0].masked_fill(unknown, torch.nan),
-        "student_nll": -base.gather(1, gold)[:, 0].masked_fill(unknown, torch.nan),
-        **_effects((teacher, teacher_cf), (base, counterfactual), top_k),
-    }
-    return pd.DataFrame(
-        {name: value.numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
-    )
-
-
-def _kl(teacher: Tensor, student: Tensor) -> Tensor:
-    return (teacher.exp() * (teacher - student)).sum(-1).double()
-
-
-def _effects(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], top_k: int) -> dict[str, Tensor]:
-    """Sufficient statistics of the two models' changes of log-probability.
-
-    They are taken over the union of the `top_k` tokens of all four runs.
-
-    Args:
-        teacher: (N, V) log-probabilities of base and counterfactual run.
-        student: The same.
-        top_k: Tokens of each run.
-    """
-    k = min(top_k, teacher[0].shape[-1])
-    tokens = torch.cat([run.topk(k, -1).indices for run in (*teacher, *student)], 1).sort(1).values
-    first = torch.ones_like(tokens, dtype=torch.float64)
-    first[:, 1:] = (tokens[:, 1:] != tokens[:, :-1]).double()
-    x, y = ((side[1].gather(1, tokens) - side[0].gather(1, tokens)).double() for side in (teacher, student))
-    values = {
-        "n": first,
-        "x": x * first,
-        "y": y * first,
-        "xx": x * x * first,
-        "yy": y * y * first,
-        "xy": x * y * first,
-    }
-    return {f"effect_{name}": value.sum(1) for name, value in values.items()}
-
-
-def _add_self_swap(so_far: SelfSwap, runs: Runs, variables: Sequence[str]) -> SelfSwap:
-    """Swap every example of the batch with itself, at the same positions."""
-    base = runs.base()
-    for variable in variables:
-        if any(site.read != site.write for site in runs.side.sites[variable]):
-            continue  # reads elsewhere than it writes: swapping with itself is meant to change the answer
-        swapped = runs.self_swapped(variable)
-        so_far = SelfSwap(
-            so_far.cases + len(base),
-            so_far.changed + int((base.argmax(-1) != swapped.argmax(-1)).sum()),
-            max(so_far.max_difference, float((base - swapped).abs().max())),
-        )
-    return so_far

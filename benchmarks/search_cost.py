@@ -27,7 +27,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from iit_toolkit.alignment import to_pyvene
 from iit_toolkit.alignment.pyvene_io import stock_arguments
 from iit_toolkit.alignment.spec import Sources, SpanPositions
-from iit_toolkit.analysis.interventions import Pairs, draw_pairs
+from iit_toolkit.analysis.draws import Pairs, draw_pairs
 from iit_toolkit.analysis.search import LayerAnswers, Matrix, answer_layers, layer_matrix, mapped_alignment
 from iit_toolkit.data.collate import MaskedLanguageCollator
 from iit_toolkit.data.text import load_python_docs

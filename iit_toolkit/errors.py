@@ -1,4 +1,4 @@
-"""The one exception that tells users about their own mistakes, and the words that its messages share."""
+"""The exception that tells users about their own mistakes, and the words that its messages share."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(_bounded(printable(message), MAX_MESSAGE))
+
+
+class NothingToPredictError(UserError):
+    """Rows of special tokens only, in which nothing can be masked. Verification and evaluation leave them out."""
 
 
 def one_line(error: BaseException) -> str:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import NothingToPredictError, UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -117,7 +117,7 @@ class MaskedLanguageCollator:
         """The tokens to predict: (B, S) bool."""
         places = ordinary.flatten().nonzero().squeeze(1)
         if not len(places):
-            raise UserError("a batch holds no token but special ones: nothing can be masked")
+            raise NothingToPredictError("a batch holds no token but special ones: nothing can be masked")
         tokens = ids.flatten()[places]
         weights = torch.ones(len(tokens)) if self._weights is None else self._weights[tokens]
         count = max(1, round(self._probability * len(tokens)))

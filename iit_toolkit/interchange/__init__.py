@@ -2,7 +2,15 @@
 
 from iit_toolkit.interchange.engine import InterchangeModel, Run
 from iit_toolkit.interchange.safe_pyvene import SubspaceInterchange
-from iit_toolkit.interchange.swap import Swap, draw_paired_swap, draw_swap, other_rows, other_sources, refuse_empty
+from iit_toolkit.interchange.swap import (
+    Swap,
+    draw_paired_swap,
+    draw_swap,
+    other_rows,
+    other_sources,
+    paired_sources,
+    refuse_empty,
+)
 
 __all__ = [
     "InterchangeModel",
@@ -13,5 +21,6 @@ __all__ = [
     "draw_swap",
     "other_rows",
     "other_sources",
+    "paired_sources",
     "refuse_empty",
 ]

@@ -53,24 +53,18 @@ def other_rows(count: int, generator: torch.Generator) -> Tensor:
     return source
 
 
-def other_sources(swap: Swap, source_eligible: Tensor, generator: torch.Generator, *, own: bool) -> Swap:
-    """Give every base row another source row than it has, and leave what is overwritten as it is.
+def other_sources(swap: Swap, source: Tensor, source_eligible: Tensor) -> Swap:
+    """Give every base row another source row, and leave what is overwritten as it is.
 
-    The activations are taken at the same places, counted among eligible positions (from the first again, where the
-    new source has fewer). Rows without an eligible position are taken only if there is no other.
+    The activations are taken at the same places, counted among eligible positions (from the first again, if the new
+    source has fewer).
 
     Args:
         swap: The swap to change.
-        source_eligible: (B', S') boolean; positions of the source run that may be taken; at least two rows.
-        generator: CPU generator; the draw depends on nothing else.
-        own: Whether the source run is the base run: then a row is its own source only if there is no third.
+        source: (B,) new source row of each base row.
+        source_eligible: (B', S') boolean; positions of the source run that may be taken.
     """
     eligible, was = source_eligible.cpu(), swap.source.cpu()
-    keys = torch.rand(len(was), len(eligible), generator=generator)
-    if own:
-        keys.fill_diagonal_(2.0)
-    keys = keys.masked_fill(~eligible.any(1), 3.0).scatter(1, was[:, None], 4.0)
-    source = keys.argmin(1)
     rank = _rank(eligible)
     by_rank = torch.where(eligible, rank, eligible.shape[1]).argsort(dim=1, stable=True)
     wanted = rank[was].gather(1, swap.source_position) % eligible.sum(1)[source].clamp(min=1)[:, None]
@@ -152,6 +146,17 @@ def refuse_empty(swap: Swap, positions: Positions) -> None:
         )
 
 
+def paired_sources(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the sources of a batch of pairs, a batch whose row i is the source of base row i.
+
+    Raises:
+        UserError: If the batch was not made of pairs.
+    """
+    if "source_input_ids" not in batch:
+        raise UserError("sources `paired` need a source text for every row; name its column in data.source_column")
+    return {name.removeprefix("source_"): value for name, value in batch.items() if name.startswith("source_")}
+
+
 def draw_paired_swap(
     positions: Positions, batch: Mapping[str, Tensor], generator: torch.Generator, predicted: Tensor | None = None
 ) -> tuple[dict[str, Tensor], Swap]:
@@ -169,9 +174,7 @@ def draw_paired_swap(
     Raises:
         UserError: If the batch was not made of pairs, or as for `draw_swap`.
     """
-    if "source_input_ids" not in batch:
-        raise UserError("sources `paired` need a source text for every row; name its column in data.source_column")
-    sources = {name.removeprefix("source_"): value for name, value in batch.items() if name.startswith("source_")}
+    sources = paired_sources(batch)
     rows = torch.arange(len(batch["input_ids"]))
     if isinstance(positions, DifferingPositions):
         return sources, Swap(rows, batch["swapped"].cpu(), batch["swapped_from"].cpu())

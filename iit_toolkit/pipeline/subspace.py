@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from safetensors.torch import save
 
-from iit_toolkit.analysis.interventions import Pairs, draw_pairs
+from iit_toolkit.analysis.draws import DrawnPairs, draw_pairs
 from iit_toolkit.analysis.outcomes import write_outcomes
 from iit_toolkit.analysis.subspace import (
     LEARNED,
@@ -76,7 +75,7 @@ def search_subspace(
     return folder.path
 
 
-def _confirming(inputs: SearchInputs) -> Iterator[Pairs]:
+def _confirming(inputs: SearchInputs) -> DrawnPairs:
     config = inputs.prepared.config
     return draw_pairs(
         inputs.confirming,  # pyright: ignore[reportArgumentType]

@@ -18,7 +18,8 @@ from transformers import LlamaForCausalLM
 from iit_toolkit.alignment import Alignment, Site, Variable, resolve
 from iit_toolkit.analysis.control_results import Ceiling
 from iit_toolkit.analysis.controls import Plan, plan_controls
-from iit_toolkit.analysis.interventions import Runs, draw_pairs
+from iit_toolkit.analysis.draws import draw_pairs
+from iit_toolkit.analysis.interventions import Runs
 from iit_toolkit.analysis.leak import Leak, find_leaks
 from iit_toolkit.analysis.outcomes import (
     BESIDE,

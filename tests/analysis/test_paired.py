@@ -10,7 +10,8 @@ from datasets import Dataset
 from transformers import BertConfig, BertForMaskedLM, LlamaForCausalLM
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.analysis.interventions import Pairs, Runs, draw_pairs
+from iit_toolkit.analysis.draws import Pairs, draw_pairs
+from iit_toolkit.analysis.interventions import Runs
 from iit_toolkit.analysis.metrics import summarise
 from iit_toolkit.analysis.search import answer_layers, layer_matrix
 from iit_toolkit.analysis.verify import Verification, verify

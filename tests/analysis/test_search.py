@@ -14,7 +14,7 @@ from transformers import LlamaForCausalLM
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import RandomPositions, Sources, SpanPositions
-from iit_toolkit.analysis.interventions import draw_pairs
+from iit_toolkit.analysis.draws import draw_pairs
 from iit_toolkit.analysis.search import (
     Cell,
     Matrix,

@@ -7,7 +7,6 @@ with an identity block after each of the student's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from iit_toolkit.alignment.spec import RandomPositions, Sources
-from iit_toolkit.analysis.interventions import Pairs, draw_pairs
+from iit_toolkit.analysis.draws import DrawnPairs, draw_pairs
 from iit_toolkit.analysis.metrics import VariableSummary, summarise
 from iit_toolkit.analysis.subspace import (
     LEARNED,
@@ -100,7 +99,7 @@ def learn(sites: Sites, passes: int = 20, learning: Any = LEARNING) -> Subspaces
     return learn_subspaces(sites, learning, collate, task="causal_lm", positions=POSITIONS, passes=passes)
 
 
-def confirming() -> Iterator[Pairs]:
+def confirming() -> DrawnPairs:
     return draw_pairs(
         CONFIRMING, collate, POSITIONS, Sources(), task="causal_lm", pairs=160, batch_size=16, seed=5, what="confirming"
     )
