@@ -17,8 +17,10 @@ from iit_toolkit.alignment import ResolvedSite
 from iit_toolkit.alignment.spec import Positions, Sources
 from iit_toolkit.analysis.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.errors import UserError
+from iit_toolkit.finite import refuse_non_finite_answers
 from iit_toolkit.interchange import (
     InterchangeModel,
+    Run,
     Swap,
     draw_paired_swap,
     draw_swap,
@@ -137,11 +139,15 @@ class Runs:
         side: The model with its sites.
         pairs: The batch.
         variables: The variables that will be swapped.
+        what: What messages call the model.
     """
 
-    def __init__(self, side: InterchangeModel, pairs: Pairs, variables: Sequence[str]) -> None:
+    def __init__(self, side: InterchangeModel, pairs: Pairs, variables: Sequence[str], what: str = "the model") -> None:
+        side.model.eval()
         device = side.model.device
         self.side = side
+        self._what = what
+        self._rows = pairs.cases.base
         self.swap = pairs.swap.to(device)
         self._tokens = None if pairs.cases.tokens is None else pairs.cases.tokens.to(device)
         self._base = side.base_run(_inputs(pairs.base, device), variables, self._tokens)
@@ -149,7 +155,7 @@ class Runs:
 
     def base(self) -> Tensor:
         """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in classification."""
-        return self.side.logits(self._base)
+        return self._logits(self._base, "")
 
     def widths(self) -> dict[str, int]:
         """Return how many neurons every place has that the variables read."""
@@ -163,9 +169,8 @@ class Runs:
             swap: Which activations go where, if not as the pairs say.
         """
         swap = self.swap if swap is None else swap.to(self.swap.mask.device)
-        return self.side.logits(
-            self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
-        )
+        run = self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
+        return self._logits(run, f" with {variable} swapped")
 
     def felt_outside(self, sites: Sequence[ResolvedSite]) -> bool:
         """Say whether a swap at these sites, on these pairs, changes hidden states outside the swapped positions."""
@@ -185,7 +190,12 @@ class Runs:
             self.swap.mask,
             torch.arange(length, device=device).expand(rows, length),
         )
-        return self.side.logits(self.side.counterfactual_run(self._base, variable, own, tokens=self._tokens))
+        run = self.side.counterfactual_run(self._base, variable, own, tokens=self._tokens)
+        return self._logits(run, f" with {variable} swapped with itself")
+
+    def _logits(self, run: Run, how: str) -> Tensor:
+        """Return a run's logits, which are never NaN: that would count as an answer."""
+        return refuse_non_finite_answers(self.side.logits(run), self._rows, self._what + how, self.side.model)
 
 
 def shuffle_sources(pairs: Pairs, generator: torch.Generator) -> Swap:

@@ -140,10 +140,10 @@ def learn_subspaces(
     teacher, student = sites.side(sites.teacher, teacher_subspace), sites.side(sites.student, student_subspace)
 
     def whole(pairs: Pairs) -> Tensor:
-        return Runs(teacher, pairs, [WHOLE]).counterfactual(WHOLE)
+        return Runs(teacher, pairs, [WHOLE], "teacher").counterfactual(WHOLE)
 
     def part(pairs: Pairs) -> Tensor:
-        return Runs(teacher, pairs, [sites.variable]).counterfactual(sites.variable)
+        return Runs(teacher, pairs, [sites.variable], "teacher").counterfactual(sites.variable)
 
     _refuse_idle(teacher, next(iter(batches())), sites.teacher_layer)
     teacher_losses = _learn(teacher, sites.variable, teacher_subspace, whole, batches(), learning_rate)
@@ -227,7 +227,7 @@ def _log_probabilities(logits: Tensor, chosen: Tensor) -> Tensor:
 @torch.no_grad()
 def _refuse_idle(teacher: InterchangeModel, batches: Iterable[Pairs], layer: int) -> None:
     for pairs in batches:
-        runs = Runs(teacher, pairs, [WHOLE])
+        runs = Runs(teacher, pairs, [WHOLE], "teacher")
         changed = (runs.base().argmax(-1) != runs.counterfactual(WHOLE).argmax(-1)).cpu()
         if (changed & ~pairs.cases.inside).any():
             return

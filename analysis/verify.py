@@ -151,7 +151,8 @@ def tabulate(
     self_swap, ceiling = SelfSwap(0, 0, 0.0), Ceiling(0, 0)
     for index, pairs in enumerate(batches):
         examples += _examples(pairs)
-        runs = {name: Runs(side, pairs, list(side.sites)) for name, side in {"": teacher, **students}.items()}
+        runs = {"": Runs(teacher, pairs, list(teacher.sites), "teacher")}
+        runs |= {name: Runs(side, pairs, list(side.sites), f"student {name}") for name, side in students.items()}
         answers = {name: _answers(run, variables) for name, run in runs.items()}
         truth = answers.pop("")
         for student, found in answers.items():
@@ -160,7 +161,7 @@ def tabulate(
         if index == 0:
             for run in runs.values():
                 self_swap = _add_self_swap(self_swap, run, variables)
-            ceiling = _ceiling(truth, _answers(Runs(teacher, pairs, variables), variables))
+            ceiling = _ceiling(truth, _answers(Runs(teacher, pairs, variables, "teacher"), variables))
         if controls is not None:
             found = answers[controls.judged]
             for frame in _shuffled(controls, pairs, runs[controls.judged], (truth, found), variables, top_k):
@@ -285,13 +286,28 @@ def _frame(student: str, variable: str, cases: Cases, truth: _Answers, run: _Ans
         "student_nll": -base.gather(1, gold)[:, 0].masked_fill(unknown, torch.nan),
         **_effects((teacher, teacher_cf), (base, counterfactual), top_k),
     }
+    _refuse_impossible(columns)
     return pd.DataFrame(
         {name: value.numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
     )
 
 
+def _refuse_impossible(columns: Mapping[str, Any]) -> None:
+    """Refuse a student or teacher to which a compared answer is impossible: means over cases would be infinite."""
+    for name, side in (("kl", "student"), ("kl_cf", "student"), ("teacher_nll", "teacher"), ("student_nll", "student")):
+        bad = columns["base"][columns[name].isinf()].unique()
+        if len(bad):
+            who = f"student {columns['student']}" if side == "student" else side
+            raise UserError(
+                f"{who}: its logits are -inf for answers of {'the teacher' if name.startswith('kl') else 'the data'}, e.g. "
+                f"in row {int(bad[0])}, so the distance to these is infinite; give models that forbid the same answers"
+            )
+
+
 def _kl(teacher: Tensor, student: Tensor) -> Tensor:
-    return (teacher.exp() * (teacher - student)).sum(-1).double()
+    """Return KL(teacher || student) of each case; classes that the teacher forbids (-inf) add nothing."""
+    chances = teacher.exp()
+    return (chances * (teacher - student)).masked_fill_(chances == 0, 0.0).sum(-1).double()
 
 
 def _effects(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], top_k: int) -> dict[str, Tensor]:
@@ -309,6 +325,8 @@ def _effects(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], top
     first = torch.ones_like(tokens, dtype=torch.float64)
     first[:, 1:] = (tokens[:, 1:] != tokens[:, :-1]).double()
     x, y = ((side[1].gather(1, tokens) - side[0].gather(1, tokens)).double() for side in (teacher, student))
+    forbidden = ~(x.isfinite() & y.isfinite())  # by -inf in a run
+    first, x, y = (one.masked_fill(forbidden, 0.0) for one in (first, x, y))
     values = {
         "n": first,
         "x": x * first,
@@ -330,6 +348,6 @@ def _add_self_swap(so_far: SelfSwap, runs: Runs, variables: Sequence[str]) -> Se
         so_far = SelfSwap(
             so_far.cases + len(base),
             so_far.changed + int((base.argmax(-1) != swapped.argmax(-1)).sum()),
-            max(so_far.max_difference, float((base - swapped).abs().max())),
+            max(so_far.max_difference, float((base - swapped).masked_fill(base == swapped, 0.0).abs().max())),
         )
     return so_far

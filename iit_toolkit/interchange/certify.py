@@ -16,7 +16,9 @@ from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.resolve import Side, get_module, split_component
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
+from iit_toolkit.interchange.sound import refuse_unfit, refuse_unsound
 from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows, refuse_empty
+from iit_toolkit.pretrained import plain_outputs
 from iit_toolkit.tasks import Task, readable_tokens
 
 _TOLERANCE = 1e-3
@@ -68,13 +70,21 @@ def certify(
         All checks made, in order. A check that others rest on ends the list when it fails.
     """
     modes = [(module, module.training) for model in (teacher, student) for module in model.modules()]
-    checks = [_same_answers(teacher, student), _teacher_is_frozen(teacher)]
-    if not checks[0].passed:  # the batch may hold tokens that the student does not know
+    sides = {"teacher": teacher, "student": student}
+    checks = [_attempt(f"{side}: model", lambda one=one: refuse_unfit(one, task)) for side, one in sides.items()]
+    if not all(check.passed for check in checks):  # what they compute means nothing
+        return checks
+    checks += [_same_answers(teacher, student), _teacher_is_frozen(teacher)]
+    if not checks[-2].passed:  # the batch may hold tokens that the student does not know
         return checks
     teacher.eval()
     student.eval()
     try:
-        for side, model in (("teacher", teacher), ("student", student)):
+        for side, model in sides.items():
+            checks.append(_attempt(f"{side}: answers", lambda model=model: refuse_unsound(model, inputs)))
+            if not checks[-1].passed:
+                return checks
+        for side, model in sides.items():
             checks.append(_attempt(f"{side}: padding", lambda model=model: _padding(model, inputs, pad)))
             if task == "causal_lm":
                 checks.append(_attempt(f"{side}: order", lambda model=model: _order(model, inputs)))
@@ -162,7 +172,9 @@ def _same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
 def _teacher_is_frozen(teacher: PreTrainedModel) -> Check:
     """A teacher that drops out or learns is no fixed target."""
     name = "teacher is frozen"
-    if teacher.training or any(parameter.requires_grad for parameter in teacher.parameters()):
+    if any(module.training for module in teacher.modules()) or any(
+        parameter.requires_grad for parameter in teacher.parameters()
+    ):
         return Check(name, False, "it trains; call teacher.requires_grad_(False).eval()")
     return Check(name, True, "in eval mode and without gradients")
 
@@ -311,7 +323,8 @@ def _sites_fire(model: PreTrainedModel, sites: Mapping[str, tuple[ResolvedSite, 
         register = module.register_forward_hook if kind == "output" else module.register_forward_pre_hook
         handles.append(register(keep, with_kwargs=True))
     try:
-        model(**inputs)
+        with plain_outputs(model):
+            model(**inputs)
     finally:
         for handle in handles:
             handle.remove()

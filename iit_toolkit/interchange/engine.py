@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from iit_toolkit.interchange.partial import (
     stopped_at_vocabulary,
 )
 from iit_toolkit.interchange.swap import Swap
+from iit_toolkit.pretrained import plain_outputs
 
 
 @dataclass
@@ -103,7 +104,7 @@ class InterchangeModel:
         self._refuse_checkpointed_sites(names)
         wanted = {cut for name in names if (cut := self.cuts[name]) is not None}
         recording = block_outputs(blocks(self.model), wanted) if wanted else contextlib.nullcontext({})
-        with safe_pyvene.lock(self.model), recording as outputs:
+        with self._alone(), recording as outputs:
             run = self._collected(inputs, names, tokens)
             run.block_outputs = outputs
         return run
@@ -127,7 +128,7 @@ class InterchangeModel:
         stopping = contextlib.nullcontext() if last is None else stopped_after(blocks(self.model), last)
         ids = inputs.get("input_ids")
         nowhere = None if ids is None else torch.zeros_like(ids, dtype=torch.bool)
-        with safe_pyvene.lock(self.model), stopping:
+        with self._alone(), stopping:
             return self._collected(inputs, names, nowhere)
 
     def counterfactual_run(
@@ -158,7 +159,7 @@ class InterchangeModel:
         restart = (
             contextlib.nullcontext() if cut is None else restart_after(blocks(self.model), cut, base.block_outputs[cut])
         )
-        with safe_pyvene.lock(self.model), restart:
+        with self._alone(), restart:
             view = self._swapping.get(variable)
             if view is None:
                 view = self._swapping[variable] = self._swapping_view(variable)
@@ -166,6 +167,12 @@ class InterchangeModel:
                 lambda: (safe_pyvene.swap(view, base.inputs, sources, masks), None), base.inputs, tokens
             )
         return run
+
+    @contextlib.contextmanager
+    def _alone(self) -> Generator[None, None, None]:
+        """Keep other threads from the model, whose outputs are plain meanwhile."""
+        with safe_pyvene.lock(self.model), plain_outputs(self.model):
+            yield
 
     def _swapping_view(self, variable: str) -> safe_pyvene.SafeIntervenableModel:
         components = [site.write for site in self.sites[variable]]

@@ -277,7 +277,8 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
         models = {"teacher": prepared.teacher, **students}
         result[name] = {"rows": len(rows), "fingerprint": fingerprint_of_rows(rows)}
         for model_name, model in models.items():
-            found = evaluate(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed)
+            what = f"{model_name}, evaluated on {name}"
+            found = evaluate(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed, what=what)
             for measure, estimate in found.items():
                 result[name].setdefault(measure, {})[model_name] = asdict(estimate)
     return result
