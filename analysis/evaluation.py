@@ -72,8 +72,8 @@ def evaluate(
         nll = F.cross_entropy(logits, gold, reduction="none")
         if bool(nll.isinf().any()):
             raise UserError(
-                f"{what}: the right answer has logit -inf in row {start + int(row[nll.isinf()][0])}, so its perplexity is "
-                "infinite; give a model that allows every answer of the data"
+                f"{what}: the right answer has logit -inf in row {start + int(row[nll.isinf()][0])}, so its perplexity "
+                "is infinite; give a model that allows every answer of the data"
             )
         losses += torch.zeros(len(labels)).index_add_(0, row, nll).tolist()
         counts += torch.bincount(row, minlength=len(labels)).tolist()
@@ -81,15 +81,7 @@ def evaluate(
     columns = {"nll": losses, "answers": counts, "hits": hits}
     sums = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
     resampled = Resampled(sums, base_text=np.asarray(texts), seed=seed)
-    found = {"perplexity": resampled.ratio("nll", "answers").mapped(_exp)}
+    found = {"perplexity": resampled.ratio("nll", "answers").mapped(math.exp)}
     if task == "sequence_classification":
         found["accuracy"] = resampled.share("hits", "answers")
     return found
-
-
-def _exp(mean: float) -> float:
-    """Return exp of a mean; infinity where a float does not hold it."""
-    try:
-        return math.exp(mean)
-    except OverflowError:
-        return math.inf

@@ -294,13 +294,14 @@ def _frame(student: str, variable: str, cases: Cases, truth: _Answers, run: _Ans
 
 def _refuse_impossible(columns: Mapping[str, Any]) -> None:
     """Refuse a student or teacher to which a compared answer is impossible: means over cases would be infinite."""
-    for name, side in (("kl", "student"), ("kl_cf", "student"), ("teacher_nll", "teacher"), ("student_nll", "student")):
+    for name in ("kl", "kl_cf", "teacher_nll", "student_nll"):
         bad = columns["base"][columns[name].isinf()].unique()
         if len(bad):
-            who = f"student {columns['student']}" if side == "student" else side
+            who = "teacher" if name == "teacher_nll" else f"student {columns['student']}"
+            answers = "the teacher's answers" if name.startswith("kl") else "the right answers"
             raise UserError(
-                f"{who}: its logits are -inf for answers of {'the teacher' if name.startswith('kl') else 'the data'}, e.g. "
-                f"in row {int(bad[0])}, so the distance to these is infinite; give models that forbid the same answers"
+                f"{who}: its logits are -inf for some of {answers}, e.g. in row {int(bad[0])}, which makes the mean over "
+                "cases infinite; give models that forbid no answer that the other or the data give"
             )
 
 

@@ -78,6 +78,7 @@ def train_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrai
         "provenance": provenance(),
         "history": history,
     }
+    prepared.refuse_changed_teacher()
     with processes.main_first():
         if processes.is_main():
             _save_student(student, prepared, folder.arm(name), record)

@@ -31,6 +31,7 @@ from iit_toolkit.pipeline.arms import finished_arm, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
+    certify_saving,
     certify_tokenizer,
     check_batches,
     device,
@@ -108,6 +109,7 @@ def train(config: RunConfig, output: str | Path, arm: str) -> Path:
             if config.student.checkpoint is not None:
                 refuse_failed([certify_tokenizer(prepared, config.student.checkpoint)])
             refuse_failed(certify_on_rows(prepared, student, alignment))
+            refuse_failed([certify_saving(prepared, student)])
             refuse_failed(certify_losses(prepared, arm, student))
             _write_inputs(folder, config, alignment)
         train_arm(prepared, folder, arm)
@@ -201,6 +203,7 @@ def _verify_and_report(
         judged=_judged(config, students),
     )
     assert verification.controls is not None  # since a student is judged
+    prepared.refuse_changed_teacher()
     write_outcomes(verification.outcomes, folder.outcomes)
     write_outcomes(verification.controls, folder.controls)
     split, rows = (
