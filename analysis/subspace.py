@@ -216,8 +216,8 @@ def _learn(
             optimizer.zero_grad()
             if not bool(loss.isfinite()):
                 raise UserError(
-                    f"{what}: the loss of its subspace is not finite, as where a model forbids answers by -inf; give a model "
-                    "that forbids none, or a lower learning rate"
+                    f"{what}: the loss of its subspace is not finite, as where a model forbids answers by -inf; give a "
+                    "model that forbids none, or a lower learning rate"
                 )
             loss.backward(inputs=parameters)
             optimizer.step()

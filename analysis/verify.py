@@ -300,8 +300,8 @@ def _refuse_impossible(columns: Mapping[str, Any]) -> None:
             who = "teacher" if name == "teacher_nll" else f"student {columns['student']}"
             answers = "the teacher's answers" if name.startswith("kl") else "the right answers"
             raise UserError(
-                f"{who}: its logits are -inf for some of {answers}, e.g. in row {int(bad[0])}, which makes the mean over "
-                "cases infinite; give models that forbid no answer that the other or the data give"
+                f"{who}: its logits are -inf for some of {answers}, e.g. in row {int(bad[0])}, which makes the mean "
+                "over cases infinite; give models that forbid no answer that the other or the data give"
             )
 
 

@@ -178,7 +178,7 @@ def certify_answers(prepared: Prepared) -> Check:
 
 
 def certify_saving(prepared: Prepared, student: PreTrainedModel) -> Check:
-    """Check that what stands beside a student's weights can be saved: some of it, transformers reads but never writes."""
+    """Check that what stands beside a student's weights can be saved: transformers reads more than it writes."""
     name, parts = "student: saving", {"config.json": student.config, "tokenizer": prepared.tokenizer}
     if student.can_generate():
         parts["generation_config.json"] = student.generation_config
@@ -188,7 +188,9 @@ def certify_saving(prepared: Prepared, student: PreTrainedModel) -> Check:
                 one.save_pretrained(folder)
             except Exception as error:  # whatever transformers thinks of an entry
                 said = one_line(error)[:150]
-                return Check(name, False, f"its {part} cannot be saved ({said}); correct that of the model it comes from")
+                return Check(
+                    name, False, f"its {part} cannot be saved ({said}); correct that of the model it comes from"
+                )
     return Check(name, True, f"{', '.join(parts)} can be saved")
 
 
