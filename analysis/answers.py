@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from iit_toolkit.analysis.draws import Cases
 from iit_toolkit.analysis.outcomes import NO_GOLD
+from iit_toolkit.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ def tabulated(student: str, variable: str, cases: Cases, truth: Answers, run: An
         truth: The teacher's answers.
         run: The student's.
         top_k: Tokens of each run that the effect correlation looks at.
+
+    Raises:
+        UserError: If a compared answer is impossible to a model: its logit is -inf.
     """
     teacher, teacher_cf = truth.base, truth.counterfactual
     base, counterfactual = run.base, run.counterfactual
@@ -61,13 +66,29 @@ def tabulated(student: str, variable: str, cases: Cases, truth: Answers, run: An
         "student_nll": -base.gather(1, gold)[:, 0].masked_fill(unknown, torch.nan),
         **_effects((teacher, teacher_cf), (base, counterfactual), top_k),
     }
+    _refuse_impossible(columns)
     return pd.DataFrame(
         {name: value.numpy() if isinstance(value, Tensor) else value for name, value in columns.items()}
     )
 
 
+def _refuse_impossible(columns: Mapping[str, Any]) -> None:
+    """Refuse a student or teacher to which a compared answer is impossible: means over cases would be infinite."""
+    for name in ("kl", "kl_cf", "teacher_nll", "student_nll"):
+        bad = columns["base"][columns[name].isinf()].unique()
+        if len(bad):
+            who = "teacher" if name == "teacher_nll" else f"student {columns['student']}"
+            answers = "the teacher's answers" if name.startswith("kl") else "the right answers"
+            raise UserError(
+                f"{who}: its logits are -inf for some of {answers}, e.g. in row {int(bad[0])}, which makes the mean "
+                "over cases infinite; give models that forbid no answer that the other or the data give"
+            )
+
+
 def _kl(teacher: Tensor, student: Tensor) -> Tensor:
-    return (teacher.exp() * (teacher - student)).sum(-1).double()
+    """Return KL(teacher || student) of each case; classes that the teacher forbids (-inf) add nothing."""
+    chances = teacher.exp()
+    return (chances * (teacher - student)).masked_fill_(chances == 0, 0.0).sum(-1).double()
 
 
 def _effects(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], top_k: int) -> dict[str, Tensor]:
@@ -85,6 +106,8 @@ def _effects(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], top
     first = torch.ones_like(tokens, dtype=torch.float64)
     first[:, 1:] = (tokens[:, 1:] != tokens[:, :-1]).double()
     x, y = ((side[1].gather(1, tokens) - side[0].gather(1, tokens)).double() for side in (teacher, student))
+    forbidden = ~(x.isfinite() & y.isfinite())  # by -inf in a run
+    first, x, y = (one.masked_fill(forbidden, 0.0) for one in (first, x, y))
     values = {
         "n": first,
         "x": x * first,

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.analysis.by_row import Collator, collated_alone, collated_together
 from iit_toolkit.analysis.statistics import Estimate, Resampled
 from iit_toolkit.errors import UserError
+from iit_toolkit.finite import refuse_non_finite_answers
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.tasks import Task
 
@@ -28,6 +29,7 @@ def evaluate(
     task: Task,
     *,
     seed: int = 0,
+    what: str = "the model",
 ) -> dict[str, Estimate]:
     """Return, by name, the perplexity and, in classification, the accuracy.
 
@@ -37,16 +39,18 @@ def evaluate(
     interval.
 
     Args:
-        model: The model, on its device and in eval mode.
+        model: The model, on its device; set to eval mode.
         rows: Examples with `input_ids` and, where several are of one text, `text_id`.
         collator: Makes batches with `labels`. Masks follow from each row alone, so that all models see the same.
         task: What `labels` mean.
         seed: Of the bootstrap.
+        what: What messages call the model.
 
     Raises:
-        UserError: If no row holds anything to predict.
+        UserError: If no row holds anything to predict, an answer is not finite, or a right one is impossible to the
+            model (its logit is -inf).
     """
-    engine = InterchangeModel(model, {})
+    engine = InterchangeModel(model.eval(), {})
     losses: list[float] = []
     counts: list[int] = []
     hits: list[int] = []
@@ -66,8 +70,14 @@ def evaluate(
         run = engine.base_run(inputs, tokens=None if tokens is None else tokens.to(model.device))
         gold = labels if tokens is None else labels[tokens]
         logits = engine.logits(run).float().cpu()
-        nll = F.cross_entropy(logits, gold, reduction="none")
         row = torch.arange(len(labels)) if tokens is None else tokens.nonzero()[:, 0]
+        refuse_non_finite_answers(logits, row + start, what, model)
+        nll = F.cross_entropy(logits, gold, reduction="none")
+        if bool(nll.isinf().any()):
+            raise UserError(
+                f"{what}: the right answer has logit -inf in row {start + int(row[nll.isinf()][0])}, so its perplexity "
+                "is infinite; give a model that allows every answer of the data"
+            )
         losses += torch.zeros(len(labels)).index_add_(0, row, nll).tolist()
         counts += torch.bincount(row, minlength=len(labels)).tolist()
         hits += torch.bincount(row[logits.argmax(-1) == gold], minlength=len(labels)).tolist()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from iit_toolkit.alignment import ResolvedSite
 from iit_toolkit.analysis.draws import Pairs
+from iit_toolkit.finite import refuse_non_finite_answers
 from iit_toolkit.interchange import InterchangeModel, Swap
 from iit_toolkit.interchange.engine import Run
 from iit_toolkit.tasks import model_inputs
@@ -24,11 +25,15 @@ class Runs:
         side: The model with its sites.
         pairs: The batch.
         variables: The variables that will be swapped.
+        what: What messages call the model.
     """
 
-    def __init__(self, side: InterchangeModel, pairs: Pairs, variables: Sequence[str]) -> None:
+    def __init__(self, side: InterchangeModel, pairs: Pairs, variables: Sequence[str], what: str = "the model") -> None:
+        side.model.eval()
         device = side.model.device
         self.side = side
+        self._what = what
+        self._rows = pairs.cases.base
         self.swap = pairs.swap.to(device)
         self._bases = pairs.bases
         self._tokens = None if pairs.cases.tokens is None else pairs.cases.tokens.to(device)
@@ -37,7 +42,7 @@ class Runs:
 
     def base(self) -> Tensor:
         """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in classification."""
-        return self._logits(self._base)
+        return self._logits(self._base, "")
 
     def widths(self) -> dict[str, int]:
         """Return how many neurons every place has that the variables read."""
@@ -51,9 +56,8 @@ class Runs:
             swap: Which activations go where, if not as the pairs say.
         """
         swap = self.swap if swap is None else swap.to(self.swap.mask.device)
-        return self._logits(
-            self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
-        )
+        run = self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
+        return self._logits(run, f" with {variable} swapped")
 
     def felt_outside(self, sites: Sequence[ResolvedSite]) -> bool:
         """Say whether a swap at these sites, on these pairs, changes hidden states outside the swapped positions."""
@@ -77,12 +81,14 @@ class Runs:
             self.swap.mask,
             torch.arange(length, device=device).expand(rows, length),
         )
-        return self._logits(self.side.counterfactual_run(self._base, variable, own, tokens=self._tokens))
+        run = self.side.counterfactual_run(self._base, variable, own, tokens=self._tokens)
+        return self._logits(run, f" with {variable} swapped with itself")
 
-    def _logits(self, run: Run) -> Tensor:
-        """Return the logits of a run where answers are read: in classification, of the base rows."""
+    def _logits(self, run: Run, how: str) -> Tensor:
+        """Return the logits of a run where answers are read, which are never NaN: that would count as an answer."""
         logits = self.side.logits(run)
-        return logits[: self._bases] if self._tokens is None else logits
+        logits = logits[: self._bases] if self._tokens is None else logits  # in classification, of the base rows
+        return refuse_non_finite_answers(logits, self._rows, self._what + how, self.side.model)
 
 
 def _inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -118,7 +118,7 @@ def answer_layers(
             found.setdefault(name, []).append(getattr(drawn.cases, name).numpy())
         for name, side in sides.items():
             layers = list(side.sites)
-            runs = Runs(side, drawn, layers)
+            runs = Runs(side, drawn, layers, name)
             found.setdefault(f"{name}_base", []).append(_answers(runs.base()))
             swapped = [_answers(runs.counterfactual(layer)) for layer in layers]
             found.setdefault(name, []).append(np.stack(swapped))

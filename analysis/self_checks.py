@@ -44,7 +44,7 @@ def _self_swapped(so_far: SelfSwap, runs: Runs, variables: Sequence[str]) -> Sel
         so_far = SelfSwap(
             so_far.cases + len(base),
             so_far.changed + int((base.argmax(-1) != swapped.argmax(-1)).sum()),
-            max(so_far.max_difference, float((base - swapped).abs().max())),
+            max(so_far.max_difference, float((base - swapped).masked_fill(base == swapped, 0.0).abs().max())),
         )
     return so_far
 

@@ -143,14 +143,14 @@ def learn_subspaces(
     teacher, student = sites.side(sites.teacher, teacher_subspace), sites.side(sites.student, student_subspace)
 
     def whole(pairs: Pairs) -> Tensor:
-        return Runs(teacher, pairs, [WHOLE]).counterfactual(WHOLE)
+        return Runs(teacher, pairs, [WHOLE], "teacher").counterfactual(WHOLE)
 
     def part(pairs: Pairs) -> Tensor:
-        return Runs(teacher, pairs, [sites.variable]).counterfactual(sites.variable)
+        return Runs(teacher, pairs, [sites.variable], "teacher").counterfactual(sites.variable)
 
     _refuse_idle(teacher, next(iter(batches())), sites.teacher_layer)
-    teacher_losses = _learn(teacher, sites.variable, teacher_subspace, whole, batches(), learning_rate)
-    student_losses = _learn(student, sites.variable, student_subspace, part, batches(), learning_rate)
+    teacher_losses = _learn("teacher", teacher, sites.variable, teacher_subspace, whole, batches(), learning_rate)
+    student_losses = _learn("student", student, sites.variable, student_subspace, part, batches(), learning_rate)
     return Subspaces(teacher_subspace, student_subspace, teacher_losses, student_losses)
 
 
@@ -191,6 +191,7 @@ def verify_teacher_subspace(
 
 
 def _learn(
+    what: str,
     side: InterchangeModel,
     variable: str,
     subspace: SubspaceInterchange,
@@ -210,10 +211,15 @@ def _learn(
                 continue
             with torch.no_grad():
                 wanted = _log_probabilities(target(pairs), outside)
-                runs = Runs(side, pairs, [variable])
+                runs = Runs(side, pairs, [variable], what)
             given = _log_probabilities(runs.counterfactual(variable), outside)
             loss = (wanted.exp() * (wanted - given)).sum(-1).mean()
             optimizer.zero_grad()
+            if not bool(loss.isfinite()):
+                raise UserError(
+                    f"{what}: the loss of its subspace is not finite, as where a model forbids answers by -inf; give a "
+                    "model that forbids none, or a lower learning rate"
+                )
             loss.backward(inputs=parameters)
             optimizer.step()
             total, cases = total + loss.item() * int(outside.sum()), cases + int(outside.sum())
@@ -228,7 +234,7 @@ def _log_probabilities(logits: Tensor, chosen: Tensor) -> Tensor:
 @torch.no_grad()
 def _refuse_idle(teacher: InterchangeModel, batches: Iterable[Pairs], layer: int) -> None:
     for pairs in batches:
-        runs = Runs(teacher, pairs, [WHOLE])
+        runs = Runs(teacher, pairs, [WHOLE], "teacher")
         changed = (runs.base().argmax(-1) != runs.counterfactual(WHOLE).argmax(-1)).cpu()
         if (changed & ~pairs.cases.inside).any():
             return

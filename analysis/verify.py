@@ -164,7 +164,12 @@ def tabulate(
         examples += _examples(pairs)
         for group in grouped:
             runs = {
-                name: Runs(side, pairs, [swap for variable in group for swap in swaps[name][variable]])
+                name: Runs(
+                    side,
+                    pairs,
+                    [swap for variable in group for swap in swaps[name][variable]],
+                    f"student {name}" if name else "teacher",
+                )
                 for name, side in models.items()
             }
             base = {name: log_probabilities(run.base()) for name, run in runs.items()}
@@ -213,7 +218,7 @@ def _beside(
     grouped = groups(names, [(side, own) for side in sides])
     for pairs in batches:
         for group in grouped:
-            runs = [Runs(side, pairs, group) for side in sides]
+            runs = [Runs(side, pairs, group, what) for side, what in zip(sides, ("teacher", "student"), strict=True)]
             base = [log_probabilities(run.base()) for run in runs]
             for name in group:
                 truth, found = (

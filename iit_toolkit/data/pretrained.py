@@ -17,8 +17,8 @@ def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:
             special tokens: that is none either.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, **settings)
-    except (OSError, ValueError) as error:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **settings)
+    except Exception as error:  # whatever files of any content make transformers raise
         raise UserError(f"no tokenizer ({one_line(error)})") from None
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise UserError("no tokenizer (it knows only special tokens)")

@@ -193,6 +193,7 @@ class Objective:
         labels = task_labels(batch, self.task)
         tokens = None if self.task == "sequence_classification" else labels != IGNORED_LABEL
         names = (interchanged.variable,)
+        self.teacher.model.eval()
         base = self.teacher.base_run(model_inputs(batch), names, tokens)
         source = self._source(self.teacher, interchanged)
         counterfactual = self.teacher.counterfactual_run(
@@ -232,6 +233,7 @@ class Objective:
     ) -> Run | None:
         if not weights.needs_teacher:
             return None
+        self.teacher.model.eval()  # whatever a callback left it in
         needs_logits = bool(weights.ce or weights.logit_mse)
         with self._teachers_precision():
             return self.teacher.base_run(

@@ -14,9 +14,7 @@ from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForMaskedLM,
@@ -30,7 +28,7 @@ from transformers import (
 from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.errors import UserError, did_you_mean, one_line
 from iit_toolkit.interchange.answers import class_elsewhere, class_names
-from iit_toolkit.paths import refuse_missing_folder
+from iit_toolkit.pretrained import load_config, load_model, make_plain, tell_once
 
 _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
 """Configuration entries that hold one value per block, which a configuration class can lay out anew."""
@@ -189,29 +187,16 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
             aside, if a new one is wanted) or names the classes otherwise than the teacher, or if the task of the
             teacher is not one that students can be loaded for.
     """
-    refuse_missing_folder(path, "student checkpoint")
-    within = sorted(Path(path).glob("*/config.json"))
-    if within and not (Path(path) / "config.json").exists():
-        raise UserError(f"student checkpoint {path}: holds no model itself; give {within[0].parent}, or another in it")
     name = type(teacher).__name__
     task = next((end for end in _AUTO_CLASSES if name.endswith(end)), None)
     if task is None:
         raise UserError(f"teacher {name}: no student can be loaded for its task; use a class of {list(_AUTO_CLASSES)}")
     labels = ("id2label", "label2id") if task.endswith("Classification") else ()
-    try:
-        own: PreTrainedConfig = AutoConfig.from_pretrained(path)
-        student, report = _AUTO_CLASSES[task].from_pretrained(
-            path,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **{key: getattr(teacher.config, key) for key in labels},
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"student checkpoint {path}: cannot be loaded ({one_line(error)}); give a folder written by "
-            "save_pretrained, or a model name"
-        ) from error
-    missing = sorted(report["missing_keys"])
+    what = "student checkpoint"
+    own = load_config(path, what)
+    entries = {key: getattr(teacher.config, key) for key in labels}
+    found = load_model(_AUTO_CLASSES[task], path, what, **entries)
+    student, missing = found.model, found.missing
     lost = [key for key in missing if key.startswith(f"{blocks_path(student)}.")]
     if lost:
         raise UserError(
@@ -223,9 +208,12 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
             f"student checkpoint {path}: lacks {len(missing)} weights of {type(student).__name__}, e.g. "
             f"`{missing[0]}`; give a model trained for the task of the teacher, {name}"
         )
+    if missing:
+        tell_once(f"{what} {path}: {len(missing)} weights of its head are new and random, e.g. {missing[0]}")
+    found.tell_unused(f"{what} {path}")
     if labels and not missing:
         _refuse_other_classes(teacher.config, own, path)
-    return cast(PreTrainedModel, student.to(teacher.device).train())
+    return student.to(teacher.device).train()  # pyright: ignore[reportArgumentType]
 
 
 def _refuse_other_classes(teacher: PreTrainedConfig, student: PreTrainedConfig, path: str | Path) -> None:
@@ -307,6 +295,7 @@ def _build(teacher: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedMode
         torch.set_default_dtype(default)
     if teacher.can_generate():
         student.generation_config = copy.deepcopy(teacher.generation_config)
+    make_plain(student.config)
     return student
 
 

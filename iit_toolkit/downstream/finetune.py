@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import Trainer
@@ -27,6 +28,7 @@ from iit_toolkit.downstream.question_answering import check_windows, prepare_que
 from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.finite import refuse_non_finite_answers, refuse_non_finite_weights
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from iit_toolkit.runs.folder import write_atomically, write_json
@@ -186,6 +188,14 @@ class _Trainer(Trainer):
         return SequentialSampler(eval_dataset)
 
 
+def _refuse_non_finite(predictions: Any, what: str) -> None:
+    """Refuse answers that are NaN or infinite: they would be scored as class 0 or as the first token."""
+    for logits in predictions if isinstance(predictions, tuple) else (predictions,):
+        found = torch.as_tensor(logits)
+        rows = torch.arange(len(found)).repeat_interleave(found[:1].numel() // found.shape[-1])
+        refuse_non_finite_answers(found.flatten(0, -2), rows, what)
+
+
 def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder, *, save_model: bool) -> None:
     prepared, settings = job.prepared, job.settings
     model = with_new_head(base, prepared, seed)
@@ -196,12 +206,15 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
             data_collator=prepared.collator,
             train_dataset=prepared.train,
             processing_class=prepared.tokenizer,
+            preprocess_logits_for_metrics=prepared.only_logits,
         )
         started, cpu = time.perf_counter(), time.process_time()
         trained = trainer.train()
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+        what = f"model {base.path}, fine-tuned on {job.name} with seed {seed}"
+        refuse_non_finite_weights(model, what, f"lower tasks.{job.name}.training.learning_rate")
         try:
-            scores = _score(trainer, prepared)
+            scores = _score(trainer, prepared, what)
         except Exception as error:
             folder.save_model(job.name, seed, model, prepared.tokenizer)
             raise UserError(
@@ -232,9 +245,10 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
         folder.save_model(job.name, seed, model, prepared.tokenizer)
 
 
-def _score(trainer: _Trainer, prepared: PreparedTask) -> dict[str, Scores]:
+def _score(trainer: _Trainer, prepared: PreparedTask, what: str) -> dict[str, Scores]:
     scores: dict[str, Scores] = {}
     for split, evaluation in prepared.evaluations.items():
         answers = trainer.predict(evaluation.rows)  # pyright: ignore[reportArgumentType]
+        _refuse_non_finite(answers.predictions, f"{what}, on {split}")
         scores[split] = evaluation.score(answers.predictions)
     return scores

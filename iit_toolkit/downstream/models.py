@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
 
-import torch
-from safetensors import SafetensorError
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
-from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.paths import refuse_missing_folder
+from iit_toolkit.errors import UserError
+from iit_toolkit.pretrained import load_model
 from iit_toolkit.runs.provenance import fingerprint_of_weights
 from iit_toolkit.tasks import readable_tokens
 
@@ -47,9 +44,9 @@ def load_base(path: str) -> BaseModel:
         UserError: If model or tokenizer can't be loaded, weights are missing, or the tokenizer is not a fast one or
             cannot pad.
     """
-    refuse_missing_folder(path, "model")
-    model, report = _load(AutoModel, path, {})
-    missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))  # heads have their own
+    found = load_model(AutoModel, path, "model", remedy=_REMEDY)
+    model = found.model
+    missing = [name for name in found.missing if not name.startswith("pooler.")]  # heads have their own
     if missing:
         raise UserError(f"model {path}: lacks weights, e.g. {missing[0]}; {_REMEDY}")
     try:
@@ -62,7 +59,7 @@ def load_base(path: str) -> BaseModel:
         raise UserError(f"model {path}: its tokenizer has no token to pad with; give an encoder, as of the BERT family")
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # pyright: ignore
         raise UserError(f"model {path}: its tokenizer has more tokens than its embeddings; give the model's own")
-    weights = {name: value for name, value in model.state_dict().items() if name not in report["missing_keys"]}
+    weights = {name: value for name, value in model.state_dict().items() if name not in found.missing}
     limit = readable_tokens(model) or tokenizer.model_max_length
     return BaseModel(
         path,
@@ -79,21 +76,7 @@ def with_new_head(base: BaseModel, task: PreparedTask, seed: int) -> PreTrainedM
     The seed draws the head's weights, unless the model has a head of that kind and size already, which is told.
     """
     set_seed(seed)
-    model, report = _load(task.auto_class, base.path, {**task.head, "ignore_mismatched_sizes": True})
-    if not report["missing_keys"] and not report["mismatched_keys"]:
+    found = load_model(task.auto_class, base.path, "model", remedy=_REMEDY, resize=True, **task.head)
+    if not found.missing and not found.resized:
         _LOG.warning("model %s has a head of this size already: all seeds begin with it", base.path)
-    return model
-
-
-def _load(auto_class: Any, path: str, settings: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # missing weights are looked at here, and a new head has none
-    try:
-        loaded = auto_class.from_pretrained(path, dtype=torch.float32, output_loading_info=True, **settings)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(
-            f"model {path}: cannot be loaded as {auto_class.__name__} ({one_line(error)}); {_REMEDY}"
-        ) from None
-    finally:
-        logging.set_verbosity(verbosity)
-    return cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
+    return found.model

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -36,6 +36,7 @@ class PreparedTask:
         tokenizer: What made the rows.
         collator: Makes batches of rows.
         head: What the model's config says of the head, such as the number of classes.
+        logits: How many tensors of logits the head gives; whatever else a model returns is not scored.
     """
 
     auto_class: Any
@@ -44,6 +45,14 @@ class PreparedTask:
     tokenizer: PreTrainedTokenizerBase
     collator: Callable[..., Any]
     head: dict[str, Any] = field(default_factory=dict[str, Any])
+    logits: int = 1
+
+    def only_logits(self, outputs: Any, _labels: Any = None) -> Any:
+        """Return the logits of what a model returned: a tensor, or a tuple of several."""
+        if not isinstance(outputs, tuple | list):
+            return outputs
+        some = tuple(cast(Sequence[Any], outputs)[: self.logits])
+        return some[0] if self.logits == 1 else some
 
 
 def names_of_classes(names: list[str]) -> dict[str, Any]:

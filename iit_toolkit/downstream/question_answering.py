@@ -100,6 +100,7 @@ def prepare_question_answering(
         {split: evaluation(examples) for split, examples in evaluated.items()},
         tokenizer,
         DataCollatorWithPadding(tokenizer),
+        logits=2,
     )
 
 

@@ -17,6 +17,7 @@ from iit_toolkit.interchange.answers import same_answers
 from iit_toolkit.interchange.checks import Check, attempt
 from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
 from iit_toolkit.interchange.reading import check_order, check_padding
+from iit_toolkit.interchange.sound import refuse_unfit, refuse_unsound
 from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows, refuse_empty
 from iit_toolkit.tasks import Task
 
@@ -61,19 +62,29 @@ def certify(
         torch.OutOfMemoryError: As the models do.
     """
     modes = [(module, module.training) for model in (teacher, student) for module in model.modules()]
-    checks = [same_answers(teacher, student), _teacher_is_frozen(teacher)]
-    if not checks[0].passed:  # the batch may hold tokens that the student does not know
+    sides = {"teacher": teacher, "student": student}
+    checks = [attempt(f"{side}: model", one, lambda one=one: refuse_unfit(one, task)) for side, one in sides.items()]
+    if not all(check.passed for check in checks):  # what they compute means nothing
+        return checks
+    checks += [same_answers(teacher, student), _teacher_is_frozen(teacher)]
+    if not checks[-2].passed:  # the batch may hold tokens that the student does not know
         return checks
     teacher.eval()
     student.eval()
     try:
-        for side, model in (("teacher", teacher), ("student", student)):
-            checks.append(
+        for side, model in sides.items():
+            checks.append(attempt(f"{side}: answers", model, lambda model=model: refuse_unsound(model, inputs)))
+            if not checks[-1].passed:
+                return checks
+        read: list[Check] = []
+        for side, model in sides.items():
+            read.append(
                 attempt(f"{side}: padding", model, lambda model=model: check_padding(model, inputs, pad, padded))
             )
-            if task == "causal_lm" and checks[-1].passed:
-                checks.append(attempt(f"{side}: order", model, lambda model=model: check_order(model, inputs)))
-        if alignment is not None and all(check.passed for check in checks[2:]):
+            if task == "causal_lm" and read[-1].passed:
+                read.append(attempt(f"{side}: order", model, lambda model=model: check_order(model, inputs)))
+        checks += read
+        if alignment is not None and all(check.passed for check in read):
             checks += _certify_alignment(teacher, student, alignment, inputs, eligible, predicted, swap, trains)
     finally:
         for module, mode in modes:
@@ -84,7 +95,9 @@ def certify(
 def _teacher_is_frozen(teacher: PreTrainedModel) -> Check:
     """A teacher that drops out or learns is no fixed target."""
     name = "teacher is frozen"
-    if teacher.training or any(parameter.requires_grad for parameter in teacher.parameters()):
+    if any(module.training for module in teacher.modules()) or any(
+        parameter.requires_grad for parameter in teacher.parameters()
+    ):
         return Check(name, False, "it trains; call teacher.requires_grad_(False).eval()")
     return Check(name, True, "in eval mode and without gradients")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +25,7 @@ from iit_toolkit.interchange.partial import (
     stopped_at_vocabulary,
 )
 from iit_toolkit.interchange.swap import Swap
+from iit_toolkit.pretrained import plain_outputs
 
 
 @dataclass
@@ -109,7 +110,7 @@ class InterchangeModel:
         """
         names = tuple(variables)
         self._refuse_checkpointed_sites(names)
-        with safe_pyvene.lock(self.model):
+        with self._alone():
             self._settle_cuts(names, called_with(self.model, inputs))
             wanted = {cut for name in names if (cut := self.cuts[name]) is not None}
             recording = block_outputs(blocks(self.model), wanted) if wanted else contextlib.nullcontext({})
@@ -136,7 +137,7 @@ class InterchangeModel:
         last = None if None in ends else max((end for end in ends if end is not None), default=None)
         ids = inputs.get("input_ids")
         nowhere = None if ids is None else torch.zeros_like(ids, dtype=torch.bool)
-        with safe_pyvene.lock(self.model):
+        with self._alone():
             if last is not None and last not in self._stops:
                 self._stops[last] = can_stop(self.model, last, called_with(self.model, inputs))
             stops = last is not None and self._stops[last]
@@ -171,7 +172,7 @@ class InterchangeModel:
         restart = (
             contextlib.nullcontext() if cut is None else restart_after(blocks(self.model), cut, base.block_outputs[cut])
         )
-        with safe_pyvene.lock(self.model), restart:
+        with self._alone(), restart:
             view = self._swapping.get(variable)
             if view is None:
                 view = self._swapping[variable] = self._swapping_view(variable)
@@ -179,6 +180,12 @@ class InterchangeModel:
                 lambda: (safe_pyvene.swap(view, base.inputs, sources, masks), None), base.inputs, tokens
             )
         return run
+
+    @contextlib.contextmanager
+    def _alone(self) -> Generator[None, None, None]:
+        """Keep other threads from the model, whose outputs are plain meanwhile."""
+        with safe_pyvene.lock(self.model), plain_outputs(self.model):
+            yield
 
     def _swapping_view(self, variable: str) -> safe_pyvene.SafeIntervenableModel:
         components = [site.write for site in self.sites[variable]]

@@ -100,6 +100,7 @@ def train_arm(
         "provenance": provenance(),
         "history": history,
     }
+    prepared.refuse_changed_teacher()
     with processes.main_first():
         if processes.is_main():
             last = checkpoints / f"checkpoint-{trainer.state.global_step}"

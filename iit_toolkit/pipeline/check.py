@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from logging import getLogger
 from pathlib import Path
 
@@ -26,13 +27,13 @@ from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.trainer import make_objective
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.checks import Check, attempt, refuse_failed
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.schema import RunConfig
-from iit_toolkit.tasks import readable_tokens
+from iit_toolkit.tasks import model_inputs, readable_tokens
 from iit_toolkit.trainer_settings import refuse_unusable
 
 _LOG = getLogger(__name__)
@@ -79,7 +80,9 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
             done.append(alignment)
             found = certify_on_rows(prepared, student, alignment)
             checks += [Check(f"{name}: {check.name}", check.passed, check.detail) for check in found]
+    checks.append(certify_saving(prepared, student))
     if all(check.passed for check in checks):
+        checks.append(certify_answers(prepared))
         for name in config.arms:
             found = certify_losses(prepared, name, student)
             checks += [Check(f"{name}: {check.name}", check.passed, check.detail) for check in found]
@@ -189,6 +192,44 @@ def _rows_differ(prepared: Prepared, trains: bool) -> bool:
         return True
     lengths = {length for rows in sets for length in pc.unique(pc.list_value_length(rows.data.column("input_ids")))}
     return len(lengths) > 1
+
+
+@torch.no_grad()
+def certify_answers(prepared: Prepared) -> Check:
+    """Check that the teacher computes something finite in every row that students are verified on."""
+    teacher, rows, settings = prepared.teacher, prepared.eval_rows, prepared.config.verification
+    before, engine = teacher.device, InterchangeModel(teacher.to(device()), {})  # pyright: ignore[reportArgumentType]
+    count, bad = min(len(rows), settings.pairs), list[int]()
+    for start in range(0, count, settings.batch_size):
+        batch = prepared.collator([rows[index] for index in range(start, min(start + settings.batch_size, count))])
+        inputs = {name: value.to(teacher.device) for name, value in model_inputs(batch).items()}
+        real = inputs["attention_mask"].bool()
+        hidden = engine.base_run(inputs, tokens=torch.zeros_like(real)).hidden
+        fine = (hidden.isfinite().all(-1) | ~real).all(1).cpu()
+        bad += batch["example_id"][~fine].tolist()
+    teacher.to(before)  # pyright: ignore[reportArgumentType]
+    name = "teacher: held-out rows"
+    if bad:
+        seen = f"its hidden states are NaN or infinite in {len(bad):,} of {count:,} held-out rows, e.g. in row {bad[0]}"
+        return Check(name, False, f"{seen}; give a teacher whose answers are finite, or data without such rows")
+    return Check(name, True, f"hidden states are finite in all {count:,}")
+
+
+def certify_saving(prepared: Prepared, student: PreTrainedModel) -> Check:
+    """Check that what stands beside a student's weights can be saved: transformers reads more than it writes."""
+    name, parts = "student: saving", {"config.json": student.config, "tokenizer": prepared.tokenizer}
+    if student.can_generate():
+        parts["generation_config.json"] = student.generation_config
+    with tempfile.TemporaryDirectory() as folder:
+        for part, one in parts.items():
+            try:
+                one.save_pretrained(folder)
+            except Exception as error:  # whatever transformers thinks of an entry
+                said = one_line(error)[:150]
+                return Check(
+                    name, False, f"its {part} cannot be saved ({said}); correct that of the model it comes from"
+                )
+    return Check(name, True, f"{', '.join(parts)} can be saved")
 
 
 def certify_losses(prepared: Prepared, arm: str, student: PreTrainedModel) -> list[Check]:

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from datasets import ClassLabel, Dataset
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -49,9 +47,11 @@ from iit_toolkit.distillation.student import (
     student_from_config,
     student_from_teacher,
 )
-from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.errors import UserError
+from iit_toolkit.finite import refuse_non_finite_weights
 from iit_toolkit.interchange.answers import class_elsewhere, class_names
-from iit_toolkit.paths import refuse_missing_folder
+from iit_toolkit.interchange.sound import digests, refuse_changed
+from iit_toolkit.pretrained import load_model, refuse_other_problem
 from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.provenance import fingerprint_of_lists
 from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
@@ -76,42 +76,40 @@ class Prepared:
     config: RunConfig
     skipped: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]], init=False)
     """How many pairs of a split of the config's `data` cannot be used, by reason; filled as they are loaded."""
+    _as_loaded: dict[str, str] = field(default_factory=dict[str, str], init=False)
 
     @cached_property
     def teacher_path(self) -> str:
         """Path or Hub id of the teacher."""
         if self.config.teacher == "embedded":
             return str(ASSETS / "teacher")
-        refuse_missing_folder(self.config.teacher, "teacher")
         return self.config.teacher
 
     @cached_property
     def teacher(self) -> PreTrainedModel:
         """The teacher in float32, eval mode and without gradients."""
-        name = self.config.teacher
-        try:
-            loaded: Any = _CLASSES[self.config.task].from_pretrained(
-                self.teacher_path, dtype=torch.float32, output_loading_info=True
-            )
-        except SafetensorError as error:
+        config = self.config
+        found = load_model(_CLASSES[config.task], self.teacher_path, "teacher", remedy=_MODEL_REMEDY)
+        name, model = config.teacher, found.model
+        if found.missing:  # transformers made them up
             raise UserError(
-                f"teacher {name}: its weights are unreadable or truncated ({one_line(error)}); fetch them again"
-            ) from None
-        except (OSError, ValueError, RuntimeError) as error:
-            if "Unrecognized configuration class" in str(error):
-                raise UserError(
-                    f"teacher {name}: there is no {self.config.task} of its kind; set task to what it was trained for, "
-                    "such as causal_lm"
-                ) from None
-            raise UserError(f"teacher {name}: cannot be loaded ({one_line(error)}); {_MODEL_REMEDY}") from None
-        model, report = cast(tuple[PreTrainedModel, dict[str, set[str]]], loaded)
-        if report["missing_keys"]:  # transformers made them up
-            raise UserError(
-                f"teacher {name}: lacks weights for task {self.config.task}, e.g. {min(report['missing_keys'])}; "
-                "give a model that was trained for it"
+                f"teacher {name}: lacks weights for task {config.task}, e.g. {found.missing[0]}; give a model that was "
+                "trained for it"
             )
+        found.tell_unused(f"teacher {name}")
+        if config.task == "sequence_classification":
+            refuse_other_problem(model.config, f"teacher {name}")
         refuse_unknown_size(model, f"teacher {name}")
-        return model.requires_grad_(False).eval()
+        self._as_loaded.update(digests(model))
+        return model.requires_grad_(False)
+
+    def refuse_changed_teacher(self) -> None:
+        """Check that the teacher is still the one that was loaded.
+
+        Raises:
+            UserError: If a weight has changed.
+        """
+        refuse_changed(self.teacher, self._as_loaded, f"teacher {self.config.teacher}")
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -237,9 +235,19 @@ class Prepared:
         return MaskedLanguageCollator(self.tokenizer, mlm.probability, mlm.smoothing, counts, self.config.seed)
 
     def new_student(self, student: StudentConfig | None = None) -> PreTrainedModel:
-        """Make a student as it is before training, the config's own if no other is given; the same at every call."""
+        """Make a student as it is before training, the config's own if no other is given; the same at every call.
+
+        Raises:
+            UserError: If it cannot be made, its weights are not finite, or the teacher is not as it was loaded.
+        """
         student = student or self.config.student
+        self.refuse_changed_teacher()
         set_seed(self.config.seed)
+        made = self._made_student(student)
+        refuse_non_finite_weights(made, "student", "correct its config, such as initializer_range")
+        return made
+
+    def _made_student(self, student: StudentConfig) -> PreTrainedModel:
         if student.checkpoint is not None:
             return student_from_checkpoint(self.teacher, student.checkpoint, new_head=True)
         if student.config is not None:

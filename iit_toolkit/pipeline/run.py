@@ -33,6 +33,7 @@ from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_damaged_
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
+    certify_saving,
     certify_tokenizer,
     check_batches,
     device,
@@ -142,6 +143,7 @@ def _checked(prepared: Prepared, names: Sequence[str], student: PreTrainedModel,
     if prepared.config.student.checkpoint is not None:
         refuse_failed([certify_tokenizer(prepared, prepared.config.student.checkpoint)])
     refuse_failed(certify_on_rows(prepared, student, alignment))
+    refuse_failed([certify_saving(prepared, student)])
     refuse_failed(certify_losses(prepared, arm, student))
     return alignment
 
@@ -234,6 +236,7 @@ def _verify_and_report(
         judged=_judged(config, students),
     )
     assert verification.controls is not None  # since a student is judged
+    prepared.refuse_changed_teacher()
     write_outcomes(verification.outcomes, folder.outcomes)
     write_outcomes(verification.controls, folder.controls)
     split, rows = (
@@ -310,7 +313,8 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
         models = {"teacher": prepared.teacher, **students}
         result[name] = {"rows": len(rows), "fingerprint": fingerprint_of_rows(rows)}
         for model_name, model in models.items():
-            found = evaluate(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed)
+            what = f"{model_name}, evaluated on {name}"
+            found = evaluate(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed, what=what)
             for measure, estimate in found.items():
                 result[name].setdefault(measure, {})[model_name] = asdict(estimate)
     return result

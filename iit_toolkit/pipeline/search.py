@@ -71,6 +71,7 @@ def search(config: RunConfig, student: str, output: str | Path) -> Path:
         layers = choose_map(matrix)
         alignment = mapped_alignment(layers, f"{config.name}-searched", inputs.positions, inputs.sources)
         verification = _confirm(inputs, alignment)
+        inputs.prepared.refuse_changed_teacher()
         document = {
             **inputs.described(SEARCH_SCHEMA),
             "note": EXPLORATORY,

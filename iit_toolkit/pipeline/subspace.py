@@ -56,6 +56,7 @@ def search_subspace(
         top_k, control_seed = config.verification.top_k, config.seed + 1
         teacher = verify_teacher_subspace(sites, learned, _confirming(inputs), control_seed, top_k)
         both = verify_subspaces(sites, learned, _confirming(inputs), control_seed, top_k)
+        inputs.prepared.refuse_changed_teacher()
         document = {
             **inputs.described(SUBSPACE_SCHEMA),
             "teacher_layer": teacher_layer,

@@ -10,6 +10,7 @@ import torch
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from iit_toolkit.analysis.evaluation import evaluate
+from iit_toolkit.errors import UserError
 
 SIZES: dict[str, Any] = {
     "vocab_size": 30,
@@ -90,3 +91,25 @@ def test_rows_of_one_text_are_resampled_together() -> None:
     assert (together.low, together.high) == pytest.approx((once.low, once.high), rel=1e-4)
     assert (together.clusters, together.texts, alone.texts) == (90, 30, 90)
     assert once.low is not None and alone.low is not None and alone.low > 1.02 * once.low
+
+
+def test_answers_that_are_not_finite_have_no_perplexity() -> None:
+    torch.manual_seed(0)
+    model, data = large(BertForMaskedLM(BertConfig(**SIZES))), rows(41)
+    rare = data[37]["input_ids"][4]
+    hit = [index for index, row in enumerate(data) if rare in row["input_ids"]]
+    model.get_input_embeddings().weight.data[rare] = math.nan
+    with pytest.raises(
+        UserError, match=rf"student a: answers are NaN or infinite in .* e.g. in row {hit[0]} \(its weight"
+    ):
+        evaluate(model, data, masked, "masked_lm", what="student a")
+
+
+def test_classes_that_a_model_forbids_are_no_fault_unless_they_are_right() -> None:
+    torch.manual_seed(0)
+    model, data = large(BertForSequenceClassification(BertConfig(**SIZES))), rows(12)
+    model.classifier.bias.data[2] = -math.inf
+    allowed = [row for row in data if row["label"] != 2]
+    assert evaluate(model, allowed, batch, "sequence_classification")["perplexity"].value is not None
+    with pytest.raises(UserError, match="student a: the right answer has logit -inf in row 2"):
+        evaluate(model, data, batch, "sequence_classification", what="student a")

@@ -6,6 +6,7 @@ another place, so it computes the same function, neuron by neuron, at other dept
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -251,3 +252,42 @@ def test_positions_that_a_collator_gives_are_read(planted: Any) -> None:
         for one in (collate, apart)
     )
     assert not near["teacher_base"].equals(far["teacher_base"])
+
+
+def test_no_case_of_an_answer_that_is_not_finite_is_tabulated(
+    planted: tuple[LlamaForCausalLM, LlamaForCausalLM, dict[int, int]],
+) -> None:
+    student, teacher, pairs = planted
+    spoilt = copy.deepcopy(student)
+    rare = int(rows(60)[33]["input_ids"][4])
+    spoilt.get_input_embeddings().weight.data[rare] = torch.nan
+    for models, who in (((teacher, spoilt), "student spoilt"), ((spoilt, student), "teacher")):
+        with pytest.raises(
+            UserError, match=rf"^{who}( with half swapped)?: answers are NaN or infinite in \d+ of 10 rows"
+        ):
+            verified({"spoilt": models[1]}, models[0], aligned(pairs) if who != "teacher" else aligned_with_itself())
+
+
+def aligned_with_itself() -> Alignment:
+    site = (Site(component="block_output", layer=1),)
+    return Alignment(name="own", variables=(Variable(name="half", teacher=site, student=site),))
+
+
+def test_answers_that_all_models_forbid_count_for_nothing(
+    planted: tuple[LlamaForCausalLM, LlamaForCausalLM, dict[int, int]],
+) -> None:
+    """The head of each gives -inf to a token that never occurs, as a model that forbids it does."""
+    student, teacher, pairs = planted
+    forbidding = [copy.deepcopy(model) for model in (student, teacher)]
+    for model in forbidding:
+        model.register_forward_hook(_forbid)
+    found = verified({"student": forbidding[0]}, forbidding[1], aligned(pairs)).outcomes
+    assert found[["kl", "kl_cf", "teacher_nll", "effect_xy"]].notna().all().all()
+    assert (found[["kl", "kl_cf"]].abs() < 1e-6).all().all()  # the student computes what its teacher does
+    with pytest.raises(UserError, match="student student: its logits are -inf for some of the teacher's answers"):
+        verified({"student": forbidding[0]}, teacher, aligned(pairs))
+
+
+def _forbid(_model: Any, _args: Any, output: Any) -> Any:
+    output.logits[..., 0] = -torch.inf  # token 0 is padding
+    return output

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, TrainerCallback
 
 from iit_toolkit.alignment import Alignment, preset
 from iit_toolkit.alignment.spec import Sources
@@ -420,3 +420,44 @@ def test_rows_of_like_length_can_share_batches(tmp_path: Path) -> None:
     one.train_dataset, one.data_collator = rows, padded  # pyright: ignore
     one.train()
     assert len(lengths) >= 16 and sum(len(one) > 1 for one in lengths[:16]) <= 1  # one batch of 128 rows may be mixed
+
+
+@pytest.mark.parametrize("strategy", ["no", "steps"])
+def test_weights_that_the_last_update_spoilt_are_neither_saved_nor_returned(tmp_path: Path, strategy: str) -> None:
+    settings = {"learning_rate": 1e39, "warmup_steps": 0, "max_steps": 1, "save_strategy": strategy, "save_steps": 1}
+    with pytest.raises(NonFiniteLossError, match=r"student after 1 steps: .* are NaN or infinite.*lower learning_rate"):
+        trainer(tmp_path, **settings).train()
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_gradient_that_is_not_finite_stops_training_before_the_update(tmp_path: Path) -> None:
+    broken = trainer(tmp_path, max_steps=2)
+    student = broken.objective.student.model
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    weight = student.get_parameter("bert.encoder.layer.0.output.dense.weight")
+    weight.register_hook(lambda gradient: torch.full_like(gradient, float("nan")))
+    with pytest.raises(NonFiniteLossError, match="the gradient is not finite at step 0"):
+        broken.train()
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+def test_a_teacher_without_an_answer_is_blamed_itself(tmp_path: Path) -> None:
+    spoilt = trainer(tmp_path)
+    spoilt.objective.teacher.model.get_parameter("bert.encoder.layer.1.output.dense.bias").data[0] = float("nan")
+    with pytest.raises(
+        UserError, match=r"teacher, in training: .* of 8 rows.*bert.encoder.layer.1.output.dense.bias is"
+    ):
+        spoilt.train()
+
+
+def test_a_teacher_that_a_callback_set_to_training_answers_as_before(tmp_path: Path) -> None:
+    class Trains(TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            disturbed.objective.teacher.model.train()
+
+    plain, disturbed = trainer(tmp_path / "plain"), trainer(tmp_path / "disturbed")
+    disturbed.add_callback(Trains())
+    plain.train()
+    disturbed.train()
+    losses = [[entry["loss"] for entry in one.state.log_history if "loss" in entry] for one in (plain, disturbed)]
+    assert losses[0] == losses[1] and len(losses[0]) == 3

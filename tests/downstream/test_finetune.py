@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from seqeval.metrics import f1_score
 from iit_toolkit.downstream.config import FinetuneConfig
 from iit_toolkit.downstream.finetune import finetune
 from iit_toolkit.downstream.folder import FinetuneFolder
+from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError
 from tests.downstream.tiny import pairs, questions, save_data, save_tiny_model, sentences, tagged, tiny_tokenizer
 from tests.families import bert_config
@@ -465,3 +467,48 @@ def test_scores_that_were_damaged_are_told(model: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "scores" / "sst2-1.json").write_text("[")
     with pytest.raises(UserError, match=r"sst2-1.json can't be read as JSON"):
         finetune(config_of(model, tasks, training={"max_steps": 1}), tmp_path / "out")
+
+
+@pytest.mark.parametrize("entry", ["output_hidden_states", "output_attentions"])
+@pytest.mark.parametrize("make", [pairs, tagged, questions])
+def test_only_logits_are_scored_whatever_the_config_asks_for(
+    tmp_path: Path, entry: str, make: Callable[[int, int], Rows]
+) -> None:
+    name = {"pairs": "stsb", "tagged": "conll2003", "questions": "squad"}[make.__name__]
+    scores: list[Any] = []
+    for asked in (False, True):
+        folder = save_tiny_model(tmp_path / f"model-{asked}")
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), entry: asked}))
+        tasks = {name: task(tmp_path / f"data-{asked}", make, 8, max_length=64)}
+        out = finetune(config_of(folder, tasks, training={**QUICK, "num_train_epochs": 1}), tmp_path / f"out-{asked}")
+        scores.append(json.loads((out / "scores" / f"{name}-1.json").read_text())["scores"])
+    assert scores[0] == scores[1]
+
+
+def test_what_a_model_returns_beside_logits_is_left_out() -> None:
+    prepared = PreparedTask(None, Dataset.from_dict({}), {}, tiny_tokenizer(), list)
+    assert prepared.only_logits(("logits", "hidden")) == prepared.only_logits("logits") == "logits"
+    spans = PreparedTask(None, Dataset.from_dict({}), {}, tiny_tokenizer(), list, logits=2)
+    assert spans.only_logits(("starts", "ends", "hidden")) == ("starts", "ends")
+
+
+def test_a_fine_tuning_that_diverged_is_told_and_not_scored(model: Path, tmp_path: Path) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
+    diverged = config_of(model, tasks, training={**QUICK, "learning_rate": 1e39, "max_steps": 1})
+    said = r"fine-tuned on sst2 with seed 1: .* are NaN or infinite.*lower tasks.sst2.training.learning_rate"
+    with pytest.raises(UserError, match=said):
+        finetune(diverged, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("scores/*"))
+
+
+def test_answers_that_are_nan_are_not_scored(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def with_nan(_trainer: Any, rows: Any) -> Any:
+        logits = np.zeros((len(rows), 2), dtype=np.float32)
+        logits[3:5] = np.nan
+        return SimpleNamespace(predictions=logits)
+
+    monkeypatch.setattr(tf.Trainer, "predict", with_nan)
+    tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
+    with pytest.raises(UserError, match="sst2 with seed 1, on validation: answers are NaN or infinite in 2 of 40 rows"):
+        finetune(config_of(model, tasks), tmp_path / "out")
