@@ -1,13 +1,12 @@
 """The command line: one small file per verb.
 
-Exit codes: 0 fine, 1 a check of `validate` or `gate` failed, 2 wrong usage or input, 130 interrupted. Results go to
-standard output; progress and errors go to standard error. Everything heavy is imported inside the commands,
-so that `--help` answers at once.
+Exit codes: 0 fine, 1 a check of `validate` or `gate` failed, 2 wrong usage or input, 130 interrupted, 141 the reader of
+standard output is gone. Results go to standard output; progress and errors go to standard error. Everything heavy is
+imported inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -15,6 +14,7 @@ import typer
 
 from iit_toolkit import __version__
 from iit_toolkit.cli.compare import compare
+from iit_toolkit.cli.ending import one_line_at_most
 from iit_toolkit.cli.explain import explain
 from iit_toolkit.cli.export import export
 from iit_toolkit.cli.finetune import finetune
@@ -27,7 +27,6 @@ from iit_toolkit.cli.suite import suite
 from iit_toolkit.cli.train import train
 from iit_toolkit.cli.validate import validate
 from iit_toolkit.cli.verify import verify
-from iit_toolkit.errors import UserError
 
 app = typer.Typer(
     name="iit-toolkit",
@@ -62,8 +61,5 @@ app.add_typer(suite, name="suite")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits; a `UserError` becomes one line and code 2."""
-    try:
+    with one_line_at_most():
         app(arguments)
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
