@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from iit_toolkit.errors import UserError
+from iit_toolkit.paths import check_path
 from iit_toolkit.runs.folder import folder_written_whole, write_json
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ class FinetuneFolder:
         """Refuses a folder that holds something, but no fine-tuning.
 
         Raises:
-            UserError: If it does, or is no folder.
+            UserError: If it does, or is or can be no folder.
         """
+        check_path(self.path, "folder")
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; give a folder with --output")
         if self.path.is_dir() and any(self.path.iterdir()) and not self.config.is_file():
