@@ -8,16 +8,20 @@ import tempfile
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import fields
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Any, cast, get_type_hints
 
 import numpy as np
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainingArguments
+from transformers.training_args import trainer_log_levels
 from transformers.utils import logging
 
-from iit_toolkit.errors import UserError, did_you_mean, one_line
+from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
+from iit_toolkit.text_files import parse_json, read_text
 
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 _AT_LEAST = {
@@ -25,10 +29,40 @@ _AT_LEAST = {
     "per_device_eval_batch_size": 1,
     "gradient_accumulation_steps": 1,
     "interchanges": 1,
+    "save_total_limit": 1,
+    "dataloader_prefetch_factor": 1,
+    "torch_empty_cache_steps": 1,
+    "eval_accumulation_steps": 1,
+    "ddp_timeout": 1,
+    "ddp_bucket_cap_mb": 1,
+    "dataloader_num_workers": 0,
+    "data_seed": 0,
     "learning_rate": 0,
     "weight_decay": 0,
+    "warmup_steps": 0,
+    "max_grad_norm": 0,
+    "adam_beta1": 0,
+    "adam_beta2": 0,
+    "adam_epsilon": 0,
+    "label_smoothing_factor": 0,
+    "neftune_noise_alpha": 0,
+    "eval_delay": 0,
 }
+_BELOW = {
+    "per_device_train_batch_size": 2**20,  # rows that no device holds
+    "per_device_eval_batch_size": 2**20,
+    "gradient_accumulation_steps": 2**20,
+    "interchanges": 1000,
+    "dataloader_num_workers": 1000,
+    "data_seed": 2**32,
+    "adam_beta1": 1,
+    "adam_beta2": 1,
+    "label_smoothing_factor": 1,
+}
+_BELOW_ALL = 2**31  # what is not said above: larger counts and sizes overflow somewhere
+_COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _ABOVE_ZERO = ("num_train_epochs", "logging_steps", "save_steps")
+_JSON_FILES = ("accelerator_config", "fsdp_config", "deepspeed")  # a text may name one
 _NO_UPLOAD = "nothing is uploaded in training"
 _REFUSED = {  # where they are not at their defaults, which say what is so
     "do_eval": "models are evaluated after training whatever it says",
@@ -42,6 +76,8 @@ _REFUSED = {  # where they are not at their defaults, which say what is so
     "hub_strategy": _NO_UPLOAD,
     "hub_always_push": _NO_UPLOAD,
     "hub_revision": _NO_UPLOAD,
+    "debug": "its hooks fail on what models return here",
+    "local_rank": "the launcher gives it",
 }
 
 
@@ -67,8 +103,11 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
             TypeAdapter[Any](hints[name], config=_STRICT).validate_python(value)
         except ValidationError as error:
             reasons = dict.fromkeys(one["msg"].removeprefix("Input ") for one in error.errors())
-            raise UserError(f"{where}.{name}: {' or '.join(reasons)}, not {value!r:.60}") from None
+            remedy = "; write true or false" if reasons == {"should be a valid boolean": None} else ""
+            raise UserError(f"{where}.{name}: {' or '.join(reasons)}, not {shown(value)}{remedy}") from None
         _check_size(name, value, where)
+        _check_numbers(value, f"{where}.{name}")
+        _check_json(name, value, f"{where}.{name}")
         if (name == "eval_strategy" and value != "no") or (name == "eval_on_start" and value):
             raise UserError(f"{where}.{name}: models are evaluated after training, and not in it; leave it out")
         if name == "save_strategy" and value == "best":
@@ -102,24 +141,77 @@ def refuse_unusable(settings: TrainingArguments, where: str) -> None:
     tried.full_determinism = False  # which the whole process would keep
     tried.log_level = "error"  # training tells the same
     try:
+        for level in (settings.log_level, settings.log_level_replica):
+            if level not in trainer_log_levels:
+                raise ValueError(f"no log level {shown(level)}, {did_you_mean(level, trainer_log_levels)}")
+        _check_compiler(settings)
         logging.set_verbosity_error()
         with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as tried.output_dir:
             trainer = Trainer(nn.Linear(1, 1), tried, train_dataset=[{"input_ids": [0]}] * 2)  # pyright: ignore
             if not tried.optim_target_modules:  # which this model has not
-                trainer.create_optimizer_and_scheduler(num_training_steps=2)
+                _step(trainer)
             trainer.get_train_dataloader()
-    except (ValueError, TypeError, ImportError, RuntimeError, OSError) as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
+    except Exception as error:  # of whatever kind, it would end the training later
+        raise UserError(f"{where}: {one_line(error) or type(error).__name__}") from None
     finally:
         logging.set_verbosity(verbosity)
         random.setstate(states[0])
         np.random.set_state(states[1])
 
 
+def _step(trainer: Trainer) -> None:
+    """Step with the trainer's optimizer and schedule, past the warm-up: some settings are first read there."""
+    trainer.args.warmup_steps = 0
+    trainer.create_optimizer_and_scheduler(num_training_steps=3)
+    optimizer, schedule, model = trainer.optimizer, trainer.lr_scheduler, trainer.model
+    assert optimizer is not None and model is not None
+    for _ in range(3):
+        torch.stack([weight.sum() for weight in model.parameters()]).sum().backward()
+        optimizer.step()
+        if isinstance(schedule, LambdaLR):
+            schedule.step()
+            if not all(math.isfinite(rate) for rate in schedule.get_last_lr()):
+                raise ValueError("the schedule's learning rate is not finite; correct lr_scheduler_kwargs")
+
+
+def _check_compiler(settings: TrainingArguments) -> None:
+    if settings.torch_compile_backend not in (None, "inductor"):
+        known = torch.compiler.list_backends()
+        if settings.torch_compile_backend not in known:
+            raise ValueError(f"torch_compile_backend: {did_you_mean(str(settings.torch_compile_backend), known)}")
+    if settings.torch_compile_mode not in (None, *_COMPILE_MODES):
+        raise ValueError(f"torch_compile_mode: {did_you_mean(str(settings.torch_compile_mode), _COMPILE_MODES)}")
+
+
+def _check_numbers(value: Any, where: str) -> None:
+    """Refuse numbers inside of a setting that are not finite, or that no 64 bits hold."""
+    if isinstance(value, Mapping):
+        for key, one in cast(Mapping[Any, Any], value).items():
+            _check_numbers(one, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for one in cast(list[Any], value):
+            _check_numbers(one, where)
+    elif isinstance(value, int | float) and not abs(value) < 2**63:  # as NaN is not
+        raise UserError(f"{where}: should be a finite number of 64 bits, not {shown(value)}")
+
+
+def _check_json(name: str, value: Any, where: str) -> None:
+    """Refuse a text in the place of a mapping that is no JSON, and names no file of it: transformers would read it."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        _check_numbers(parse_json(value, where), where)
+    elif isinstance(value, str) and value and name in _JSON_FILES:
+        _check_numbers(parse_json(read_text(Path(value)), value), where)
+
+
 def _check_size(name: str, value: Any, where: str) -> None:
+    if not isinstance(value, int | float):  # of a setting that may be left open
+        return
     if name in _AT_LEAST and not value >= _AT_LEAST[name]:  # which NaN is not either
         raise UserError(f"{where}.{name}: should be {_AT_LEAST[name]} or more, not {value}")
     if name in _ABOVE_ZERO and not 0 < value < math.inf:
         raise UserError(f"{where}.{name}: should be above 0 and finite, not {value}")
     if name == "max_steps" and value < 1 and value != -1:
         raise UserError(f"{where}.{name}: should be 1 or more, or -1 for as many as num_train_epochs has, not {value}")
+    below = _BELOW.get(name, _BELOW_ALL)
+    if not -below < value < below:
+        raise UserError(f"{where}.{name}: should be below {below:,}, not {value}")

@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.errors import UserError
-from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
+from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu, refuse_unusable
 
 
 @pytest.mark.parametrize("kind", [TrainingArguments, CausalDistillationConfig])
@@ -46,6 +46,42 @@ from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
         ("hub_always_push", True, "where.hub_always_push: nothing is uploaded in training; leave it out"),
         ("bf16", "yes", "where.bf16: should be a valid boolean, not 'yes'"),
         ("lr_scheduler_type", 3, "where.lr_scheduler_type: should be .* or should be a valid string, not 3"),
+        ("learning_rate", float("inf"), "where.learning_rate: should be below 2,147,483,648, not inf"),
+        ("warmup_steps", -1, "where.warmup_steps: should be 0 or more, not -1"),
+        ("warmup_steps", float("nan"), "where.warmup_steps: should be 0 or more, not nan"),
+        ("max_grad_norm", float("nan"), "where.max_grad_norm: should be 0 or more, not nan"),
+        ("max_grad_norm", float("inf"), "where.max_grad_norm: should be below 2,147,483,648, not inf"),
+        ("weight_decay", float("inf"), "where.weight_decay: should be below 2,147,483,648, not inf"),
+        ("adam_beta1", 2, "where.adam_beta1: should be below 1, not 2"),
+        ("adam_beta2", -0.1, "where.adam_beta2: should be 0 or more, not -0.1"),
+        ("adam_epsilon", float("nan"), "where.adam_epsilon: should be 0 or more, not nan"),
+        ("label_smoothing_factor", 1.5, "where.label_smoothing_factor: should be below 1, not 1.5"),
+        ("data_seed", 2**32, "where.data_seed: should be below 4,294,967,296, not 4294967296"),
+        ("data_seed", -1, "where.data_seed: should be 0 or more, not -1"),
+        ("max_steps", 10**12, "where.max_steps: should be below 2,147,483,648, not 1000000000000"),
+        ("num_train_epochs", 1e300, "where.num_train_epochs: should be below 2,147,483,648, not 1e.300"),
+        ("per_device_train_batch_size", 10**12, "where.per_device_train_batch_size: should be below 1,048,576, not"),
+        ("gradient_accumulation_steps", 10**9, "where.gradient_accumulation_steps: should be below 1,048,576, not"),
+        ("save_total_limit", 0, "where.save_total_limit: should be 1 or more, not 0"),
+        ("dataloader_num_workers", -1, "where.dataloader_num_workers: should be 0 or more, not -1"),
+        ("dataloader_num_workers", 10**6, "where.dataloader_num_workers: should be below 1,000, not 1000000"),
+        ("logging_steps", 10**10, "where.logging_steps: should be below 2,147,483,648, not"),
+        ("ddp_timeout", 0, "where.ddp_timeout: should be 1 or more, not 0"),
+        ("lr_scheduler_kwargs", {"a": [float("nan")]}, "where.lr_scheduler_kwargs.a: should be a finite number"),
+        ("gradient_checkpointing_kwargs", {"a": 10**30}, "where.gradient_checkpointing_kwargs.a: should be a finite"),
+        ("lr_scheduler_kwargs", '{"a": ' + "[" * 5000, "where.lr_scheduler_kwargs: nested more than"),
+        ("lr_scheduler_kwargs", '{"a": NaN}', "where.lr_scheduler_kwargs: no valid JSON"),
+        ("fsdp_config", "/dev/zero", "/dev/zero: no regular file"),
+        ("accelerator_config", "nobody.json", "nobody.json: can't be read"),
+        ("deepspeed", "nobody.json", "nobody.json: can't be read"),
+        ("debug", "underflow_overflow", "where.debug: its hooks fail on what models return here; leave it out"),
+        ("local_rank", 3, "where.local_rank: the launcher gives it; leave it out"),
+        ("report_to", [["x"]], "where.report_to: "),
+        ("max_steps", True, "where.max_steps: should be a valid integer, not True"),
+        ("max_steps", 3.0, "where.max_steps: should be a valid integer, not 3.0"),
+        ("max_steps", "1:30", "where.max_steps: should be a valid integer, not '1:30'"),
+        ("max_steps", None, "where.max_steps: should be a valid integer, not None"),
+        ("bf16", "no", "where.bf16: should be a valid boolean, not 'no'; write true or false"),
         ("max_step", 8, 'where.max_step: unknown setting, did you mean "max_steps"?'),
     ],
 )
@@ -66,6 +102,38 @@ def test_half_precision_needs_a_device_that_has_it(monkeypatch: pytest.MonkeyPat
         with pytest.raises(UserError, match="where.fp16: a CPU would train in float32; use bf16, or leave it out"):
             refuse_half_on_cpu({"fp16": True, **more}, "where")
     refuse_half_on_cpu({"fp16": True}, "where")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": "many"}}, "can't multiply|multiply"),
+        ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"nonsense": 1}}, "nonsense"),
+        ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": "x"}}, "where: "),
+        ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 5.0}}, "where: "),
+        ({"lr_scheduler_type": "inverse_sqrt", "lr_scheduler_kwargs": {"timescale": 0}}, "where: "),
+        ({"log_level": "loud"}, "no log level 'loud', valid: "),
+        ({"log_level_replica": "warn"}, "no log level 'warn', did you mean \"warning\""),
+        (
+            {"torch_compile": True, "torch_compile_backend": "indcutor"},
+            'torch_compile_backend: did you mean "inductor"',
+        ),
+        ({"torch_compile": True, "torch_compile_mode": "fast"}, "torch_compile_mode: valid: default"),
+        ({"report_to": ["wandb", "nobody"]}, "where: "),
+    ],
+    ids=str,
+)
+def test_what_would_fail_in_training_fails_before(setting: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        refuse_unusable(training_config("unused", setting), "where")
+    assert len(str(caught.value)) < 400
+
+
+def test_trying_settings_changes_nothing() -> None:
+    config = training_config("unused", {"lr_scheduler_type": "cosine", "warmup_steps": 100, "max_steps": 5})
+    before, state = dict(vars(config)), torch.get_rng_state()
+    refuse_unusable(config, "where")
+    assert {**vars(config)} == before and torch.equal(torch.get_rng_state(), state)
 
 
 def test_right_settings_pass() -> None:

@@ -1,24 +1,20 @@
 """The command line: one small file per verb.
 
-Exit codes: 0 fine, 1 a check of `validate` or `gate` failed, 2 wrong usage or input, 130 interrupted, 143 terminated.
-Results go to standard output; progress and errors go to standard error. Everything heavy is imported inside the
-commands, so that `--help` answers at once.
+Exit codes: 0 fine, 1 a check of `validate` or `gate` failed, 2 wrong usage or input, 130 interrupted, 141 the reader of
+standard output is gone, 143 terminated. Results go to standard output; progress and errors go to standard error.
+Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import threading
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from iit_toolkit import __version__
 from iit_toolkit.cli.compare import compare
+from iit_toolkit.cli.ending import one_line_at_most, terminating_gently
 from iit_toolkit.cli.explain import explain
 from iit_toolkit.cli.export import export
 from iit_toolkit.cli.finetune import finetune
@@ -31,7 +27,6 @@ from iit_toolkit.cli.suite import suite
 from iit_toolkit.cli.train import train
 from iit_toolkit.cli.validate import validate
 from iit_toolkit.cli.verify import verify
-from iit_toolkit.errors import UserError
 
 app = typer.Typer(
     name="iit-toolkit",
@@ -66,31 +61,5 @@ app.add_typer(suite, name="suite")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits; a `UserError` becomes one line and code 2."""
-    try:
-        with _terminating_gently():
-            app(arguments)
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-
-
-@contextmanager
-def _terminating_gently() -> Generator[None]:
-    """Lets SIGTERM end the block as an interrupt does, so that what is being written is cleared away first.
-
-    Of several processes, each ends at once: one that waits for another in compiled code would never see the signal.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        typer.echo("terminated: repeat the command; run and train go on from here with --resume", err=True)
-        sys.exit(128 + signal.SIGTERM)
-
-    earlier = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier)
+    with one_line_at_most(), terminating_gently():
+        app(arguments)

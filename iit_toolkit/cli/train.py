@@ -16,7 +16,7 @@ from iit_toolkit.cli.arguments import (
     read_config,
     stdout_for_results,
 )
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError, did_you_mean, listed
 from iit_toolkit.runs import processes
 
 
@@ -40,7 +40,7 @@ def train(
     with processes.main_first():
         settings = read_config(config, overrides)
         if arm is None and len(settings.arms) > 1:
-            raise UserError(f"config {config} has several arms, choose with --arm: {', '.join(settings.arms)}")
+            raise UserError(f"config {config} has several arms, choose with --arm: {listed(settings.arms)}")
         chosen = arm or next(iter(settings.arms))
         if chosen not in settings.arms:
             raise UserError(f'config {config} has no arm "{chosen}": {did_you_mean(chosen, settings.arms)}')

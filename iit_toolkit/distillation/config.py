@@ -94,8 +94,8 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     machine: dict[str, Any] = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
     try:
         config = CausalDistillationConfig(output_dir=output_dir, **(machine | settings))
-    except (TypeError, ValueError, ImportError) as error:
-        raise UserError(f"training: {one_line(error)}") from None
+    except Exception as error:  # of whatever kind: it is about the settings
+        raise UserError(f"training: {one_line(error) or type(error).__name__}") from None
     if config.gradient_checkpointing:
         _check_checkpointing(config, "activation" if "activation_checkpointing" in settings else "gradient")
     return config

@@ -50,8 +50,8 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
     defaults: dict[str, Any] = {**machine, "save_strategy": "no", "report_to": "none", "per_device_eval_batch_size": 64}
     try:
         arguments = TrainingArguments(output, seed=seed, **(defaults | dict(settings)))
-    except (TypeError, ValueError, ImportError) as error:
-        raise UserError(f"{where}: {one_line(error)}") from None
+    except Exception as error:  # of whatever kind: it is about the settings
+        raise UserError(f"{where}: {one_line(error) or type(error).__name__}") from None
     if arguments.world_size * max(arguments.n_gpu, 1) > 1:
         raise UserError(
             "fine-tuning uses one process and one GPU, so that batches are as large as they say: start it without "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iit_toolkit.errors import UserError
+from iit_toolkit.paths import check_path
 from iit_toolkit.runs.finetuned import SCORES_SCHEMA, read_scores
 from iit_toolkit.runs.folder import (
     LOCK,
@@ -55,8 +56,9 @@ class FinetuneFolder:
         """Refuses a folder that holds something, but no fine-tuning.
 
         Raises:
-            UserError: If it does, or is no folder.
+            UserError: If it does, or is or can be no folder.
         """
+        check_path(self.path, "folder")
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; give a folder with --output")
         if not is_free(self.path) and not self.config.is_file():

@@ -62,6 +62,7 @@ def folder_written_whole(target: Path) -> Generator[Path]:
         UserError: If it can't be written (no space, no permission, ...). What stood at `target` is untouched, and no
             temporary folder remains.
     """
+    check_path(target, "folder")
     temporary = target.with_name(left_over(target.name))
     try:
         temporary.mkdir(parents=True)

@@ -159,10 +159,10 @@ class VerificationConfig(_Section):
     """The alignment that every student is verified by; null: that of the first arm that has one."""
     pairs: Positive = 512
     """Pairs of base and source, per variable."""
-    batch_size: Annotated[int, Field(gt=1)] = 16
+    batch_size: Annotated[int, Field(gt=1, lt=2**20)] = 16
     top_k: Positive = 10
     """Tokens of each model that the effect correlation looks at."""
-    resamples: Annotated[int, Field(ge=100)] = 2000
+    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
     """Bootstrap resamples behind each interval."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Smallest difference of interchange intervention accuracy that counts."""

@@ -74,3 +74,53 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
             alignment_from_nm(path)
     with pytest.raises(UserError, match="can't be read"):
         alignment_from_nm(tmp_path / "absent.nm")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        ("$L:[0:99999999]$H:[0:12]$[0:64]", "expected the form"),
+        (f"$L:[0:{'9' * 5000}]$H:[0:12]$[0:64]", "expected the form"),
+        ("$L:[0:999999]$H:[0:12]$[0:64]", "no model has 999,999 of these; give at most 10,000"),
+        ("$L:0$H:[0:12]$[0:999999]", "no model has 999,999 of these"),
+        ("$L:[0:200]$H:[0:200]$[0:9]", "more than 10,000 sites in one file"),
+        ("$L:١$H:[0:12]$[0:64]", "expected the form"),
+        ("x" * 100_000, "expected the form"),
+    ],
+    ids=lambda one: ascii(one)[:30],
+)
+def test_a_name_of_more_than_a_model_has(tmp_path: Path, teacher: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        alignment_from_nm(write(tmp_path / "a.nm", [(teacher, "$L:3$H:[0:12]$[0:64]")]))
+    assert "a.nm, mapping 0, teacher" in str(caught.value) and len(str(caught.value)) < 300
+
+
+def test_sites_are_counted_over_the_file(tmp_path: Path) -> None:
+    pair = ("$L:[0:30]$H:[0:30]$[0:9]", "$L:3$H:[0:12]$[0:64]")
+    assert len(alignment_from_nm(write(tmp_path / "a.nm", [pair] * 11)).variables) == 11
+    with pytest.raises(UserError, match="mapping 11, teacher: .* more than 10,000 sites in one file"):
+        alignment_from_nm(write(tmp_path / "a.nm", [pair] * 100))
+
+
+@pytest.mark.parametrize("name", [5, None, ["$L:6$H:[0:12]$[0:64]"], {}, True, 10**19])
+def test_names_that_are_no_text(tmp_path: Path, name: Any) -> None:
+    with pytest.raises(UserError, match="a.nm, mapping 0, student: .*expected the form"):
+        alignment_from_nm(write(tmp_path / "a.nm", [("$L:6$H:[0:12]$[0:64]", name)]))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[" * 3000, "nested more than 40 levels"),
+        ("9" * 5000, "more than 20 digits"),
+        ('{"interchange_variable_mappings": {"a": 1}}', "it needs `interchange_variable_mappings`"),
+        ('{"interchange_variable_mappings": [1]}', "it needs `interchange_variable_mappings`"),
+        ('{"interchange_variable_mappings": [{"teacher_variable_names": "$L"}]}', "it needs"),
+        ('{"interchange_variable_mappings": NaN}', "no valid JSON"),
+        ('{"interchange_variable_mappings": []}', "variables"),
+    ],
+)
+def test_other_json_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.nm").write_text(text)
+    with pytest.raises(UserError, match=said):
+        alignment_from_nm(tmp_path / "a.nm")

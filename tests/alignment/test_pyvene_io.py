@@ -183,3 +183,32 @@ def test_reading_elsewhere_cannot_be_said_in_pyvene() -> None:
         to_pyvene(alignment, make_model("bert"), "student")
     with pytest.raises(UserError, match="pyvene reads and writes the same place"):
         to_json(alignment, make_model("bert"), "student")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"representations": []}, "give a pyvene.IntervenableConfig"),
+        (None, "give a pyvene.IntervenableConfig"),
+        ("config.json", "give a pyvene.IntervenableConfig"),
+        (representation(component=5), "component 5; give a text"),
+        (representation(component=None), "component None; give a text"),
+        (representation(layer="1"), "valid integer"),
+        (representation(group_key=[1]), "group_key [1]; give a number or a text"),
+        (representation(subspace_partition=5), "subspace_partition 5; give a list"),
+        (representation(subspace_partition=[5]), "subspace 5 is not one range"),
+        (representation(subspace_partition=[[]]), "subspace [] is not one range"),
+        (representation(subspace_partition=[["a", "b"]]), "is not one range"),
+        (representation(subspace_partition=[[0.5, 2]]), "is not one range"),
+        (representation(subspace_partition=[[0, 1, 10**9]]), "is not one range"),
+        (representation(subspace_partition=[[4, 2]]), "is empty"),
+        (
+            pv.IntervenableConfig([pv.RepresentationConfig()] * 3, [pv.VanillaIntervention]),
+            "as many intervention_types as representations",
+        ),
+    ],
+)
+def test_configs_of_other_types_are_named(config: Any, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        from_pyvene(config, config)
+    assert message in str(caught.value)

@@ -129,3 +129,53 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     broken.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="not text in UTF-8"):
         Alignment.from_yaml(broken)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (with_site(layer=True, component="block_output"), "valid integer"),
+        (with_site(layer="6", component="block_output"), "valid integer"),
+        (with_site(layer=6.0, component="block_output"), "valid integer"),
+        (with_site(layer=2**31, component="block_output"), "less than 2147483648"),
+        (with_site(layer=1, component=5), "valid string"),
+        (with_site(layer=1, component="x" * 100_000), "is neither one of"),
+        (with_site(layer=1, component="block_output", neurons=[0.5, 4]), "valid integer"),
+        (with_site(layer=1, component="block_output", neurons=[0, 10**12]), "less than 2147483648"),
+        (with_site(layer=1, component="block_output", neurons=[0, 1, 2]), "neurons"),
+        (content(positions={"kind": "fixed", "base": [10**19]}), "less than 2147483648"),
+        (content(positions={"kind": "span", "fraction": "0.3"}), "valid number"),
+        (content(positions={"kind": "span", "fraction": float("nan")}), "greater than 0"),
+        (content(draw={"middle": 1e308, "late": 1e308}), "draw needs probabilities"),
+        (content(draw={"middle": True}), "`draw`"),
+        (content(draw={"x" * 10_000: 1}), "draw names no variable"),
+        (content(name="a\nb"), "is no name: give at most 100 printable characters on one line"),
+        (content(name="a\x1b[2J"), "is no name"),
+        (content(name=5), "valid string"),
+        (content(name=""), "at least 1 character"),
+        (content(name="x" * 101), "is no name"),
+        (content(variables=[content()["variables"][0]] * 1500), "given more than once: middle"),
+        (content(variables=[{**content()["variables"][0], "name": "\u202e"}]), "is no name"),
+        (content(variables=None), "variables"),
+        (content(variables=[None]), "needs keys"),
+        (content(variables={"a": 1}), "variables"),
+        (content(positions=None), "positions"),
+        (None, "must hold keys"),
+        ([], "must hold keys"),
+        (float("nan"), "must hold keys"),
+    ],
+    ids=str,
+)
+def test_values_of_another_kind_are_not_taken_for_right_ones(wrong: Any, message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        Alignment.from_dict(wrong)
+    told = str(raised.value)
+    assert message in told and told.isprintable() and len(told) <= 400
+
+
+def test_many_variables_are_an_alignment() -> None:
+    first = content()["variables"][0]
+    many = Alignment.from_dict(
+        content(variables=[{**first, "name": f"v{index}"} for index in range(10_000)], draw="uniform")
+    )
+    assert len(many.probabilities) == 10_000

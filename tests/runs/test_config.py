@@ -109,6 +109,36 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
         ("task=sequence_classification", "needs data.label_column"),
         ("task=mlm", "task: input should be 'masked_lm'"),
         ("verification.treatment=cause", 'verification.treatment "cause" is no arm (arms: plain, causal)'),
+        *((f"name={name}", "can't name a folder") for name in ("..", ".", "'..'", ".git", "-x", "a.", "'a b'", "''")),
+        ("name=nul", "name: 'nul' is the name of a device on Windows"),
+        ("name=" + "a" * 201, "has more than 200 bytes"),
+        ("arms." + "a" * 201 + "={}", "has more than 200 bytes"),
+        ("arms.con={}", "arm 'con' is the name of a device"),
+        ("evaluation={../../x: {source: python_docs}}", "can't name a folder"),
+        ("evaluation={..: {source: python_docs}}", "can't name a folder"),
+        ("teacher=" + "a" * 5000, "teacher: path 'aaa"),
+        ("teacher=./" + "a/" * 3000, "is too long for a path (6,002 bytes)"),
+        ("student={checkpoint: " + "a" * 300 + "}", "student.checkpoint: path 'aaa"),
+        ("arms.causal.alignment=" + "a" * 5000, "arms.causal.alignment: path 'aaa"),
+        ("verification.alignment=" + "a" * 5000, "verification.alignment: path 'aaa"),
+        ("data={path: json, data_files: {train: [a, " + "b" * 300 + "]}}", "data.data_files: path 'bbb"),
+        ('data={path: json, data_files: "a\\nb"}', "data.data_files: path 'a\\nb' holds a control character"),
+        ("student={config: {num_hidden_layers: 999999999}}", "models are built of at most 1,000"),
+        ("student={config: {n_layer: 1001}}", "models are built of at most 1,000"),
+        ("student={config: {hidden_size: 10000000000}}", "models are built of at most 100,000,000"),
+        ("data.max_length=99999999999", "input should be less than 2147483648"),
+        ("verification.resamples=9999999999", "input should be less than or equal to 1000000"),
+        ("mlm.smoothing=.inf", "input should be a finite number"),
+        ("data.packing=no", "data.packing: input should be a valid boolean, not 'no'; write true or false"),
+        ("seed=1:30", "seed: input should be a valid integer, not '1:30'"),
+        ("seed=0x1F", "seed: input should be a valid integer, not '0x1F'"),
+        ("seed=010", "seed: input should be a valid integer, not '010'"),
+        ("seed=1_000", "seed: input should be a valid integer, not '1_000'"),
+        ("seed=3.0", "seed: input should be a valid integer, not 3.0"),
+        ("seed=true", "seed: input should be a valid integer, not True"),
+        ("training=[1]", "training: input should be a valid dictionary, not [1]"),
+        ("arms.plain=[]", "arms.plain: input should be a valid dictionary"),
+        ("data=", "data: input should be a valid dictionary"),
         ("name=a/b", "name: 'a/b' can't name a folder"),
         ("teacher=", "teacher: input should be a valid string, not None"),
     ],
@@ -128,12 +158,64 @@ def test_the_name_of_the_held_out_split_is_taken_in_classification(path: Path) -
         load_config(path, [*labelled, "task=sequence_classification"])
 
 
-@pytest.mark.parametrize("override", ["seed", "=1", "a..b=1", "seed=[1", "name.x=1"])
+@pytest.mark.parametrize(
+    "override", ["seed", "=1", "a..b=1", ".=1", "seed=[1", "seed=!!int x", "name.x=1", "name.x.y=1"]
+)
 def test_an_override_that_cannot_be_applied_is_named(path: Path, override: str) -> None:
     with pytest.raises(UserError) as caught:
         load_config(path, [override])
     assert f'override "{override}"' in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("training." + "a." * 5000 + "b=1", "no key lies 5,002 levels deep"),
+        ("training.x=" + "[" * 5000, "nested more than 40 levels"),
+        ("training.x=" + "x" * 5_000_000, "larger than 1 MiB"),
+        ("k" * 5_000_000 + "=1", "unknown key"),
+        ("seed=" + "9" * 5000, "more than 20 digits"),
+        ("training.x={a: &a [*a]}", "stands inside of what it names"),
+        ("\x1b[2J=1", "unknown key"),
+        ("seed=\x1b", "no valid YAML"),
+        ("seed=\udcc3", "no valid YAML"),
+    ],
+    ids=lambda one: ascii(one)[:20],
+)
+def test_an_override_beyond_a_bound_is_one_short_line(path: Path, override: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        load_config(path, [override])
+    assert len(str(caught.value)) <= 400 and str(caught.value).isprintable()
+
+
+def test_no_and_its_like_are_texts(path: Path) -> None:
+    assert load_config(path, ["training.save_strategy=no"]).training == {"save_strategy": "no"}
+    path.write_text(MINIMAL + "training: {save_strategy: no, report_to: off}\n")
+    assert load_config(path).training == {"save_strategy": "no", "report_to": "off"}
+
+
+def test_a_config_with_keys_that_are_numbers_reads_back(path: Path, tmp_path: Path) -> None:
+    settings = load_config(path, ["student={config: {id2label: {0: no, 1: yes}}}", "training.x='3e-4'"])
+    assert settings.student.config == {"id2label": {"0": "no", "1": "yes"}}
+    (tmp_path / "again.yaml").write_text(dump_config(settings))
+    assert load_config(tmp_path / "again.yaml") == settings
+
+
+def test_many_mistakes_are_counted(path: Path) -> None:
+    path.write_text(MINIMAL + "".join(f"key{index}: 1\n" for index in range(2000)))
+    with pytest.raises(UserError, match="and 1,995 more mistakes$") as caught:
+        load_config(path)
+    assert len(str(caught.value)) <= 400
+
+
+def test_what_python_put_into_a_config_is_not_written_if_it_can_t_be(path: Path) -> None:
+    endless: dict[str, Any] = {}
+    endless["a"] = endless
+    for value in (endless, {"a": object()}):
+        config = load_config(path).model_copy(update={"training": value})
+        with pytest.raises(UserError, match="can't be written"):
+            dump_config(config)
 
 
 def test_all_mistakes_are_told_at_once_wrong_keys_first(path: Path) -> None:

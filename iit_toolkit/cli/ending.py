@@ -1,0 +1,109 @@
+"""How the command line ends if it cannot write, or if memory, stack or system say no: one line, or silence."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from typing import TextIO
+
+import typer
+
+from iit_toolkit.errors import UserError, one_line
+
+_CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
+_WRONG_INPUT = 2
+
+
+@contextlib.contextmanager
+def one_line_at_most() -> Generator[None]:
+    """Turns what ends a command into an exit code, with at most one line on standard error.
+
+    Standard output is written to the end inside of it, so that a full device is told.
+
+    Raises:
+        SystemExit: 2 with a line for a mistake of the user's, and for what the system refuses; 141 in silence if the
+            reader of standard output is gone.
+    """
+    _open_streams()
+    out = sys.stdout
+    try:
+        try:
+            yield
+        finally:
+            out.flush()
+    except SystemExit:
+        if sys.stdout is not out:  # typer puts another there as the reader is gone
+            _drop(out)
+            raise SystemExit(_CLOSED_PIPE) from None
+        raise
+    except UserError as error:
+        _tell(str(error))
+    except RecursionError:
+        _tell("something is nested too deeply; write it flatter")
+    except MemoryError:
+        _tell("the memory of this machine does not hold that; give less, or smaller batches")
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            _drop(out)
+            raise SystemExit(_CLOSED_PIPE) from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and error.filename is None:
+            _drop(out)
+        _tell(_reason(error))
+
+
+@contextlib.contextmanager
+def terminating_gently() -> Generator[None]:
+    """Lets SIGTERM end the block as an interrupt does, so that what is being written is cleared away first.
+
+    Of several processes, each ends at once: one that waits for another in compiled code would never see the signal.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        typer.echo("terminated: repeat the command; run and train go on from here with --resume", err=True)
+        sys.exit(128 + signal.SIGTERM)
+
+    earlier = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def _reason(error: OSError) -> str:
+    if error.strerror is None:
+        return one_line(error)
+    place = "standard output, or a file" if error.filename is None else error.filename
+    return f"{place}: {error.strerror}"
+
+
+def _tell(message: str) -> None:
+    with contextlib.suppress(OSError):
+        typer.echo(f"error: {UserError(message)}", err=True)
+    raise SystemExit(_WRONG_INPUT) from None
+
+
+def _open_streams() -> None:
+    """Give standard streams that are closed a place to write to, and all of them a way to write every text."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - it stays open
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop(stream: TextIO) -> None:
+    """Send what a stream still holds to nowhere, lest Python fail to write it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
