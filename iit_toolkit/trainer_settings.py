@@ -18,6 +18,7 @@ from transformers import Trainer, TrainingArguments
 from transformers.utils import logging
 
 from iit_toolkit.errors import UserError, did_you_mean, one_line
+from iit_toolkit.parallelism import refuse_plugin
 
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 _AT_LEAST = {
@@ -63,6 +64,8 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
             raise UserError(f"{where}.{name}: unknown setting, {did_you_mean(name, known)}")
         if name in _REFUSED and value != known[name]:  # before any message that would show a token
             raise UserError(f"{where}.{name}: {_REFUSED[name]}; leave it out")
+        if refuse_plugin(name, value, where):
+            continue
         try:
             TypeAdapter[Any](hints[name], config=_STRICT).validate_python(value)
         except ValidationError as error:

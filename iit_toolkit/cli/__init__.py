@@ -7,7 +7,6 @@ commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -32,6 +31,11 @@ from iit_toolkit.cli.train import train
 from iit_toolkit.cli.validate import validate
 from iit_toolkit.cli.verify import verify
 from iit_toolkit.errors import UserError
+from iit_toolkit.memory import told_if_out_of_memory
+from iit_toolkit.runs import processes
+from iit_toolkit.runs.launch import several
+
+_ALONE = ("verify", "search", "report", "compare", "export", "finetune", "suite")  # what writes, and does not train
 
 app = typer.Typer(
     name="iit-toolkit",
@@ -52,10 +56,13 @@ def _print_version(wanted: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-) -> None: ...
+) -> None:
+    if context.invoked_subcommand in _ALONE:
+        processes.refuse_several(context.invoked_subcommand)
 
 
 app.callback()(_options)
@@ -67,7 +74,10 @@ app.add_typer(suite, name="suite")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits; a `UserError` becomes one line and code 2."""
     try:
-        with _terminating_gently():
+        with (
+            _terminating_gently(),
+            told_if_out_of_memory("iit-toolkit", "take fewer or shorter rows, smaller batches, or a larger machine"),
+        ):
             app(arguments)
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
@@ -80,7 +90,7 @@ def _terminating_gently() -> Generator[None]:
 
     Of several processes, each ends at once: one that waits for another in compiled code would never see the signal.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or threading.current_thread() is not threading.main_thread():
+    if several() or threading.current_thread() is not threading.main_thread():
         yield
         return
 
