@@ -21,6 +21,7 @@ from transformers.training_args import trainer_log_levels
 from transformers.utils import logging
 
 from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
+from iit_toolkit.parallelism import refuse_plugin
 from iit_toolkit.text_files import parse_json, read_text
 
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
@@ -99,6 +100,8 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
             raise UserError(f"{where}.{name}: unknown setting, {did_you_mean(name, known)}")
         if name in _REFUSED and value != known[name]:  # before any message that would show a token
             raise UserError(f"{where}.{name}: {_REFUSED[name]}; leave it out")
+        if refuse_plugin(name, value, where):
+            continue
         try:
             TypeAdapter[Any](hints[name], config=_STRICT).validate_python(value)
         except ValidationError as error:

@@ -27,6 +27,10 @@ from iit_toolkit.cli.suite import suite
 from iit_toolkit.cli.train import train
 from iit_toolkit.cli.validate import validate
 from iit_toolkit.cli.verify import verify
+from iit_toolkit.memory import told_if_out_of_memory
+from iit_toolkit.runs import processes
+
+_ALONE = ("verify", "search", "report", "compare", "export", "finetune", "suite")  # what writes, and does not train
 
 app = typer.Typer(
     name="iit-toolkit",
@@ -47,10 +51,13 @@ def _print_version(wanted: bool) -> None:
 
 
 def _options(
+    context: typer.Context,
     version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
-) -> None: ...
+) -> None:
+    if context.invoked_subcommand in _ALONE:
+        processes.refuse_several(context.invoked_subcommand)
 
 
 app.callback()(_options)
@@ -61,5 +68,6 @@ app.add_typer(suite, name="suite")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits; a `UserError` becomes one line and code 2."""
-    with one_line_at_most(), terminating_gently():
+    remedy = "take fewer or shorter rows, smaller batches, or a larger machine"
+    with one_line_at_most(), terminating_gently(), told_if_out_of_memory("iit-toolkit", remedy):
         app(arguments)

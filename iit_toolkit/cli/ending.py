@@ -14,6 +14,7 @@ from typing import TextIO
 import typer
 
 from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.runs.launch import several
 
 _CLOSED_PIPE = 141  # what a shell reports of a program that SIGPIPE ended
 _WRONG_INPUT = 2
@@ -62,7 +63,7 @@ def terminating_gently() -> Generator[None]:
 
     Of several processes, each ends at once: one that waits for another in compiled code would never see the signal.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 or threading.current_thread() is not threading.main_thread():
+    if several() or threading.current_thread() is not threading.main_thread():
         yield
         return
 

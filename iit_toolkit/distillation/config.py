@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from transformers import TrainingArguments
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens, Task
 from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.parallelism import refuse_compiled, refuse_environment
 from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
 
 
@@ -22,6 +24,7 @@ class CausalDistillationConfig(TrainingArguments):
     arXiv 2112.02505 (AdamW 5e-4, betas .9/.98, epsilon 1e-6, no weight decay, 5 % warm-up, clipping at 5).
 
     Attributes:
+        ddp_timeout: Seconds after which a process that does not answer the others ends them all.
         task: What `labels` mean.
         weights: Weight of each loss term; the paper's causal objective (.25 each) when empty.
         temperature: Temperature of the distillation losses.
@@ -48,6 +51,7 @@ class CausalDistillationConfig(TrainingArguments):
     remove_unused_columns: bool = False
     save_strategy: str = "no"
     logging_steps: float = 20
+    ddp_timeout: int = 600
 
     task: Task = "masked_lm"
     weights: dict[str, float] = field(default_factory=dict[str, float])
@@ -87,6 +91,9 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     """
     check_settings(CausalDistillationConfig, settings, "training")
     refuse_half_on_cpu(settings, "training")
+    refuse_compiled(settings, "training")
+    refuse_environment(settings)
+    _refuse_other_backend(settings)
     for name, reason in _REFUSED.items():
         if settings.get(name):
             raise UserError(f"training.{name}: {reason}; leave it out")
@@ -99,6 +106,15 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     if config.gradient_checkpointing:
         _check_checkpointing(config, "activation" if "activation_checkpointing" in settings else "gradient")
     return config
+
+
+def _refuse_other_backend(settings: Mapping[str, Any]) -> None:
+    """Refuse a `ddp_backend` other than the one by which processes are joined before their config is read."""
+    device = torch.accelerator.current_accelerator(check_available=True)
+    trained_on = torch.device("cpu") if device is None or settings.get("use_cpu") else device
+    used = torch.distributed.get_default_backend_for_device(trained_on)
+    if (given := settings.get("ddp_backend") or used) != used:
+        raise UserError(f"training.ddp_backend: processes are joined by {used} here, not {given:.40}; leave it out")
 
 
 def _check_checkpointing(config: CausalDistillationConfig, called: str) -> None:

@@ -11,7 +11,6 @@ from typing import Any, cast
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -23,12 +22,13 @@ from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
 from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
+from iit_toolkit.distillation.processes import average_gradients, deal_in_rounds, inside, prepare_group
 from iit_toolkit.distillation.sampling import SeededLengthGroups
 from iit_toolkit.errors import UserError
 from iit_toolkit.finite import refuse_non_finite_weights, refuse_rows
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows, refuse_empty
-from iit_toolkit.interchange.partial import replaced_forward
 from iit_toolkit.interchange.sound import unanswered_rows
+from iit_toolkit.parallelism import refuse_other_kind, refuse_other_training
 
 _PROJECTION = "projection.safetensors"
 _GRADIENT_ROWS = 4
@@ -97,9 +97,10 @@ class CausalDistillationTrainer(WholeCheckpoints):
         **rest: What `transformers.Trainer` takes.
 
     Raises:
-        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models; if an
-            optimizer is given that would not train the projection between unequal widths; in training, if batches lack
-            `special_tokens_mask`, or sources are `fixed` and rows have other numbers.
+        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models; if
+            settings or environment ask for a training that is not by one process or DDP; if an optimizer is given that
+            would not train the projection between unequal widths; in training, if batches lack `special_tokens_mask`,
+            or sources are `fixed` and rows have other numbers.
     """
 
     def __init__(
@@ -115,7 +116,10 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 f"{args.n_gpu} GPUs in one process are not used; start one process per GPU with torchrun or accelerate "
                 "launch, or show it one with CUDA_VISIBLE_DEVICES"
             )
+        refuse_other_training(args)
         super().__init__(model=model, args=args, **rest)
+        refuse_other_kind(self.accelerator.distributed_type)
+        prepare_group(args)
         self.loss_is_scaled_for_ga = False
         self.settings = args
         self.alignment = alignment
@@ -135,6 +139,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
         self._sums: dict[str, Tensor] = {}
         self._summed_steps = 0
         self._micro_step = (-1, 0)
+        self._rounds = None
+        self._weights: list[float] = []
         self._last_line = (0, 0.0)
         self._diagnosed = 0.0
         self._shares: dict[str, float] = {}
@@ -165,10 +171,12 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 return (loss, {"loss": loss}) if return_outputs else loss
             interchanges = self.draw_interchanges(inputs)
             student = self.accelerator.unwrap_model(model).train(self.settings.dropout)
-            losses = _inside(model, student, lambda: self.objective(inputs, interchanges))
+            losses = inside(model, student, lambda: self.objective(inputs, interchanges))
             self._refuse_non_finite(losses, inputs)
             self._gather(losses, inputs, interchanges)
-        return (losses.total, {"loss": losses.total}) if return_outputs else losses.total
+        weight = self._weights.pop(0) if self._weights else 1.0
+        loss = losses.total if weight == 1 else losses.total * weight
+        return (loss, {"loss": loss}) if return_outputs else loss
 
     def draw_interchanges(self, batch: Mapping[str, Tensor]) -> list[Interchanged]:
         """Draw the variables, the sources and the positions of a batch; none if no term needs them.
@@ -351,6 +359,19 @@ class CausalDistillationTrainer(WholeCheckpoints):
             return SeededLengthGroups(sampler, self.args.seed, lambda: int(self.state.epoch or 0))
         return sampler
 
+    def get_train_dataloader(self) -> Any:
+        """Return the loader of the training data; of several processes, each row is dealt out once an epoch."""
+        loader = super().get_train_dataloader()
+        self._rounds = deal_in_rounds(loader)
+        return loader
+
+    def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:
+        """Return the batches of an update, for which losses get their weights."""
+        batches, count = super().get_batch_samples(*arguments, **named)
+        last = self.accelerator.gradient_state.end_of_dataloader
+        self._weights = [] if self._rounds is None else self._rounds.weights(len(batches), last=last)
+        return batches, count
+
     def create_optimizer(self, *arguments: Any, **named: Any) -> torch.optim.Optimizer:
         """Create the optimizer over the student and, where there is one, the projection."""
         fresh = self.optimizer is None
@@ -365,7 +386,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         """Take a micro-step, after which all processes have the same gradients of the projection."""
         loss = super().training_step(*arguments, **named)
         if self.projection is not None:
-            _average_gradients(self.projection)
+            average_gradients(self.projection)
         return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
@@ -418,30 +439,6 @@ def _eligible(batch: Mapping[str, Tensor]) -> Tensor:
     real = real_tokens(batch)
     assert real is not None
     return real & ~batch["special_tokens_mask"].bool()
-
-
-def _inside(wrapper: nn.Module, student: nn.Module, step: Any) -> Losses:
-    """Run a step inside the wrapper's forward, so that distributed wrappers see one forward and one backward pass."""
-    if not isinstance(wrapper, DistributedDataParallel):
-        return step()
-    result: list[Losses] = []
-
-    def forward() -> Tensor:
-        with replaced_forward(student, type(student).forward.__get__(student)):
-            result.append(step())
-        return result[0].total
-
-    with replaced_forward(student, forward):
-        wrapper()
-    return result[0]
-
-
-def _average_gradients(module: nn.Module) -> None:
-    if torch.distributed.is_initialized():
-        for parameter in module.parameters():
-            torch.distributed.all_reduce(parameter.grad, op=torch.distributed.ReduceOp.SUM)
-            assert parameter.grad is not None
-            parameter.grad /= torch.distributed.get_world_size()
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

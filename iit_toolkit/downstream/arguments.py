@@ -10,6 +10,8 @@ import torch
 from transformers import TrainingArguments
 
 from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.parallelism import refuse_environment
+from iit_toolkit.runs.launch import launched
 from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
 
 _SET_ELSEWHERE = ("output_dir", "seed")
@@ -31,7 +33,8 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
         output: The trainer's own folder.
 
     Raises:
-        UserError: If a setting is unknown or unusable, or there are several processes or GPUs.
+        UserError: If a setting is unknown or unusable, the environment asks for another training than the settings, or
+            there are several processes or GPUs.
     """
     for key in _SET_ELSEWHERE:
         if key in settings:
@@ -41,6 +44,8 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
             raise UserError(f"{where}.{key}: must be {str(needed).lower()}, which scoring needs; leave it out")
     check_settings(TrainingArguments, settings, where)
     refuse_half_on_cpu(settings, where)
+    refuse_environment(settings)
+    launched()  # whose variables accelerate reads too
     accelerated = torch.accelerator.is_available()
     machine = {
         "dataloader_pin_memory": accelerated,

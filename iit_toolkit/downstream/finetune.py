@@ -29,6 +29,7 @@ from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.finite import refuse_non_finite_answers, refuse_non_finite_weights
+from iit_toolkit.memory import told_if_out_of_memory
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from iit_toolkit.runs.folder import write_atomically, write_json
@@ -199,7 +200,9 @@ def _refuse_non_finite(predictions: Any, what: str) -> None:
 def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder, *, save_model: bool) -> None:
     prepared, settings = job.prepared, job.settings
     model = with_new_head(base, prepared, seed)
-    with tempfile.TemporaryDirectory() as scratch:
+    place = f"tasks.{job.name}"
+    less = f"lower {place}.training.per_device_train_batch_size or per_device_eval_batch_size, or {place}.max_length"
+    with told_if_out_of_memory(place, less), tempfile.TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model,
             training_arguments(settings.training, seed, f"tasks.{job.name}.training", scratch),

@@ -24,6 +24,7 @@ from iit_toolkit.distillation.cost import ExpectedCost
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
+from iit_toolkit.memory import told_if_out_of_memory
 from iit_toolkit.pipeline.check import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.saving import RECORD, refuse_too_little_room, refuse_unsaveable, save_student
@@ -69,12 +70,15 @@ def train_arm(
     trainer.needs_checkpoints = asks_for_checkpoints(prepared, name)
     begun_at = _newest_checkpoint(checkpoints, trainer)
     state = None if begun_at is None else TrainerState.load_from_json(str(begun_at / "trainer_state.json"))
+    processes.set_patience(settings.ddp_timeout)
+    processes.meet()  # each has read its data
     started, cpu = time.perf_counter(), time.process_time()
     try:
         if state is not None and state.global_step == state.max_steps:
             student, trainer.state = student_from_checkpoint(prepared.teacher, str(begun_at)), state
         else:
-            trainer.train(resume_from_checkpoint=None if begun_at is None else str(begun_at))
+            with processes.told_if_lost(), told_if_out_of_memory(f"arms.{name}: training", _less_memory(settings)):
+                trainer.train(resume_from_checkpoint=None if begun_at is None else str(begun_at))
     except (KeyboardInterrupt, SystemExit):
         _tell_stopped(name, trainer, checkpoints)
         raise
@@ -87,6 +91,7 @@ def train_arm(
         "alignment": None if alignment is None else alignment.name,
         "student_parameters": student.num_parameters(),
         "processes": settings.world_size,
+        "parallelism": _parallelism(trainer),
         "effective_batch": _rows_of_a_step(settings),
         "micro_batches": settings.gradient_accumulation_steps * settings.world_size,
         "micro_batches_run": micro_batches_run(settings, len(prepared.train_rows), trainer.state.global_step),
@@ -119,8 +124,8 @@ def asks_for_checkpoints(prepared: Prepared, name: str) -> bool:
 def training_settings(prepared: Prepared, name: str, output: Path) -> CausalDistillationConfig:
     """Return an arm's settings, for its training rows; `output` is where the trainer keeps checkpoints."""
     settings = prepared.arm_training(name, output)
-    if settings.world_size == 1 and len(prepared.train_rows) % settings.train_batch_size == 1:
-        settings.dataloader_drop_last = True  # a row alone in the last batch would have no source; several fill it up
+    if len(prepared.train_rows) % settings.train_batch_size == 1:
+        settings.dataloader_drop_last = True  # a row alone in the last batch would have no source
     if not asks_for_checkpoints(prepared, name):
         given = {**prepared.config.training, **prepared.config.arms[name].training}
         settings.save_strategy = SaveStrategy.STEPS
@@ -163,9 +168,13 @@ def steps_of_one_process(settings: CausalDistillationConfig, rows: int) -> int:
 
 
 def micro_batches_run(settings: CausalDistillationConfig, rows: int, steps: int) -> int:
-    """Return how many micro-batches all processes run in a number of steps: an epoch's last step can have fewer."""
+    """Return how many micro-batches all processes run in a number of steps: an epoch's last step can have fewer.
+
+    Those that stand in where batches do not go round are run, and counted.
+    """
     at_a_time = settings.gradient_accumulation_steps
-    epoch = math.ceil(_rows_of_an_epoch(settings, rows) / (settings.train_batch_size * settings.world_size))
+    batches = math.ceil(_rows_of_an_epoch(settings, rows) / settings.train_batch_size)
+    epoch = math.ceil(batches / settings.world_size)
     epochs, rest = divmod(steps, max(1, math.ceil(epoch / at_a_time)))
     return (epochs * epoch + rest * at_a_time) * settings.world_size
 
@@ -265,10 +274,29 @@ def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
     return round(tokens * (epochs * epoch + steps * step) / len(rows))
 
 
+def _parallelism(trainer: CausalDistillationTrainer) -> dict[str, Any]:
+    """What ran: how processes shared the work, by what they spoke, and in which precision they multiplied."""
+    group = torch.distributed.is_initialized()
+    return {
+        "type": trainer.accelerator.distributed_type.value,
+        "backend": torch.distributed.get_backend_config() if group else None,
+        "device": trainer.args.device.type,
+        "mixed_precision": trainer.accelerator.mixed_precision,
+    }
+
+
+def _less_memory(settings: CausalDistillationConfig) -> str:
+    """How a training takes less memory and stays the same, or nearly so."""
+    size, steps = settings.per_device_train_batch_size, settings.gradient_accumulation_steps
+    return (
+        f"lower training.per_device_train_batch_size ({size}) and raise gradient_accumulation_steps ({steps}), "
+        "or lower data.max_length; earlier checkpoints are kept"
+    )
+
+
 def _rows_of_an_epoch(settings: CausalDistillationConfig, rows: int) -> int:
     """Rows that all processes see in an epoch, of those that there are."""
-    whole = settings.train_batch_size * settings.world_size
-    return rows - rows % whole if settings.dataloader_drop_last else rows
+    return rows - rows % settings.train_batch_size if settings.dataloader_drop_last else rows
 
 
 def _rows_of_a_step(settings: CausalDistillationConfig) -> int:

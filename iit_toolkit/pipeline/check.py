@@ -97,7 +97,7 @@ def check_batches(prepared: Prepared, arm: str) -> None:
     """
     settings, rows = prepared.arm_training(arm, Path("unused")), prepared.train_rows
     _check_rows("training", rows)
-    whole = settings.train_batch_size * settings.world_size
+    whole = settings.train_batch_size
     if settings.dataloader_drop_last and len(rows) < whole:
         raise UserError(
             f"arms.{arm}: {len(rows)} training rows make no whole batch of {whole}, and dataloader_drop_last keeps no "

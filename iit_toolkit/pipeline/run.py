@@ -29,6 +29,7 @@ from iit_toolkit.data.tables import count_ids
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.memory import told_if_out_of_memory
 from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_damaged_arm, refuse_unsaved, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
@@ -211,6 +212,7 @@ def _write_inputs(folder: RunFolder, config: RunConfig, alignment: Alignment | N
         write_atomically(folder.alignment, alignment.to_yaml())
 
 
+@told_if_out_of_memory("verification", "lower verification.batch_size or data.max_length; trained students are kept")
 def _verify_and_report(
     prepared: Prepared,
     folder: RunFolder,
@@ -306,6 +308,7 @@ def _first_causal(config: RunConfig) -> str | None:
     return next((name for name, arm in config.arms.items() if arm.alignment is not None), None)
 
 
+@told_if_out_of_memory("evaluation", "lower the data's max_length; trained students are kept")
 def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[str, dict[str, Any]]:
     """What `evaluate` measures of teacher and students on each whole held-out set."""
     result: dict[str, dict[str, Any]] = {}

@@ -24,6 +24,7 @@ from iit_toolkit.analysis.verify import Verification, verify
 from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.memory import told_if_out_of_memory
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
@@ -38,6 +39,7 @@ EXPLORATORY = (
 )
 
 
+@told_if_out_of_memory("search", "lower verification.batch_size or data.max_length")
 def search(config: RunConfig, student: str, output: str | Path) -> Path:
     """Search the map of layers by which a finished student answers most like the config's teacher.
 

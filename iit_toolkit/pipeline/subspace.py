@@ -16,6 +16,7 @@ from iit_toolkit.analysis.subspace import (
     verify_subspaces,
     verify_teacher_subspace,
 )
+from iit_toolkit.memory import told_if_out_of_memory
 from iit_toolkit.pipeline.search import SearchInputs, confirmation, search_inputs
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.schema import RunConfig
@@ -24,6 +25,7 @@ from iit_toolkit.runs.working import written_at_once
 SUBSPACE_SCHEMA = "iit_toolkit/subspace/1"
 
 
+@told_if_out_of_memory("search --subspace", "lower verification.batch_size or data.max_length")
 def search_subspace(
     config: RunConfig, student: str, output: str | Path, *, rank: int, teacher_layer: int, student_layer: int
 ) -> Path:
