@@ -341,8 +341,8 @@ def document(results: list[dict[str, Any]]) -> str:
         "",
         "Every verb that writes is stopped at its writes and at random, repeated (`run` and `train` with `--resume`), "
         "and its folder is compared with that of an undisturbed one: the names of all files, the bytes of weights, the "
-        "tables, and JSON and YAML without times. Only `report` draws pictures here. `python -m benchmarks.kills` writes "
-        "this page and `kills.json`.",
+        "tables, and JSON and YAML without times. Only `report` draws pictures here. `python -m benchmarks.kills` "
+        "writes this page and `kills.json`.",
         "",
         f"{sum(one['exact'] for one in results)} of {len(results)} points are exact, and none leaves a folder that "
         f"cannot be worked on: {sum(one['repeated'] == 0 for one in results)} of {len(results)} are repeated.",

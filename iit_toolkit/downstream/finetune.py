@@ -204,8 +204,8 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
         except Exception as error:
             folder.save_model(job.name, seed, model, prepared.tokenizer)
             raise UserError(
-                f"tasks.{job.name}, seed {seed}: the fine-tuned model could not be scored ({one_line(error)[:150]}); it "
-                f"is kept in {folder.model(job.name, seed)}"
+                f"tasks.{job.name}, seed {seed}: the fine-tuned model could not be scored ({one_line(error)[:150]}); "
+                f"it is kept in {folder.model(job.name, seed)}"
             ) from error
     headline = scores[settings.eval_splits[0]]
     metrics = TASKS[job.name].metrics

@@ -196,7 +196,9 @@ def test_other_inputs_are_refused(
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["", "inputs.yaml lost"])
-@pytest.mark.parametrize(("before", "now", "remedy"), [(2, 1, "torchrun --nproc_per_node 2"), (1, 3, "without torchrun")])
+@pytest.mark.parametrize(
+    ("before", "now", "remedy"), [(2, 1, "torchrun --nproc_per_node 2"), (1, 3, "without torchrun")]
+)
 def test_another_number_of_processes_is_refused(
     config: RunConfig,
     stopped: Path,
@@ -368,7 +370,11 @@ def test_a_full_disk_at_a_checkpoint_leaves_earlier_ones_usable(
 
 
 def test_training_goes_on_without_a_checkpoint_that_nobody_asked_for(
-    given: dict[str, Any], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    given: dict[str, Any],
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(torch, "save", full)
     with caplog.at_level(logging.WARNING):
@@ -443,7 +449,5 @@ def test_an_interrupted_arm_says_where_it_stopped(
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
         pipeline.train(config, tmp_path / "run", "causal")
     [told] = [record.getMessage() for record in caplog.records if "was stopped" in record.getMessage()]
-    assert told == (
-        "arm causal was stopped after step 3 of 4, its last checkpoint is of step 2; go on with --resume"
-    )
+    assert told == ("arm causal was stopped after step 3 of 4, its last checkpoint is of step 2; go on with --resume")
     assert load_config(tmp_path / "run" / "config.yaml") == config

@@ -50,8 +50,10 @@ def test_folders_that_were_made_go_if_nothing_was_written(tmp_path: Path) -> Non
 
 
 def test_of_two_writers_one_is_refused(tmp_path: Path) -> None:
-    with working_in(tmp_path), pytest.raises(UserError, match="another process is at work on the run"), working_in(
-        tmp_path
+    with (
+        working_in(tmp_path),
+        pytest.raises(UserError, match="another process is at work on the run"),
+        working_in(tmp_path),
     ):
         raise AssertionError
     with working_in(tmp_path):
