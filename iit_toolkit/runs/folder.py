@@ -106,10 +106,16 @@ def clear_left_overs(folder: Path) -> None:
 
     Nobody else may be writing there.
     """
-    for place in (folder, *[path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]):
-        for path in list(place.iterdir()):
-            if _LEFT_OVER.fullmatch(path.name):
+    for path in _left_overs(folder):
+        remove(path)
+    for place in list(folder.iterdir()):
+        if place.is_dir() and not place.is_symlink():
+            for path in _left_overs(place):
                 remove(path)
+
+
+def _left_overs(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _LEFT_OVER.fullmatch(path.name)]
 
 
 def is_free(folder: Path) -> bool:
