@@ -134,6 +134,12 @@ def load_model(
     model, report = cast(tuple[PreTrainedModel, Mapping[str, Any]], loaded)
     if getattr(model, "peft_config", None):
         raise UserError(f"{what} {path}: {_ADAPTER}")
+    quantised = getattr(model.config, "quantization_config", None)
+    if quantised is not None and getattr(model, "hf_quantizer", None) is None:  # read as if they were plain weights
+        raise UserError(
+            f"{what} {path}: it was saved quantised by {_method(quantised)}, which transformers does not know; give "
+            "the model unquantised"
+        )
     resized = sorted(report["mismatched_keys"])
     if resized and not resize:
         name, theirs, ours = resized[0]
@@ -210,14 +216,13 @@ def _own_memory(model: PreTrainedModel) -> None:
 
 @contextlib.contextmanager
 def _without_table() -> Generator[None, None, None]:
-    """Silence the table of keys that transformers prints: what is in it is looked at here."""
-    logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Silence transformers, which prints a table of keys: what is in it is looked at here."""
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
     try:
         yield
     finally:
-        logger.setLevel(level)
+        transformers.logging.set_verbosity(verbosity)
 
 
 def _refuse_folder(folder: Path, what: str, remedy: str) -> None:
@@ -302,11 +307,9 @@ def _reason(error: Exception, path: str | Path, remedy: str, config: PreTrainedC
     text, said = str(error), one_line(error)[:140] or type(error).__name__
     quantised = getattr(config, "quantization_config", None)
     if quantised is not None:
-        entries = cast(Any, quantised if isinstance(quantised, dict) else vars(quantised))
-        method = entries.get("quant_method", "a method that it does not name")
-        method = getattr(method, "value", method)
         remedy = "install that library, or give" if isinstance(error, ImportError) else "give"
-        return f"it was saved quantised by {method}, and cannot be loaded ({said}); {remedy} the model unquantised"
+        how = f"it was saved quantised by {_method(quantised)}"
+        return f"{how}, and cannot be loaded ({said}); {remedy} the model unquantised"
     if "trust_remote_code" in text or "custom code" in text:
         return _REMOTE
     if "model_type" in text and "Unrecognized model" in text:
@@ -319,3 +322,10 @@ def _reason(error: Exception, path: str | Path, remedy: str, config: PreTrainedC
         if not Path(path).is_dir() and find_adapter_config_file(str(path)) is not None:
             return _ADAPTER
     return f"cannot be loaded ({said}); {remedy}"
+
+
+def _method(quantised: Any) -> str:
+    """Return the name of the method by which a model was quantised."""
+    entries = cast(dict[str, Any], quantised if isinstance(quantised, dict) else vars(quantised))
+    method = entries.get("quant_method", "a method that it does not name")
+    return str(getattr(method, "value", method))[:50]

@@ -115,7 +115,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "quantised by nobody": (
         lambda folder: edit(folder, quantization_config={"quant_method": "nobody"}),
-        "nobody",
+        "saved quantised by nobody, which transformers does not know",
     ),
     "empty": (only(), "the folder is empty"),
     "tokenizer only": (only("tokenizer.json", "tokenizer_config.json"), "no config.json"),

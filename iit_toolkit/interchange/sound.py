@@ -80,11 +80,21 @@ def refuse_unsound(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> str:
         UserError: If it is refused.
     """
     before, name = digests(model), type(model).__name__
-    bad = unanswered_rows(InterchangeModel(model, {}), inputs)
+    engine, count = InterchangeModel(model, {}), len(next(iter(inputs.values())))
+    bad = [row for row in range(count) if unanswered_rows(engine, _alone(inputs, row))]
     refuse_changed(model, before, name)
     if bad:
-        refuse_rows(bad, len(next(iter(inputs.values()))), name, model)
+        refuse_rows(bad, count, name, model)
     return "they are finite, and running it leaves its weights as they are"
+
+
+def _alone(inputs: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:
+    """Return one row of a batch, without its padding: how models take that is another question."""
+    one = {name: value[row : row + 1] for name, value in inputs.items()}
+    if "attention_mask" in one and "input_ids" in one:
+        real = one["attention_mask"][0].bool()
+        one = {name: value[:, real] for name, value in one.items()}
+    return one
 
 
 @torch.no_grad()

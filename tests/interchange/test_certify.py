@@ -52,7 +52,8 @@ def failed(checks: dict[str, Check]) -> dict[str, str]:
 def test_sound_models_pass_every_check(family: str) -> None:
     checks = checked(*teacher_and_student(family), aligned(), family)
     assert failed(checks) == {}
-    sides = [f"{side}: {name}" for side in ("teacher", "student") for name in ("sites exist", "sites fire once")]
+    names = ("model", "answers", "sites exist", "sites fire once")
+    sides = [f"{side}: {name}" for side in ("teacher", "student") for name in names]
     assert {
         "same answers",
         "teacher is frozen",
@@ -69,8 +70,12 @@ def test_sound_models_pass_every_check(family: str) -> None:
 
 def test_without_an_alignment_only_what_plain_distillation_needs_is_checked() -> None:
     assert list(checked(*teacher_and_student())) == [
+        "teacher: model",
+        "student: model",
         "same answers",
         "teacher is frozen",
+        "teacher: answers",
+        "student: answers",
         "teacher: padding",
         "student: padding",
     ]
@@ -80,7 +85,7 @@ def test_other_vocabularies_end_the_checks() -> None:
     teacher, _ = teacher_and_student()
     student = type(teacher)(bert_config(vocab_size=7))
     checks = checked(teacher, student, aligned())  # the batch has tokens above 6
-    assert list(checks) == ["same answers", "teacher is frozen"]
+    assert list(checks) == ["teacher: model", "student: model", "same answers", "teacher is frozen"]
     assert failed(checks) == {
         "same answers": "teacher has 50 tokens, student 7; make the student from the teacher's config"
     }

@@ -51,14 +51,14 @@ def test_one_bit_of_one_tensor_is_seen(dtype: torch.dtype) -> None:
 
 
 def test_rows_without_an_answer_are_counted_and_padding_is_not_looked_at() -> None:
-    model: Any = make_model("bert")
-    inputs, _ = make_batch("bert")
+    model: Any = make_model("llama")
+    inputs, _ = make_batch("llama")
     rare = int(inputs["input_ids"][1, 3])
     rows = (inputs["input_ids"] == rare).any(1)
     model.get_input_embeddings().weight.data[rare] = math.nan
     batch = {**inputs, "example_id": torch.arange(10, 10 + len(rows))}
     assert unanswered_rows(InterchangeModel(model, {}), batch) == (rows.nonzero()[:, 0] + 10).tolist()
-    sound: Any = make_model("bert")
+    sound: Any = make_model("llama")
     assert unanswered_rows(InterchangeModel(sound, {}), batch) == []
 
 
