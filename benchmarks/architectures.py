@@ -43,7 +43,15 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 LAYERS = (0, 2)
 """The teacher's blocks of a student."""
 
-BOUNDS = {"student": 0.0, "certify": 0.0, "answers": 1e-5, "gradients": 1e-3, "train": 1e-4, "verify": 0.0, "reload": 1e-5}
+BOUNDS = {
+    "student": 0.0,
+    "certify": 0.0,
+    "answers": 1e-5,
+    "gradients": 1e-3,
+    "train": 1e-4,
+    "verify": 0.0,
+    "reload": 1e-5,
+}
 """The largest difference that counts as right: rounding, of weights that are large."""
 
 HEADER = """# Model classes
