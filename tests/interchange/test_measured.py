@@ -45,7 +45,7 @@ class Remembering(nn.Module):
 
     def __init__(self, below: nn.Module) -> None:
         super().__init__()
-        below.register_forward_hook(lambda _module, args, output: setattr(self, "kept", args[0]))
+        below.register_forward_hook(lambda _module, args, _output: setattr(self, "kept", args[0]))
         self.kept: Any = None
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
