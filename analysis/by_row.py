@@ -48,6 +48,6 @@ def collated_together(
     return batch
 
 
-def first_real(batch: Mapping[str, Tensor], side: str = "") -> Tensor:
-    """Return, for every row, its first position that is no padding (B,); of pairs' sources with `source_`."""
-    return batch[f"{side}attention_mask"].int().argmax(1)
+def first_real(batch: Mapping[str, Tensor]) -> Tensor:
+    """Return, for every row, its first position that is no padding (B,)."""
+    return batch["attention_mask"].int().argmax(1)

@@ -15,7 +15,7 @@ class SelfSwap:
     """The self-swap control: every example swapped with itself, which must change nothing.
 
     Attributes:
-        cases: Evaluated tokens (or examples), over models and variables.
+        cases: Evaluated tokens (or examples) of the first 16 pairs, over models and variables.
         changed: How many answers changed.
         max_difference: Largest absolute change of a logit.
     """
@@ -30,7 +30,7 @@ class Ceiling:
     """The teacher as its own student, run a second time: every answer must be the same.
 
     Attributes:
-        cases: Evaluated tokens (or examples) of the first batch, over variables.
+        cases: Evaluated tokens (or examples) of the first 16 pairs, over variables.
         same: How many answers of the two runs, both with the intervention, are equal.
     """
 

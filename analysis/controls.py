@@ -63,7 +63,8 @@ class _Probed:
 
     def felt_outside(self, sites: Sequence[ResolvedSite]) -> bool:
         """Say whether a swap at these sites changes hidden states outside the swapped positions of any pair."""
-        return any(Runs(self.side, pairs, ()).felt_outside(sites) for pairs in self._batches)
+        side = InterchangeModel(self.side.model, {"probe": tuple(sites)})
+        return any(Runs(side, pairs, ["probe"]).felt_outside("probe") for pairs in self._batches)
 
 
 def plan_controls(

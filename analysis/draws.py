@@ -207,8 +207,9 @@ def draw_pairs(
     paired = sources.kind == "paired"
     if pairs < 2 and not paired:
         raise UserError(f"pairs is {pairs}: sources are other rows, so give 2 or more")
-    if min(pairs, batch_size) < 1:
-        raise UserError(f"pairs is {pairs} and batch_size {batch_size}; give 1 or more")
+    for name, value in (("pairs", pairs), ("batch_size", batch_size)):
+        if value < 1:
+            raise UserError(f"{name} is {value}; give 1 or more")
     count, usable, taken_from = min(pairs, len(rows)), list[int](), list[bool]()
     for index in range(count):
         alone = collated_alone(collator, rows[index])

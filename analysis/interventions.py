@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from iit_toolkit.alignment import ResolvedSite
 from iit_toolkit.analysis.draws import Pairs
 from iit_toolkit.finite import refuse_non_finite_answers
 from iit_toolkit.interchange import InterchangeModel, Swap
 from iit_toolkit.interchange.engine import Run
 from iit_toolkit.tasks import model_inputs
 
-_PROBE, _FELT = "probe", 1e-4  # a change of hidden states that is no rounding, relative to the largest of the row
+_FELT = 1e-4  # a change of hidden states that is no rounding, relative to the largest of the row
 _PLACES = 8  # whose activations a base run keeps at most, for the variables that it serves
 
 
@@ -59,15 +58,14 @@ class Runs:
         run = self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
         return self._logits(run, f" with {variable} swapped")
 
-    def felt_outside(self, sites: Sequence[ResolvedSite]) -> bool:
-        """Say whether a swap at these sites, on these pairs, changes hidden states outside the swapped positions."""
-        side = InterchangeModel(self.side.model, {_PROBE: tuple(sites)})
-        base = side.base_run(self._base.inputs, [_PROBE], self._tokens)
-        source = None if self._source is None else side.source_run(self._source.inputs, [_PROBE])
-        swapped = side.counterfactual_run(base, _PROBE, self.swap, source=source, tokens=self._tokens)
-        real = base.inputs["attention_mask"].bool()
+    def felt_outside(self, variable: str) -> bool:
+        """Say whether the swap of one variable changes hidden states outside the swapped positions."""
+        swapped = self.side.counterfactual_run(
+            self._base, variable, self.swap, source=self._source, tokens=self._tokens
+        )
+        real = self._base.inputs["attention_mask"].bool()
         change, largest = (
-            one.abs().amax(-1).masked_fill(~real, 0) for one in (swapped.hidden - base.hidden, base.hidden)
+            one.abs().amax(-1).masked_fill(~real, 0) for one in (swapped.hidden - self._base.hidden, self._base.hidden)
         )
         felt = change > _FELT * largest.amax(1, keepdim=True)
         return bool((felt & ~self.swap.mask).any())

@@ -21,7 +21,6 @@ from iit_toolkit.runs.folder import RunFolder
 
 _SAME_IN_ARMS = ("alignment", "objective", "student_parameters")
 _SAME_IN_CONFIGS = ("student", "mlm", "arms", "training")
-_SAME_IN_VERIFICATION = ("pairs", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _settings(path: Path) -> dict[str, Any]:
     """What must be the same in two configs; data are known by their fingerprints."""
     config = load_config(path).model_dump(mode="json")
     chosen: dict[str, Any] = {name: config[name] for name in _SAME_IN_CONFIGS}
-    chosen["verification"] = {name: config["verification"][name] for name in _SAME_IN_VERIFICATION}
+    chosen["verification"] = {"pairs": config["verification"]["pairs"]}
     return _flat(chosen, "config.")
 
 

@@ -146,14 +146,15 @@ def _side(setting: Setting, name: str, layers: list[int] | None = None) -> dict[
 
 
 def _stock_run(model: Any, view: Any, config: Any, pairs: Pairs) -> tuple[Any, Any]:
-    inputs = {key: pairs.base[key] for key in ("input_ids", "attention_mask")}
-    source = {key: value[pairs.swap.source] for key, value in inputs.items()}
-    mask = pairs.swap.mask
-    places = mask.nonzero()[:, 1].view(len(mask), -1)
-    taken = pairs.swap.source_position.gather(1, places)
+    rows = slice(pairs.bases)
+    every = {key: pairs.base[key] for key in ("input_ids", "attention_mask")}
+    inputs = {key: value[rows] for key, value in every.items()}
+    source = {key: value[pairs.swap.source[rows]] for key, value in every.items()}
+    places = pairs.swap.mask[rows].nonzero()[:, 1].view(pairs.bases, -1)
+    taken = pairs.swap.source_position[rows].gather(1, places)
     base = model(**inputs).logits
     _, changed = view(inputs, [source], **stock_arguments(config, 0, (taken, places)))
-    return tuple(logits[pairs.cases.tokens].argmax(-1).numpy() for logits in (base, changed.logits))
+    return tuple(logits[pairs.cases.tokens[rows]].argmax(-1).numpy() for logits in (base, changed.logits))
 
 
 if __name__ == "__main__":

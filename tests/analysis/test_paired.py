@@ -170,7 +170,7 @@ def test_differing_positions_need_the_pairs() -> None:
             rows(), MaskedLanguageCollator(TOKENIZER), alignment.positions, block_input().sources,
             task="masked_lm", pairs=8, batch_size=8, seed=0, what="testing",
         )  # fmt: skip
-        next(draw)
+        next(iter(draw))
 
 
 def test_texts_that_pairs_share_hang_together() -> None:

@@ -111,11 +111,17 @@ def test_the_same_seed_gives_the_same_matrix(teacher: Any, student: Any) -> None
     assert searched(teacher, student) == searched(teacher, student)
 
 
-@pytest.mark.parametrize("few", [{"pairs": 1}, {"batch_size": 1}])
-def test_no_row_is_its_own_source(few: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    ("few", "message"),
+    [
+        ({"pairs": 1}, "pairs is 1: sources are other rows, so give 2 or more"),
+        ({"batch_size": 0}, "batch_size is 0; give 1 or more"),
+    ],
+)
+def test_no_row_is_its_own_source(few: dict[str, int], message: str) -> None:
     data = [{"input_ids": torch.arange(5, 14), "example_id": row} for row in range(6)]
     settings: dict[str, Any] = {"task": "causal_lm", "pairs": 6, "batch_size": 3, "seed": 4, **few}
-    with pytest.raises(UserError, match="sources are other rows, so give 2 or more"):
+    with pytest.raises(UserError, match=message):
         list(draw_pairs(data, collate, SpanPositions(fraction=0.3), Sources(), **settings, what="drawing"))
 
 
