@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from iit_toolkit.analysis.markdown import markdown_cell
 from iit_toolkit.analysis.metrics import StudentSummary, Summary
 from iit_toolkit.analysis.numbers import interval
 from iit_toolkit.analysis.verdict import SCOPE, Verdict
@@ -44,7 +45,7 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
     }
     parts = [
         f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---",
-        f"# {results['name']}: {arm}",
+        f"# {markdown_cell(results['name'])}: {arm}",
         _origin(results, arm),
         "## Verdict",
         _verdict(Verdict.from_dict(results["verdict"]), arm),
@@ -75,25 +76,25 @@ def _may_be_on_the_hub(name: str) -> bool:
 
 def _origin(results: dict[str, Any], arm: str) -> str:
     details = results["arms"][arm]
-    objective = " + ".join(f"{weight:g} {term}" for term, weight in details["objective"].items())
-    alignment = f"alignment {details['alignment']}" if details["alignment"] else "no interventions"
+    objective = " + ".join(f"{weight:g} {markdown_cell(term)}" for term, weight in details["objective"].items())
+    alignment = f"alignment {markdown_cell(details['alignment'])}" if details["alignment"] else "no interventions"
     teacher = results["teacher"]["name"]
     shown = teacher if _may_be_on_the_hub(teacher) else "a local model"
     return (
         f"Distilled from {shown} ({results['teacher']['parameters']:,} parameters) into "
         f"{details['student_parameters']:,} parameters: {details['steps']:,} steps, "
         f"{details['tokens']:,} tokens, {alignment}, objective {objective}, seed {results['seed']}. "
-        f"Commit {results['provenance']['git_commit'] or 'unknown'}."
+        f"Commit {markdown_cell(results['provenance']['git_commit'] or 'unknown')}."
     )
 
 
 def _verdict(verdict: Verdict, arm: str) -> str:
     if verdict.student != arm:
         return (
-            f"The verdict of this run is on {verdict.student} ({verdict.label}), not on this student, "
+            f"The verdict of this run is on {markdown_cell(verdict.student)} ({verdict.label}), not on this student, "
             "which it is compared with."
         )
-    return f"**{verdict.label}**\n\n{verdict.sentence}"
+    return f"**{verdict.label}**\n\n{markdown_cell(verdict.sentence)}"
 
 
 def _how_to_verify(results: dict[str, Any], files: Mapping[str, str]) -> str:
@@ -101,7 +102,7 @@ def _how_to_verify(results: dict[str, Any], files: Mapping[str, str]) -> str:
     listed = "\n".join(f"* `{name}`: {content}" for name, content in files.items())
     return (
         "## Verify it yourself\n\n"
-        f"With iit_toolkit{f' {version}' if version else ''} installed:\n\n"
+        f"With iit_toolkit{f' {markdown_cell(str(version))}' if version else ''} installed:\n\n"
         "```bash\niit-toolkit verify --from path/to/this/folder\n```\n\n"
         "It runs the same interventions on this student and its teacher, and says whether every answer is as in "
         "`outcomes.parquet`. Where teacher or data lie elsewhere, add `teacher=...` or `data.path=...`.\n\n" + listed
@@ -119,7 +120,7 @@ def _table(student: StudentSummary) -> str:
         cells.append(interval(one.margin, signed=True, of="changed cases"))
         cells += [interval(one.iia.all), interval(one.base_agreement)]
         cases = f"{one.effective_iia.outside.cases:,} of {one.iia.outside.cases:,}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {cases} |")
+        lines.append(f"| {markdown_cell(name)} | {' | '.join(cells)} | {cases} |")
     behaviour = student.behaviour
     lines += [
         "",

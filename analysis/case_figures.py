@@ -131,7 +131,8 @@ def _changes(outcomes: pd.DataFrame, student: str, variable: str) -> tuple[Any, 
     cases = cases_of(outcomes, student, variable)
     chosen = ~cases["inside"] & (cases["effect_n"] > 0)
     teacher, own = (cases[f"effect_{side}"][chosen] / cases["effect_n"][chosen] for side in ("x", "y"))
-    return teacher, own
+    finite = np.isfinite(teacher) & np.isfinite(own)
+    return teacher[finite], own[finite]
 
 
 def _limit(changes: tuple[Any, Any]) -> float:

@@ -6,8 +6,10 @@ Matplotlib is imported here, in the modules whose names end in `figures`, in `pl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import matplotlib
 import pandas as pd
@@ -15,8 +17,9 @@ import pandas as pd
 from iit_toolkit.analysis import case_figures, summary_figures
 from iit_toolkit.analysis.examples import Answers
 from iit_toolkit.analysis.metrics import Summary
-from iit_toolkit.analysis.plots import STYLE, Plot, save
+from iit_toolkit.analysis.plots import STYLE, Drawing, Plot, save
 from iit_toolkit.analysis.subsets import Settings
+from iit_toolkit.analysis.telling import SHOWN, left_out, telling
 from iit_toolkit.analysis.training_figures import History, training
 from iit_toolkit.analysis.verdict import Verdict
 
@@ -31,6 +34,8 @@ def write_figures(
 ) -> list[Plot]:
     """Draws every figure there is data for and writes each as `folder/{name}.svg`, `.png` and, its data, `.csv`.
 
+    Of many variables, the first figure of a kind shows the most telling ones; `{name}-2.svg` and so on show the others.
+
     Args:
         outcomes: The outcomes table.
         answers: What is known of the answers; without, there is no figure by frequency.
@@ -40,22 +45,43 @@ def write_figures(
         folder: Made where it does not exist.
 
     Returns:
-        The figures in the order in which a report shows them.
+        The first figure of each kind, in the order in which a report shows them.
     """
-    settings = Settings(resamples=summary.resamples, seed=summary.seed, level=summary.level)
+    every = list(dict.fromkeys(name for one in summary.students.values() for name in one.variables))
+    first = telling(verdict, every)
+    rest = [name for name in every if name not in first]
+    pages = [first, *(rest[start : start + SHOWN] for start in range(0, len(rest), SHOWN))]
+    shown: list[Plot] = []
     with matplotlib.rc_context(STYLE):
-        drawn = [
-            summary_figures.accuracy(summary),
-            summary_figures.above_floor(summary, verdict.margin),
-            summary_figures.effects(summary),
-            summary_figures.cases(summary),
-            *case_figures.position(outcomes, settings),
-        ]
-        if answers is not None:
-            drawn += case_figures.frequency(outcomes, answers.per_million, answers.counted_in, settings)
-        drawn += [
-            case_figures.reliability(outcomes, verdict.student, verdict.margin, settings),
-            case_figures.scatter(outcomes),
-            *training(histories),
-        ]
-        return [save(folder, one) for one in drawn]
+        for number, names in enumerate(pages, start=1):
+            some = cast(pd.DataFrame, outcomes[outcomes["variable"].isin(names)]) if rest else outcomes
+            for one in _drawn(some, answers, _only(summary, names), verdict):
+                if number > 1:
+                    save(folder, replace(one, name=f"{one.name}-{number}"))
+                else:
+                    note = left_out(one.name, len(every), verdict.student)
+                    shown.append(save(folder, replace(one, caption=one.caption + note)))
+        return shown + [save(folder, one) for one in training(histories)]
+
+
+def _drawn(outcomes: pd.DataFrame, answers: Answers | None, summary: Summary, verdict: Verdict) -> Iterator[Drawing]:
+    settings = Settings(resamples=summary.resamples, seed=summary.seed, level=summary.level)
+    yield summary_figures.accuracy(summary)
+    yield summary_figures.above_floor(summary, verdict.margin)
+    yield summary_figures.effects(summary)
+    yield summary_figures.cases(summary)
+    yield from case_figures.position(outcomes, settings)
+    if answers is not None:
+        yield from case_figures.frequency(outcomes, answers.per_million, answers.counted_in, settings)
+    if (outcomes["student"] == verdict.student).any():
+        yield case_figures.reliability(outcomes, verdict.student, verdict.margin, settings)
+    yield case_figures.scatter(outcomes)
+
+
+def _only(summary: Summary, names: Sequence[str]) -> Summary:
+    """The summary of some variables, and of the students that were measured on any of them."""
+    students = {
+        student: replace(one, variables={name: found for name, found in one.variables.items() if name in names})
+        for student, one in summary.students.items()
+    }
+    return replace(summary, students={student: one for student, one in students.items() if one.variables})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from iit_toolkit.analysis.comparison import Comparison
-from iit_toolkit.analysis.latex import latex_row
+from iit_toolkit.analysis.latex import latex_comment, latex_row
 from iit_toolkit.analysis.metrics import Summary
 from iit_toolkit.analysis.numbers import decimal, inputs, interval
 from iit_toolkit.analysis.tables import ControlRow, Row
@@ -65,7 +65,7 @@ def to_latex(rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
         f"all cases; {summary.level:.0%} intervals. {verdict.student}: {verdict.label}, at a margin of "
         f"{decimal(verdict.margin, 2)}."
     )
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", f"% {note}"]) + "\n"
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", latex_comment(note)]) + "\n"
 
 
 def to_document(

@@ -6,7 +6,6 @@ undefined, or rests on too few texts for the verdict, fails.
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
@@ -16,8 +15,7 @@ from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.stored import StoredResults, refuse_incomparable
 from iit_toolkit.analysis.verdict import ENOUGH_TEXTS, too_few
 from iit_toolkit.errors import UserError
-
-_NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+from iit_toolkit.printable import printable
 
 
 @dataclass(frozen=True)
@@ -157,20 +155,15 @@ def to_junit(checked: Gate) -> str:
     failed = str(sum(not check.passed for check in checked.checks))
     counts = {"tests": str(len(checked.checks)), "failures": failed, "errors": "0", "skipped": "0"}
     suites = ElementTree.Element("testsuites", counts)
-    suite = ElementTree.SubElement(suites, "testsuite", {"name": _xml(f"gate of {checked.run}"), **counts})
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": printable(f"gate of {checked.run}"), **counts})
     for check in checked.checks:
         name = check.name + (f", variable {check.variable}" if check.variable else "")
-        attributes = {"classname": _xml(f"gate.{checked.student}"), "name": _xml(name), "time": "0"}
+        attributes = {"classname": printable(f"gate.{checked.student}"), "name": printable(name), "time": "0"}
         case = ElementTree.SubElement(suite, "testcase", attributes)
-        text = _xml(check.sentence)
+        text = printable(check.sentence)
         if check.passed:
             ElementTree.SubElement(case, "system-out").text = text
         else:
             ElementTree.SubElement(case, "failure", {"message": text, "type": check.name}).text = text
     ElementTree.indent(suites)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(suites, encoding="unicode")}\n'
-
-
-def _xml(text: str) -> str:
-    """Text without the characters that no XML document can hold, however escaped."""
-    return _NO_XML.sub("\ufffd", text)

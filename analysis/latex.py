@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from iit_toolkit.printable import printable
+
 _SPECIAL = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -20,8 +22,14 @@ _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 def latex_text(text: str) -> str:
     """Text that LaTeX prints as it is, with the minus signs of numbers."""
-    escaped = "".join(_SPECIAL.get(character, character) for character in " ".join(text.split()))
+    escaped = "".join(_SPECIAL.get(character, character) for character in " ".join(printable(text).split()))
+    escaped = f"{{[}}{escaped[1:]}" if escaped.startswith("[") else escaped  # else \\ of the row before would take it
     return _MINUS.sub("$-$", escaped)
+
+
+def latex_comment(text: str) -> str:
+    """A line that LaTeX skips."""
+    return f"% {' '.join(printable(text).split())}"
 
 
 def latex_row(cells: Sequence[str]) -> str:

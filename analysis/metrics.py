@@ -111,24 +111,23 @@ def summarise(outcomes: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, l
     Returns:
         Estimates per student and variable, students and variables in order of appearance.
     """
-    behaviour = resample_behaviour(outcomes, resamples=resamples, seed=seed, level=level)
-    per_variable = {
-        name: resample_variable(outcomes, name, resamples=resamples, seed=seed, level=level)
-        for name in variables(outcomes)
-    }
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
+    behaviour = resample_behaviour(outcomes, **settings)
+    names = {student: variables(outcomes, student) for student in students(outcomes)}
+    measured: dict[tuple[str, str], VariableSummary] = {}
+    for variable in variables(outcomes):  # one after the other: what is resampled takes memory
+        resampled = resample_variable(outcomes, variable, **settings)
+        having = [student for student, of_student in names.items() if variable in of_student]
+        measured |= {(student, variable): _variable_summary(resampled, student) for student in having}
     return Summary(
         students={
             student: StudentSummary(
-                variables={
-                    name: _variable_summary(per_variable[name], student) for name in variables(outcomes, student)
-                },
+                variables={variable: measured[student, variable] for variable in of_student},
                 behaviour=_behaviour(behaviour, student),
             )
-            for student in students(outcomes)
+            for student, of_student in names.items()
         },
-        resamples=resamples,
-        seed=seed,
-        level=level,
+        **settings,
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from iit_toolkit.analysis.parquet_files import SCHEMA_KEY, read_table, refuse_columns
+from iit_toolkit.analysis.parquet_files import SCHEMA_KEY, read_columns, refuse_columns
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.printable import printable
 from iit_toolkit.runs.folder import write_atomically
@@ -114,12 +115,22 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise UserError(f"{path}: no outcomes table there; `iit-toolkit verify` writes one")
-    table = read_table(path, SCHEMA, nullable=(*KEY, *_EFFECT, *_BEHAVIOUR))
-    frame = table.replace_schema_metadata(None).to_pandas(split_blocks=True, self_destruct=True)
-    del table
+    columns: dict[str, Any] = {}
+    for name, column in read_columns(path, SCHEMA, nullable=(*KEY, *_EFFECT, *_BEHAVIOUR)):
+        if name in KEY and column.null_count:
+            raise UserError(f"{path}: a case without {' or '.join(KEY)}; every case needs all of them")
+        columns[name] = _narrow(column.to_pandas())
+    frame = pd.DataFrame(columns, copy=False)
     check_cases(frame, str(path))
     _check_values(frame, str(path))
     return frame
+
+
+def _narrow(values: Any) -> Any:
+    """Numbers of tokens, texts and positions in half the memory, if they are small enough."""
+    if values.dtype != "int64" or not len(values) or not -(2**31) <= values.min() <= values.max() < 2**31:
+        return values
+    return values.astype("int32")
 
 
 def _check_values(frame: pd.DataFrame, where: str) -> None:

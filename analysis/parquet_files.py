@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,34 @@ def read_table(path: Path, schema: Any, *, nullable: Sequence[str] = ()) -> Any:
         nullable: Columns that may lack values.
 
     Returns:
-        The Arrow table.
+        The Arrow table, with the metadata of the file.
 
     Raises:
         UserError: If the file is unreadable, of another schema, larger than its bytes can be, or lacks values.
     """
+    columns = dict(read_columns(path, schema, nullable=nullable))
+    metadata = {} if schema.metadata is None else pq.read_schema(path).metadata
+    return pa.table(columns).replace_schema_metadata(metadata)
+
+
+def read_columns(path: Path, schema: Any, *, nullable: Sequence[str] = ()) -> Iterator[tuple[str, Any]]:
+    """Reads a table like `read_table`, one column after the other, so that not all need stay in memory."""
     try:
         with pq.ParquetFile(path) as file:
             _refuse_other_schema(path, file.schema_arrow, schema)
             _refuse_bomb(path, file.metadata)
-            table = file.read(use_threads=False)
-        table.validate(full=True)
+            for name in schema.names:
+                column = file.read(columns=[name], use_threads=False).column(0)
+                column.validate(full=True)
+                if len(column) != file.metadata.num_rows:
+                    raise UserError(f"{path}: column {name} holds {len(column):,} values; {_REMEDY}")
+                if name not in nullable:
+                    _refuse_gaps(path, name, column)
+                yield name, column
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path}: not a readable parquet file: {one_line(error)[:150]}") from None
-    for name in schema.names:
-        if name not in nullable:
-            _refuse_gaps(path, name, table.column(name))
-    return table
 
 
 def _refuse_other_schema(path: Path, found: Any, wanted: Any) -> None:

@@ -14,8 +14,12 @@ import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 
+from iit_toolkit.analysis.csv_text import to_csv
 from iit_toolkit.analysis.outcomes import UNTRAINED
+from iit_toolkit.printable import printable
 from iit_toolkit.runs.folder import write_atomically
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -45,6 +49,8 @@ STYLE: dict[Any, Any] = {
 
 
 _HOVER = "hover: "
+_LONG_NUMBER = re.compile(r"scale\([^)]*\)|base64,[^\"]*|<title>[^<]*</title>|(\d+\.\d\d)\d+")
+"""A number with more than two digits after its point (the group), but for factors of scale, images and texts."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,10 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure that was written: as `Drawing`, with an SVG that can stand in a page beside others."""
+    """A figure that was written: as `Drawing`, with an SVG that can stand in a page beside others.
+
+    The SVG goes into pages as it is, so it must have been drawn here and not read from a file.
+    """
 
     name: str
     caption: str
@@ -72,7 +81,8 @@ class Plot:
 def save(folder: Path, drawing: Drawing) -> Plot:
     """Writes a figure as `folder/{name}.svg` and `.png`, and its data as `.csv`."""
     FigureCanvasAgg(drawing.figure)
-    contents: dict[str, bytes] = {"csv": drawing.data.to_csv(index=False).encode()}
+    _without_formulas(drawing.figure)
+    contents: dict[str, bytes] = {"csv": to_csv(drawing.data).encode()}
     for kind, options in {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 160}}.items():
         buffer = io.BytesIO()
         drawing.figure.savefig(buffer, format=kind, **options)  # pyright: ignore[reportArgumentType]
@@ -86,7 +96,7 @@ def save(folder: Path, drawing: Drawing) -> Plot:
 
 def hover(text: str) -> dict[str, Any]:
     """Keyword arguments for what is drawn, so that a pointer on it shows a text."""
-    return {"gid": f"{_HOVER}{text}"}
+    return {"gid": f"{_HOVER}{printable(text)}"}
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
@@ -101,11 +111,30 @@ def student_colour(students: Sequence[str], student: str) -> str:
 
 
 def _with_titles(svg: str) -> str:
-    return re.sub(rf"<g id=([\"']){_HOVER}(.*?)\1>", r"<g><title>\2</title>", svg)
+    return re.sub(rf"<g id=([\"']){_HOVER}(.*?)\1>", r"<g><title>\2</title>", svg, flags=re.DOTALL)
+
+
+def _without_formulas(figure: Figure) -> None:
+    """Has names drawn as they are written, dollar signs included; the powers at a logarithmic axis are formulas."""
+    formulas: set[Text] = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        for ticks, formatter in (
+            (axis.get_major_ticks(), axis.get_major_formatter()),
+            (axis.get_minor_ticks(), axis.get_minor_formatter()),
+        ):
+            if not isinstance(formatter, FixedFormatter):
+                formulas |= {label for tick in ticks for label in (tick.label1, tick.label2)}
+    for text in figure.findobj(Text):
+        if text not in formulas:
+            text.set_parse_math(False)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def inline(svg: str, name: str, alt: str) -> str:
-    """An SVG as part of a page: without prologue, metadata and comments, with ids that no other figure has."""
+    """An SVG as part of a page: without prologue, metadata and comments, with ids that no other figure has.
+
+    Places are cut to a hundredth of a point, which makes it a third smaller.
+    """
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg[svg.index("<svg ") :], flags=re.DOTALL)
     svg = re.sub(r'( id="|href="#|url\(#)', rf"\1{name}-", svg)
+    svg = _LONG_NUMBER.sub(lambda found: found[1] or found[0], svg)
     return re.sub(r"\n\s*", "\n", svg.replace("<svg ", f'<svg role="img" aria-label="{escape(alt)}" ', 1)).strip()

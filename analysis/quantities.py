@@ -11,7 +11,7 @@ Definitions (IIA: Geiger et al. 2021, "Causal Abstractions of Neural Networks"; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -19,12 +19,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from iit_toolkit.analysis.outcomes import NO_GOLD, NO_POSITION
-from iit_toolkit.analysis.statistics import NO_SOURCE, Floats, Ints, Resampled, sum_by_cluster
+from iit_toolkit.analysis.statistics import NO_SOURCE, Floats, Ints, Numbers, Resampled, sum_by_cluster
 from iit_toolkit.errors import UserError
 
 REGIONS = ("all", "inside", "outside")
 _EFFECT = ("n", "x", "y", "xx", "yy", "xy")
-_BEHAVIOUR = ("student_base", "teacher_base", "kl", "student_nll", "teacher_nll")
+_BEHAVIOUR = ("gold", "student_base", "teacher_base", "kl", "student_nll", "teacher_nll")
+_ANSWERS = ("teacher_base", "teacher_cf", "student_base", "student_cf")
+_SWAPPED = ("position", "inside", *_ANSWERS, *(f"effect_{suffix}" for suffix in _EFFECT))
 _INPUTS = ("base", "source", "base_text", "source_text")
 _SAME_CASES = ("base", "source", "position", "inside")
 
@@ -51,13 +53,13 @@ def resample_variable(
     `effective_floor`, `above_floor` (effective - effective_floor), `moved`, `effect_cases`; and `{student}/agree/all`,
     `{student}/effect/{region}/n` .. `xy`.
     """
-    rows = _where(outcomes, outcomes["variable"] == variable)
-    pairs = _Pairs(rows)
-    sums: dict[str, Floats] = {}
-    for student in students(rows):
-        mine = (rows["student"] == student).to_numpy()
-        quantities = _intervention_quantities(cases_of(rows, student, variable))
-        sums |= pairs.summed(student, mine, quantities)
+    chosen = _rows(outcomes["variable"] == variable)
+    pairs = _Pairs(_columns(outcomes, _INPUTS, chosen))
+    named = outcomes["student"].iloc[chosen]
+    sums: dict[str, Numbers] = {}
+    for student in (str(name) for name in pd.unique(named)):
+        mine = _rows(named == student)
+        sums |= pairs.summed(student, mine, _intervention_quantities(_columns(outcomes, _SWAPPED, chosen[mine])))
     return pairs.resampled(sums, resamples=resamples, seed=seed, level=level)
 
 
@@ -68,25 +70,37 @@ def resample_behaviour(outcomes: pd.DataFrame, *, resamples: int, seed: int, lev
     only `kl_cf` is of pairs, and of all variables. Quantities are named `{student}/{quantity}`: `cases`, `agree`, `kl`,
     `gold`, `student_nll`, `teacher_nll`, `cf_cases`, `kl_cf`.
     """
-    first = outcomes["variable"] == outcomes.groupby("student")["variable"].transform("first")
-    plain = _where(outcomes, first).assign(source=NO_SOURCE)
-    rows = pd.concat([plain, outcomes], ignore_index=True)
-    pairs = _Pairs(rows)
-    swapped = (rows["source"] != NO_SOURCE).to_numpy()
-    sums: dict[str, Floats] = {}
+    named = outcomes["student"]
+    plain = _rows(_of_first_variable(outcomes))
+    every = np.arange(len(outcomes))
+    inputs = {name: np.concatenate([outcomes[name].to_numpy()[plain], outcomes[name].to_numpy()]) for name in _INPUTS}
+    inputs["source"][: len(plain)] = NO_SOURCE
+    pairs = _Pairs(inputs)
+    del inputs
+    sums: dict[str, Numbers] = {}
     for student in students(outcomes):
-        mine = (rows["student"] == student).to_numpy()
-        without = _columns(_where(rows, mine & ~swapped), ("gold", *_BEHAVIOUR))
-        sums |= pairs.summed(student, mine & ~swapped, _behaviour_quantities(without))
-        kl_cf = _columns(_where(rows, mine & swapped), ("kl_cf",))["kl_cf"]
-        sums |= pairs.summed(student, mine & swapped, {"cf_cases": np.ones_like(kl_cf), "kl_cf": kl_cf})
+        mine = (named == student).to_numpy()
+        without, swapped = _rows(mine[plain]), every[mine]
+        sums |= pairs.summed(student, without, _behaviour_quantities(_columns(outcomes, _BEHAVIOUR, plain[without])))
+        kl_cf = outcomes["kl_cf"].to_numpy()[swapped]
+        counterfactual = {"cf_cases": np.ones_like(kl_cf, dtype=np.bool_), "kl_cf": kl_cf}
+        sums |= pairs.summed(student, len(plain) + swapped, counterfactual.items())
     return pairs.resampled(sums, resamples=resamples, seed=seed, level=level)
+
+
+def _of_first_variable(outcomes: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which rows are of the variable that stands first among their student's."""
+    found = np.zeros(len(outcomes), dtype=np.bool_)
+    for student in students(outcomes):
+        mine = (outcomes["student"] == student).to_numpy()
+        found |= mine & (outcomes["variable"] == variables(outcomes, student)[0]).to_numpy()
+    return found
 
 
 def cases_of(outcomes: pd.DataFrame, student: str, variable: str) -> Columns:
     """The columns of one student's cases on one variable, each (N,)."""
-    chosen = (outcomes["student"] == student) & (outcomes["variable"] == variable)
-    return _columns(_where(outcomes, chosen), tuple(str(name) for name in outcomes.columns[2:]))
+    chosen = _rows((outcomes["student"] == student) & (outcomes["variable"] == variable))
+    return _columns(outcomes, tuple(str(name) for name in outcomes.columns[2:]), chosen)
 
 
 def check_same_cases(outcomes: pd.DataFrame, first: str, second: str) -> None:
@@ -119,36 +133,55 @@ def _where(frame: pd.DataFrame, chosen: Any) -> pd.DataFrame:
     return cast(pd.DataFrame, frame[chosen])
 
 
-def _columns(frame: pd.DataFrame, names: Sequence[str]) -> Columns:
-    return {name: frame[name].to_numpy() for name in names}
+def _rows(chosen: Any) -> Ints:
+    """The numbers of the rows that are chosen."""
+    return np.flatnonzero(np.asarray(chosen, dtype=np.bool_))
+
+
+def _columns(frame: pd.DataFrame, names: Sequence[str], rows: Ints) -> Columns:
+    """Some columns in some rows; the frame is never copied as a whole, as it may have millions of rows."""
+    return {name: frame[name].to_numpy()[rows] for name in names}
 
 
 class _Pairs:
     """The pairs of base and source of a table."""
 
-    def __init__(self, rows: pd.DataFrame) -> None:
-        groups = rows.groupby(["base", "source"])
+    def __init__(self, inputs: Columns) -> None:
+        groups = pd.DataFrame(inputs, copy=False).groupby(["base", "source"])
         self._pairs = groups[["base_text", "source_text"]].first().reset_index()
         self._codes = groups.ngroup().to_numpy()
 
-    def summed(self, student: str, chosen: NDArray[np.bool_], quantities: Columns) -> dict[str, Floats]:
-        """Sums the quantities of the chosen rows within pairs."""
-        sums = sum_by_cluster(self._codes[chosen], quantities, len(self._pairs))
-        return {f"{student}/{name}": values for name, values in sums.items()}
+    def summed(self, student: str, rows: Ints, quantities: Iterable[tuple[str, NDArray[Any]]]) -> dict[str, Numbers]:
+        """Sums the quantities of some rows within pairs, one after the other."""
+        codes, pairs = self._codes[rows], len(self._pairs)
+        return {
+            f"{student}/{name}": _compact(sum_by_cluster(codes, {name: values}, pairs)[name], values.dtype)
+            for name, values in quantities
+        }
 
-    def resampled(self, sums: dict[str, Floats], *, resamples: int, seed: int, level: float) -> Resampled:
+    def resampled(self, sums: dict[str, Numbers], *, resamples: int, seed: int, level: float) -> Resampled:
         """Resamples the pairs, whole texts at a time."""
-        return Resampled(sums, **_columns(self._pairs, _INPUTS), resamples=resamples, seed=seed, level=level)
+        inputs = {name: self._pairs[name].to_numpy() for name in _INPUTS}
+        return Resampled(sums, **inputs, resamples=resamples, seed=seed, level=level)
 
 
-def _intervention_quantities(cases: Columns) -> Columns:
-    quantities = counted(cases)
-    quantities["agree/all"] = cases["student_base"] == cases["teacher_base"]
+def _compact(sums: Floats, kind: np.dtype[Any]) -> Numbers:
+    """Sums of counts as small integers: there are about fifty quantities of every student in every pair."""
+    if kind.kind not in "bi":
+        return sums
+    for smaller in (np.int16, np.int32):
+        if len(sums) and max(-sums.min(), sums.max()) < np.iinfo(smaller).max:
+            return sums.astype(smaller)
+    return sums
+
+
+def _intervention_quantities(cases: Columns) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield from counted(cases).items()
+    yield "agree/all", cases["student_base"] == cases["teacher_base"]
     for region, chosen in _regions(cases).items():
-        quantities[f"effect_cases/{region}"] = chosen & (cases["effect_n"] > 0)
+        yield f"effect_cases/{region}", chosen & (cases["effect_n"] > 0)
         for suffix in _EFFECT:
-            quantities[f"effect/{region}/{suffix}"] = np.where(chosen, cases[f"effect_{suffix}"], 0.0)
-    return quantities
+            yield f"effect/{region}/{suffix}", np.where(chosen, cases[f"effect_{suffix}"], 0.0)
 
 
 def counted(cases: Columns) -> Columns:
@@ -170,7 +203,7 @@ def counted(cases: Columns) -> Columns:
             f"effective/{region}": chosen & changed & hit,
             f"floor/{region}": chosen & floor,
             f"effective_floor/{region}": chosen & changed & floor,
-            f"above_floor/{region}": (chosen & changed) * (hit.astype(np.int64) - floor),
+            f"above_floor/{region}": (chosen & changed) * (hit.astype(np.int8) - floor),
             f"moved/{region}": chosen & moved,
         }
     return quantities
@@ -181,13 +214,11 @@ def _regions(cases: Columns) -> Columns:
     return dict(zip(REGIONS, (np.ones_like(inside), inside, ~inside), strict=True))
 
 
-def _behaviour_quantities(cases: Columns) -> Columns:
+def _behaviour_quantities(cases: Columns) -> Iterator[tuple[str, NDArray[Any]]]:
     gold = cases["gold"] != NO_GOLD
-    return {
-        "cases": np.ones_like(gold),
-        "agree": cases["student_base"] == cases["teacher_base"],
-        "kl": cases["kl"],
-        "gold": gold,
-        "student_nll": np.where(gold, cases["student_nll"], 0.0),
-        "teacher_nll": np.where(gold, cases["teacher_nll"], 0.0),
-    }
+    yield "cases", np.ones_like(gold)
+    yield "agree", cases["student_base"] == cases["teacher_base"]
+    yield "kl", cases["kl"]
+    yield "gold", gold
+    yield "student_nll", np.where(gold, cases["student_nll"], 0.0)
+    yield "teacher_nll", np.where(gold, cases["teacher_nll"], 0.0)

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from iit_toolkit.analysis.markdown import markdown_cell
 from iit_toolkit.analysis.numbers import decimal, duration, interval
 from iit_toolkit.analysis.statistics import Estimate
+from iit_toolkit.printable import printable
 
 
-def environment() -> Environment:
-    """The templates with their filters."""
+def render(name: str, context: dict[str, Any]) -> str:
+    """Renders a report: `report.html` or `report.md`; no text in the context can be markup of it."""
+    html = name.endswith(".html")
     made = Environment(
         loader=PackageLoader("iit_toolkit.analysis", "templates"),
-        autoescape=select_autoescape(enabled_extensions=("html.j2",)),
+        autoescape=html,
+        finalize=_printed if html else _markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     made.filters.update(
-        interval=interval,
-        decimal=decimal,
-        duration=duration,
-        cell=_cell,
-        bounds=_bounds,
-        facts=_facts,
-        plain=_plain,
+        interval=interval, decimal=decimal, duration=duration, bounds=_bounds, facts=_facts, plain=_plain
     )
-    return made
+    return made.get_template(f"{name}.j2").render(context | _script(made))
 
 
-def _cell(text: object) -> str:
-    """Text that cannot break out of a cell of a Markdown table."""
-    return str(text).replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def _script(made: Environment) -> dict[str, str]:
+    """The page's own script and its digest: a browser runs no other."""
+    assert made.loader is not None
+    source = f"\n{made.loader.get_source(made, 'report.js')[0]}\n"
+    return {"script": Markup(source), "digest": base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}
+
+
+def _printed(value: Any) -> Any:
+    return printable(value) if type(value) is str else value
+
+
+def _markdown(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    before, after = (" " if end.isspace() else "" for end in (value[:1], value[-1:]))
+    return f"{before}{markdown_cell(value)}{after}" if value.strip() else before
 
 
 def _facts(facts: dict[str, Any]) -> str:

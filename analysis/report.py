@@ -17,7 +17,7 @@ from iit_toolkit.analysis.metrics import Summary, summarise
 from iit_toolkit.analysis.numbers import EVALUATED, inputs
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.plots import Plot
-from iit_toolkit.analysis.rendering import environment
+from iit_toolkit.analysis.rendering import render
 from iit_toolkit.analysis.searched import FOLDER, read_searched
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.stored import read_stored
@@ -86,7 +86,7 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
     else:
         context = _context(report, plots)
         for name in (FILES["md"],) if form == "md" else (FILES["html"],) if form else (FILES["md"], FILES["html"]):
-            write_atomically(folder / name, environment().get_template(f"{name}.j2").render(context))
+            write_atomically(folder / name, render(name, context))
     if browser is not None:
         write_atomically(folder / FILES["pdf"], print_pdf(browser, folder / FILES["html"]))
     return folder / FILES[form or "html"]

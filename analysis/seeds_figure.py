@@ -8,6 +8,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
+from iit_toolkit.analysis import csv_text
 from iit_toolkit.analysis.numbers import count
 from iit_toolkit.analysis.paired import Row
 from iit_toolkit.analysis.plots import MARKERS, PALETTE, STYLE, Drawing, save
@@ -27,7 +28,7 @@ def write_figure(compared: SeedComparison, folder: Path, name: str = "compare") 
 
 def to_csv(compared: SeedComparison) -> str:
     """Returns one line per measure, arm and seed; an undefined value is empty."""
-    return _table(compared).to_csv(index=False)
+    return csv_text.to_csv(_table(compared))
 
 
 def _table(compared: SeedComparison) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def to_markdown(compared: SeedComparison) -> str:
     runs = ", ".join(f"{name} ({seed})" for name, seed in zip(compared.runs, compared.seeds, strict=True))
     lines = [
         f"# {compared.treatment} over {count(len(compared.seeds), 'seed')}",
-        f"Runs (seeds): {runs}. {compared.scope}",
+        f"Runs (seeds): {markdown_cell(runs)}. {compared.scope}",
         "## Every arm",
         "Mean ± standard deviation over seeds.",
         markdown_table(
@@ -39,7 +39,7 @@ def to_markdown(compared: SeedComparison) -> str:
     ]
     for basis in compared.bases:
         lines += [f"## {heading(basis, compared.treatment)[:1].upper()}{heading(basis, compared.treatment)[1:]}"]
-        lines += [basis.note]
+        lines += [markdown_cell(basis.note)]
         if basis.measures:
             cells = [
                 [one.measure.name, _better(one.measure.higher_is_better), difference(one), str(one.seeds), one.outcome]

@@ -40,6 +40,8 @@ from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Numbers = NDArray[np.float64] | NDArray[np.int32] | NDArray[np.int16]
+"""Sums: counts may be integers, which take less memory and become the same floats wherever they are used."""
 
 NO_SOURCE = -1
 """The source of a case of a run without intervention."""
@@ -131,7 +133,7 @@ class Resampled:
 
     def __init__(
         self,
-        sums: Mapping[str, Floats],
+        sums: Mapping[str, Numbers],
         *,
         base: Ints | None = None,
         source: Ints | None = None,
@@ -280,7 +282,7 @@ class Resampled:
     def _spread(self, function: Callable[..., Floats], names: tuple[str, ...], texts: tuple[int, int]) -> _Spread:
         gradient = _gradient(function, [self._sums[name] for name in names])
 
-        def residuals(sums: Mapping[str, Floats]) -> Floats:
+        def residuals(sums: Mapping[str, Numbers]) -> Floats:
             return sum((slope * sums[name] for slope, name in zip(gradient, names, strict=True)), np.zeros(1))
 
         every = residuals(self._sums)
@@ -306,7 +308,7 @@ class Resampled:
             _add_up(self._source[self._sourced], column[self._sourced], self._texts),
         )
 
-    def _by_text(self, column: Floats) -> Floats:
+    def _by_text(self, column: Numbers) -> Floats:
         """Sums of a quantity per text, over the pairs that have their base or their source in it, or both."""
         between = self._between
         return _add_up(self._base, column, self._texts) + _add_up(self._source[between], column[between], self._texts)
@@ -336,7 +338,7 @@ class Resampled:
         return bool(self._sums[cases].max() <= 1 and stands.max() <= 1)
 
 
-def _add_up(codes: Ints, column: Floats, clusters: int) -> Floats:
+def _add_up(codes: Ints, column: Numbers, clusters: int) -> Floats:
     return np.bincount(codes, weights=column, minlength=clusters).astype(np.float64)
 
 
@@ -359,7 +361,7 @@ def _deviations(sums: Floats, resamples: int, generator: np.random.Generator) ->
     return np.concatenate(blocks, axis=1)
 
 
-def _gradient(function: Callable[..., Floats], columns: list[Floats]) -> Floats:
+def _gradient(function: Callable[..., Floats], columns: list[Numbers]) -> Floats:
     """Slope of a statistic in each of its totals, by central differences; 0 where a quantity is 0 in all pairs."""
     totals = np.asarray([[column.sum()] for column in columns])
     steps = 1e-6 * np.asarray([np.abs(column).sum() for column in columns])

@@ -28,7 +28,7 @@ def to_markdown(comparison: SuiteComparison) -> str:
     suite = comparison.suite
     lines = [
         f"# {count(len(comparison.arms), 'arm')} over {count(len(suite.seeds), 'seed')}",
-        f"{scale(suite)} {comparison.scope}",
+        f"{markdown_cell(scale(suite))} {comparison.scope}",
         "## Headline",
         headline(comparison),
     ]

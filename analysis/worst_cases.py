@@ -16,6 +16,7 @@ Kind = Literal["plain", "swapped", "read", "read, swapped", "gap"]
 
 COUNT = 20
 _AROUND = 30
+_ANSWERS = ("gold", "teacher_base", "teacher_cf", "student_base", "student_cf")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def worst_cases(
         examples: The texts; cases whose pair is not among them are left out.
         answers: What the answers read as.
         student: Whose cases.
-        count: About how many to pick.
+        count: About how many to pick, twice as many at most: of many variables, those with the largest divergence.
 
     Returns:
         The cases, the largest divergence first.
@@ -79,13 +80,14 @@ def worst_cases(
         & (outcomes["teacher_cf"] != outcomes["teacher_base"])
         & (outcomes["student_cf"] != outcomes["teacher_cf"])
     )
-    wrong = outcomes[chosen].merge(examples, on=["base", "source"])
+    shown = ["variable", "base", "source", "position", "inside", *_ANSWERS, "kl_cf"]
+    wrong = outcomes.loc[chosen, shown].merge(examples[["base", "source"]], on=["base", "source"])
     if wrong.empty:
         return []
     wrong = wrong.sort_values(["kl_cf", "base", "position"], ascending=[False, True, True], kind="stable")
     groups = wrong.groupby(["variable", "inside"], sort=False)
-    picked = groups.head(-(-count // groups.ngroups)).to_dict("records")
-    return [_case(cast(dict[str, Any], row), answers) for row in picked]
+    picked = groups.head(-(-count // groups.ngroups)).head(2 * count).merge(examples, on=["base", "source"])
+    return [_case(cast(dict[str, Any], row), answers) for row in picked.to_dict("records")]
 
 
 def _case(row: dict[str, Any], answers: Answers) -> WorstCase:

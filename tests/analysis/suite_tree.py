@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from iit_toolkit.downstream.folder import SUMMARY_SCHEMA, summarise
+from iit_toolkit.downstream.folder import summarise
+from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from tests.analysis.synthetic import make_outcomes, make_results
 
 SEEDS = (42, 66, 88)
