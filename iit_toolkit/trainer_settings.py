@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
@@ -94,16 +95,15 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
         UserError: At the first that is wrong.
     """
     known = {entry.name: entry.default for entry in fields(kind) if entry.init}
-    hints = get_type_hints(kind)
     for name, value in settings.items():
         if name not in known:
             raise UserError(f"{where}.{name}: unknown setting, {did_you_mean(name, known)}")
-        if name in _REFUSED and value != known[name]:  # before any message that would show a token
+        if name in _REFUSED and value not in (known[name], []):  # before any message that would show a token
             raise UserError(f"{where}.{name}: {_REFUSED[name]}; leave it out")
         if refuse_plugin(name, value, where):
             continue
         try:
-            TypeAdapter[Any](hints[name], config=_STRICT).validate_python(value)
+            _validator(kind, name).validate_python(value)
         except ValidationError as error:
             reasons = dict.fromkeys(one["msg"].removeprefix("Input ") for one in error.errors())
             remedy = "; write true or false" if reasons == {"should be a valid boolean": None} else ""
@@ -117,6 +117,16 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
             raise UserError(f"{where}.{name}: models are evaluated after training, so none is best in it; leave it out")
         if name == "do_train" and not value:
             raise UserError(f"{where}.{name}: models are trained whatever it says; leave it out")
+
+
+@cache
+def _hints(kind: type[TrainingArguments]) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+@cache
+def _validator(kind: type[TrainingArguments], name: str) -> TypeAdapter[Any]:
+    return TypeAdapter[Any](_hints(kind)[name], config=_STRICT)
 
 
 def refuse_half_on_cpu(settings: Mapping[str, Any], where: str) -> None:

@@ -107,7 +107,10 @@ def test_half_precision_needs_a_device_that_has_it(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": "many"}}, "can't multiply|multiply"),
+        (
+            {"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": "many"}},
+            "could not convert string to float",
+        ),
         ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"nonsense": 1}}, "nonsense"),
         ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"power": "x"}}, "where: "),
         ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 5.0}}, "where: "),

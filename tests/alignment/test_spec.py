@@ -145,7 +145,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         (with_site(layer=1, component="block_output", neurons=[0, 1, 2]), "neurons"),
         (content(positions={"kind": "fixed", "base": [10**19]}), "less than 2147483648"),
         (content(positions={"kind": "span", "fraction": "0.3"}), "valid number"),
-        (content(positions={"kind": "span", "fraction": float("nan")}), "greater than 0"),
+        (content(positions={"kind": "span", "fraction": float("nan")}), "less than or equal to 1"),
         (content(draw={"middle": 1e308, "late": 1e308}), "draw needs probabilities"),
         (content(draw={"middle": True}), "`draw`"),
         (content(draw={"x" * 10_000: 1}), "draw names no variable"),

@@ -114,8 +114,8 @@ SCALARS = (
 
 
 def damaged(text: str, others: Sequence[str], rng: random.Random) -> bytes:
-    """Returns a text after one to four kinds of damage; `others` lend parts of theirs."""
-    for _ in range(rng.choice((1, 1, 2, 4))):
+    """Returns a text after one to four damages; `others` lend parts of theirs."""
+    for _ in range(rng.choice((1, 1, 1, 2, 4))):
         text = rng.choice(_KINDS)(text, others, rng)[:40_000]
     content = text.encode("utf-8", "surrogatepass")
     if rng.random() < 0.1:

@@ -20,7 +20,7 @@ TASKS = "name: NAME\nmodel: m\ntasks: {rte: {}}\n"
 
 
 @pytest.mark.parametrize(
-    "name", ["..", ".", "'..'", "...", ".git", "a/b", "../a", "/a", "'a\\b'", "-a", "a.", "nul", "''"]
+    "name", ["..", ".", "'..'", "'...'", ".git", "a/b", "../a", "/a", "'a\\b'", "-a", "a.", "nul", "''"]
 )
 def test_a_name_that_leads_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "input.yaml"
