@@ -336,6 +336,7 @@ MODEL_CLASSES: dict[str, ModelClass] = {
             "num_hidden_layers": DEPTH,
             "intermediate_size": 48,
             "context_length": 40,
+            "rescale_every": 0,
             **ENDS,
         },
     ),

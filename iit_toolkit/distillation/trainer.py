@@ -437,8 +437,8 @@ def _eligible(batch: Mapping[str, Tensor]) -> Tensor:
             "iit_toolkit.data.collate, or let yours give it, true at special tokens and padding"
         )
     real = real_tokens(batch)
-    assert real is not None
-    return real & ~batch["special_tokens_mask"].bool()
+    ordinary = ~batch["special_tokens_mask"].bool()
+    return ordinary if real is None else real & ordinary
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:
