@@ -23,13 +23,15 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_a_table_holds_the_rows_of_all_batches_by_base_and_variable():
-    batches = [make_outcomes(bases=bases, seed=bases) for bases in (3, 1, 4)]
+    batches = [make_outcomes(variables=("a", "b"), bases=bases, seed=bases) for bases in (3, 1, 4)]
     table = Table()
     for batch in batches:
         table.add(batch)
         batch["base"] = -1  # what was added is a copy
-    expected = pd.concat([make_outcomes(bases=bases, seed=bases) for bases in (3, 1, 4)], ignore_index=True)
-    names = sorted(expected["variable"].unique(), reverse=True)
+    expected = pd.concat(
+        [make_outcomes(variables=("a", "b"), bases=bases, seed=bases) for bases in (3, 1, 4)], ignore_index=True
+    )
+    names = ["b", "a"]
     found = table.frame(names)
     expected["rank"] = expected["variable"].map(names.index)
     expected = expected.sort_values(["base", "rank"], kind="stable", ignore_index=True)
