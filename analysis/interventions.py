@@ -98,6 +98,8 @@ def groups(
 ) -> list[list[str]]:
     """Part variables into groups that share base runs, so that what a run holds does not grow with their number.
 
+    A variable joins the first group that has room for its places.
+
     Args:
         variables: The variables.
         swaps: The models, each with the names of what is swapped in it for a variable.
@@ -105,14 +107,14 @@ def groups(
     Returns:
         Groups of one variable, or of more whose swaps together read at most 8 places of any model.
     """
-    found: list[list[str]] = []
-    held: list[set[str]] = []
+    found: list[tuple[list[str], list[set[str]]]] = []
     for variable in variables:
         read = [{site.read for name in names[variable] for site in side.sites[name]} for side, names in swaps]
-        more = [one | two for one, two in zip(held, read, strict=True)] if found else read
-        if not found or max(map(len, more), default=0) > _PLACES:
-            found.append([])
-            more = read
-        found[-1].append(variable)
-        held = more
-    return found
+        for group, held in found:
+            if all(len(one | two) <= _PLACES for one, two in zip(held, read, strict=True)):
+                group.append(variable)
+                held[:] = [one | two for one, two in zip(held, read, strict=True)]
+                break
+        else:
+            found.append(([variable], read))
+    return [group for group, _ in found]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -74,14 +76,20 @@ class Table:
         """Copies the rows of a batch; `frame` has the columns of `SCHEMA`."""
         self._writer.write_table(pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False))
 
-    def frame(self) -> pd.DataFrame:
-        """Returns all rows, those of the lowest base first, in the order that they were added in.
+    def frame(self, variables: Sequence[str]) -> pd.DataFrame:
+        """Returns all rows; none can be added any more.
 
-        None can be added any more.
+        Args:
+            variables: The rows of a base are in this order, those of other variables last, and else as they were added.
+                The lowest base is first.
         """
         self._writer.close()
         table = pa.ipc.open_stream(self._sink.getvalue()).read_all()
-        return table.take(table["base"].to_numpy().argsort(kind="stable")).to_pandas()
+        number = {name: index for index, name in enumerate(variables)}
+        coded = table["variable"].combine_chunks().dictionary_encode()
+        order = np.array([number.get(name, len(number)) for name in coded.dictionary.to_pylist()], dtype=np.int64)
+        ranks = order[coded.indices.to_numpy()]
+        return table.take(np.lexsort((ranks, table["base"].to_numpy()))).to_pandas()
 
 
 def write_outcomes(frame: pd.DataFrame, path: Path) -> None:

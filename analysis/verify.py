@@ -188,11 +188,11 @@ def tabulate(
             control_table.add(frame)
     self_swap, ceiling = self_checks(teacher, students.values(), variables, drawn.first(SELF_CHECK_PAIRS))
     return Verification(
-        outcomes=table.frame(),
+        outcomes=table.frame(variables),
         self_swap=self_swap,
         ceiling=ceiling,
         examples=pd.DataFrame(sorted(examples, key=lambda example: example["base"])),
-        controls=None if controls is None else control_table.frame(),
+        controls=None if controls is None else control_table.frame(variables),
         absent=() if controls is None else tuple(controls.plan.absent),
     )
 

@@ -22,14 +22,19 @@ def test_what_is_written_is_read_back(tmp_path):
     assert pq.read_schema(tmp_path / "outcomes.parquet").metadata[b"iit_toolkit.schema"].decode() == SCHEMA_NAME
 
 
-def test_a_table_holds_the_rows_of_all_batches_in_order():
-    batches = [make_outcomes(bases=bases, seed=bases) for bases in (3, 1, 4)]
+def test_a_table_holds_the_rows_of_all_batches_by_base_and_variable():
+    batches = [make_outcomes(variables=("a", "b"), bases=bases, seed=bases) for bases in (3, 1, 4)]
     table = Table()
     for batch in batches:
         table.add(batch)
         batch["base"] = -1  # what was added is a copy
-    found = table.frame()
-    expected = pd.concat([make_outcomes(bases=bases, seed=bases) for bases in (3, 1, 4)], ignore_index=True)
+    expected = pd.concat(
+        [make_outcomes(variables=("a", "b"), bases=bases, seed=bases) for bases in (3, 1, 4)], ignore_index=True
+    )
+    names = ["b", "a"]
+    found = table.frame(names)
+    expected["rank"] = expected["variable"].map(names.index)
+    expected = expected.sort_values(["base", "rank"], kind="stable", ignore_index=True)
     pd.testing.assert_frame_equal(found, expected[SCHEMA.names], check_dtype=False)
 
 
