@@ -34,7 +34,6 @@ from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_damaged_
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
-    certify_saving,
     certify_tokenizer,
     check_batches,
     device,
@@ -144,7 +143,6 @@ def _checked(prepared: Prepared, names: Sequence[str], student: PreTrainedModel,
     if prepared.config.student.checkpoint is not None:
         refuse_failed([certify_tokenizer(prepared, prepared.config.student.checkpoint)])
     refuse_failed(certify_on_rows(prepared, student, alignment))
-    refuse_failed([certify_saving(prepared, student)])
     refuse_failed(certify_losses(prepared, arm, student))
     return alignment
 

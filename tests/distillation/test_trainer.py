@@ -455,9 +455,10 @@ def test_a_teacher_that_a_callback_set_to_training_answers_as_before(tmp_path: P
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             disturbed.objective.teacher.model.train()
 
-    plain, disturbed = trainer(tmp_path / "plain"), trainer(tmp_path / "disturbed")
-    disturbed.add_callback(Trains())
+    plain = trainer(tmp_path / "plain")
     plain.train()
+    disturbed = trainer(tmp_path / "disturbed")
+    disturbed.add_callback(Trains())
     disturbed.train()
     losses = [[entry["loss"] for entry in one.state.log_history if "loss" in entry] for one in (plain, disturbed)]
     assert losses[0] == losses[1] and len(losses[0]) == 3
