@@ -316,9 +316,14 @@ def main() -> None:
                     cleared.callback(shutil.rmtree, spot, ignore_errors=True)
                     results.append(try_point(point, spot / "home", place))
                 sys.stderr.write(f"{len(results)} {name}: {point['what']}: {results[-1]['differ'] or 'exact'}\n")
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "kills.json").write_text(json.dumps({"points": results}, indent=1) + "\n")
-    (given.output / "kills.md").write_text(document(results))
+                write(results, given.output)
+
+
+def write(results: list[dict[str, Any]], folder: Path) -> None:
+    """Write what was found so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kills.json").write_text(json.dumps({"points": results}, indent=1) + "\n")
+    (folder / "kills.md").write_text(document(results))
 
 
 def in_a_child(work: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from transformers import BertForMaskedLM, TrainingArguments
 from iit_toolkit import pipeline
 from iit_toolkit.analysis import report
 from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.distillation import checkpoints
 from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
@@ -111,6 +112,17 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line(
     assert resumed_at(stopped) == 2
     assert (stopped / STUDENT).read_bytes() == (whole / STUDENT).read_bytes()
     assert (newest(stopped) / "manifest.json").is_file()
+
+
+def test_another_library_is_told(
+    config: RunConfig, stopped: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_made_with", lambda _: {"torch": "9.9", "threads": "64"})
+    shutil.rmtree(newest(stopped))
+    with caplog.at_level(logging.WARNING):
+        pipeline.train(config, stopped, "causal", resume=True)
+    [told] = [one.getMessage() for one in caplog.records if "last digits" in one.getMessage()]
+    assert "torch was " in told and "and is 9.9" in told and "threads was 1 and is 64" in told
 
 
 def test_a_run_without_a_whole_checkpoint_begins_anew_with_a_line(
