@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas as pd
 import pyarrow as pa
 import safetensors.torch
@@ -159,6 +160,7 @@ def call(arguments: list[str], log: Path, prepare: Callable[[], None] = lambda: 
             with log.open("a") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
+            signal.alarm(600)  # a child that hangs is found
             prepare()
             iit_toolkit.cli.main(arguments)
             code = 0
@@ -301,7 +303,7 @@ def main() -> None:
     draw, results = random.Random(0), list[dict[str, Any]]()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        os.environ["HF_DATASETS_CACHE"] = str(place / "cache")
+        datasets.config.HF_DATASETS_CACHE = place / "cache"
         in_a_child(lambda: prepare_inputs(place))
         chosen = given.verb or list(VERBS)
         for name in VERBS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import json
 import os
 import re
 import time
@@ -20,7 +21,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.folder import failed_to_write, remove
-from iit_toolkit.runs.manifest import NotWholeError, read_whole, write_manifest
+from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, read_whole, write_manifest
 
 _LOG = getLogger(__name__)
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -204,7 +205,7 @@ def _made_with(device: torch.device) -> dict[str, str]:
 
 
 def _tell_other_machine(checkpoint: Path, now: Mapping[str, str]) -> None:
-    before = read_whole(checkpoint).get("made_with", {})
+    before = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8")).get("made_with", {})
     changed = [
         f"{name} was {before[name]} and is {now[name]}" for name in now if before.get(name, now[name]) != now[name]
     ]
