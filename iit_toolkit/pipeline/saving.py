@@ -42,8 +42,8 @@ def refuse_unsaveable(student: PreTrainedModel, prepared: Prepared, folder: RunF
             ) from error
         reason = (cause.strerror if isinstance(cause, OSError) else None) or one_line(cause or error)[:150]
         raise UserError(
-            f"{folder.path}: nothing is trained, since students could not be saved there: {reason}; make room or choose "
-            "another folder"
+            f"{folder.path}: nothing is trained, since students could not be saved there: {reason}; make room or "
+            "choose another folder"
         ) from error
     except Exception as error:  # whatever a model's own saving raises
         raise UserError(
