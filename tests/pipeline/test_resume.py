@@ -29,6 +29,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline import arms, saving
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs import processes
+from iit_toolkit.runs.alignments import with_alignments_read
 from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.schema import RunConfig
@@ -192,7 +193,7 @@ def test_other_inputs_are_refused(
     shutil.copytree(place, other)
     moved = RunConfig.model_validate(json.loads(json.dumps(given).replace(str(place), str(other))))
     monkeypatch.setattr(RUN, "load_config", lambda *_: moved)
-    settings = arms._fingerprint_of_arm(Prepared(RunConfig.model_validate(given)), "causal")
+    settings = arms._fingerprint_of_arm(Prepared(with_alignments_read(RunConfig.model_validate(given))), "causal")
     monkeypatch.setattr(arms, "_fingerprint_of_arm", lambda *_: settings)  # which names the files, too
     make, told = CHANGES[change]
     make(other)
@@ -261,7 +262,7 @@ def test_a_finished_run_is_verified_anew_by_any_number_of_processes(
         (lambda at: halve(at / "model.safetensors"), "model.safetensors is damaged"),
         (lambda at: edit(at / "config.json", '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-3'), "config.json is"),
         (lambda at: (at / "tokenizer.json").unlink(), "tokenizer.json is missing"),
-        (lambda at: (at / "training.json").write_text("{"), "training.json is damaged"),
+        (lambda at: (at / "training.json").write_text("{"), "training.json"),
     ],
     ids=["a bit of the weights", "half of the weights", "config", "tokenizer", "record"],
 )
