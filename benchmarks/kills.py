@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pandas as pd
 import pyarrow as pa
 import safetensors.torch
@@ -159,6 +160,7 @@ def call(arguments: list[str], log: Path, prepare: Callable[[], None] = lambda: 
             with log.open("a") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
+            signal.alarm(600)  # a child that hangs is found
             prepare()
             iit_toolkit.cli.main(arguments)
             code = 0
@@ -301,7 +303,7 @@ def main() -> None:
     draw, results = random.Random(0), list[dict[str, Any]]()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        os.environ["HF_DATASETS_CACHE"] = str(place / "cache")
+        datasets.config.HF_DATASETS_CACHE = place / "cache"
         in_a_child(lambda: prepare_inputs(place))
         chosen = given.verb or list(VERBS)
         for name in VERBS:
@@ -316,9 +318,14 @@ def main() -> None:
                     cleared.callback(shutil.rmtree, spot, ignore_errors=True)
                     results.append(try_point(point, spot / "home", place))
                 sys.stderr.write(f"{len(results)} {name}: {point['what']}: {results[-1]['differ'] or 'exact'}\n")
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "kills.json").write_text(json.dumps({"points": results}, indent=1) + "\n")
-    (given.output / "kills.md").write_text(document(results))
+                write(results, given.output)
+
+
+def write(results: list[dict[str, Any]], folder: Path) -> None:
+    """Write what was found so far."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "kills.json").write_text(json.dumps({"points": results}, indent=1) + "\n")
+    (folder / "kills.md").write_text(document(results))
 
 
 def in_a_child(work: Callable[[], None]) -> None:

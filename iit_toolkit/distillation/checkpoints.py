@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import json
 import os
 import re
 import time
@@ -11,6 +13,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from transformers import Trainer
@@ -18,7 +21,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.folder import failed_to_write, remove
-from iit_toolkit.runs.manifest import NotWholeError, read_whole, write_manifest
+from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, read_whole, write_manifest
 
 _LOG = getLogger(__name__)
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -59,6 +62,8 @@ class WholeCheckpoints(Trainer):
             resume_from_checkpoint = str(newest)
         if resume_from_checkpoint:
             refuse_other_training(Path(resume_from_checkpoint), self.inputs, self.args.world_size)
+            if self.is_world_process_zero():
+                _tell_other_machine(Path(resume_from_checkpoint), _made_with(self.args.device))
         return super().train(resume_from_checkpoint or None, trial, ignore_keys_for_eval)
 
     def seconds_of_saving(self) -> float:
@@ -98,10 +103,8 @@ class WholeCheckpoints(Trainer):
         """Write the manifest and give the checkpoint its name; return what went wrong."""
         partial = target.parent / _PARTIAL / target.name
         try:
-            write_manifest(
-                partial,
-                {"step": self.state.global_step, "processes": self.args.world_size, "inputs": self.inputs},
-            )
+            facts = {"step": self.state.global_step, "processes": self.args.world_size, "inputs": self.inputs}
+            write_manifest(partial, {**facts, "made_with": _made_with(self.args.device)})
             _checked(partial)
             remove(target)
             partial.rename(target)
@@ -193,6 +196,25 @@ def _checked(checkpoint: Path) -> dict[str, Any]:
     if missing:
         raise NotWholeError(f"{missing[0]} is missing")
     return manifest
+
+
+def _made_with(device: torch.device) -> dict[str, str]:
+    """What sums are rounded by, besides the training itself."""
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "accelerate", "numpy")}
+    return {**versions, "device": device.type, "threads": str(torch.get_num_threads())}
+
+
+def _tell_other_machine(checkpoint: Path, now: Mapping[str, str]) -> None:
+    before = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8")).get("made_with", {})
+    changed = [
+        f"{name} was {before[name]} and is {now[name]}" for name in now if before.get(name, now[name]) != now[name]
+    ]
+    if changed:
+        _LOG.warning(
+            "%s: %s; the resumed training may differ in the last digits from one that was not stopped",
+            checkpoint,
+            ", ".join(changed),
+        )
 
 
 def _count(processes: int) -> str:

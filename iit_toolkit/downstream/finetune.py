@@ -220,6 +220,8 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
             scores = _score(trainer, prepared, what)
         except Exception as error:
             folder.save_model(job.name, seed, model, prepared.tokenizer)
+            if isinstance(error, MemoryError | torch.OutOfMemoryError):
+                raise
             raise UserError(
                 f"tasks.{job.name}, seed {seed}: the fine-tuned model could not be scored ({one_line(error)[:150]}); "
                 f"it is kept in {folder.model(job.name, seed)}"

@@ -69,8 +69,7 @@ def _add(digest: Any, values: Any) -> None:
     kind = array.type
     digest.update(f"{kind}\0{len(array)}\0".encode())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        lengths = [-1 if one is None else len(one) for one in array]
-        digest.update(np.asarray(lengths, dtype=np.int64).tobytes())
+        digest.update(np.diff(array.offsets.to_numpy()).astype(np.int64).tobytes())
         _add(digest, array.flatten())
     elif (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and array.null_count == 0:
         digest.update(np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).tobytes())

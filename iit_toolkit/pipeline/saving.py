@@ -40,7 +40,11 @@ def refuse_unsaveable(student: PreTrainedModel, prepared: Prepared, folder: RunF
                 f"{ascii(str(folder.path))}: the locale's encoding ({cause.encoding}) lacks letters of this path, so "
                 "the student could not be saved there; set PYTHONUTF8=1 or LC_ALL=C.UTF-8, or choose another --output"
             ) from error
-        raise UserError(f"nothing is trained, since students could not be saved: {error}") from error
+        reason = (cause.strerror if isinstance(cause, OSError) else None) or one_line(cause or error)[:150]
+        raise UserError(
+            f"{folder.path}: nothing is trained, since students could not be saved there: {reason}; make room or "
+            "choose another folder"
+        ) from error
     except Exception as error:  # whatever a model's own saving raises
         raise UserError(
             f"nothing is trained, since the student could not be saved: {one_line(error)[:180]}; change that in the "

@@ -440,7 +440,7 @@ def hidden(folder: Path) -> list[Path]:
     return [path for path in folder.rglob(".*") if ".cache" not in path.parts]
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "alignment.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", "alignment.yaml", "inputs.yaml"])
 def test_a_full_disk_at_the_start_leaves_nothing(
     folder: Path, refused: Callable[..., str], disk: Callable[[str], None], name: str
 ) -> None:
@@ -472,9 +472,9 @@ def test_a_full_disk_while_a_student_is_saved(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(BertForMaskedLM, "save_pretrained", full)
-    message = refused("run", "config.yaml", "-o", "out")
-    assert "out/plain" in message and "No space left on device" in message
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["alignment.yaml", "config.yaml"]
+    message = refused("run", "config.yaml", "-o", "out")  # which tries it before the first step
+    assert "out: nothing is trained" in message and "No space left on device" in message
+    assert not (folder / "out").exists()
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
@@ -516,7 +516,7 @@ def test_an_interrupt_is_no_error(
     assert exit_.value.code == 130
     told = capsys.readouterr()
     assert told.out == "" and "Traceback" not in told.err
-    assert sorted(path.name for path in (folder / "out").iterdir()) == ["config.yaml"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["config.yaml", "inputs.yaml"]
 
 
 def test_a_report_of_no_run(folder: Path, refused: Callable[..., str]) -> None:

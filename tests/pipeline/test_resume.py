@@ -22,12 +22,14 @@ from transformers import BertForMaskedLM, TrainingArguments
 from iit_toolkit import pipeline
 from iit_toolkit.analysis import report
 from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.distillation import checkpoints
 from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline import arms, saving
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs import processes
+from iit_toolkit.runs.alignments import with_alignments_read
 from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.schema import RunConfig
@@ -113,6 +115,17 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line(
     assert (newest(stopped) / "manifest.json").is_file()
 
 
+def test_another_library_is_told(
+    config: RunConfig, stopped: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_made_with", lambda _: {"torch": "9.9", "threads": "64"})
+    shutil.rmtree(newest(stopped))
+    with caplog.at_level(logging.WARNING):
+        pipeline.train(config, stopped, "causal", resume=True)
+    [told] = [one.getMessage() for one in caplog.records if "last digits" in one.getMessage()]
+    assert "torch was " in told and "and is 9.9" in told and "threads was 1 and is 64" in told
+
+
 def test_a_run_without_a_whole_checkpoint_begins_anew_with_a_line(
     config: RunConfig, whole: Path, stopped: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -170,8 +183,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("recorded", [True, False], ids=["", "inputs.yaml lost"])
+@pytest.mark.parametrize(
+    ("change", "recorded"), [*((change, True) for change in CHANGES), ("both", False), ("teacher's weights", False)]
+)
 def test_other_inputs_are_refused(
     given: dict[str, Any], stopped: Path, tmp_path: Path, change: str, recorded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +194,7 @@ def test_other_inputs_are_refused(
     shutil.copytree(place, other)
     moved = RunConfig.model_validate(json.loads(json.dumps(given).replace(str(place), str(other))))
     monkeypatch.setattr(RUN, "load_config", lambda *_: moved)
-    settings = arms._fingerprint_of_arm(Prepared(RunConfig.model_validate(given)), "causal")
+    settings = arms._fingerprint_of_arm(Prepared(with_alignments_read(RunConfig.model_validate(given))), "causal")
     monkeypatch.setattr(arms, "_fingerprint_of_arm", lambda *_: settings)  # which names the files, too
     make, told = CHANGES[change]
     make(other)
@@ -249,7 +263,7 @@ def test_a_finished_run_is_verified_anew_by_any_number_of_processes(
         (lambda at: halve(at / "model.safetensors"), "model.safetensors is damaged"),
         (lambda at: edit(at / "config.json", '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-3'), "config.json is"),
         (lambda at: (at / "tokenizer.json").unlink(), "tokenizer.json is missing"),
-        (lambda at: (at / "training.json").write_text("{"), "training.json is damaged"),
+        (lambda at: (at / "training.json").write_text("{"), "training.json"),
     ],
     ids=["a bit of the weights", "half of the weights", "config", "tokenizer", "record"],
 )

@@ -118,7 +118,7 @@ def test_standard_output_ends_with_where_the_report_is(finished: tuple[Path, str
 
 
 def test_every_file_is_there_and_no_other(folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == FILES | {"plain", "causal", "figures"}
+    assert {path.name for path in folder.iterdir()} == FILES | {"inputs.yaml", "plain", "causal", "figures"}
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert {path.rpartition(".")[2] for path in figures} == {"png", "svg", "csv"} and len(figures) >= 12
 
@@ -229,7 +229,7 @@ def test_train_then_verify(on_text: list[str], tmp_path: Path) -> None:
     trained, verified = tmp_path / "trained", tmp_path / "verified"
     printed = call("train", *on_text, "--arm", "causal", "--json", "-o", str(trained))
     assert json.loads(printed) == {"folder": str(trained)}
-    assert {path.name for path in trained.iterdir()} == {"config.yaml", "alignment.yaml", "causal"}
+    assert {path.name for path in trained.iterdir()} == {"config.yaml", "alignment.yaml", "inputs.yaml", "causal"}
     student = ["--student", str(trained / "causal"), "--alignment", "diito/middle"]
     printed = call("verify", *on_text, *student, "-o", str(verified))
     assert printed.splitlines()[-1] == f"report: {verified / 'report.html'}"
@@ -379,7 +379,7 @@ def test_a_training_that_ended_but_was_not_saved_is_taken_from_its_last_checkpoi
         raise Killed
 
     arms = sys.modules[train_arm.__module__]
-    results = killed_and_resumed(with_checkpoints, tmp_path / "killed", (arms, "_save_student", full_disk))
+    results = killed_and_resumed(with_checkpoints, tmp_path / "killed", (arms, "save_student", full_disk))
     assert without_times(RunFolder.open(whole).read_results()) == without_times(results)
     assert results["arms"]["plain"]["resumed_at_step"] == results["arms"]["plain"]["steps"] == 4
     for arm in ("plain", "causal"):
