@@ -1,6 +1,6 @@
 """How a report grows: memory with the number of cases, size of the page with the number of variables.
 
-Run from the repository root: `python -m benchmarks.growth`. Writes `docs/growth.json` and the table of `docs/growth.md`.
+Run from the repository root: `python -m benchmarks.growth`. Writes docs/growth.json and the table of docs/growth.md.
 """
 
 from __future__ import annotations
