@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.runs.folder import RunFolder, folder_written_whole, new_folder, write_atomically
+from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_atomically
 
 
 def test_a_file_is_written_with_its_parents_and_nothing_else(tmp_path: Path) -> None:
@@ -146,15 +146,3 @@ def test_results_that_cannot_be_used_are_user_errors(tmp_path: Path) -> None:
             run.read_results()
     with pytest.raises(UserError, match="schema"):
         run.write_results({"schema": "other"})
-
-
-def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read_only(*_: object, **__: object) -> None:
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(Path, "unlink", read_only)
-    with pytest.raises(UserError, match="could not write"), new_folder(tmp_path) as folder:
-        monkeypatch.setattr(os, "replace", read_only)
-        write_atomically(folder.config, "x")
