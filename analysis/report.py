@@ -22,6 +22,7 @@ from iit_toolkit.analysis.searched import FOLDER, read_searched
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.stored import read_stored
 from iit_toolkit.analysis.tables import ceiling, control_legend, control_rows, cost_cells, interventions, student_rows
+from iit_toolkit.analysis.telling import telling
 from iit_toolkit.analysis.verdict import Verdict, judge, without_controls
 from iit_toolkit.analysis.worst_cases import WorstCase, worst_cases
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
@@ -123,6 +124,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
 def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
     results, summary, verdict = report.results, report.summary, report.verdict
     rows = student_rows(summary, verdict.student)
+    shown = telling(verdict, list(dict.fromkeys(row.variable for row in rows)))
     return {
         "results": results,
         "summary": summary,
@@ -130,6 +132,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "comparison": report.comparison,
         "several": len({row.variable for row in rows}) > 1,
         "rows": rows,
+        "split_rows": [row for row in rows if row.variable in shown],
         "controls": control_rows(report.controls, verdict, report.comparison),
         "legend": control_legend(verdict),
         "leaks": report.leaks,

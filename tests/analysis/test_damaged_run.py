@@ -1,0 +1,175 @@
+"""A run folder with one damage: its report is one line, naming file and entry, and writes nothing elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from iit_toolkit.analysis import parquet_files, report
+from iit_toolkit.analysis.report import write_report
+from iit_toolkit.analysis.stored import read_stored
+from iit_toolkit.errors import UserError
+from iit_toolkit.runs.folder import RunFolder
+from tests.analysis.synthetic import make_outcomes, make_run, make_texts
+
+ROOT = Path(__file__).resolve().parents[2]
+DELETE = object()
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(report, "write_figures", lambda *_: [])
+    return make_run(tmp_path / "run", make_outcomes(bases=24, per_base=4))
+
+
+def refused(run: Path) -> str:
+    before = sorted(run.parent.rglob("*"))
+    with pytest.raises(UserError) as caught:
+        write_report(run)
+    assert sorted(run.parent.rglob("*")) == before
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300 + len(str(run))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("provenance.hardware", DELETE, "provenance.hardware: field required"),
+        ("teacher", True, "teacher: "),
+        ("arms.causal.cost.floor_seconds", [1, 2, 3], "arms.causal.cost.floor_seconds: "),
+        ("arms.causal.cost.plain_flops", 0, "arms.causal.cost.plain_flops: input should be greater than 0"),
+        ("arms.causal.seconds", None, "arms.causal.seconds: "),
+        ("arms.causal.steps", "130", "arms.causal.steps: input should be a valid integer"),
+        ("arms.causal.history", {"step": 1}, "arms.causal.history: "),
+        ("arms.causal.history", [{"step": "one"}], "history: a logged value is no number"),
+        ("alignment.variables.0.teacher", 0.2, "alignment.variables.0.teacher: "),
+        ("evaluation", "..", "evaluation: "),
+        ("evaluation.encyclopedia.perplexity.teacher.value", "20", "evaluation.encyclopedia.perplexity.teacher.value"),
+        ("summary.resamples", 10**12, "summary.resamples must lie between"),
+        ("summary.level", 1, "summary.level must lie between 0 and 1"),
+        ("verdict.margin", -1, "verdict.margin must lie between 0 and 1"),
+        ("verdict.student", "gone", 'no student "gone"'),
+        ("data", {}, "data: dictionary should have at least 1 item"),
+        ("created", None, "created: "),
+        ("seed", -1, "seed: "),
+    ],
+)
+def test_results(run: Path, place: str, value: Any, said: str) -> None:
+    document = json.loads((run / "results.json").read_text())
+    *outer, last = [int(key) if key.isdecimal() else key for key in place.split(".")]
+    entry = functools.reduce(lambda found, key: found[key], outer, document)
+    if value is DELETE:
+        del entry[last]
+    else:
+        entry[last] = value
+    (run / "results.json").write_text(json.dumps(document))
+    message = refused(run)
+    assert said in message and "results.json" in message
+
+
+def retyped(run: Path, name: str, column: str, kind: Any) -> None:
+    table = pq.read_table(run / name)
+    place = table.schema.names.index(column)
+    pq.write_table(table.set_column(place, pa.field(column, kind), pa.nulls(len(table), kind)), run / name)
+
+
+def changed(run: Path, name: str, column: str, value: Any) -> None:
+    table = pq.read_table(run / name)
+    place = table.schema.names.index(column)
+    values = [value, *table.column(place).to_pylist()[1:]]
+    field = table.schema.field(column)
+    pq.write_table(table.set_column(place, field, pa.array(values, field.type)), run / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "value", "said"),
+    [
+        ("examples.parquet", "taken", pa.null(), "column taken is of type null"),
+        ("answers.parquet", "text", pa.dictionary(pa.int8(), pa.string()), "column text is of type dictionary"),
+        ("outcomes.parquet", "kl", pa.float32(), "column kl is of type float, not double"),
+        ("answers.parquet", "text", None, "column text lacks 1 values"),
+        ("answers.parquet", "per_million", float("inf"), "no frequency"),
+        ("examples.parquet", "swapped", [10**9], "column swapped holds a position outside base_tokens"),
+        ("examples.parquet", "taken", [-1], "column taken holds a position outside source_tokens"),
+        ("examples.parquet", "base_tokens", [None], "column base_tokens lacks 1 values"),
+        ("outcomes.parquet", "position", -2, "column position holds -2; the least is -1"),
+        ("outcomes.parquet", "base", None, "a case without student"),
+        ("outcomes.parquet", "inside", None, "column inside lacks 1 values"),
+        ("outcomes.parquet", "effect_n", -1.0, "column effect_n holds what is no number of tokens"),
+        ("outcomes.parquet", "variable", "", "column variable holds the name ''"),
+        ("outcomes.parquet", "student", "\x1b[2J", "holds the name '\ufffd[2J'"),
+        ("outcomes.parquet", "student", "x" * 501, "a name has 1 to 500 characters"),
+    ],
+)
+def test_tables(run: Path, name: str, column: str, value: Any, said: str) -> None:
+    if isinstance(value, pa.DataType):
+        retyped(run, name, column, value)
+    else:
+        changed(run, name, column, value)
+    message = refused(run)
+    assert said in message and name in message
+
+
+@pytest.mark.parametrize("name", ["outcomes.parquet", "examples.parquet", "answers.parquet"])
+def test_names_of_schemas_and_cut_files(run: Path, name: str) -> None:
+    table = pq.read_table(run / name)
+    pq.write_table(table.replace_schema_metadata({b"iit_toolkit.schema": b"\xff"}), run / name)
+    assert "the schema is \ufffd; this version reads" in refused(run)
+    content = (run / name).read_bytes()
+    (run / name).write_bytes(content[: len(content) // 2])
+    assert "not a readable parquet file" in refused(run)
+
+
+def test_a_small_file_that_declares_many_rows_is_not_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 500_000
+    numbers, texts, shares = pa.repeat(0, rows), pa.repeat("x", rows), pa.repeat(1.0, rows)
+    table = pa.table({"answer": numbers, "text": texts, "per_million": shares})
+    named = table.replace_schema_metadata({b"iit_toolkit.schema": b"iit_toolkit/answers/1"})
+    pq.write_table(named, run / "answers.parquet", compression="zstd")
+    monkeypatch.setattr(parquet_files, "MOST_VALUES", 1_000_000)
+    assert "declares 1,500,000 values" in refused(run)
+
+
+def test_figures_are_not_written_through_a_link(run: Path) -> None:
+    (run.parent / "other").mkdir()
+    (run / "figures").symlink_to(run.parent / "other")
+    assert "figures: a symbolic link leads out of" in refused(run)
+    (run / "figures").unlink()
+    (run / "results.json").rename(run.parent / "results.json")
+    (run / "results.json").symlink_to("../results.json")
+    assert "results.json: a symbolic link leads out of" in refused(run)
+    linked = run.parent / "linked"
+    (run / "results.json").unlink()
+    (run.parent / "results.json").rename(run / "results.json")
+    linked.symlink_to(run)
+    assert write_report(linked).is_file()
+
+
+def test_names_are_shown_as_they_are_written(run: Path) -> None:
+    vicious = '<script>alert(1)</script>](javascript:x) |$x^{"'
+    outcomes = make_outcomes(bases=24, per_base=4, variables=(vicious,))
+    make_run(run, outcomes, name=vicious)
+    make_texts(run, outcomes)
+    page = write_report(run).read_text()
+    assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "default-src 'none'" in page
+    markdown = (run / "report.md").read_text()
+    assert "<script" not in markdown and "](javascript" not in markdown and r"\|\$x^{" in markdown
+    assert r"\textless{}script\textgreater{}" in write_report(run, "latex").read_text()
+
+
+def test_committed_results_are_read() -> None:
+    files = sorted((ROOT / "experiments" / "paper-claims" / "results").glob("*/seed-42/results.json"))
+    assert files and all(read_stored(file).document["seed"] == 42 for file in files)
+
+
+def test_an_undefined_number_of_nats_is_no_reason_to_stop(run: Path) -> None:
+    changed(run, "outcomes.parquet", "kl", float("nan"))
+    assert write_report(run).is_file() and pd.notna(RunFolder(run).read_results()["seed"])

@@ -1,0 +1,161 @@
+"""Damaged files end in a result or in one line: no traceback, no hang, nothing written elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iit_toolkit.analysis import report
+from iit_toolkit.analysis.card import model_card
+from iit_toolkit.analysis.examples import read_answers, read_examples
+from iit_toolkit.analysis.gate import gate, to_junit, to_markdown
+from iit_toolkit.analysis.metrics import summarise
+from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.analysis.seed_runs import read_runs
+from iit_toolkit.analysis.seeds import compare_seeds
+from iit_toolkit.analysis.seeds_text import to_latex
+from iit_toolkit.analysis.stored import read_stored
+from iit_toolkit.analysis.suite import read_suite
+from iit_toolkit.analysis.suite_comparison import compare_suite
+from iit_toolkit.analysis.suite_text import to_markdown as suite_to_markdown
+from iit_toolkit.analysis.worst_cases import worst_cases
+from iit_toolkit.downstream.folder import FinetuneFolder
+from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.student_files import copy_student
+from tests.analysis.suite_tree import TASKS, write_tree
+from tests.analysis.synthetic import make_outcomes, make_run
+from tests.fuzz.damage import damage_json, damage_parquet
+
+PATIENCE = 20  # seconds for one file
+SETTINGS = {"weights": "w"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_run(tmp_path_factory.mktemp("run"), make_outcomes(bases=24, per_base=4), task="masked_lm")
+    results = json.loads((folder / "results.json").read_text())
+    results["summary"]["resamples"] = 100
+    for arm in results["arms"].values():
+        del arm["history"][3:]
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tree(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "write_figures", lambda *_: [])
+
+
+@contextmanager
+def bounded(what: str) -> Iterator[None]:
+    """Lets a `UserError` of one line pass; anything else, a hang included, fails and names the file."""
+
+    def expired(*_: Any) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    signal.alarm(PATIENCE)
+    try:
+        yield
+    except UserError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000, what
+    except BaseException as error:
+        raise AssertionError(f"{what}: {type(error).__name__}: {error}") from error
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def damaged_copies(
+    source: Path, target: Path, name: str, damage: Callable[[Path, int], None], seeds: range
+) -> Iterator[tuple[str, Path]]:
+    """One copy of a folder after the other, each with another damage to one file."""
+    for seed in seeds:
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+        damage(target / name, seed)
+        yield f"{name}, seed {seed}", target
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_results(run: Path, tmp_path: Path) -> None:
+    for what, folder in damaged_copies(run, tmp_path / "run", "results.json", damage_json, range(200)):
+        with bounded(what):
+            stored = read_stored(folder)
+            checked = gate(stored, 0.1)
+            assert to_markdown(checked) and to_junit(checked)
+            for arm in stored.document["arms"]:
+                if arm in stored.summary.students:
+                    model_card(stored.document, arm)
+
+
+def test_reports(run: Path, tmp_path: Path) -> None:
+    for what, folder in damaged_copies(run, tmp_path / "run", "results.json", damage_json, range(1000, 1040)):
+        with bounded(what):
+            report.write_report(folder)
+            page = (folder / "report.html").read_text()
+            assert "<script>alert" not in page and "\x1b" not in page
+            assert "](javascript:" not in (folder / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["outcomes.parquet", "examples.parquet", "answers.parquet"])
+def test_tables(run: Path, tmp_path: Path, name: str) -> None:
+    for what, folder in damaged_copies(run, tmp_path / "run", name, damage_parquet, range(50)):
+        with bounded(what):
+            outcomes = read_outcomes(folder / "outcomes.parquet")
+            examples, answers = read_examples(folder / "examples.parquet"), read_answers(folder / "answers.parquet")
+            if name == "outcomes.parquet":
+                summarise(outcomes, resamples=20)
+            if examples is not None and answers is not None:
+                worst_cases(outcomes, examples, answers, "causal")
+
+
+def test_comparisons(run: Path, tmp_path: Path) -> None:
+    for what, folder in damaged_copies(run, tmp_path / "run", "results.json", damage_json, range(2000, 2030)):
+        with bounded(what):
+            to_latex(compare_seeds(read_runs([folder]), "causal", "plain"))
+
+
+@pytest.mark.parametrize("name", ["full/seed-66/results.json", "plain/seed-42/finetune/finetune.json"])
+def test_suites(suite: Path, tmp_path: Path, name: str) -> None:
+    for what, folder in damaged_copies(suite, tmp_path / "suite", name, damage_json, range(40)):
+        with bounded(what):
+            suite_to_markdown(compare_suite(read_suite(folder), "plain", None))
+
+
+def test_scores(tmp_path: Path) -> None:
+    source = FinetuneFolder(tmp_path / "source")
+    scores = {"score": 50.0, "scores": {"validation": {"accuracy": 50.0}}, "settings": SETTINGS}
+    source.write_scores(TASKS[0], 1, {**scores, "data": {"validation": {"rows": 3}}, "training": {"seconds": 1.0}})
+    name = f"scores/{TASKS[0]}-1.json"
+    home = tmp_path / "copies"
+    for what, folder in damaged_copies(source.path, home / "one", name, damage_json, range(60)):
+        with bounded(what):
+            FinetuneFolder(folder).read_scores(TASKS[0], 1, SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "config.json"])
+def test_exported_files(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    index = {"metadata": {"total_size": 7}, "weight_map": {"a": "one.safetensors", "b": "one.safetensors"}}
+    (source / "one.safetensors").write_text("weights")
+    (source / "model.safetensors.index.json").write_text(json.dumps(index))
+    (source / "config.json").write_text(json.dumps({"model_type": "bert", "auto_map": {"AutoModel": "org/m--m.M"}}))
+    for what, folder in damaged_copies(source, tmp_path / "copies" / "one", name, damage_json, range(40)):
+        out = tmp_path / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        with bounded(what):
+            copy_student(folder, out)
