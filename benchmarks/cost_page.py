@@ -250,6 +250,8 @@ def _missed(results: _Results) -> str:
 
 def _rows(_: _Results) -> str:
     """What rows hold, by their number."""
+    if not (DOCS / "rows_memory.json").exists():
+        return "Not measured yet."
     text = "| rows | tokens | own memory, MB | with pages of files, MB |\n|--:|--:|--:|--:|\n"
     for one in _read("rows_memory.json")["sizes"]:
         text += f"| {one['rows']:,} | {one['tokens']:,} | {one['mb']['own']:,.0f} | {one['mb']['all']:,.0f} |\n"
