@@ -25,6 +25,7 @@ SMALL = [
     "data.max_train_tokens=2000",
     "data.max_eval_examples=32",
     "arms={causal: {alignment: diito/middle}}",
+    "verification.baseline=null",
     "verification.pairs=16",
     "verification.resamples=100",
 ]
