@@ -35,7 +35,7 @@ from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, compare_files
 from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
 
 _LOG = getLogger(__name__)
-_SHARE_OF_STEPS = 0.1  # between checkpoints that nobody asked for
+_SHARE_OF_STEPS, _FEWEST_STEPS = 0.1, 25  # between checkpoints that nobody asked for
 
 
 def train_arm(
@@ -129,9 +129,19 @@ def training_settings(prepared: Prepared, name: str, output: Path) -> CausalDist
     if not asks_for_checkpoints(prepared, name):
         given = {**prepared.config.training, **prepared.config.arms[name].training}
         settings.save_strategy = SaveStrategy.STEPS
-        settings.save_steps = given.get("save_steps", _SHARE_OF_STEPS)
+        settings.save_steps = given.get("save_steps") or _steps_between(settings, len(prepared.train_rows))
         settings.save_total_limit = given.get("save_total_limit", 1)
     return settings
+
+
+def _steps_between(settings: CausalDistillationConfig, rows: int) -> int:
+    return max(_FEWEST_STEPS, round(_SHARE_OF_STEPS * _steps(settings, rows)))
+
+
+def _steps(settings: CausalDistillationConfig, rows: int) -> int:
+    """About how many steps all processes make together."""
+    steps = steps_of_one_process(settings, rows)
+    return steps if settings.max_steps > 0 else steps // settings.world_size
 
 
 def refuse_unsaved(prepared: Prepared, folder: RunFolder, student: PreTrainedModel, names: Iterable[str]) -> None:
@@ -154,7 +164,7 @@ def _checkpoints_asked_for(prepared: Prepared, settings: CausalDistillationConfi
         return 0
     if settings.save_strategy != SaveStrategy.STEPS:
         return 1
-    steps = steps_of_one_process(settings, len(prepared.train_rows)) // settings.world_size
+    steps = _steps(settings, len(prepared.train_rows))
     every = settings.save_steps if settings.save_steps >= 1 else max(1, math.ceil(steps * settings.save_steps))
     return max(1, int(steps // every))
 
