@@ -154,7 +154,7 @@ def test_figures_are_not_written_through_a_link(run: Path) -> None:
 
 def test_names_are_shown_as_they_are_written(run: Path) -> None:
     vicious = '<script>alert(1)</script>](javascript:x) |$x^{"'
-    outcomes = make_outcomes(bases=24, per_base=4, variables=(vicious,))
+    outcomes = make_outcomes(bases=24, per_base=4, variables=(vicious, "other"))
     make_run(run, outcomes, name=vicious)
     make_texts(run, outcomes)
     page = write_report(run).read_text()

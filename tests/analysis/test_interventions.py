@@ -76,7 +76,8 @@ def test_a_batch_holds_as_much_of_many_variables_as_of_two(monkeypatch: pytest.M
     found: dict[int, Verification] = {}
     for count in (2, 12):
         found[count] = verified(count)
-    assert most[2] == most[12] and 2 < max(held) <= 8
+    assert most[12] <= most[2] < 2 * 12, "of two, blocks beside the alignment are swapped, too"
+    assert 2 < max(held) <= 8
     names = found[12].outcomes["variable"].drop_duplicates().tolist()
     assert names == [f"v{index}" for index in range(12)], "in the alignment's order, not in that of the groups"
     of_two = found[12].outcomes[found[12].outcomes["variable"].isin(["v0", "v1"])].reset_index(drop=True)
