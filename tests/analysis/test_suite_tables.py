@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,7 @@ def test_claims_and_headline_are_written_and_checked(tmp_path: Path, monkeypatch
     assert "100.00 → 90.00 (-10.0 %); -10.00 [-19.94, -0.06], n = 3 | holds | 90.33 → 90.00" in before
     assert "| plain | 100.00 ± 10.00 (3) |" in after and "| teacher | 50.00 ± 2.00 (3) |" in after
     assert all("example/teacher-12l (22,500,000 parameters)" in part for part in (before, after))
-    change(
-        folder / "results" / "full" / "seed-66" / "results.json",
-        evaluation__encyclopedia__perplexity__full={"value": 109.0, "low": None, "high": None},
-    )
+    path = folder / "results" / "full" / "seed-66" / "results.json"
+    measured = json.loads(path.read_text(encoding="utf-8"))["evaluation"]["encyclopedia"]["perplexity"]["full"]
+    change(path, evaluation__encyclopedia__perplexity__full={**measured, "value": 109.0, "low": None, "high": None})
     assert tables.main(["--check"]) == 1

@@ -87,7 +87,8 @@ def test_the_scale_names_the_machine_that_trained_not_the_one_that_verified(root
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     path = tmp_path / "full" / "seed-42" / "results.json"
     document = json.loads(path.read_text(encoding="utf-8"))
-    document["arms"]["full"]["provenance"] = {"hardware": {"cpu": "its cpu", "cores": 4, "cuda": []}}
+    hardware = {"cpu": "its cpu", "cores": 4, "cuda": []}
+    document["arms"]["full"]["provenance"] = {**document["provenance"], "hardware": hardware}
     path.write_text(json.dumps(document), encoding="utf-8")
     assert "on its cpu, 4 cores and some cpu, 2 cores." in scale(read_suite(tmp_path))
 

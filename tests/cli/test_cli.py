@@ -18,6 +18,7 @@ import iit_toolkit
 from iit_toolkit.cli import app, main
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs import config as config_module
+from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from tests.analysis.synthetic import make_outcomes, make_run
 
 CONFIG = """\
@@ -60,9 +61,9 @@ def make_search(folder: Path) -> None:
 def make_finetuned(folder: Path) -> None:
     """The summary of a fine-tuning with two seeds, as the command line reads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    spread = {"mean": 61.25, "median": 61.5, "std": None, "values": [61, 62]}
+    spread = {"mean": 61.25, "median": 61.5, "std": None, "values": [61.0, 61.5]}
     tasks = {"rte": {"seeds": [1, 2], "score": spread, "splits": {"validation": {"accuracy": spread}}}}
-    (folder / "finetune.json").write_text(json.dumps({"tasks": tasks}))
+    (folder / "finetune.json").write_text(json.dumps({"schema": SUMMARY_SCHEMA, "model": {}, "tasks": tasks}))
 
 
 @pytest.fixture

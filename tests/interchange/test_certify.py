@@ -216,7 +216,7 @@ class Noise(nn.Module):
 @pytest.mark.parametrize("side", ["teacher", "student"])
 def test_a_model_that_is_not_deterministic(side: str) -> None:
     models = dict(zip(("teacher", "student"), teacher_and_student(), strict=True))
-    models[side].bert.encoder.layer[2].output.dropout = Noise()  # above the site
+    models[side].bert.encoder.layer[2].output.dropout = Noise().eval()  # above the site
     faults = failed(checked(models["teacher"], models["student"], aligned()))
     assert list(faults) == [f"{side}: padding"] and "not deterministic" in faults[f"{side}: padding"]
 
