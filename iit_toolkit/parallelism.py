@@ -26,6 +26,7 @@ _PLUGINS = {
     "accelerator_config": "batches are made and dealt out as the other settings say",
     "auto_find_batch_size": "batches would be smaller than the config says; lower per_device_train_batch_size",
 }
+_HARMLESS = {"non_blocking"}  # of accelerator_config: how batches are copied
 _COMPILED = "a step runs models with swaps in them, which are not compiled"
 _NOT_COMPILED = ("torch_compile", "torch_compile_backend", "torch_compile_mode")
 _PREFIXES = (
@@ -54,7 +55,7 @@ def refuse_plugin(name: str, value: Any, where: str) -> bool:
     Raises:
         UserError: If it is one of these, and on.
     """
-    if name not in _PLUGINS:
+    if name not in _PLUGINS or (isinstance(value, Mapping) and set(value) == _HARMLESS):
         return False
     if value:
         raise UserError(f"{where}.{name}: {_PLUGINS[name]}; leave it out")
@@ -113,7 +114,7 @@ def refuse_other_training(args: TrainingArguments) -> None:
         value = getattr(args, name)
         if name == "accelerator_config" and isinstance(value, AcceleratorConfig):
             usual = AcceleratorConfig().to_dict()  # of which transformers has taken one out by now
-            value = any(one != usual[key] for key, one in value.to_dict().items())
+            value = any(one != usual[key] for key, one in value.to_dict().items() if key not in _HARMLESS)
         refuse_plugin(name, value, "args")
     given = {name: getattr(args, name) for name in ("bf16", "fp16", "use_cpu", *_NOT_COMPILED)}
     refuse_compiled(given, "args")

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import fields
 from functools import cache
-from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 import numpy as np
@@ -23,7 +22,7 @@ from transformers.utils import logging
 
 from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
 from iit_toolkit.parallelism import refuse_plugin
-from iit_toolkit.text_files import parse_json, read_text
+from iit_toolkit.text_files import parse_json
 
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
 _AT_LEAST = {
@@ -64,7 +63,6 @@ _BELOW = {
 _BELOW_ALL = 2**31  # what is not said above: larger counts and sizes overflow somewhere
 _COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _ABOVE_ZERO = ("num_train_epochs", "logging_steps", "save_steps")
-_JSON_FILES = ("accelerator_config", "fsdp_config", "deepspeed")  # a text may name one
 _NO_UPLOAD = "nothing is uploaded in training"
 _REFUSED = {  # where they are not at their defaults, which say what is so
     "do_eval": "models are evaluated after training whatever it says",
@@ -110,7 +108,7 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
             raise UserError(f"{where}.{name}: {' or '.join(reasons)}, not {shown(value)}{remedy}") from None
         _check_size(name, value, where)
         _check_numbers(value, f"{where}.{name}")
-        _check_json(name, value, f"{where}.{name}")
+        _check_json(value, f"{where}.{name}")
         if (name == "eval_strategy" and value != "no") or (name == "eval_on_start" and value):
             raise UserError(f"{where}.{name}: models are evaluated after training, and not in it; leave it out")
         if name == "save_strategy" and value == "best":
@@ -208,12 +206,10 @@ def _check_numbers(value: Any, where: str) -> None:
         raise UserError(f"{where}: should be a finite number of 64 bits, not {shown(value)}")
 
 
-def _check_json(name: str, value: Any, where: str) -> None:
-    """Refuse a text in the place of a mapping that is no JSON, and names no file of it: transformers would read it."""
+def _check_json(value: Any, where: str) -> None:
+    """Refuse a text in the place of a mapping that is no JSON: transformers would read it."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         _check_numbers(parse_json(value, where), where)
-    elif isinstance(value, str) and value and name in _JSON_FILES:
-        _check_numbers(parse_json(read_text(Path(value)), value), where)
 
 
 def _check_size(name: str, value: Any, where: str) -> None:
