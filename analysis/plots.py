@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
+from matplotlib.ticker import LogFormatter
 
 from iit_toolkit.analysis.csv_text import to_csv
 from iit_toolkit.analysis.outcomes import UNTRAINED
@@ -122,7 +122,7 @@ def _without_formulas(figure: Figure) -> None:
             (axis.get_major_ticks(), axis.get_major_formatter()),
             (axis.get_minor_ticks(), axis.get_minor_formatter()),
         ):
-            if not isinstance(formatter, FixedFormatter):
+            if isinstance(formatter, LogFormatter):
                 formulas |= {label for tick in ticks for label in (tick.label1, tick.label2)}
     for text in figure.findobj(Text):
         if text not in formulas:
