@@ -25,10 +25,11 @@ def read_plain(path: Path, largest: int = LARGEST) -> bytes:
     """
     try:
         opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        found = os.fstat(opened)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(opened)
+            raise UserError(f"{path}: no plain file (a folder, pipe or device); remove it")
         with os.fdopen(opened, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise UserError(f"{path}: no plain file (a folder, pipe or device); remove it")
             if found.st_size > largest:
                 raise UserError(f"{path}: {found.st_size:,} bytes, more than the {largest:,} that such a file may have")
             return file.read(largest)
