@@ -129,7 +129,7 @@ def is_free(folder: Path) -> bool:
     except FileNotFoundError:
         return True
     except OSError as error:
-        raise UserError(f"could not read the folder {folder}: {_reason(error)}") from error
+        raise UserError(f"could not read the folder {folder}: {_reason(error)}; choose another") from error
     return all(name == LOCK or _LEFT_OVER.fullmatch(name) for name in names)
 
 

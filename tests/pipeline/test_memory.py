@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,7 +10,6 @@ import pytest
 
 from iit_toolkit.cli import main
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
-from iit_toolkit.pipeline import run as whole
 
 ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory: you tried to allocate "
@@ -60,7 +60,7 @@ def test_the_phase_and_the_remedy_are_told(
         assert named in line
     assert (folder / "checkpoints" / "causal" / "checkpoint-1").is_dir()
     with monkeypatch.context() as patch:
-        patch.setattr(whole, "verify_students", fails)
+        patch.setattr(sys.modules["iit_toolkit.pipeline.run"], "verify_students", fails)
         line = told()
     assert "error: verification: " in line and "lower verification.batch_size" in line
     assert (folder / "causal" / "model.safetensors").is_file()

@@ -415,7 +415,7 @@ def test_a_suite_that_cannot_be_packed_leaves_nothing(place: Path) -> None:
     before = sorted(place.iterdir())
     with pytest.raises(UserError, match=r"nowhere\.parquet"):
         pack(load_suite("suite.yaml", ["finetune.tasks.sst2.data.data_files.train=nowhere.parquet"]), "half-packed")
-    with pytest.raises(UserError, match="could not write run.yaml/packed/packing: .*; make room"):
+    with pytest.raises(UserError, match="could not read the folder run.yaml/packed: .*; choose another"):
         pack(load_suite("suite.yaml"), "run.yaml/packed")
     assert sorted(place.iterdir()) == before
     (place / "elsewhere").mkdir()
