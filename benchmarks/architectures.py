@@ -283,7 +283,9 @@ def _reload(trial: Trial) -> float:
         trial.student.save_pretrained(folder)
         loaded = type(trial.student).from_pretrained(folder).eval()
     own, again = trial.student.state_dict(), loaded.state_dict()
-    weights = max(float((own[name].double() - again[name].double()).abs().max()) for name in own | again)
+    made_anew = getattr(trial.student, "_keys_to_ignore_on_save", None) or ()  # such as sinusoids
+    saved = [name for name, value in (own | again).items() if value.numel() and name not in made_anew]
+    weights = max(float((own[name].double() - again[name].double()).abs().max()) for name in saved)
     try:
         with torch.no_grad(), _without_cache(trial.student), _without_cache(loaded):
             return max(weights, _difference(loaded(**row).logits, trial.student.eval()(**row).logits))

@@ -12,10 +12,9 @@ import yaml
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from iit_toolkit.distillation.checkpoints import refuse_other_count, refuse_other_inputs
+from iit_toolkit.distillation.checkpoints import refuse_other_inputs
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint_of_json, fingerprint_of_weights
 from iit_toolkit.yaml_files import read_yaml
@@ -79,35 +78,31 @@ def _add(digest: Any, values: Any) -> None:
 
 def begin_inputs(folder: RunFolder, inputs: dict[str, str]) -> None:
     """Record what a run is begun with; what an earlier call recorded stays."""
-    count, earlier = _recorded(folder) or (processes.count(), {})
-    document = {"processes": count, "fingerprints": {**earlier, **inputs}}
+    document = {"fingerprints": {**(_recorded(folder) or {}), **inputs}}
     write_atomically(folder.inputs, yaml.safe_dump(document, sort_keys=False))
 
 
-def refuse_changed_inputs(folder: RunFolder, inputs: dict[str, str], count: int | None) -> None:
-    """Refuse to resume a run with another teacher, tokenizer, data or number of processes than it was begun with.
+def refuse_changed_inputs(folder: RunFolder, inputs: dict[str, str]) -> None:
+    """Refuse to resume a run with another teacher, tokenizer or data than it was begun with.
 
     Args:
         folder: The run folder.
         inputs: What `inputs_of` gives now.
-        count: Of processes now; `None` if nothing is left to train.
 
     Raises:
         UserError: If something changed.
     """
     recorded = _recorded(folder)
     if recorded is not None:
-        refuse_other_inputs(folder.path, recorded[1], inputs)
-        if count is not None:
-            refuse_other_count(folder.path, recorded[0], count)
+        refuse_other_inputs(folder.path, recorded, inputs)
 
 
-def _recorded(folder: RunFolder) -> tuple[int, dict[str, str]] | None:
+def _recorded(folder: RunFolder) -> dict[str, str] | None:
     if not folder.inputs.is_file():
         return None
     document: Any = read_yaml(folder.inputs)
     try:
-        return int(document["processes"]), {str(name): str(one) for name, one in document["fingerprints"].items()}
+        return {str(name): str(one) for name, one in document["fingerprints"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise UserError(f"{folder.inputs} is damaged: restore it, or begin a new run with another --output") from None
 

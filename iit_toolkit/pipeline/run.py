@@ -30,7 +30,7 @@ from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.memory import told_if_out_of_memory
-from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_damaged_arm, refuse_unsaved, train_arm
+from iit_toolkit.pipeline.arms import finished_arm, refuse_damaged_arm, refuse_unsaved, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
@@ -160,8 +160,7 @@ def _record_inputs(
     if resume:
         for name in names:
             refuse_damaged_arm(folder, name)
-        trained = all(is_finished(folder, name) for name in names)
-        refuse_changed_inputs(folder, inputs, None if trained else processes.count())
+        refuse_changed_inputs(folder, inputs)
     another = resume and names != tuple(config.arms) and folder.alignment.is_file()  # of a whole run, or another arm
     _write_inputs(folder, config, None if another else alignment)
     begin_inputs(folder, inputs)  # after the config: a folder without one cannot be resumed

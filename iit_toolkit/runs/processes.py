@@ -72,15 +72,6 @@ def refuse_several(verb: str) -> None:
     )
 
 
-def count() -> int:
-    """How many processes there are.
-
-    Raises:
-        UserError: As for `launched`.
-    """
-    return launched().count
-
-
 @contextmanager
 def main_first() -> Generator[None]:
     """Let the main process go through the block, and then the others.
