@@ -6,7 +6,7 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -110,12 +110,14 @@ def read_answers(path: Path) -> Answers | None:
 
 def _check_places(path: Path, table: Any) -> None:
     """Checks that every position is one of its text."""
+    compute = cast(Any, pc)  # which makes most of its functions as it is imported
     for side, places in (("base", "swapped"), ("source", "taken")):
-        lengths = pc.list_value_length(table.column(f"{side}_tokens"))
+        lengths = compute.list_value_length(table.column(f"{side}_tokens"))
         column = table.column(places)
-        ends = pc.take(lengths, pc.list_parent_indices(column))
-        flat = pc.list_flatten(column)
-        if not pc.all(pc.and_(pc.greater_equal(flat, 0), pc.less(flat, ends)), min_count=0).as_py():
+        ends = compute.take(lengths, compute.list_parent_indices(column))
+        flat = compute.list_flatten(column)
+        within = compute.and_(compute.greater_equal(flat, 0), compute.less(flat, ends))
+        if not compute.all(within, min_count=0).as_py():
             raise UserError(f"{path}: column {places} holds a position outside {side}_tokens; verify the run again")
 
 

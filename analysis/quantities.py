@@ -171,7 +171,7 @@ def _compact(sums: Floats, kind: np.dtype[Any]) -> Numbers:
         return sums
     for smaller in (np.int16, np.int32):
         if len(sums) and max(-sums.min(), sums.max()) < np.iinfo(smaller).max:
-            return sums.astype(smaller)
+            return cast(Numbers, sums.astype(smaller))
     return sums
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import Trainer, TrainingArguments
 from transformers.training_args import trainer_log_levels
@@ -174,7 +175,7 @@ def _step(trainer: Trainer) -> None:
     """Step with the trainer's optimizer and schedule, past the warm-up: some settings are first read there."""
     trainer.args.warmup_steps = 0
     trainer.create_optimizer_and_scheduler(num_training_steps=3)
-    optimizer, schedule, model = trainer.optimizer, trainer.lr_scheduler, trainer.model
+    optimizer, schedule, model = cast(Optimizer | None, trainer.optimizer), trainer.lr_scheduler, trainer.model
     assert optimizer is not None and model is not None
     for _ in range(3):
         torch.stack([weight.sum() for weight in model.parameters()]).sum().backward()

@@ -11,7 +11,7 @@ import errno
 import glob
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -64,7 +64,7 @@ def load_split(
             raise
         except Exception as error:  # datasets and its readers raise dozens of classes
             raise UserError(f"data {where} can't be loaded: {_reason(error)}") from error
-        return _needed(cast(Dataset, loaded), columns)
+        return _needed(loaded, columns)
     files, patterns = given
     for file in [file for some in files.values() for file in some] if path in _LINES else []:
         _refuse_other_encoding(file, where)
@@ -166,7 +166,7 @@ def _read(path: str, name: str | None, files: dict[str, Any] | None, split: str,
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Keeps `datasets` from writing lines of its own about what is told here."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)

@@ -132,8 +132,8 @@ class _Found:
     first: str = ""
     texts: array[int] = field(default_factory=lambda: array("q"))
 
-    def batches(self, texts: Dataset) -> Iterator[pa.RecordBatch]:
-        """Batches of rows, without what numbers texts and sources."""
+    def batches(self, texts: Dataset) -> Iterator[Any]:
+        """Record batches of rows, without what numbers texts and sources."""
         schema, number = _schema(self.labels is not None), 0
         for start in range(0, len(texts), _PAIRS_AT_A_TIME):
             kept: list[dict[str, Any]] = []
@@ -166,7 +166,7 @@ class _Found:
             yield row if self.labels is None else row | {"label": int(self.labels[index])}
 
 
-def _schema(labelled: bool) -> pa.Schema:
+def _schema(labelled: bool) -> Any:
     lists = ("input_ids", "source_input_ids", "positions", "source_positions")
     numbers = ("example_id", DIGEST, f"source_{DIGEST}", *(["label"] if labelled else []))
     return pa.schema([*((name, pa.list_(pa.int32())) for name in lists), *((name, pa.int64()) for name in numbers)])

@@ -82,7 +82,7 @@ def _keys(rows: Dataset, column: str) -> NDArray[np.int64]:
 
 def _digests(rows: Dataset, column: str) -> Iterator[int]:
     for values, lengths in lists_of(rows, column):
-        data = memoryview(np.ascontiguousarray(values, np.int32)).cast("B")
+        data = np.ascontiguousarray(values, np.int32).data.cast("B")
         start = 0
         for length in lengths.tolist():
             end = start + 4 * length

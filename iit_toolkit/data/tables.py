@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset
 from datasets.table import InMemoryTable
 from numpy.typing import NDArray
@@ -21,13 +22,13 @@ HELD = 2**26
 _BATCH = 10_000
 
 
-def gathered(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
-    """Puts batches together; more than `HELD` bytes go to a temporary file, which is mapped and has no name any more.
+def gathered(batches: Iterable[Any], schema: Any) -> Any:
+    """Puts record batches together; more than `HELD` bytes go to a temporary file, mapped and without a name.
 
     Raises:
         UserError: If the disk is full.
     """
-    kept: list[pa.RecordBatch] = []
+    kept: list[Any] = []
     size = 0
     rest = iter(batches)
     for batch in rest:
@@ -38,7 +39,7 @@ def gathered(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches(kept, schema)
 
 
-def dataset_of(table: pa.Table) -> Dataset:
+def dataset_of(table: Any) -> Dataset:
     """Makes a dataset of a table as it is: nothing is copied or hashed."""
     return Dataset(InMemoryTable(table), fingerprint=uuid.uuid4().hex[:16])
 
@@ -51,7 +52,7 @@ def lists_of(rows: Dataset, *columns: str) -> Iterator[tuple[NDArray[Any], NDArr
     """
     for column in columns:
         for batch in _batches(rows, column):
-            offsets = np.concatenate([[0], np.cumsum(cast(Any, pa.compute).list_value_length(batch).to_numpy(False))])
+            offsets = np.concatenate([[0], np.cumsum(cast(Any, pc).list_value_length(batch).to_numpy(False))])
             yield batch.flatten().to_numpy(zero_copy_only=False), np.diff(offsets)
 
 
@@ -77,7 +78,7 @@ def _batches(rows: Dataset, column: str) -> Iterator[Any]:
         yield pa.concat_arrays(batch[column].chunks)
 
 
-def _mapped(kept: list[pa.RecordBatch], rest: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+def _mapped(kept: list[Any], rest: Iterator[Any], schema: Any) -> Any:
     try:
         with tempfile.TemporaryDirectory(prefix="iit_toolkit-", ignore_cleanup_errors=True) as folder:
             path = str(Path(folder) / "rows.arrow")

@@ -94,8 +94,8 @@ class _Cut:
     min_length: int
     dropped: Counter[str]
 
-    def batches(self, texts: Iterable[tuple[int, int, list[int]]]) -> Iterator[pa.RecordBatch]:
-        """Batches of rows of numbered texts with their digests."""
+    def batches(self, texts: Iterable[tuple[int, int, list[int]]]) -> Iterator[Any]:
+        """Record batches of rows of numbered texts with their digests."""
         ids, ends, of_texts, digests = array("i"), array("i", [0]), array("q"), array("q")
         rows = tokens = 0
         for text, digest, row in self._rows(texts):
@@ -152,7 +152,7 @@ def tokenize_labelled(
 
 def _labelled(
     texts: Sequence[str | None], labels: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Iterator[pa.RecordBatch]:
+) -> Iterator[Any]:
     for start in range(0, len(texts), _LABELLED_AT_A_TIME):
         some = [text or "" for text in texts[start : start + _LABELLED_AT_A_TIME]]
         ids: list[list[int]] = tokenizer(
@@ -216,7 +216,7 @@ def _tokenized(
             yield from zip(numbers, digests, tokens, strict=True)
 
 
-def _batch(first: int, ids: array[int], ends: array[int], texts: array[int], digests: array[int]) -> pa.RecordBatch:
+def _batch(first: int, ids: array[int], ends: array[int], texts: array[int], digests: array[int]) -> Any:
     lists = pa.ListArray.from_arrays(
         pa.array(np.frombuffer(ends, np.int32)), pa.array(np.frombuffer(ids, np.int32)), type=_CUT.field(0).type
     )

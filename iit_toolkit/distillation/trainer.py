@@ -396,7 +396,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         return self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
 
     def _get_grad_norm(self, *arguments: Any, **named: Any) -> Any:
-        norm = super()._get_grad_norm(*arguments, **named)
+        norm = cast(Any, super()._get_grad_norm(*arguments, **named))  # None of DeepSpeed alone, which is refused
         scaled = self.accelerator.scaler is not None  # skips such steps, and makes smaller ones of the next
         if not scaled and not math.isfinite(norm):
             raise NonFiniteLossError(f"the gradient is not finite at step {self.state.global_step}; {_STOPPED}")

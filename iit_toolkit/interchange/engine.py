@@ -140,8 +140,8 @@ class InterchangeModel:
         with self._alone():
             if last is not None and last not in self._stops:
                 self._stops[last] = can_stop(self.model, last, called_with(self.model, inputs))
-            stops = last is not None and self._stops[last]
-            with stopped_after(blocks(self.model), last) if stops else contextlib.nullcontext():
+            stop = last if last is not None and self._stops[last] else None
+            with contextlib.nullcontext() if stop is None else stopped_after(blocks(self.model), stop):
                 return self._collected(inputs, names, nowhere)
 
     def counterfactual_run(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import blocks
@@ -33,7 +33,11 @@ def head_is_linear(model: PreTrainedModel, inputs: Inputs) -> bool:
         return False
     one = _one_row(inputs)
     captured: list[tuple[Any, Any]] = []
-    handle = head.register_forward_hook(lambda _module, args, output: captured.append((args[0], output)))
+
+    def capture(_module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        captured.append((args[0], output))
+
+    handle = head.register_forward_hook(capture)
     with _in_eval_mode(model):
         try:
             logits = model(**one).logits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from logging import getLogger
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -190,7 +191,9 @@ def _rows_differ(prepared: Prepared, trains: bool) -> bool:
     sets = [prepared.eval_rows, *prepared.evaluation_rows.values(), *([prepared.train_rows] if trains else [])]
     if any("source_input_ids" in rows.column_names for rows in sets):
         return True
-    lengths = {length for rows in sets for length in pc.unique(pc.list_value_length(rows.data.column("input_ids")))}
+    compute = cast(Any, pc)  # which makes most of its functions as it is imported
+    of_rows = (compute.list_value_length(rows.data.column("input_ids")) for rows in sets)
+    lengths = {length for some in of_rows for length in compute.unique(some)}
     return len(lengths) > 1
 
 
@@ -217,7 +220,8 @@ def certify_answers(prepared: Prepared) -> Check:
 
 def certify_saving(prepared: Prepared, student: PreTrainedModel) -> Check:
     """Check that what stands beside a student's weights can be saved: transformers reads more than it writes."""
-    name, parts = "student: saving", {"config.json": student.config, "tokenizer": prepared.tokenizer}
+    name = "student: saving"
+    parts: dict[str, Any] = {"config.json": student.config, "tokenizer": prepared.tokenizer}
     if student.can_generate():
         parts["generation_config.json"] = student.generation_config
     with tempfile.TemporaryDirectory() as folder:

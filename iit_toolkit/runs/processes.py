@@ -195,7 +195,8 @@ def _join() -> _Joined | None:
         try:
             base, _, _ = next(rendezvous("env://", timeout=_JOINING))
             _times += 1
-            store, others = (PrefixStore(f"iit_toolkit/{_times}", one) for one in (base, base.clone()))
+            again: Store = base.clone()  # pyright: ignore[reportAttributeAccessIssue]
+            store, others = (PrefixStore(f"iit_toolkit/{_times}", one) for one in (base, again))
             pulse = Pulse(others, launch.rank, launch.count, _PATIENCE.total_seconds())
             if not torch.distributed.is_initialized():
                 torch.distributed.init_process_group(
