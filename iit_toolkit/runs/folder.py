@@ -26,6 +26,7 @@ RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 LOCK = ".lock"
 _LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{32}(\.tmp)?", re.DOTALL)
+_TORCH_COULD_NOT_WRITE = re.compile("PytorchStreamWriter|unexpected pos|inline_container|[Nn]o space|write|writing")
 _TAKEN = frozenset({"figures", "checkpoints", "finetune", "teacher", "untrained"})  # folders, and other models' names
 
 
@@ -94,7 +95,9 @@ def failed_to_write(error: Exception) -> bool:
     Tokenizers raise a bare `Exception`, torch a `RuntimeError`, and Python a `UnicodeEncodeError` for a name that the
     file system's encoding lacks.
     """
-    return isinstance(error, OSError | SafetensorError | UnicodeEncodeError) or type(error) in (Exception, RuntimeError)
+    if type(error) is RuntimeError:
+        return _TORCH_COULD_NOT_WRITE.search(str(error)) is not None
+    return isinstance(error, OSError | SafetensorError | UnicodeEncodeError) or type(error) is Exception
 
 
 def _reason(error: Exception) -> str:
