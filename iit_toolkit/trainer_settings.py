@@ -54,7 +54,7 @@ _BELOW = {
     "per_device_train_batch_size": 2**20,  # rows that no device holds
     "per_device_eval_batch_size": 2**20,
     "gradient_accumulation_steps": 2**20,
-    "interchanges": 1000,
+    "interchanges": 10_000,
     "dataloader_num_workers": 1000,
     "data_seed": 2**32,
     "adam_beta1": 1,

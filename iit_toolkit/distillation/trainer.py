@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,22 +23,15 @@ from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, Obj
 from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
 from iit_toolkit.distillation.processes import average_gradients, deal_in_rounds, inside, prepare_group
 from iit_toolkit.distillation.sampling import SeededLengthGroups
+from iit_toolkit.distillation.spoilt import NonFiniteLossError as NonFiniteLossError
+from iit_toolkit.distillation.spoilt import refuse_spoilt_gradient, refuse_spoilt_losses, refuse_spoilt_weights
 from iit_toolkit.errors import UserError
-from iit_toolkit.finite import refuse_non_finite_weights, refuse_rows
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows, refuse_empty
-from iit_toolkit.interchange.sound import unanswered_rows
 from iit_toolkit.parallelism import refuse_other_kind, refuse_other_training
 
 _PROJECTION = "projection.safetensors"
 _GRADIENT_ROWS = 4
 _Gradients = tuple[Tensor | None, ...]
-
-
-_STOPPED = "training stopped, earlier checkpoints are kept; lower learning_rate"
-
-
-class NonFiniteLossError(UserError):
-    """A loss, gradient or weight became NaN or infinite; training has stopped, earlier checkpoints are as they were."""
 
 
 def make_objective(
@@ -153,7 +145,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
             result = super().train(*arguments, **named)
         finally:
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        self._refuse_non_finite_weights()
+        refuse_spoilt_weights(self.objective, self.state.global_step)
         return result
 
     def compute_loss(
@@ -172,7 +164,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
             interchanges = self.draw_interchanges(inputs)
             student = self.accelerator.unwrap_model(model).train(self.settings.dropout)
             losses = inside(model, student, lambda: self.objective(inputs, interchanges))
-            self._refuse_non_finite(losses, inputs)
+            refuse_spoilt_losses(self.objective, losses, inputs, self.state.global_step)
             self._gather(losses, inputs, interchanges)
         weight = self._weights.pop(0) if self._weights else 1.0
         loss = losses.total if weight == 1 else losses.total * weight
@@ -275,28 +267,6 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 return self._prepare_inputs(self.data_collator(rows))
         raise UserError("sources `fixed` need rows whose `example_id` is their number in the training data, from 0")
 
-    def _refuse_non_finite(self, losses: Losses, inputs: Mapping[str, Tensor]) -> None:
-        values = torch.stack([value.float() for value in losses.terms.values()])
-        finite = torch.isfinite(values)
-        if not finite.all():
-            bad = [name for name, fine in zip(losses.terms, finite.tolist(), strict=True) if not fine]
-            self._refuse_non_finite_weights()
-            if rows := unanswered_rows(self.objective.teacher, inputs):
-                refuse_rows(rows, len(inputs["labels"]), "teacher, in training", self.objective.teacher.model)
-            raise NonFiniteLossError(
-                f"loss term {', '.join(bad)} is not finite at step {self.state.global_step}; {_STOPPED} or the term's "
-                "weight"
-            )
-
-    def _refuse_non_finite_weights(self) -> None:
-        """Refuse a student that an update has spoilt, on all processes alike."""
-        for module, what in ((self.objective.student.model, "student"), (self.projection, "projection")):
-            if module is not None:
-                try:
-                    refuse_non_finite_weights(module, f"{what} after {self.state.global_step} steps", _STOPPED)
-                except UserError as error:
-                    raise NonFiniteLossError(str(error)) from None
-
     def _gather(self, losses: Losses, inputs: Mapping[str, Tensor], interchanges: list[Interchanged]) -> None:
         """Sum up the terms for the next log line; measure shares and effect size once per line."""
         for name, value in losses.terms.items():
@@ -397,13 +367,12 @@ class CausalDistillationTrainer(WholeCheckpoints):
 
     def _get_grad_norm(self, *arguments: Any, **named: Any) -> Any:
         norm = cast(Any, super()._get_grad_norm(*arguments, **named))  # None of DeepSpeed alone, which is refused
-        scaled = self.accelerator.scaler is not None  # skips such steps, and makes smaller ones of the next
-        if not scaled and not math.isfinite(norm):
-            raise NonFiniteLossError(f"the gradient is not finite at step {self.state.global_step}; {_STOPPED}")
+        if self.accelerator.scaler is None:  # a scaler skips such steps, and makes smaller ones of the next
+            refuse_spoilt_gradient(norm, self.state.global_step)
         return norm
 
     def _save_checkpoint(self, *arguments: Any, **named: Any) -> None:
-        self._refuse_non_finite_weights()
+        refuse_spoilt_weights(self.objective, self.state.global_step)
         super()._save_checkpoint(*arguments, **named)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:

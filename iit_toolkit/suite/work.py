@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import run
 from iit_toolkit.runs.config import dump_config
-from iit_toolkit.runs.folder import is_free, write_atomically
+from iit_toolkit.runs.folder import RunFolder, clear_left_overs, is_free, write_atomically
 from iit_toolkit.suite.check import check
 from iit_toolkit.suite.config import SuiteConfig
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
@@ -81,11 +82,19 @@ def _do_once(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: S
     folder.lock(piece).parent.mkdir(exist_ok=True)
     try:
         with FileLock(folder.lock(piece), timeout=0):
-            if not folder.is_done(config, piece):
+            if folder.is_done(config, piece):
+                _tidy(folder.home(piece))
+            else:
                 _LOG.info("suite %s: %s", config.name, piece)
                 _do(config, folder, piece, launcher)
     except Timeout:
         _LOG.info("suite %s: %s is being done by another process", config.name, piece)
+
+
+def _tidy(home: Path) -> None:
+    """Clear what a process left that was killed when the piece was done; not if another works in the folder now."""
+    with contextlib.suppress(UserError), RunFolder(home).alone():
+        clear_left_overs(home)
 
 
 def _do(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> None:
