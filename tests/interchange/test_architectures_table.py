@@ -25,6 +25,7 @@ def test_every_class_is_right_or_refused_in_one_line() -> None:
         said = [*one["right"], *one["refused"]]
         assert set(said) <= set(VERBS) and len(said) == len(set(said)), name
         verbs = set(VERBS) - ({"verify"} if one["kind"] == "vision" else set())  # it goes over rows of text
+        verbs -= {"reload"} if "student" in one["refused"] else set()
         assert "certify" in one["refused"] or set(said) == verbs, name
         assert all("\n" not in line and len(line) <= 400 for line in one["refused"].values()), name
     assert sum("certify" in one["right"] for one in TABLE.values()) >= 70
