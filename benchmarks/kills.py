@@ -261,7 +261,8 @@ def try_point(point: dict[str, Any], home: Path, place: Path) -> dict[str, Any]:
             stop_at(point["signal"], point["at"])
 
     ended = call(arguments_of(verb, home, place), log, prepare)
-    repeated = call(arguments_of(verb, home, place, again=True), log, lambda: without_pictures(point["verb"]))
+    again = arguments_of(verb, home, place, again=True)
+    repeated = 0 if ended == 0 else call(again, log, lambda: without_pictures(point["verb"]))  # 0: it came too late
     differ = differences(home, place / "whole" / point["verb"] / "home") if repeated == 0 else ["not repeated"]
     told = log.read_text().strip().splitlines()[-1:] if repeated else []
     return {**point, "ended": ended, "repeated": repeated, "differ": differ, "told": told, "exact": not differ}
