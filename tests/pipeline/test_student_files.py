@@ -86,7 +86,7 @@ def test_what_is_no_file_of_the_folder_is_refused(
         ("model.safetensors.index.json", {"weight_map": {"a": {"b": 1}}}, "weight_map names"),
         ("model.safetensors.index.json", {}, "weight_map names None"),
         ("config.json", {"auto_map": {"AutoModel": "../evil--modeling.Model"}}, "auto_map names '../evil"),
-        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["/tmp/evil.Tok", None]}}, "auto_map names '/tmp"),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["/etc/evil.Tok", None]}}, "auto_map names '/etc"),
     ],
 )
 def test_files_that_name_places_outside_are_refused(student: Path, name: str, content: Any, said: str) -> None:
