@@ -11,7 +11,8 @@ import transformers as tf
 
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
-from iit_toolkit.interchange.certify import certify, refuse_failed
+from iit_toolkit.interchange.certify import certify
+from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.interchange.sound import digests, refuse_changed, unanswered_rows
 from tests.families import make_batch, make_model
 

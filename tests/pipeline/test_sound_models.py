@@ -27,7 +27,7 @@ from transformers import (
 from iit_toolkit import pipeline
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.certify import refuse_failed
+from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.check import certify_answers, certify_saving, validate_prepared
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import ASSETS
@@ -119,8 +119,8 @@ def test_answers_that_become_nan_stop_the_verification(tmp_path: Path, monkeypat
     module = importlib.import_module("iit_toolkit.pipeline.run")
     trained = module.train_arm
 
-    def spoilt(prepared: Prepared, folder: Any, name: str) -> Any:
-        student, record = trained(prepared, folder, name)
+    def spoilt(prepared: Prepared, *given: Any) -> Any:
+        student, record = trained(prepared, *given)
         token = prepared.tokenizer("exception", add_special_tokens=False)["input_ids"][0]
         student.get_input_embeddings().weight.data[token] = math.nan
         return student, record
@@ -135,9 +135,17 @@ def test_answers_that_become_nan_stop_the_verification(tmp_path: Path, monkeypat
     assert (tmp_path / "out" / "causal" / "model.safetensors").is_file()
 
 
-def test_an_update_that_spoils_every_weight_ends_in_an_error_and_saves_no_student(tmp_path: Path) -> None:
+def test_an_update_that_spoils_every_weight_ends_in_an_error_and_saves_no_student(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimizer.param_groups:
+            for weight in group["params"]:
+                weight.data.fill_(math.nan)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spoil)
     teacher = saved(BertForMaskedLM(BertConfig(**SIZES)), tmp_path / "teacher")
-    training = {"max_steps": 1, "per_device_train_batch_size": 4, "learning_rate": 1e39, "warmup_steps": 0}
+    training = {"max_steps": 1, "per_device_train_batch_size": 4}
     with pytest.raises(UserError, match="student after 1 steps: .*NaN or infinite.*lower learning_rate"):
         pipeline.run(config(tmp_path, "masked_lm", teacher, training=training), tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.safetensors"))
