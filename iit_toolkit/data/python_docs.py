@@ -9,6 +9,7 @@ import re
 import sysconfig
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 _MINIMUM_CHARACTERS = 200
@@ -41,8 +42,9 @@ _CODE = re.compile(
 )
 
 
-def python_documentation() -> list[tuple[str, str]]:
-    """Reads the documentation of the running Python.
+@cache
+def python_documentation() -> tuple[tuple[str, str], ...]:
+    """Reads the documentation of the running Python, once in a process.
 
     Returns:
         (name, text) per document, sorted by name: `topics/<topic>` for a help topic and
@@ -58,7 +60,7 @@ def python_documentation() -> list[tuple[str, str]]:
         cleaned = " ".join(dict.fromkeys(paragraphs))
         if len(cleaned) >= _MINIMUM_CHARACTERS:
             documents.append((name, cleaned))
-    return documents
+    return tuple(documents)
 
 
 def python_documentation_splits() -> dict[str, list[str]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
+from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.errors import UserError
 
 
@@ -72,6 +74,13 @@ def test_labels_restore_the_original_and_nothing_special_is_chosen(
     assert int(chosen.sum()) == round(0.9 * (60 + 3 + 33))
 
 
+@pytest.fixture
+def specials_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that make thousands of collators of one tokenizer."""
+    monkeypatch.setattr(SpecialTokens, "of", functools.cache(SpecialTokens.of))
+
+
+@pytest.mark.usefixtures("specials_found_once")
 def test_the_share_is_exact_and_every_place_equally_likely(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = make_rows(tokenizer, [40, 20])
     times = torch.zeros(2, 42)
@@ -139,6 +148,7 @@ def test_a_batch_of_special_tokens_only_is_a_user_error(tokenizer: PreTrainedTok
         MaskedLanguageCollator(tokenizer)(make_rows(tokenizer, [0, 0]))
 
 
+@pytest.mark.usefixtures("specials_found_once")
 def test_smoothing_draws_in_proportion_to_the_count_s_power(tiny: PreTrainedTokenizerFast) -> None:
     counts = torch.full((len(tiny),), 1000)
     counts[6] = 10  # w1 is rare
