@@ -149,6 +149,7 @@ def load_model(
         )
     _refuse_cut(model, report["unexpected_keys"], f"{what} {path}")
     _own_memory(model)
+    _say_untied(model)
     make_plain(model.config)
     refuse_non_finite_weights(model, f"{what} {path}", "give a checkpoint whose weights are finite")
     missing, unused = (sorted(report[key]) for key in ("missing_keys", "unexpected_keys"))
@@ -212,6 +213,21 @@ def _own_memory(model: PreTrainedModel) -> None:
     """Copy what is mapped from files, which may be cut or replaced while the model is in use."""
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
+
+
+def _say_untied(model: PreTrainedModel) -> None:
+    """Make a configuration say so where the checkpoint's head is another weight than the embeddings.
+
+    transformers ties by the configuration and unties by the checkpoint, so a model built anew of the configuration
+    would have one of the two for both.
+    """
+    embeddings, head = (one() for one in (model.get_input_embeddings, model.get_output_embeddings))
+    weights: list[Any] = [getattr(one, "weight", None) for one in (embeddings, head)]
+    if head is None or any(weight is None for weight in weights) or weights[0] is weights[1]:
+        return
+    for one in _with_parts(model.config):
+        if getattr(one, "tie_word_embeddings", False):
+            one.tie_word_embeddings = False
 
 
 @contextlib.contextmanager

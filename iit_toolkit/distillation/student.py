@@ -328,6 +328,13 @@ def _copy_weights(teacher: PreTrainedModel, student: PreTrainedModel, layers: Se
             "another size, so it cannot be copied; keep all layers, or give student.config"
         )
     student.load_state_dict(weights)
+    copied = student.state_dict()
+    changed = [key for key, value in weights.items() if not torch.equal(copied[key], value.to(copied[key].dtype))]
+    if changed:  # the student has one tensor where the teacher has several
+        raise UserError(
+            f"student layers {list(layers)}: `{changed[0]}` of {type(teacher).__name__} is a weight of its own, but "
+            "its config.json shares it with another one; set tie_word_embeddings to false there if it is the head"
+        )
 
 
 def _parts_of_layers(weight: torch.Tensor, shape: torch.Size, depth: int, layers: Sequence[int]) -> torch.Tensor:

@@ -25,6 +25,7 @@ from transformers import (
 
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
+from iit_toolkit.data.encoding import count_ids
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.rows import load_rows
@@ -118,12 +119,12 @@ class Prepared:
         try:
             tokenizer = load_tokenizer(path)
         except UserError as error:
-            raise UserError(f"teacher {name}: {error}; {_MODEL_REMEDY}") from None
+            raise UserError(f"teacher {name}: {error}") from None
         known = int(self.teacher.get_input_embeddings().weight.shape[0])  # pyright: ignore
-        if len(tokenizer) > known:
+        if count_ids(tokenizer) > known:
             raise UserError(
-                f"teacher {name}: its tokenizer has {len(tokenizer)} tokens, but its embeddings only {known}; "
-                "give the model's own tokenizer"
+                f"teacher {name}: its tokenizer has ids up to {count_ids(tokenizer) - 1}, but its embeddings only "
+                f"{known} rows; give the model's own tokenizer"
             )
         return tokenizer
 
@@ -178,14 +179,15 @@ class Prepared:
             texts = join_wikitext(texts, tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
         limit = readable_tokens(self.teacher)
         causal, labelled = (self.config.task == task for task in ("causal_lm", "sequence_classification"))
+        where = f"data, split {split}"
         if data.source_column is not None:
-            pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit)
+            pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit, where=where)
             _tell_lost(split, len(texts), pairs.skipped, "pairs are skipped")
             if data is self.config.data:
                 self.skipped[split] = pairs.skipped
             rows = pairs.rows
         elif labelled:
-            rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit)
+            rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit, where=where)
         else:
             dropped = Counter[str]()
             rows = tokenize_corpus(
@@ -231,7 +233,7 @@ class Prepared:
         if self.config.task == "sequence_classification":
             return ClassificationCollator(self.tokenizer)
         mlm = self.config.mlm
-        counts = None if mlm.smoothing is None else count_tokens(self.train_rows, len(self.tokenizer))
+        counts = None if mlm.smoothing is None else count_tokens(self.train_rows, count_ids(self.tokenizer))
         return MaskedLanguageCollator(self.tokenizer, mlm.probability, mlm.smoothing, counts, self.config.seed)
 
     def new_student(self, student: StudentConfig | None = None) -> PreTrainedModel:
