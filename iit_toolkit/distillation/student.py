@@ -156,6 +156,11 @@ def student_from_config(teacher: PreTrainedModel, overrides: Mapping[str, Any]) 
     entries: dict[str, Any] = old.to_dict()
     known = sorted(key for key in {*entries, *old.attribute_map} if not key.startswith("_"))
     for key in overrides:
+        if key == "model_type":
+            raise UserError(
+                f"student configuration: model_type is the teacher's, {old.model_type}; leave it out, or give a model "
+                "of another kind as student.checkpoint"
+            )
         if key not in known:
             hint = did_you_mean(key, known, otherwise=f"see the entries of {type(old).__name__}")
             raise UserError(f'student configuration: {type(old).__name__} has no entry "{key}", {hint}')

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 
+import torch
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
@@ -11,11 +13,13 @@ from iit_toolkit.data.encoding import count_ids
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError
+from iit_toolkit.interchange.checks import attempt, refuse_failed
 from iit_toolkit.pretrained import load_model
 from iit_toolkit.runs.provenance import fingerprint_of_weights
 from iit_toolkit.tasks import readable_tokens
 
 _LOG = logging.get_logger(__name__)
+_TRIED = 8  # rows
 _REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
 
 
@@ -69,6 +73,27 @@ def load_base(path: str) -> BaseModel:
         fingerprint_of_weights(weights),
         sum(value.numel() for value in weights.values()),
     )
+
+
+def try_once(base: BaseModel, task: PreparedTask, where: str) -> None:
+    """Run a model once on the first training rows of a task.
+
+    Raises:
+        UserError: If it cannot be run on them.
+    """
+    model = load_model(task.auto_class, base.path, "model", remedy=_REMEDY, resize=True, **task.head).model
+    wanted = set(inspect.signature(model.forward).parameters)
+    rows = [task.train[index] for index in range(min(_TRIED, len(task.train)))]
+
+    @torch.no_grad()
+    def run() -> str:
+        batch = task.collator([{key: value for key, value in row.items() if key in wanted} for row in rows])
+        loss = model(**batch).loss
+        if not bool(loss.isfinite()):
+            raise UserError(f"the loss of its first rows is {float(loss)}; give a model whose answers are finite")
+        return "runs"
+
+    refuse_failed([attempt(f"{where}: model {base.path}", model, run)])
 
 
 def with_new_head(base: BaseModel, task: PreparedTask, seed: int) -> PreTrainedModel:

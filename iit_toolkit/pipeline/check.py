@@ -25,7 +25,7 @@ from iit_toolkit.data.shared import count_seen, count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.data.tables import lists_of, numbers_of
 from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.errors import UserError, one_line, shown
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.checks import Check
@@ -38,6 +38,8 @@ from iit_toolkit.trainer_settings import refuse_unusable
 _LOG = getLogger(__name__)
 _ROWS = 4
 _COMPARED_ROWS = 64
+_READ_BACK = ("model_type", "num_labels", "num_hidden_layers", "hidden_size", "vocab_size", "tie_word_embeddings")
+"""Entries of a configuration without which its weights don't fit: transformers leaves out what it takes for default."""
 
 
 def validate(config: RunConfig) -> list[Check]:
@@ -242,6 +244,17 @@ def certify_saving(prepared: Prepared, student: PreTrainedModel) -> Check:
                 return Check(
                     name, False, f"its {part} cannot be saved ({said}); correct that of the model it comes from"
                 )
+        again = type(student.config).from_pretrained(folder)
+    for entry in _READ_BACK:
+        before, after = getattr(student.config, entry, None), getattr(again, entry, None)
+        if before != after:
+            remedy = "give its classes other names than LABEL_0, ... in id2label" if "label" in entry else "correct it"
+            return Check(
+                name,
+                False,
+                f"its saved config.json would be read with {entry} {shown(after)}, not {shown(before)}; {remedy} in "
+                "the config.json it comes from",
+            )
     return Check(name, True, f"{', '.join(parts)} can be saved")
 
 

@@ -40,6 +40,7 @@ from iit_toolkit.data.tokenization import (
     tokenize_labelled,
 )
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
+from iit_toolkit.distillation.dropped import refuse_dropped_blocks
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.student import (
     default_layers,
@@ -270,12 +271,14 @@ class Prepared:
         """Return an arm's alignment, or none.
 
         Raises:
-            UserError: If it is no alignment, or is to be trained at sources that the batches cannot have.
+            UserError: If it is no alignment, or is to be trained at sources that the batches cannot have, or in blocks
+                that the student leaves out.
         """
         given = self.config.arms[arm].alignment
         if given is None:
             return None
         alignment, training = self.alignment(given, student), self.arm_training(arm, Path("unused"))
+        refuse_dropped_blocks(student.config, f"arms.{arm}")
         alone = training.train_batch_size < 2 and alignment.sources.kind == "in_batch"
         if alone and training.objective_weights.interchange:
             raise UserError(

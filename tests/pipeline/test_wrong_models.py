@@ -138,6 +138,32 @@ def longest(length: Any) -> Change:
     return lambda place, _: edit(place / "teacher" / "tokenizer_config.json", model_max_length=length)
 
 
+def opt(place: Path, given: dict[str, Any]) -> None:
+    sizes = {**SIZES, "word_embed_proj_dim": 32, "ffn_dim": 48, "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    del sizes["intermediate_size"]
+    teacher(tf.OPTForCausalLM, tf.OPTConfig(**sizes, layerdrop=0.5))(place, given)
+
+
+def bart(**entries: Any) -> Change:
+    """A classifier of two classes, where the configuration class takes three for default."""
+    sizes = {name: 2 for name in ("encoder_layers", "decoder_layers", "encoder_attention_heads")}
+    sizes |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "d_model": 16}
+    tokens = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 3}
+    config = tf.BartConfig(vocab_size=38, max_position_embeddings=64, **sizes, **tokens, **entries)
+    config.forced_eos_token_id = None
+
+    def change(place: Path, given: dict[str, Any]) -> None:
+        labelled(place, given)
+        teacher(tf.BartForSequenceClassification, config, "sequence_classification")(place, given)
+        edit(place / "teacher" / "config.json", id2label=config.id2label, label2id=config.label2id)
+
+    return change
+
+
+def settings(section: str, **entries: Any) -> Change:
+    return lambda _, given: given.setdefault(section, {}).update(entries)
+
+
 WRONG: dict[str, tuple[tuple[Change, ...], str]] = {
     "rows read by the longest of the batch": ((long_rope,), "teacher: padding: .* change"),
     "no text": ((no_text,), r"^data, split train: row 16 has no text .null.* leave it out"),
@@ -148,6 +174,29 @@ WRONG: dict[str, tuple[tuple[Change, ...], str]] = {
     ),
     "no unknown token": ((no_unknown,), "^text 2 can't be tokenized .* give a tokenizer with an unk_token"),
     "an id beyond the embeddings": ((far_id,), "its tokenizer has ids up to 999, but its embeddings only 38 rows"),
+    "blocks left out": ((opt,), "^arms.causal: layerdrop in the student's config.json is 0.5.* set layerdrop to 0"),
+    "blocks of an encoder left out": ((bart(encoder_layerdrop=0.1, num_labels=3),), "encoder_layerdrop .* is 0.1"),
+    "classes that are not saved": (
+        (bart(num_labels=2),),
+        "^student: saving: .* read with num_labels 3, not 2; give its classes other names than LABEL_0",
+    ),
+    "a student of another kind": (
+        (settings("student", config={"model_type": "gpt2"}, layers=None),),
+        "student configuration: model_type is the teacher's, bert; leave it out",
+    ),
+    "smoothing of a million": ((settings("mlm", smoothing=1e6),), "mlm.smoothing: .* less than or equal to 10"),
+    "no temperature": (
+        (lambda _, given: given["arms"]["causal"].update(temperature=1e-300),),
+        "arms.causal.temperature: .* greater than or equal to 0.001",
+    ),
+    "endless temperature": (
+        (lambda _, given: given["arms"]["causal"].update(temperature=1e300),),
+        "arms.causal.temperature: .* less than or equal to 1000",
+    ),
+    "endless weight": (
+        (lambda _, given: given["arms"]["causal"].update(weights={"ce": 1e300}),),
+        "arms.causal.weights.ce: .* less than or equal to 1000000",
+    ),
     "longest text in words": ((longest("64"),), "model_max_length in its tokenizer_config.json is '64'; give"),
     "longest text negative": ((longest(-1),), "model_max_length in its tokenizer_config.json is -1; give"),
 }
@@ -168,6 +217,8 @@ RIGHT: dict[str, tuple[Change, ...]] = {
         lambda place, _: [path.unlink() for path in (place / "student").glob("tokenizer*")],
     ),
     "classifier": (labelled,),
+    "classes that are saved": (bart(id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1}),),
+    "strongest smoothing": (settings("mlm", smoothing=10.0),),
 }
 
 
