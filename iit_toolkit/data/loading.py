@@ -124,7 +124,7 @@ def _local_files(
     }
     if all(_remote(pattern) for some in patterns.values() for pattern in some):
         return None
-    return {one: _resolved(some, base) for one, some in patterns.items()}, patterns
+    return {one: _resolved(some, base, where) for one, some in patterns.items()}, patterns
 
 
 def _patterns_of(folder: str) -> dict[str, Any] | None:
@@ -146,12 +146,20 @@ def _remote(pattern: str) -> bool:
     return "://" in last and not last.startswith(("file://", "local://"))
 
 
-def _resolved(patterns: list[str], base: str | None) -> list[str]:
-    """The files behind patterns; none where one matches nothing, which `load_dataset` tells."""
-    try:
-        return [str(file) for pattern in patterns for file in resolve_pattern(pattern, base or "")]
-    except Exception:
-        return []
+def _resolved(patterns: list[str], base: str | None, where: str) -> list[str]:
+    """The files behind patterns; none where one cannot be looked for, which `load_dataset` tells."""
+    found: list[str] = []
+    for pattern in patterns:
+        try:
+            files = [str(file) for file in resolve_pattern(pattern, base or "")]
+        except FileNotFoundError:
+            files = []
+        except Exception:
+            return []
+        if not files and glob.has_magic(pattern):
+            raise UserError(f"data {where} can't be loaded: no file matches {_short(pattern)}; correct data_files")
+        found += files
+    return found
 
 
 def _read(path: str, name: str | None, files: dict[str, Any] | None, split: str, **options: Any) -> Dataset:

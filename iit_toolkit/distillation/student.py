@@ -114,6 +114,10 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
             "name these alone, at least one"
         )
     try:
+        blocks(teacher)
+    except UserError as error:
+        raise UserError(f"no student can be made of the teacher's layers ({error}); give student.config") from None
+    try:
         config = _config_of_layers(teacher.config, layers)
         with torch.random.fork_rng(devices=[]):  # the weights it draws are all overwritten
             student = _build(teacher, config)
@@ -200,19 +204,16 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
     what = "student checkpoint"
     own = load_config(path, what)
     entries = {key: getattr(teacher.config, key) for key in labels}
-    found = load_model(_AUTO_CLASSES[task], path, what, **entries)
+    classes = (own.num_labels, teacher.config.num_labels)
+    others = bool(labels) and classes[0] != classes[1]
+    found = load_model(_AUTO_CLASSES[task], path, what, resize=others, **entries)
+    if found.resized:
+        raise UserError(
+            f"{what} {path}: it has {classes[0]} classes, the teacher {classes[1]} (`{found.resized[0]}` does not "
+            "fit); give a student for the teacher's classes"
+        )
     student, missing = found.model, found.missing
-    lost = [key for key in missing if key.startswith(f"{blocks_path(student)}.")]
-    if lost:
-        raise UserError(
-            f"student checkpoint {path}: lacks {len(lost)} weights of its blocks, e.g. `{lost[0]}`; "
-            "give a complete checkpoint"
-        )
-    if missing and not new_head:
-        raise UserError(
-            f"student checkpoint {path}: lacks {len(missing)} weights of {type(student).__name__}, e.g. "
-            f"`{missing[0]}`; give a model trained for the task of the teacher, {name}"
-        )
+    found.refuse_lacking(f"{what} {path}", f"the task of the teacher, {name}", new_head=new_head)
     if missing:
         tell_once(f"{what} {path}: {len(missing)} weights of its head are new and random, e.g. {missing[0]}")
     found.tell_unused(f"{what} {path}")

@@ -28,7 +28,7 @@ from iit_toolkit.downstream.question_answering import check_windows, prepare_que
 from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.finite import refuse_non_finite_answers, refuse_non_finite_weights
+from iit_toolkit.finite import largest_weight, refuse_non_finite_answers, refuse_non_finite_weights
 from iit_toolkit.memory import is_out_of_memory, told_if_out_of_memory
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
@@ -212,6 +212,8 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
     model = with_new_head(base, prepared, seed)
     place = f"tasks.{job.name}"
     less = f"lower {place}.training.per_device_train_batch_size or per_device_eval_batch_size, or {place}.max_length"
+    large = largest_weight(model)
+    remedy = f"lower {place}.training.learning_rate" if large is None else f"its {large} before; give another model"
     with told_if_out_of_memory(place, less), tempfile.TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model,
@@ -233,7 +235,7 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
             ) from error
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         what = f"model {base.path}, fine-tuned on {job.name} with seed {seed}"
-        refuse_non_finite_weights(model, what, f"lower tasks.{job.name}.training.learning_rate")
+        refuse_non_finite_weights(model, what, remedy)
         try:
             scores = _score(trainer, prepared, what)
         except Exception as error:

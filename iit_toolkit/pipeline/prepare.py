@@ -93,11 +93,7 @@ class Prepared:
         config = self.config
         found = load_model(_CLASSES[config.task], self.teacher_path, "teacher", remedy=_MODEL_REMEDY)
         name, model = config.teacher, found.model
-        if found.missing:  # transformers made them up
-            raise UserError(
-                f"teacher {name}: lacks weights for task {config.task}, e.g. {found.missing[0]}; give a model that was "
-                "trained for it"
-            )
+        found.refuse_lacking(f"teacher {name}", f"task {config.task}")
         found.tell_unused(f"teacher {name}")
         if config.task == "sequence_classification":
             refuse_other_problem(model.config, f"teacher {name}")
@@ -260,10 +256,10 @@ class Prepared:
             return student_from_teacher(self.teacher, student.layers)
         return student_from_teacher(self.teacher, default_layers(depth, student.layers or max(1, depth // 2)))
 
-    def alignment(self, given: str | dict[str, Any], student: PreTrainedModel) -> Alignment:
-        """Return the alignment that a config gives as preset, file (YAML or `.nm`) or data."""
+    def alignment(self, given: str | dict[str, Any], student: PreTrainedModel, where: str = "alignment") -> Alignment:
+        """Return the alignment that a config gives as preset, file (YAML or `.nm`) or data; `where` names the place."""
         if isinstance(given, dict):
-            return Alignment.from_dict(given)
+            return Alignment.from_dict(given, where)
         depths = (self.teacher.config.num_hidden_layers, student.config.num_hidden_layers)
         return alignment_from_file(given) or preset(given, *depths)
 
@@ -277,7 +273,8 @@ class Prepared:
         given = self.config.arms[arm].alignment
         if given is None:
             return None
-        alignment, training = self.alignment(given, student), self.arm_training(arm, Path("unused"))
+        alignment = self.alignment(given, student, f"arms.{arm}.alignment")
+        training = self.arm_training(arm, Path("unused"))
         refuse_dropped_blocks(student.config, f"arms.{arm}")
         alone = training.train_batch_size < 2 and alignment.sources.kind == "in_batch"
         if alone and training.objective_weights.interchange:
@@ -328,10 +325,11 @@ class Prepared:
 
     def verified_alignment(self, student: PreTrainedModel) -> Alignment:
         """Return the alignment that students are verified by: as configured, or the first that an arm has."""
-        given = [self.config.verification.alignment, *(arm.alignment for arm in self.config.arms.values())]
-        for candidate in given:
+        given = {"verification": self.config.verification.alignment}
+        given |= {f"arms.{name}": arm.alignment for name, arm in self.config.arms.items()}
+        for where, candidate in given.items():
             if candidate is not None:
-                return self.alignment(candidate, student)
+                return self.alignment(candidate, student, f"{where}.alignment")
         raise UserError("nothing says how to verify: give verification.alignment, or an arm with an alignment")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -47,6 +48,8 @@ class StudentConfig(_Section):
     def _buildable(cls, config: dict[str, Any] | None) -> dict[str, Any] | None:
         for key, value in (config or {}).items():
             most = MAX_BLOCKS if "layer" in key else MAX_SIZE
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{shown(key)} is {value}; models are built of finite numbers")
             if isinstance(value, int) and abs(value) > most:
                 raise ValueError(f"{shown(key)} is {shown(value)}; models are built of at most {most:,}")
         return config

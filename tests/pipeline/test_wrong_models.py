@@ -164,6 +164,30 @@ def settings(section: str, **entries: Any) -> Change:
     return lambda _, given: given.setdefault(section, {}).update(entries)
 
 
+def added(**weights_: Any) -> Change:
+    return lambda place, _: weights(place / "teacher", lambda found: found.update(weights_))
+
+
+def three_classes(place: Path, given: dict[str, Any]) -> None:
+    labelled(place, given)
+    tf.BertForSequenceClassification(tf.BertConfig(**SIZES, num_labels=3)).save_pretrained(place / "student")
+    given["student"] = {"checkpoint": str(place / "student")}
+
+
+def stale_index(place: Path, _: dict[str, Any]) -> None:
+    content = {"weight_map": {"a": "pytorch_model-00001-of-00002.bin"}}
+    (place / "teacher" / "pytorch_model.bin.index.json").write_text(json.dumps(content))
+
+
+def of_config(**entries: Any) -> Change:
+    return lambda place, _: edit(place / "teacher" / "config.json", **entries)
+
+
+def student_of(**entries: Any) -> Change:
+    return settings("student", config=entries, layers=None)
+
+
+INSIDE = "bert.encoder.layer.0.attention.self."
 WRONG: dict[str, tuple[tuple[Change, ...], str]] = {
     "rows read by the longest of the batch": ((long_rope,), "teacher: padding: .* change"),
     "no text": ((no_text,), r"^data, split train: row 16 has no text .null.* leave it out"),
@@ -197,6 +221,64 @@ WRONG: dict[str, tuple[tuple[Change, ...], str]] = {
         (lambda _, given: given["arms"]["causal"].update(weights={"ce": 1e300}),),
         "arms.causal.weights.ce: .* less than or equal to 1000000",
     ),
+    "banned token": (
+        (
+            lambda place, _: weights(
+                place / "teacher", lambda found: found["cls.predictions.bias"][7:8].fill_(-torch.inf) and None
+            ),
+        ),
+        "cls.predictions.bias are -inf .banned tokens or classes.* use a large negative number, such as -1e9",
+    ),
+    "adapter in its base model": (
+        (added(**{f"{INSIDE}query.lora_A.weight": torch.zeros(2, 2)}),),
+        "it holds weights of an adapter beside its own, e.g. .*lora_A.weight; merge it",
+    ),
+    "blocks that the config leaves out": ((of_config(num_hidden_layers=1),), "config.json has fewer layers than the"),
+    "blocks that the weights lack": (
+        (of_config(num_hidden_layers=3),),
+        r"^teacher .*: lacks 16 weights of its blocks, e.g. bert.encoder.layer.2\..*; give a complete checkpoint",
+    ),
+    "names of another wrapper": (
+        (lambda place, _: weights(place / "teacher", lambda found: {f"module.{key}": found[key] for key in found}),),
+        "lacks 32 weights .* and has others that are not used, e.g. module.bert",
+    ),
+    "another model_type": (
+        (of_config(model_type="roberta"),),
+        "lacks 32 weights .*, e.g. roberta.encoder.* and has others that are not used, e.g. bert",
+    ),
+    "another task": (
+        (labelled, lambda _, given: given.update(task="masked_lm")),
+        "lacks 6 weights for task masked_lm, e.g. cls.pred.* others that are not used, e.g. bert.pooler.* trained for",
+    ),
+    "classes of another number": (
+        (three_classes,),
+        "^student checkpoint .*: it has 3 classes, the teacher 2 .`classifier.bias` does not fit",
+    ),
+    "a file": (
+        (lambda place, given: given.update(teacher=str(place / "teacher" / "config.json")),),
+        "config.json: is a file; give its folder, .*teacher, if",
+    ),
+    "safetensors by another name": (
+        (lambda place, _: (place / "teacher" / "model.safetensors").rename(place / "teacher" / "pytorch_model.bin"),),
+        "pytorch_model.bin holds safetensors; rename it to model.safetensors",
+    ),
+    "dropout of all": ((student_of(hidden_dropout_prob=1.0),), "none arrives; .* let none of its dropouts be 1"),
+    "a number that is none": (
+        (student_of(layer_norm_eps=float("nan")),),
+        "student.config: 'layer_norm_eps' is nan; models are built of finite numbers",
+    ),
+    "a pattern of no file": (
+        (lambda place, given: given["data"]["data_files"].update(train=str(place / "*.none")),),
+        r"split train can't be loaded: no file matches .*\*.none; correct data_files",
+    ),
+    "an arm's own alignment": (
+        (lambda _, given: given["arms"]["causal"].update(alignment={"name": "x", "variables": []}),),
+        "^arms.causal.alignment: `variables`: ",
+    ),
+    "layers of a model without a list of them": (
+        (teacher(tf.AlbertForMaskedLM, tf.AlbertConfig(**SIZES, embedding_size=16), "masked_lm"),),
+        "^no student can be made of the teacher's layers .AlbertForMaskedLM: no list of 2 blocks .* student.config",
+    ),
     "longest text in words": ((longest("64"),), "model_max_length in its tokenizer_config.json is '64'; give"),
     "longest text negative": ((longest(-1),), "model_max_length in its tokenizer_config.json is -1; give"),
 }
@@ -217,6 +299,8 @@ RIGHT: dict[str, tuple[Change, ...]] = {
         lambda place, _: [path.unlink() for path in (place / "student").glob("tokenizer*")],
     ),
     "classifier": (labelled,),
+    "index of other files": (stale_index,),
+    "weights that are not used": (added(**{f"{INSIDE}rotary_emb.inv_freq": torch.zeros(2)}),),
     "classes that are saved": (bart(id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1}),),
     "strongest smoothing": (settings("mlm", smoothing=10.0),),
 }
@@ -237,3 +321,18 @@ def test_a_student_has_the_head_and_the_embeddings_that_were_loaded(tmp_path: Pa
     for model in (student, again):
         assert torch.equal(model.get_input_embeddings().weight, stored["model.embed_tokens.weight"])
         assert torch.equal(model.lm_head.weight, stored["lm_head.weight"])
+
+
+def test_a_long_name_is_told_short_and_without_control_characters(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert told(tmp_path, added(**{"x" * 3000 + "\n\x1b[2J": torch.zeros(2)})) == []
+    [line] = [record.message for record in caplog.records if "not used by BertForMaskedLM" in record.message]
+    assert line.isprintable() and len(line) <= 400
+
+
+def test_a_config_that_cannot_be_read_is_told_and_not_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    [found] = told(tmp_path, of_config(use_return_dict=True))
+    assert "use_return_dict" in found and "attention_probs_dropout_prob" not in capfd.readouterr().err
