@@ -68,7 +68,10 @@ class Loaded:
         Raises:
             UserError: Naming one of them; and one that the checkpoint has for it, if any: it may be of another kind.
         """
-        lost = [name for name in self.missing if _BLOCK.search(name)]
+        base = (
+            "" if self.model.base_model is self.model else f"{self.model.base_model_prefix}."
+        )  # heads have lists, too
+        lost = [name for name in self.missing if name.startswith(base) and _BLOCK.search(name)]
         unused = f", and has others that are not used, e.g. {listed(self.unused[:1])}" if self.unused else ""
         if lost:
             raise UserError(

@@ -99,6 +99,7 @@ def _local_files(
     path: str, split: str, data_files: DataFiles | None, where: str
 ) -> tuple[_Files, dict[str, Any] | None] | None:
     """The files of a split, by its parts' names, with the patterns that gave them; `None` of what is not local."""
+    given = data_files is not None
     if path in BUILDERS:
         base = None
     elif Path(path).exists():
@@ -124,7 +125,11 @@ def _local_files(
     }
     if all(_remote(pattern) for some in patterns.values() for pattern in some):
         return None
-    return {one: _resolved(some, base, where) for one, some in patterns.items()}, patterns
+    resolved = {one: _resolved(some, base) for one, some in patterns.items()}
+    for pattern in (pattern for some in patterns.values() for pattern in some) if given else ():
+        if glob.has_magic(pattern) and not _remote(pattern) and not _resolved([pattern], base):
+            raise UserError(f"data {where} can't be loaded: no file matches {_short(pattern)}; correct data_files")
+    return resolved, patterns
 
 
 def _patterns_of(folder: str) -> dict[str, Any] | None:
@@ -146,20 +151,12 @@ def _remote(pattern: str) -> bool:
     return "://" in last and not last.startswith(("file://", "local://"))
 
 
-def _resolved(patterns: list[str], base: str | None, where: str) -> list[str]:
-    """The files behind patterns; none where one cannot be looked for, which `load_dataset` tells."""
-    found: list[str] = []
-    for pattern in patterns:
-        try:
-            files = [str(file) for file in resolve_pattern(pattern, base or "")]
-        except FileNotFoundError:
-            files = []
-        except Exception:
-            return []
-        if not files and glob.has_magic(pattern):
-            raise UserError(f"data {where} can't be loaded: no file matches {_short(pattern)}; correct data_files")
-        found += files
-    return found
+def _resolved(patterns: list[str], base: str | None) -> list[str]:
+    """The files behind patterns; none where one matches nothing, which `load_dataset` tells."""
+    try:
+        return [str(file) for pattern in patterns for file in resolve_pattern(pattern, base or "")]
+    except Exception:
+        return []
 
 
 def _read(path: str, name: str | None, files: dict[str, Any] | None, split: str, **options: Any) -> Dataset:

@@ -202,6 +202,14 @@ def test_a_slice_that_is_none_and_names_by_the_hundred_are_told_in_one_short_lin
 
 
 @pytest.mark.usefixtures("place")
+def test_a_pattern_is_named_if_no_file_matches_it() -> None:
+    Path("a.txt").write_text("one\n")
+    assert texts("text", "*.txt") == ["one"]
+    with pytest.raises(UserError, match="no file matches b.*txt; correct data_files"):
+        texts("text", ["*.txt", "b*.txt"])
+
+
+@pytest.mark.usefixtures("place")
 def test_what_a_cell_says_is_its_text_unless_it_says_nothing() -> None:
     """pandas takes a dozen words for a missing value."""
     words = ["null", "NA", "nan", "None", "n/a"]
