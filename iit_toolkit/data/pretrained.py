@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from iit_toolkit.data.encoding import pieces, text_ids
 from iit_toolkit.errors import UserError, one_line, shown
