@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from iit_toolkit.errors import UserError
 
+_SQUARED = 1.8e19  # the square of more is no float32
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def refuse_non_finite_weights(model: nn.Module, what: str, remedy: str) -> None:
     """Refuse a model that holds NaN or infinity.
 
-    Biases and buffers may hold -inf, as some models forbid classes or positions by it. If their answers suffer,
-    `refuse_non_finite_answers` tells.
+    Buffers may hold -inf, as some models forbid positions by it; if their answers suffer, `refuse_non_finite_answers`
+    tells. What forbids tokens or classes may not: losses of their logits would be NaN.
 
     Args:
         model: The model.
@@ -30,6 +31,11 @@ def refuse_non_finite_weights(model: nn.Module, what: str, remedy: str) -> None:
     found = list(_non_finite(model, allow_mask=True))
     if found:
         (name, bad, values), others = found[0], len(found) - 1
+        if bool(model.state_dict()[name].isneginf().sum() == bad) and name.endswith("bias"):
+            raise UserError(
+                f"{what}: {bad:,} of {values:,} values of {name} are -inf (banned tokens or classes), of which losses "
+                "become NaN; use a large negative number, such as -1e9"
+            )
         also = f", as are values of {others} other weight{'s' if others > 1 else ''}" if others else ""
         raise UserError(f"{what}: {bad:,} of {values:,} values of {name} are NaN or infinite{also}; {remedy}")
 
@@ -37,6 +43,14 @@ def refuse_non_finite_weights(model: nn.Module, what: str, remedy: str) -> None:
 def non_finite_weight(model: nn.Module) -> str | None:
     """Return the name of the first weight with NaN or infinity; none if all are finite."""
     return next((name for name, _, _ in _non_finite(model, allow_mask=False)), None)
+
+
+def largest_weight(model: nn.Module) -> str | None:
+    """Say which weight has values so large that their square is infinite, and up to what; none if none has."""
+    for name, value in model.named_parameters():
+        if value.numel() and (most := float(value.detach().abs().max())) > _SQUARED:
+            return f"{name} had values up to {most:.0e}"
+    return None
 
 
 def refuse_non_finite_answers(logits: Tensor, rows: Tensor, what: str, model: nn.Module | None = None) -> Tensor:
@@ -101,7 +115,7 @@ def _non_finite(model: nn.Module, *, allow_mask: bool) -> Iterator[tuple[str, in
         if value.dtype not in _DTYPES or value.is_meta or bool(value.sum().isfinite()):
             continue  # a sum of finite values can overflow, but a finite sum has finite values only
         bad = ~value.isfinite()
-        if allow_mask and (name not in weights or (value.dim() == 1 and name.endswith("bias"))):
+        if allow_mask and name not in weights and not name.endswith("logits_bias"):
             bad &= ~value.isneginf()
         if count := int(bad.sum()):
             yield name, count, value.numel()

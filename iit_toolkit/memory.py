@@ -30,12 +30,13 @@ def told_if_out_of_memory(where: str, remedy: str) -> Generator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
-        if isinstance(error, UserError) or not _is_out_of_memory(error):
+        if isinstance(error, UserError) or not is_out_of_memory(error):
             raise
         wanted = _WANTED.search(str(error))
         found = f" ({wanted[0]})" if wanted else ""
         raise OutOfMemoryError(f"{where}: memory ran out{found}; {remedy}") from None
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error of Python, the system or a library means that memory ran out."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in _SIGNS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import re
 from collections.abc import Generator, Iterator, Mapping
@@ -16,26 +15,19 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from iit_toolkit.errors import UserError, did_you_mean, one_line
+from iit_toolkit.errors import MAX_MESSAGE, UserError, listed, one_line, printable
 from iit_toolkit.finite import refuse_non_finite_weights
+from iit_toolkit.model_folder import ADAPTER, REMOTE, refuse_no_model
 from iit_toolkit.paths import refuse_missing_folder
 
 _LOG = logging.getLogger(__name__)
 REMEDY = "give a folder written by save_pretrained, or a Hub id"
-_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_OTHER_WEIGHTS = {
-    "*.gguf": "GGUF",
-    "*.onnx": "ONNX",
-    "flax_model*.msgpack": "Flax",
-    "tf_model*.h5": "TensorFlow",
-    "*.ckpt*": "TensorFlow 1",
-    "*.pth": "a torch program",
-}
-_LARGEST_CONFIG = 20_000_000
 _DEEPEST = 10_000
+_BLOCK = re.compile(r"\.\d+\.")
+"""The number of a block in the name of its weight."""
+_MERGE = "merge it into its base model (merge_and_unload of peft) and save that with save_pretrained"
 _PLAIN = {"return_dict": True, "output_hidden_states": False, "_output_attentions": False}
 """What configurations must say for models to return logits by name, and nothing that nobody reads."""
 
@@ -61,14 +53,42 @@ class Loaded:
         if self.unused:
             kind = type(self.model).__name__
             tell_once(
-                f"{what}: {len(self.unused)} weights of the checkpoint are not used by {kind}, e.g. {self.unused[0]}"
+                f"{what}: {len(self.unused)} weights of the checkpoint are not used by {kind}, e.g. "
+                f"{listed(self.unused[:1])}"
+            )
+
+    def refuse_lacking(self, what: str, task: str, *, new_head: bool = False) -> None:
+        """Refuse a model whose checkpoint lacks weights.
+
+        Args:
+            what: What the message calls the model.
+            task: What the message calls the task.
+            new_head: Let weights be missing that are none of a block.
+
+        Raises:
+            UserError: Naming one of them; and one that the checkpoint has for it, if any: it may be of another kind.
+        """
+        base = (
+            "" if self.model.base_model is self.model else f"{self.model.base_model_prefix}."
+        )  # heads have lists, too
+        lost = [name for name in self.missing if name.startswith(base) and _BLOCK.search(name)]
+        unused = f", and has others that are not used, e.g. {listed(self.unused[:1])}" if self.unused else ""
+        if lost:
+            raise UserError(
+                f"{what}: lacks {len(lost)} weights of its blocks, e.g. {lost[0]}{unused}; give a complete checkpoint, "
+                "with the config.json that was saved with it"
+            )
+        if self.missing and not new_head:
+            raise UserError(
+                f"{what}: lacks {len(self.missing)} weights for {task}, e.g. {self.missing[0]}{unused}; give a model "
+                "that was trained for it, with the config.json that was saved with it"
             )
 
 
 @functools.cache
 def tell_once(line: str) -> None:
-    """Warn, but not of the same again: a run loads a model several times."""
-    _LOG.warning(line)
+    """Warn in one line, but not of the same again: a run loads a model several times."""
+    _LOG.warning(printable(line)[:MAX_MESSAGE])
 
 
 def load_config(path: str | Path, what: str, remedy: str = REMEDY) -> PreTrainedConfig:
@@ -84,9 +104,12 @@ def load_config(path: str | Path, what: str, remedy: str = REMEDY) -> PreTrained
     """
     refuse_missing_folder(path, what)
     if Path(path).is_dir():
-        _refuse_folder(Path(path), what, remedy)
+        refuse_no_model(Path(path), what, remedy)
+    if Path(path).is_file():
+        raise UserError(f"{what} {path}: is a file; give its folder, {Path(path).parent}, if that holds a model")
     try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        with _without_table():
+            config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # whatever a config.json of any content makes transformers raise
         raise UserError(f"{what} {path}: {_reason(error, path, remedy)}") from None
     depth = getattr(config, "num_hidden_layers", 0)
@@ -133,7 +156,7 @@ def load_model(
         raise UserError(f"{what} {path}: {_reason(error, path, remedy, config)}") from None
     model, report = cast(tuple[PreTrainedModel, Mapping[str, Any]], loaded)
     if getattr(model, "peft_config", None):
-        raise UserError(f"{what} {path}: {_ADAPTER}")
+        raise UserError(f"{what} {path}: {ADAPTER}")
     quantised = getattr(model.config, "quantization_config", None)
     if quantised is not None and getattr(model, "hf_quantizer", None) is None:  # read as if they were plain weights
         raise UserError(
@@ -149,6 +172,7 @@ def load_model(
         )
     _refuse_cut(model, report["unexpected_keys"], f"{what} {path}")
     _own_memory(model)
+    _say_untied(model)
     make_plain(model.config)
     refuse_non_finite_weights(model, f"{what} {path}", "give a checkpoint whose weights are finite")
     missing, unused = (sorted(report[key]) for key in ("missing_keys", "unexpected_keys"))
@@ -193,13 +217,6 @@ def refuse_other_problem(config: PreTrainedConfig, what: str) -> None:
         )
 
 
-_ADAPTER = (
-    "it is an adapter (adapter_config.json), not a model; merge it into its base model (merge_and_unload of peft) and "
-    "save that with save_pretrained"
-)
-_REMOTE = "its code is in the checkpoint (auto_map) and is not run; give a model of a class that transformers has"
-
-
 def _with_parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
     yield config
     for name in config.sub_configs:
@@ -214,88 +231,42 @@ def _own_memory(model: PreTrainedModel) -> None:
         tensor.data = tensor.data.clone()
 
 
+def _say_untied(model: PreTrainedModel) -> None:
+    """Make a configuration say so where the checkpoint's head is another weight than the embeddings.
+
+    transformers ties by the configuration and unties by the checkpoint, so a model built anew of the configuration
+    would have one of the two for both.
+    """
+    embeddings, head = (one() for one in (model.get_input_embeddings, model.get_output_embeddings))
+    weights: list[Any] = [getattr(one, "weight", None) for one in (embeddings, head)]
+    if head is None or any(weight is None for weight in weights) or weights[0] is weights[1]:
+        return
+    for one in _with_parts(model.config):
+        if getattr(one, "tie_word_embeddings", False):
+            one.tie_word_embeddings = False
+
+
 @contextlib.contextmanager
 def _without_table() -> Generator[None, None, None]:
-    """Silence transformers, which prints a table of keys: what is in it is looked at here."""
+    """Silence transformers, which prints tables of keys and whole configurations: what is wrong is told here."""
     verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity(logging.CRITICAL)
     try:
         yield
     finally:
         transformers.logging.set_verbosity(verbosity)
 
 
-def _refuse_folder(folder: Path, what: str, remedy: str) -> None:
-    """Refuse a folder that holds no model, with what it holds instead."""
-    where, names = f"{what} {folder}", {path.name for path in folder.iterdir()}
-    if "adapter_config.json" in names:
-        raise UserError(f"{where}: {_ADAPTER}")
-    others = [kind for pattern, kind in _OTHER_WEIGHTS.items() if any(folder.glob(pattern))]
-    if "config.json" not in names:
-        within = sorted(folder.glob("*/config.json"))
-        if within:
-            raise UserError(f"{where}: holds no model itself; give {within[0].parent}, or another in it")
-        holds = "is empty" if not names else f"has no config.json{f', only weights of {others[0]}' if others else ''}"
-        raise UserError(f"{where}: the folder {holds}; {remedy}")
-    _refuse_config(folder / "config.json", where)
-    if not any(any(folder.glob(pattern)) for pattern in _WEIGHTS):
-        holds = f"only weights of {others[0]}" if others else "no weights"
-        raise UserError(f"{where}: the folder holds {holds}; give one with model.safetensors, as of save_pretrained")
-    for index in folder.glob("*.index.json"):
-        _refuse_missing_shards(index, where)
-
-
-def _refuse_config(path: Path, where: str) -> None:
-    entries = _read_json(path, where)
-    kind = entries.get("model_type")
-    known = list[str](CONFIG_MAPPING)  # those that a program has registered, too
-    if kind in known:
-        return
-    if "auto_map" in entries:
-        raise UserError(f"{where}: {_REMOTE}")
-    if kind is not None:
-        hint = did_you_mean(str(kind)[:50], known, otherwise="give a model of a class that it has")
-        raise UserError(
-            f"{where}: model_type {str(kind)[:50]!r} in config.json is unknown to transformers "
-            f"{transformers.__version__}; {hint}"
-        )
-
-
-def _read_json(path: Path, where: str) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST_CONFIG:
-            raise UserError(
-                f"{where}: {path.name} has over {_LARGEST_CONFIG // 1_000_000} MB, so it is none of a model"
-            )
-        entries: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, UserError):
-            raise
-        said = one_line(error)[:120]
-        raise UserError(f"{where}: {path.name} cannot be read as JSON ({said}); fetch it again") from None
-    if not isinstance(entries, dict):
-        raise UserError(f"{where}: {path.name} is no mapping; give the one that save_pretrained wrote")
-    return cast(dict[str, Any], entries)
-
-
-def _refuse_missing_shards(index: Path, where: str) -> None:
-    files = _read_json(index, where).get("weight_map")
-    if not isinstance(files, dict):
-        raise UserError(f"{where}: {index.name} has no weight_map; fetch it again")
-    names = {str(name) for name in cast(dict[str, Any], files).values()}
-    absent = sorted(name for name in names if not (index.parent / name).is_file())
-    if absent:
-        raise UserError(
-            f"{where}: {len(absent)} of the {len(names)} files of weights in {index.name} are missing, e.g. "
-            f"{absent[0]}; fetch them"
-        )
-
-
 def _refuse_cut(model: PreTrainedModel, unexpected: set[str], where: str) -> None:
-    """Refuse a model of which the configuration leaves out blocks that the checkpoint has."""
-    lists = {re.sub(r"\.\d+\..*", ".", name) for name in model.state_dict() if re.search(r"\.\d+\.", name)}
+    """Refuse a model of which the configuration leaves out blocks that the checkpoint has, and merged adapters."""
+    known = list(model.state_dict())
+    lists = {name[: found.start()] for name in known if (found := _BLOCK.search(name))}
+    own = {name[: found.end()] for name in known for found in _BLOCK.finditer(name)}
     for name in sorted(unexpected):
-        if re.search(r"\.\d+\.", name) and re.sub(r"\.\d+\..*", ".", name) in lists:
+        if "lora_" in name:
+            raise UserError(f"{where}: it holds weights of an adapter beside its own, e.g. {name}; {_MERGE}")
+        found = _BLOCK.search(name)
+        if found and name[: found.start()] in lists and name[: found.end()] not in own:
             raise UserError(
                 f"{where}: config.json has fewer layers than the weights ({len(unexpected)} weights would be ignored, "
                 f"e.g. {name}); correct its number of layers, or save the cut model with save_pretrained"
@@ -311,7 +282,7 @@ def _reason(error: Exception, path: str | Path, remedy: str, config: PreTrainedC
         how = f"it was saved quantised by {_method(quantised)}"
         return f"{how}, and cannot be loaded ({said}); {remedy} the model unquantised"
     if "trust_remote_code" in text or "custom code" in text:
-        return _REMOTE
+        return REMOTE
     if "model_type" in text and "Unrecognized model" in text:
         return "its config.json has no model_type; give the config.json that save_pretrained wrote"
     if isinstance(error, SafetensorError):
@@ -320,7 +291,7 @@ def _reason(error: Exception, path: str | Path, remedy: str, config: PreTrainedC
         return "its .bin file holds more than weights, and is not unpickled; give it as safetensors"
     with contextlib.suppress(Exception):
         if not Path(path).is_dir() and find_adapter_config_file(str(path)) is not None:
-            return _ADAPTER
+            return ADAPTER
     return f"cannot be loaded ({said}); {remedy}"
 
 

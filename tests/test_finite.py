@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.finite import refuse_non_finite_answers, refuse_non_finite_weights
+from iit_toolkit.finite import largest_weight, refuse_non_finite_answers, refuse_non_finite_weights
 
 
 def two_layers() -> nn.Sequential:
@@ -37,10 +37,28 @@ def test_buffers_are_looked_at_and_other_weights_are_counted() -> None:
         refuse_non_finite_weights(model, "m", "r")
 
 
+def test_what_forbids_tokens_by_minus_infinity_is_told_apart() -> None:
+    """Losses of such logits are NaN; a large negative number forbids as well."""
+    model: Any = two_layers()
+    model.register_buffer("final_logits_bias", torch.zeros(1, 4))
+    for name, tensor in (("0.bias", model[0].bias.data), ("final_logits_bias", model.final_logits_bias[0])):
+        tensor[1:3] = -math.inf
+        with pytest.raises(UserError, match=rf"^m: 2 of 4 values of {name} are -inf .banned tokens.* such as -1e9$"):
+            refuse_non_finite_weights(model, "m", "r")
+        tensor[1:3] = -1e9
+        refuse_non_finite_weights(model, "m", "r")
+
+
+def test_weights_whose_squares_overflow_are_named() -> None:
+    model: Any = two_layers()
+    assert largest_weight(model) is None
+    model[1].bias.data[2] = -3e38
+    assert largest_weight(model) == "1.bias had values up to 3e+38"
+
+
 def test_large_finite_weights_and_masks_of_minus_infinity_pass() -> None:
     model: Any = two_layers()
     model[0].weight.data[:] = 3e38  # whose sum overflows
-    model[0].bias.data[0] = -math.inf
     model.register_buffer("mask", torch.full((2, 2), -math.inf))
     refuse_non_finite_weights(model, "m", "r")
     model.mask[0, 0] = math.nan

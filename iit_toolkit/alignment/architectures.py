@@ -93,8 +93,16 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     Raises:
         UserError: If the model's blocks are not found.
     """
-    found = model.get_submodule(blocks_path(model))
-    assert isinstance(found, nn.ModuleList)
+    path = blocks_path(model)
+    try:
+        found = model.get_submodule(path)
+    except AttributeError:
+        found = None
+    if not isinstance(found, nn.ModuleList):
+        raise UserError(
+            f"{type(model).__name__}: has no list of blocks at {path}, where a model of type "
+            f"`{model.config.model_type}` has it; correct model_type in its config.json"
+        )
     return found
 
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from iit_toolkit.data.encoding import known_ids
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
 from iit_toolkit.errors import NothingToPredictError, UserError
 
@@ -82,7 +83,7 @@ class MaskedLanguageCollator:
         self._mask = special.mask
         self._probability = probability
         self._seed = seed
-        self._ordinary = torch.tensor(sorted(set(range(len(tokenizer))) - set(special.every) - set(_added(special))))
+        self._ordinary = torch.tensor(sorted(set(known_ids(tokenizer)) - set(special.every) - set(_added(special))))
         self._weights: Tensor | None = None
         if smoothing is not None and token_counts is not None:
             self._weights = token_counts.clamp(min=1).double() ** -smoothing

@@ -21,13 +21,18 @@ from datasets.data_files import get_data_patterns, resolve_pattern
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES as BUILDERS  # pyright: ignore
 from datasets.table import InMemoryTable
 
-from iit_toolkit.errors import UserError, did_you_mean, one_line
+from iit_toolkit.errors import UserError, did_you_mean, listed, one_line
 
 DataFiles = Mapping[str, str | Sequence[str]] | Sequence[str] | str
 _Files = dict[str, list[str]]
 
+TEXT = ("string", "large_string", "string_view")
+"""What columns of text are called."""
 _LINES = ("text", "csv", "json")  # builders of files that are text
-_ENCODING = {"text": {"encoding": "utf-8-sig"}}  # which drops a byte order mark; the other builders do by themselves
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "text": {"encoding": "utf-8-sig"},  # which drops a byte order mark; the other builders do by themselves
+    "csv": {"keep_default_na": False, "na_values": [""]},  # "null" and "NA" are texts, too
+}
 _PACKED = (b"\x1f\x8b", b"PK", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"7z")
 _HEAD = 4096
 
@@ -68,7 +73,7 @@ def load_split(
     files, patterns = given
     for file in [file for some in files.values() for file in some] if path in _LINES else []:
         _refuse_other_encoding(file, where)
-    options: dict[str, Any] = dict(_ENCODING.get(path, {}))
+    options = dict(_OPTIONS.get(path, {}))
     if path == "parquet" and columns:
         options["columns"] = list(columns)
     try:
@@ -90,16 +95,11 @@ def describe_split(path: str, name: str | None, split: str) -> str:
     return f"{path}{f' ({name})' if name else ''}, split {split}"
 
 
-def shown(names: Sequence[str]) -> str:
-    """Lists names of columns in a message, cut where they are long or many."""
-    some = [one if len(one) <= 30 else f"{one[:30]}..." for one in names[:6]]
-    return ", ".join(some) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-
-
 def _local_files(
     path: str, split: str, data_files: DataFiles | None, where: str
 ) -> tuple[_Files, dict[str, Any] | None] | None:
     """The files of a split, by its parts' names, with the patterns that gave them; `None` of what is not local."""
+    given = data_files is not None
     if path in BUILDERS:
         base = None
     elif Path(path).exists():
@@ -125,7 +125,11 @@ def _local_files(
     }
     if all(_remote(pattern) for some in patterns.values() for pattern in some):
         return None
-    return {one: _resolved(some, base) for one, some in patterns.items()}, patterns
+    resolved = {one: _resolved(some, base) for one, some in patterns.items()}
+    for pattern in (pattern for some in patterns.values() for pattern in some) if given else ():
+        if glob.has_magic(pattern) and not _remote(pattern) and not _resolved([pattern], base):
+            raise UserError(f"data {where} can't be loaded: no file matches {_short(pattern)}; correct data_files")
+    return resolved, patterns
 
 
 def _patterns_of(folder: str) -> dict[str, Any] | None:
@@ -186,7 +190,7 @@ def _file_by_file(
         if 0 < len(lacking) < len(read):
             file, part = lacking[0]
             raise UserError(
-                f'data {where}: {_short(file)} has no column "{column}"; it has: {shown(part.column_names)}; '
+                f'data {where}: {_short(file)} has no column "{column}"; it has: {listed(part.column_names)}; '
                 "give files that have it"
             )
     for one in read[1:]:
@@ -210,7 +214,7 @@ def _file_by_file(
 
 
 def _read_file(path: str, name: str | None, file: str, where: str, columns: Sequence[str] | None) -> Dataset:
-    options: dict[str, Any] = dict(_ENCODING.get(path, {}))
+    options = dict(_OPTIONS.get(path, {}))
     if path == "json":  # one chunk, since each has to have the columns of the first
         options["chunksize"] = max(10 << 20, _size(file))
     attempts = [{**options, "usecols": list(columns)}, options] if path == "csv" and columns else [options]
@@ -233,8 +237,8 @@ def _refuse_different(first: tuple[str, Dataset], other: tuple[str, Dataset], wh
     (one, ours), (two, theirs) = first, other
     if set(ours.column_names) != set(theirs.column_names):
         raise UserError(
-            f"data {where}: {_short(one)} has the columns {shown(ours.column_names)}, {_short(two)} "
-            f"{shown(theirs.column_names)}; give files of the same columns"
+            f"data {where}: {_short(one)} has the columns {listed(ours.column_names)}, {_short(two)} "
+            f"{listed(theirs.column_names)}; give files of the same columns"
         )
     for column in ours.column_names:
         kinds = ours.features[column], theirs.features[column]

@@ -14,6 +14,7 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from iit_toolkit.data.encoding import encoded
 from iit_toolkit.data.shared import DIGEST, text_digest
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.data.tables import dataset_of, gathered
@@ -75,6 +76,7 @@ def tokenize_pairs(
     *,
     causal: bool = False,
     position_limit: int | None = None,
+    where: str = "data",
 ) -> PairedRows:
     """Tokenizes pairs and finds the positions whose activations are swapped between them.
 
@@ -92,6 +94,7 @@ def tokenize_pairs(
         max_length: Tokens of the longest row, special tokens included.
         causal: The pairs are for a model that reads from left to right.
         position_limit: Longest input of the model, where the tokenizer doesn't know it.
+        where: What messages call the pairs.
 
     Returns:
         Rows of `input_ids` and `source_input_ids`, `positions` and `source_positions` (as many; the k-th of the source
@@ -108,11 +111,11 @@ def tokenize_pairs(
             "aligned; give a teacher with a fast tokenizer (tokenizer.json)"
         )
     check_max_length(max_length, tokenizer, position_limit)
-    labels = checked_labels(texts) if "label" in texts.column_names else None
+    labels = checked_labels(texts, where) if "label" in texts.column_names else None
     found = _Found(tokenizer, max_length, causal, labels)
     table = gathered(found.batches(texts), _schema(labels is not None))
     if not len(table):
-        raise UserError(f"none of {len(texts)} pairs of base and source can be used; {found.first}; {_REMEDY}")
+        raise UserError(f"{where}: none of {len(texts)} pairs of base and source can be used; {found.first}; {_REMEDY}")
     base, source = _numbered(found.texts).reshape(-1, 2).T
     added = {"text_id": base, "source_text_id": source, "source_example_id": np.arange(len(table), 2 * len(table))}
     for name, column in added.items():
@@ -135,17 +138,17 @@ class _Found:
     def batches(self, texts: Dataset) -> Iterator[Any]:
         """Record batches of rows, without what numbers texts and sources."""
         schema, number = _schema(self.labels is not None), 0
+        special = SpecialTokens.of(self.tokenizer)
+        unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
         for start in range(0, len(texts), _PAIRS_AT_A_TIME):
             kept: list[dict[str, Any]] = []
-            for row in self._rows(texts[start : start + _PAIRS_AT_A_TIME], start):
+            for row in self._rows(texts[start : start + _PAIRS_AT_A_TIME], start, unknown):
                 kept.append(row | {"example_id": number})
                 number += 1
             yield pa.RecordBatch.from_pylist(kept, schema)
 
-    def _rows(self, some: dict[str, list[Any]], start: int) -> Iterator[dict[str, Any]]:
-        special = SpecialTokens.of(self.tokenizer)
-        unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
-        bases, sources = (_tokenized(some[name], self.tokenizer) for name in ("text", "source"))
+    def _rows(self, some: dict[str, list[Any]], start: int, unknown: set[int]) -> Iterator[dict[str, Any]]:
+        bases, sources = (_tokenized(some[name], self.tokenizer, start) for name in ("text", "source"))
         nothing = [None] * len(bases)
         spans = list(zip(some["span"], some["source_span"], strict=True)) if "span" in some else nothing
         for index, (base, source, span) in enumerate(zip(bases, sources, spans, strict=True), start):
@@ -182,12 +185,13 @@ _PAIRS_AT_A_TIME = 1000
 _REMEDY = "give pairs that differ in words of as many tokens, or name the swapped characters in span columns"
 
 
-def _tokenized(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase) -> list[_Text]:
+def _tokenized(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, first: int) -> list[_Text]:
     given = [text or "" for text in texts]
-    encoded = tokenizer(given, return_offsets_mapping=True, verbose=False)  # what wraps a text has empty ranges
+    numbers = range(first, first + len(given))
+    made = encoded(tokenizer, given, numbers, return_offsets_mapping=True, verbose=False)  # what wraps has empty ranges
     return [
         _Text(text, ids, list(map(tuple, offsets)))
-        for text, ids, offsets in zip(given, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        for text, ids, offsets in zip(given, made["input_ids"], made["offset_mapping"], strict=True)
     ]
 
 

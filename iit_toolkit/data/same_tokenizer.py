@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+import unicodedata
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
+from iit_toolkit.data.encoding import pieces, text_ids
 from iit_toolkit.errors import one_line
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ PROBES = (
 )
 """Texts with case, accents, digits, punctuation, white space and many scripts."""
 
+_PIECES = 2000
+_TOGETHER = 100  # pieces to a text
+_TO_WIDE = 0xFEE0  # from an ASCII character to its form of full width
+
 
 def tokenizer_difference(
     teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, texts: Iterable[str] = ()
@@ -37,8 +43,9 @@ def tokenizer_difference(
     """Says how a student's tokenizer differs from the teacher's in what models read; `None` if it does not.
 
     Vocabulary and special tokens have to agree, and so have the ids, the special tokens around them included, of
-    `PROBES`, of pieces of the vocabulary and of the texts that are given. What changes no ids may differ: names,
-    longest inputs, the side of padding, chat templates.
+    `PROBES`, of pieces of the vocabulary and of the texts that are given, each also as a normaliser would change it
+    (a small vocabulary knows few words of the probes, so its own are written otherwise). What changes no ids may
+    differ: names, longest inputs, the side of padding, chat templates.
     """
     ours, theirs = teacher.get_vocab(), student.get_vocab()
     if ours != theirs:
@@ -46,7 +53,9 @@ def tokenizer_difference(
         return f"token {differing[:40]!r} differs"
     if teacher.special_tokens_map != student.special_tokens_map:
         return "special tokens differ"
-    for text in (*PROBES, *_pieces(teacher), *texts):
+    vocabulary = pieces(teacher, _PIECES)
+    own = [" ".join(vocabulary[start : start + _TOGETHER]) for start in range(0, len(vocabulary), _TOGETHER)]
+    for text in (written for one in (*PROBES, *own, *texts) for written in _written(one)):
         if _ids(teacher, text) != _ids(student, text):
             part = _differing(text, teacher, student)
             made, other = (_shown(_ids(tokenizer, part)) for tokenizer in (teacher, student))
@@ -54,17 +63,21 @@ def tokenizer_difference(
     return None
 
 
-def _pieces(tokenizer: PreTrainedTokenizerBase) -> Iterable[str]:
-    """Tokens from all over the vocabulary, a hundred to a text."""
-    spread = range(0, len(tokenizer), max(1, len(tokenizer) // 2000))
-    tokens = [str(cast(Any, tokenizer).decode([token], clean_up_tokenization_spaces=False)) for token in spread]
-    return (" ".join(tokens[start : start + 100]) for start in range(0, len(tokens), 100))
+def _written(text: str) -> Iterator[str]:
+    """A text as it is, and in the other ways that normalisers take for the same."""
+    yield text
+    yield text.upper()
+    yield text.title()
+    yield unicodedata.normalize("NFD", text)
+    yield " ".join(f"{word}\u0301" for word in text.split())
+    yield "  ".join(["", *text.split(), ""])
+    yield "".join(chr(ord(one) + _TO_WIDE) if "!" <= one <= "~" else one for one in text)
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | str:
     """Ids of a text; where it can't be tokenized, why."""
     try:
-        return list(cast(Any, tokenizer)(text, verbose=False)["input_ids"])
+        return text_ids(tokenizer, text)
     except Exception as error:  # tokenizers raises no class of its own
         return one_line(error)
 

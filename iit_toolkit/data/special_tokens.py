@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from iit_toolkit.data.encoding import pieces, text_ids
 from iit_toolkit.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ class Wrapping:
         """
         found: set[tuple[tuple[int, ...], tuple[int, ...]]] | None = None
         reason = "it knows no ordinary token"
-        for text in _pieces(tokenizer):
+        for text in pieces(tokenizer, _PROBES):
             try:
-                plain, whole = (_ids(tokenizer, text, wrapped) for wrapped in (False, True))
+                plain, whole = (text_ids(tokenizer, text, wrapped=wrapped) for wrapped in (False, True))
             except Exception as error:  # tokenizers raises no class of its own
                 reason = one_line(error)
                 continue
@@ -99,18 +100,3 @@ class SpecialTokens:
             unk=known.unk_token_id,
             wrapping=Wrapping.of(tokenizer),
         )
-
-
-def _pieces(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Ordinary tokens from all over the vocabulary, as text."""
-    special = set(cast(Any, tokenizer).all_special_ids)
-    spread = range(0, len(tokenizer), max(1, len(tokenizer) // (_PROBES + len(special))))
-    chosen = [token for token in spread if token not in special]
-    return [str(cast(Any, tokenizer).decode([token], clean_up_tokenization_spaces=False)) for token in chosen]
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str, wrapped: bool) -> list[int]:
-    encoded = tokenizer(
-        text, add_special_tokens=wrapped, return_attention_mask=False, return_token_type_ids=False, verbose=False
-    )
-    return list(cast(Any, encoded)["input_ids"])

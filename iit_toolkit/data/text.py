@@ -6,10 +6,10 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 
-from iit_toolkit.data.loading import DataFiles, describe_split, load_split, shown
+from iit_toolkit.data.loading import TEXT, DataFiles, describe_split, load_split
 from iit_toolkit.data.python_docs import python_documentation_splits
 from iit_toolkit.data.wikitext import wikitext_articles
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError, did_you_mean, listed
 
 
 def load_python_docs(split: str) -> Dataset:
@@ -96,11 +96,11 @@ def _check_text(dataset: Dataset, column: str, where: str, key: str) -> None:
 
 def _check_column(dataset: Dataset, column: str, where: str, key: str) -> None:
     if column not in dataset.column_names:
-        raise UserError(f'data {where} has no column "{column}" ({key}); it has: {shown(dataset.column_names)}')
+        raise UserError(f'data {where} has no column "{column}" ({key}); it has: {listed(dataset.column_names)}')
 
 
 def _is_text(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+    return isinstance(feature, Value) and feature.dtype in TEXT
 
 
 def _is_label(feature: Any) -> bool:

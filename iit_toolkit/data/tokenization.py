@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from iit_toolkit.data.encoding import encoded
 from iit_toolkit.data.shared import DIGEST, text_digest
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
 from iit_toolkit.data.tables import dataset_of, gathered, lists_of, numbers_of
@@ -127,7 +128,12 @@ class _Cut:
 
 
 def tokenize_labelled(
-    texts: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, *, position_limit: int | None = None
+    texts: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    position_limit: int | None = None,
+    where: str = "data",
 ) -> Dataset:
     """Tokenizes one row per labelled text, cut to `max_length`; no row is dropped.
 
@@ -136,33 +142,52 @@ def tokenize_labelled(
         tokenizer: The teacher's tokenizer.
         max_length: Tokens of the longest row, special tokens included.
         position_limit: Longest input of the model, where the tokenizer doesn't know it.
+        where: What messages call the texts.
 
     Returns:
         A dataset of `input_ids` (with the tokenizer's special tokens), `label`, `example_id` (0, 1, ...) and
         `text_digest`, which identifies what the row's text says.
 
     Raises:
-        UserError: If `max_length` is too small or too large, or a label is missing or negative (as in test sets without
-            labels).
+        UserError: If `max_length` is too small or too large, a text is missing or can't be tokenized, or a label is
+            missing or negative (as in test sets without labels).
     """
     check_max_length(max_length, tokenizer, position_limit)
-    labels = checked_labels(texts)
-    return dataset_of(gathered(_labelled(texts["text"], labels, tokenizer, max_length), _LABELLED))
+    labels = checked_labels(texts, where)
+    return dataset_of(gathered(_labelled(texts["text"], labels, tokenizer, max_length, where), _LABELLED))
 
 
 def _labelled(
-    texts: Sequence[str | None], labels: NDArray[np.int64], tokenizer: PreTrainedTokenizerBase, max_length: int
+    texts: Sequence[str | None],
+    labels: NDArray[np.int64],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    where: str,
 ) -> Iterator[Any]:
     for start in range(0, len(texts), _LABELLED_AT_A_TIME):
-        some = [text or "" for text in texts[start : start + _LABELLED_AT_A_TIME]]
-        ids: list[list[int]] = tokenizer(
-            some, truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
+        some = _whole(texts[start : start + _LABELLED_AT_A_TIME], start, where)
+        ids = encoded(
+            tokenizer,
+            some,
+            range(start, start + len(some)),
+            truncation=True,
+            max_length=max_length,
+            return_attention_mask=False,
+            return_token_type_ids=False,
         )["input_ids"]
         end = start + len(some)
         columns = [ids, labels[start:end], np.arange(start, end), [text_digest(text) for text in some]]
         yield pa.record_batch(
             [pa.array(column, field.type) for column, field in zip(columns, _LABELLED, strict=True)], schema=_LABELLED
         )
+
+
+def _whole(texts: Sequence[str | None], first: int, where: str) -> list[str]:
+    """The texts, none of which may be missing: its label would be learned of nothing."""
+    for number, text in enumerate(texts, first):
+        if text is None:
+            raise UserError(f"{where}: row {number:,} has no text (null, or an empty cell); give one, or leave it out")
+    return cast(list[str], list(texts))
 
 
 def spread_examples(rows: Dataset, count: int | None) -> Dataset:
@@ -206,8 +231,10 @@ def _tokenized(
             batch = [(*key, line) for *key, text in batch for line in text.splitlines() if line.strip()]
         if batch:
             numbers, digests, parts = zip(*batch, strict=True)
-            tokens: list[list[int]] = tokenizer(
-                list(parts),
+            tokens = encoded(
+                tokenizer,
+                parts,
+                numbers,
                 add_special_tokens=False,
                 return_attention_mask=False,
                 return_token_type_ids=False,
@@ -224,13 +251,13 @@ def _batch(first: int, ids: array[int], ends: array[int], texts: array[int], dig
     return pa.record_batch([lists, *(pa.array(column, pa.int64()) for column in numbers)], schema=_CUT)
 
 
-def checked_labels(texts: Dataset) -> NDArray[np.int64]:
+def checked_labels(texts: Dataset, where: str = "data") -> NDArray[np.int64]:
     """Returns the labels, none of which may be missing or negative."""
     start = 0
     for batch in cast(Any, texts.select_columns(["label"])).iter(batch_size=1000):
         for index, label in enumerate(batch["label"], start):
             if label is None or label < 0:
-                raise UserError(f"row {index} has the label {label}: every row needs one of 0, 1, ...")
+                raise UserError(f"{where}: row {index} has the label {label}: every row needs one of 0, 1, ...")
         start += len(batch["label"])
     return numbers_of(texts, "label")
 

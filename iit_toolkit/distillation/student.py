@@ -114,6 +114,10 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
             "name these alone, at least one"
         )
     try:
+        blocks(teacher)
+    except UserError as error:
+        raise UserError(f"no student can be made of the teacher's layers ({error}); give student.config") from None
+    try:
         config = _config_of_layers(teacher.config, layers)
         with torch.random.fork_rng(devices=[]):  # the weights it draws are all overwritten
             student = _build(teacher, config)
@@ -156,6 +160,11 @@ def student_from_config(teacher: PreTrainedModel, overrides: Mapping[str, Any]) 
     entries: dict[str, Any] = old.to_dict()
     known = sorted(key for key in {*entries, *old.attribute_map} if not key.startswith("_"))
     for key in overrides:
+        if key == "model_type":
+            raise UserError(
+                f"student configuration: model_type is the teacher's, {old.model_type}; leave it out, or give a model "
+                "of another kind as student.checkpoint"
+            )
         if key not in known:
             hint = did_you_mean(key, known, otherwise=f"see the entries of {type(old).__name__}")
             raise UserError(f'student configuration: {type(old).__name__} has no entry "{key}", {hint}')
@@ -195,19 +204,16 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
     what = "student checkpoint"
     own = load_config(path, what)
     entries = {key: getattr(teacher.config, key) for key in labels}
-    found = load_model(_AUTO_CLASSES[task], path, what, **entries)
+    classes = (own.num_labels, teacher.config.num_labels)
+    others = bool(labels) and classes[0] != classes[1]
+    found = load_model(_AUTO_CLASSES[task], path, what, resize=others, **entries)
+    if found.resized:
+        raise UserError(
+            f"{what} {path}: it has {classes[0]} classes, the teacher {classes[1]} (`{found.resized[0]}` does not "
+            "fit); give a student for the teacher's classes"
+        )
     student, missing = found.model, found.missing
-    lost = [key for key in missing if key.startswith(f"{blocks_path(student)}.")]
-    if lost:
-        raise UserError(
-            f"student checkpoint {path}: lacks {len(lost)} weights of its blocks, e.g. `{lost[0]}`; "
-            "give a complete checkpoint"
-        )
-    if missing and not new_head:
-        raise UserError(
-            f"student checkpoint {path}: lacks {len(missing)} weights of {type(student).__name__}, e.g. "
-            f"`{missing[0]}`; give a model trained for the task of the teacher, {name}"
-        )
+    found.refuse_lacking(f"{what} {path}", f"the task of the teacher, {name}", new_head=new_head)
     if missing:
         tell_once(f"{what} {path}: {len(missing)} weights of its head are new and random, e.g. {missing[0]}")
     found.tell_unused(f"{what} {path}")
@@ -328,6 +334,13 @@ def _copy_weights(teacher: PreTrainedModel, student: PreTrainedModel, layers: Se
             "another size, so it cannot be copied; keep all layers, or give student.config"
         )
     student.load_state_dict(weights)
+    copied = student.state_dict()
+    changed = [key for key, value in weights.items() if not torch.equal(copied[key], value.to(copied[key].dtype))]
+    if changed:  # the student has one tensor where the teacher has several
+        raise UserError(
+            f"student layers {list(layers)}: `{changed[0]}` of {type(teacher).__name__} is a weight of its own, but "
+            "its config.json shares it with another one; set tie_word_embeddings to false there if it is the head"
+        )
 
 
 def _parts_of_layers(weight: torch.Tensor, shape: torch.Size, depth: int, layers: Sequence[int]) -> torch.Tensor:

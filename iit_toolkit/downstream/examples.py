@@ -8,11 +8,11 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 
-from iit_toolkit.data.loading import describe_split, load_split, shown
+from iit_toolkit.data.loading import TEXT, describe_split, load_split
 from iit_toolkit.data.tokenization import spread_examples
 from iit_toolkit.downstream.config import TaskSettings
 from iit_toolkit.downstream.tasks import Task
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, listed
 from iit_toolkit.interchange.answers import class_elsewhere
 
 ANSWERS = {"classification": "label", "entities": "tags", "question_answering": "answers"}
@@ -73,7 +73,7 @@ def _columns(loaded: Dataset, task: Task, label_column: str, name: str) -> Datas
 
 def _check_feature(loaded: Dataset, column: str, is_right: Any, right: str, where: str) -> None:
     if column not in loaded.column_names:
-        raise UserError(f'{where} has no column "{column}"; it has: {shown(loaded.column_names)}')
+        raise UserError(f'{where} has no column "{column}"; it has: {listed(loaded.column_names)}')
     feature = loaded.features[column]
     if not is_right(feature):
         raise UserError(f'{where}: column "{column}" holds {feature}, not {right}')
@@ -132,7 +132,7 @@ def _tag_strings(loaded: Dataset, column: str) -> list[list[str]]:
 
 
 def _is_text(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+    return isinstance(feature, Value) and feature.dtype in TEXT
 
 
 def _is_integer(feature: Any) -> bool:

@@ -22,19 +22,21 @@ from iit_toolkit.downstream.config import FinetuneConfig, TaskSettings, task_set
 from iit_toolkit.downstream.entities import prepare_entities
 from iit_toolkit.downstream.examples import ANSWERS, load_examples
 from iit_toolkit.downstream.folder import FinetuneFolder, summarise
-from iit_toolkit.downstream.models import BaseModel, load_base, with_new_head
+from iit_toolkit.downstream.models import BaseModel, load_base, try_once, with_new_head
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.downstream.question_answering import check_windows, prepare_question_answering
 from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.finite import refuse_non_finite_answers, refuse_non_finite_weights
-from iit_toolkit.memory import told_if_out_of_memory
+from iit_toolkit.finite import largest_weight, refuse_non_finite_answers, refuse_non_finite_weights
+from iit_toolkit.memory import is_out_of_memory, told_if_out_of_memory
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.provenance import fingerprint, fingerprint_of_json, provenance
 from iit_toolkit.trainer_settings import refuse_unusable
+
+_TRIED = 32  # examples of a split
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ def _finetune(config: FinetuneConfig, folder: FinetuneFolder) -> None:
     base, settings = _checked(config)
     missing = {name: _missing_seeds(config, folder, base, name, made) for name, made in settings.items()}
     examples = {name: _load(name, settings[name], base) for name, seeds in missing.items() if seeds}
+    for name, splits in examples.items():
+        _try(name, settings[name], splits, base)
     write_atomically(folder.config, dump_config(config))
     for name, splits in examples.items():
         job = _Job(name, settings[name], splits, _prepare(name, settings[name], splits, base))
@@ -121,7 +125,7 @@ def check_finetuning(config: FinetuneConfig) -> None:
     """
     base, settings = _checked(config)
     for name, made in settings.items():
-        _load(name, made, base)
+        _try(name, made, _load(name, made, base), base)
 
 
 def _checked(config: FinetuneConfig) -> tuple[BaseModel, dict[str, TaskSettings]]:
@@ -159,6 +163,12 @@ def _load(name: str, settings: TaskSettings, base: BaseModel) -> dict[str, Datas
         for examples in splits.values():
             check_windows(examples, base.tokenizer, settings.max_length or base.longest, settings.doc_stride)
     return splits
+
+
+def _try(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], base: BaseModel) -> None:
+    """Run the model once on a few rows of a task."""
+    few = {split: examples.select(range(min(_TRIED, len(examples)))) for split, examples in splits.items()}
+    try_once(base, _prepare(name, settings, few, base), f"tasks.{name}")
 
 
 def _prepare(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], base: BaseModel) -> PreparedTask:
@@ -202,6 +212,8 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
     model = with_new_head(base, prepared, seed)
     place = f"tasks.{job.name}"
     less = f"lower {place}.training.per_device_train_batch_size or per_device_eval_batch_size, or {place}.max_length"
+    large = largest_weight(model)
+    remedy = f"lower {place}.training.learning_rate" if large is None else f"its {large} before; give another model"
     with told_if_out_of_memory(place, less), tempfile.TemporaryDirectory() as scratch:
         trainer = _Trainer(
             model,
@@ -212,10 +224,18 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
             preprocess_logits_for_metrics=prepared.only_logits,
         )
         started, cpu = time.perf_counter(), time.process_time()
-        trained = trainer.train()
+        try:
+            trained = trainer.train()
+        except Exception as error:
+            if isinstance(error, UserError) or is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"{place}, seed {seed}: training stopped ({type(error).__name__}: {one_line(error)[:150]}); nothing of "
+                f"it is kept; give another model, or change {place}.training"
+            ) from error
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
         what = f"model {base.path}, fine-tuned on {job.name} with seed {seed}"
-        refuse_non_finite_weights(model, what, f"lower tasks.{job.name}.training.learning_rate")
+        refuse_non_finite_weights(model, what, remedy)
         try:
             scores = _score(trainer, prepared, what)
         except Exception as error:

@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from iit_toolkit.downstream.scores import Scores
+from iit_toolkit.errors import UserError, one_line
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,36 @@ def names_of_classes(names: list[str]) -> dict[str, Any]:
 
 
 def tokenized(examples: Dataset, function: Callable[..., Any], *, with_indices: bool = False) -> Dataset:
-    """Applies a function to batches of examples and keeps what it returns, in memory, and nothing in a cache."""
+    """Applies a function to batches of examples and keeps what it returns, in memory, and nothing in a cache.
+
+    Raises:
+        UserError: If the function cannot take an example, naming the first such one.
+    """
+
+    def run(batch: Any, indices: list[int]) -> Any:
+        return function(batch, indices) if with_indices else function(batch)
+
+    def told(batch: Any, indices: list[int]) -> Any:
+        try:
+            return run(batch, indices)
+        except MemoryError:
+            raise
+        except Exception as error:  # tokenizers raises no class of its own
+            number, said = indices[0], error
+            for place, index in enumerate(indices):
+                try:
+                    run({key: values[place : place + 1] for key, values in batch.items()}, [index])
+                except Exception as its_own:
+                    number, said = index, its_own
+                    break
+            raise UserError(
+                f"example {number:,} can't be tokenized ({one_line(said)[:150]}); give a tokenizer with an unk_token "
+                "for what it does not know, or leave that example out"
+            ) from None
+
     return examples.map(
-        function,
-        with_indices=with_indices,
+        told,
+        with_indices=True,
         batched=True,
         batch_size=500,
         remove_columns=examples.column_names,

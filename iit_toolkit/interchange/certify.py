@@ -255,7 +255,11 @@ def _gradients(student: PreTrainedModel, alignment: Alignment, inputs: _Inputs, 
             if not run.passed:
                 checks.append(run)
             for where, norm in norms.items():
-                detail = "arrives below the site" if norm > 0 else "none arrives; unfreeze the student below the site"
+                detail = (
+                    "arrives below the site"
+                    if norm > 0
+                    else "none arrives; unfreeze the student below the site, and let none of its dropouts be 1"
+                )
                 checks.append(Check(f"student: gradient through the {where} run of {name}", norm > 0, detail))
     return checks
 

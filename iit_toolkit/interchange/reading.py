@@ -40,7 +40,7 @@ def check_padding(model: PreTrainedModel, inputs: _Inputs, pad: int, padded: boo
     if "attention_mask" not in inputs or "input_ids" not in inputs:
         return "inputs have no padding"
     rows = _rows(model, inputs) if padded else [_row(inputs, index) for index in range(len(inputs["input_ids"]))]
-    rows = rows[:_ROWS]
+    rows = _telling(rows)
     engine = InterchangeModel(model, {})
     together = _run_together(engine, rows, pad, _PADDING if padded else 0)
     alone = [engine.base_run(row) for row in rows]
@@ -133,6 +133,13 @@ def _rows(model: PreTrainedModel, inputs: _Inputs) -> list[dict[str, Tensor]]:
         kept = torch.tensor([*range(room - 1), length - 1])  # a row's end may mean something to the model
         rows.append({name: value[:, kept.to(value.device)] for name, value in row.items()})
     return rows
+
+
+def _telling(rows: Sequence[_Inputs]) -> list[_Inputs]:
+    """The shortest row, the longest and the first ones: some models read rows by the longest of the batch."""
+    lengths = [row["input_ids"].shape[1] for row in rows]
+    chosen = [lengths.index(min(lengths)), lengths.index(max(lengths)), *range(len(rows))]
+    return [rows[index] for index in sorted(list(dict.fromkeys(chosen))[:_ROWS])]
 
 
 def _row(inputs: _Inputs, index: int) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """What the command line's verbs do: prepare, train, verify, report, export."""
 
-from iit_toolkit.pipeline.check import explain, validate
+from iit_toolkit.pipeline.check import validate
+from iit_toolkit.pipeline.explanation import explain
 from iit_toolkit.pipeline.export import export, push_to_hub
 from iit_toolkit.pipeline.reverify import verify_export
 from iit_toolkit.pipeline.run import run, train, verify

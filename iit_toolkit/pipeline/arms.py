@@ -25,7 +25,7 @@ from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.memory import told_if_out_of_memory
-from iit_toolkit.pipeline.check import step_cost
+from iit_toolkit.pipeline.explanation import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.saving import RECORD, refuse_too_little_room, refuse_unsaveable, save_student
 from iit_toolkit.runs import processes

@@ -1,8 +1,9 @@
-"""What can be said of a run before it spends anything: certification, and an explanation in words."""
+"""What must hold of a run before it spends anything: certification on its live models and rows."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any, cast
@@ -14,24 +15,21 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import Positions
 from iit_toolkit.analysis.numbers import count
 from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
-from iit_toolkit.data.pretrained import load_tokenizer
+from iit_toolkit.data.pretrained import has_tokenizer, load_tokenizer
 from iit_toolkit.data.same_tokenizer import tokenizer_difference
 from iit_toolkit.data.shared import count_seen, count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens
-from iit_toolkit.data.tables import numbers_of
-from iit_toolkit.distillation.config import CausalDistillationConfig
-from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
+from iit_toolkit.data.tables import lists_of, numbers_of
 from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.objective import Objective
-from iit_toolkit.distillation.trainer import make_objective
-from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.errors import UserError, one_line, shown
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
 from iit_toolkit.interchange.certify import certify
-from iit_toolkit.interchange.checks import Check, attempt, refuse_failed
+from iit_toolkit.interchange.checks import Check
+from iit_toolkit.pipeline.explanation import first_step
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.schema import RunConfig
 from iit_toolkit.tasks import model_inputs, readable_tokens
@@ -40,6 +38,8 @@ from iit_toolkit.trainer_settings import refuse_unusable
 _LOG = getLogger(__name__)
 _ROWS = 4
 _COMPARED_ROWS = 64
+_READ_BACK = ("model_type", "num_labels", "num_hidden_layers", "hidden_size", "vocab_size", "tie_word_embeddings")
+"""Entries of a configuration without which its weights don't fit: transformers leaves out what it takes for default."""
 
 
 def validate(config: RunConfig) -> list[Check]:
@@ -146,7 +146,7 @@ def _tell_seen(prepared: Prepared, where: str, split: str, rows: Dataset) -> Non
 def certify_on_rows(
     prepared: Prepared, student: PreTrainedModel, alignment: Alignment | None, *, trains: bool = True
 ) -> list[Check]:
-    """Certify an alignment on the first held-out rows.
+    """Certify an alignment on the first held-out rows, and on the shortest and the longest row of all.
 
     Args:
         prepared: Gives teacher and rows.
@@ -162,7 +162,8 @@ def certify_on_rows(
         raise UserError(
             f"data.max_length is {prepared.config.data.max_length}, but the student reads at most {limit} tokens"
         )
-    batch = prepared.collator([rows[index] for index in range(min(_ROWS, len(rows)))])
+    sets = [rows, prepared.train_rows] if trains else [rows]
+    batch = prepared.collator([*(rows[index] for index in range(min(_ROWS, len(rows)))), *_extremes(sets)])
     predicted = batch["labels"] != -100 if prepared.config.task == "masked_lm" else None
     swap = None
     if alignment is not None and alignment.sources.kind == "paired":
@@ -184,6 +185,16 @@ def certify_on_rows(
         padded=padded,
         trains=trains,
     )
+
+
+def _extremes(sets: Sequence[Dataset]) -> list[dict[str, Any]]:
+    """The shortest and the longest row of several sets: how a model reads rows may depend on it."""
+    rows: list[tuple[int, dict[str, Any]]] = []
+    for some in sets:
+        lengths = np.concatenate([sizes for _, sizes in lists_of(some, "input_ids")])
+        shortest = np.where(lengths > 0, lengths, lengths.max()).argmin()  # an empty row is no row to a model
+        rows += [(int(lengths[at]), some[int(at)]) for at in (shortest, lengths.argmax())]
+    return [choose(rows, key=lambda row: row[0])[1] for choose in (min, max)]
 
 
 def _rows_differ(prepared: Prepared, trains: bool) -> bool:
@@ -233,6 +244,17 @@ def certify_saving(prepared: Prepared, student: PreTrainedModel) -> Check:
                 return Check(
                     name, False, f"its {part} cannot be saved ({said}); correct that of the model it comes from"
                 )
+        again = type(student.config).from_pretrained(folder)
+    for entry in _READ_BACK:
+        before, after = getattr(student.config, entry, None), getattr(again, entry, None)
+        if before != after:
+            remedy = "give its classes other names than LABEL_0, ... in id2label" if "label" in entry else "correct it"
+            return Check(
+                name,
+                False,
+                f"its saved config.json would be read with {entry} {shown(after)}, not {shown(before)}; {remedy} in "
+                "the config.json it comes from",
+            )
     return Check(name, True, f"{', '.join(parts)} can be saved")
 
 
@@ -240,7 +262,7 @@ def certify_losses(prepared: Prepared, arm: str, student: PreTrainedModel) -> li
     """Check that an arm's losses can compare what its alignment aligns, where they do."""
     if not prepared.arm_weights(arm).aligned_mse:
         return []
-    objective, batch, _ = _first_step(prepared, arm, prepared.arm_alignment(arm, student), student, _ROWS)
+    objective, batch, _ = first_step(prepared, arm, prepared.arm_alignment(arm, student), student, _ROWS)
     try:
         with torch.no_grad():
             value = objective(batch, weights=ObjectiveWeights(aligned_mse=1.0)).total
@@ -265,10 +287,12 @@ def _with_sources(
 
 def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
     """Check that a student's checkpoint comes with the teacher's tokenizer, or with none."""
+    if not has_tokenizer(checkpoint):
+        return Check("same tokenizer", True, "the student has none of its own, so it uses the teacher's")
     try:
         tokenizer = load_tokenizer(checkpoint)
-    except UserError:
-        return Check("same tokenizer", True, "the student has none of its own, so it uses the teacher's")
+    except UserError as error:
+        return Check("same tokenizer", False, f"{checkpoint} has files of a tokenizer, but {error}")
     ours = prepared.tokenizer
     some = prepared.eval_rows.select(range(min(_COMPARED_ROWS, len(prepared.eval_rows))))
     texts = [str(ours.decode(ids, skip_special_tokens=True)) for ids in some["input_ids"]]
@@ -276,123 +300,6 @@ def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
     if difference is not None:
         return Check("same tokenizer", False, f"{difference}; teacher and student must share one tokenizer")
     return Check("same tokenizer", True, f"{len(ours)} tokens, the special tokens and the ids of texts agree")
-
-
-def explain(config: RunConfig) -> str:
-    """Say in words, before any training, what a config's models, alignments and steps are."""
-    prepared = Prepared(config)
-    student = prepared.new_student()
-    alignments = {name: prepared.arm_alignment(name, student) for name in config.arms}
-    verified = prepared.verified_alignment(student)
-    inputs = {
-        name: value
-        for name, value in prepared.collator([prepared.eval_rows[0]]).items()
-        if name in ("input_ids", "attention_mask")
-    }
-    for side, model in (("teacher", prepared.teacher), ("student", student)):
-        refuse_failed([attempt(side, model, lambda model=model: _can_run(model, inputs))])
-    lines = [
-        f"# {config.name}",
-        f"task      {config.task}",
-        f"teacher   {config.teacher}: {_describe(prepared.teacher)}",
-        f"student   {_describe(student)}",
-        f"data      {len(prepared.train_rows)} training rows of at most {config.data.max_length} tokens, "
-        f"{len(prepared.eval_rows)} held-out rows",
-    ]
-    for name, alignment in alignments.items():
-        weights = prepared.arm_weights(name)
-        terms = " + ".join(f"{weight:g} {term}" for term, weight in weights.model_dump().items() if weight)
-        lines += ["", f"arm {name}: loss = {terms}"]
-        if alignment is not None:
-            lines += _explain_alignment(alignment, prepared.teacher, student, inputs)
-        if alignment is not None and not weights.interchange:
-            lines.append("  nothing is swapped in training: no term needs counterfactual runs")
-        lines += _explain_cost(prepared, name, alignment, student)
-    lines += ["", "verification"]
-    lines += _explain_alignment(verified, prepared.teacher, student, inputs)
-    return "\n".join(lines)
-
-
-@torch.no_grad()
-def _can_run(model: PreTrainedModel, inputs: dict[str, Tensor]) -> str:
-    InterchangeModel(model, {}).base_run({name: value.to(model.device) for name, value in inputs.items()})
-    return "runs"
-
-
-def _describe(model: PreTrainedModel) -> str:
-    config = model.config
-    return (
-        f"{type(model).__name__}, {config.num_hidden_layers} blocks, width {config.hidden_size}, "
-        f"{model.num_parameters():,} parameters"
-    )
-
-
-def _explain_alignment(
-    alignment: Alignment, teacher: PreTrainedModel, student: PreTrainedModel, inputs: dict[str, Tensor]
-) -> list[str]:
-    policy = alignment.positions.model_dump(exclude_none=True)
-    lines = [
-        f"  alignment {alignment.name}; positions "
-        + ", ".join(f"{key} {value}" for key, value in policy.items())
-        + f"; sources {alignment.sources.kind}"
-    ]
-    sides = {"teacher": teacher, "student": student}
-    engines = {
-        side: InterchangeModel(model, resolve(alignment, model, side))  # pyright: ignore[reportArgumentType]
-        for side, model in sides.items()
-    }
-    for engine in engines.values():
-        engine.measure({name: value.to(engine.model.device) for name, value in inputs.items()})
-    for variable, probability in zip(alignment.variables, alignment.probabilities, strict=True):
-        lines.append(f"  variable {variable.name}, drawn with probability {probability:.3g}")
-        for side, engine in engines.items():
-            for site in engine.sites[variable.name]:
-                part = "whole vector" if site.ranges is None else f"neurons {[list(r) for r in site.ranges]}"
-                read = "" if site.read == site.write else f", read from {site.read}"
-                lines.append(f"    {side:8}{site.write} ({part}){read}")
-            cut = engine.cuts[variable.name]
-            depth = engine.model.config.num_hidden_layers
-            again = depth if cut is None else depth - 1 - cut
-            lines.append(f"    {'':8}counterfactual run computes {again} of {depth} blocks again")
-    return lines
-
-
-def step_cost(
-    prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel
-) -> tuple[ExpectedCost, int]:
-    """Return what a step of an arm is expected to cost, judged by its first rows, and the tokens of these."""
-    objective, batch, settings = _first_step(prepared, arm, alignment, student)
-    return expected_cost(objective, batch, alignment, settings), int(batch["attention_mask"].sum())
-
-
-def _first_step(
-    prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel, rows: int | None = None
-) -> tuple[Objective, dict[str, Tensor], CausalDistillationConfig]:
-    """Return an arm's objective, its first rows (as many as a step has, if not told) and its settings."""
-    settings = prepared.arm_training(arm, Path("unused"))
-    rows = min(rows or settings.train_batch_size, len(prepared.train_rows))
-    batch = prepared.collator([prepared.train_rows[index] for index in range(rows)])
-    batch = {name: value.to(settings.device) for name, value in batch.items()}
-    student.to(settings.device)  # pyright: ignore[reportArgumentType]
-    prepared.teacher.to(settings.device)  # pyright: ignore[reportArgumentType]
-    return make_objective(student, prepared.teacher, alignment, settings), batch, settings
-
-
-def _explain_cost(prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel) -> list[str]:
-    cost, tokens = step_cost(prepared, arm, alignment, student)
-    lines = [f"  matrix products of a step on {tokens:,} tokens, on average", f"    {'':26}{'GFLOP':>10}{'GB':>8}"]
-    for name, part in cost.parts.items():
-        lines.append(f"    {name:26}{part.flops / 1e9:>10.3f}{4 * part.elements / 1e9:>8.3f}")
-    lines.append(
-        f"    {'all':26}{cost.flops / 1e9:>10.3f}{4 * sum(p.elements for p in cost.parts.values()) / 1e9:>8.3f}"
-    )
-    if cost.flops > cost.plain_flops:
-        lines.append(f"    {cost.flops / cost.plain_flops:.2f} times the same step without counterfactual runs")
-    lines.append(
-        f"    floor: {cost.floor_seconds:.3g} s, the time of these products alone on this machine now, with "
-        f"{torch.get_num_threads()} threads"
-    )
-    return lines
 
 
 def device() -> torch.device:

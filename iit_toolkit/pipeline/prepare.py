@@ -25,6 +25,7 @@ from transformers import (
 
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
+from iit_toolkit.data.encoding import count_ids
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.rows import load_rows
@@ -39,6 +40,7 @@ from iit_toolkit.data.tokenization import (
     tokenize_labelled,
 )
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
+from iit_toolkit.distillation.dropped import refuse_dropped_blocks
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.student import (
     default_layers,
@@ -91,11 +93,7 @@ class Prepared:
         config = self.config
         found = load_model(_CLASSES[config.task], self.teacher_path, "teacher", remedy=_MODEL_REMEDY)
         name, model = config.teacher, found.model
-        if found.missing:  # transformers made them up
-            raise UserError(
-                f"teacher {name}: lacks weights for task {config.task}, e.g. {found.missing[0]}; give a model that was "
-                "trained for it"
-            )
+        found.refuse_lacking(f"teacher {name}", f"task {config.task}")
         found.tell_unused(f"teacher {name}")
         if config.task == "sequence_classification":
             refuse_other_problem(model.config, f"teacher {name}")
@@ -118,12 +116,12 @@ class Prepared:
         try:
             tokenizer = load_tokenizer(path)
         except UserError as error:
-            raise UserError(f"teacher {name}: {error}; {_MODEL_REMEDY}") from None
+            raise UserError(f"teacher {name}: {error}") from None
         known = int(self.teacher.get_input_embeddings().weight.shape[0])  # pyright: ignore
-        if len(tokenizer) > known:
+        if count_ids(tokenizer) > known:
             raise UserError(
-                f"teacher {name}: its tokenizer has {len(tokenizer)} tokens, but its embeddings only {known}; "
-                "give the model's own tokenizer"
+                f"teacher {name}: its tokenizer has ids up to {count_ids(tokenizer) - 1}, but its embeddings only "
+                f"{known} rows; give the model's own tokenizer"
             )
         return tokenizer
 
@@ -178,14 +176,15 @@ class Prepared:
             texts = join_wikitext(texts, tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
         limit = readable_tokens(self.teacher)
         causal, labelled = (self.config.task == task for task in ("causal_lm", "sequence_classification"))
+        where = f"data, split {split}"
         if data.source_column is not None:
-            pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit)
+            pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit, where=where)
             _tell_lost(split, len(texts), pairs.skipped, "pairs are skipped")
             if data is self.config.data:
                 self.skipped[split] = pairs.skipped
             rows = pairs.rows
         elif labelled:
-            rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit)
+            rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit, where=where)
         else:
             dropped = Counter[str]()
             rows = tokenize_corpus(
@@ -231,7 +230,7 @@ class Prepared:
         if self.config.task == "sequence_classification":
             return ClassificationCollator(self.tokenizer)
         mlm = self.config.mlm
-        counts = None if mlm.smoothing is None else count_tokens(self.train_rows, len(self.tokenizer))
+        counts = None if mlm.smoothing is None else count_tokens(self.train_rows, count_ids(self.tokenizer))
         return MaskedLanguageCollator(self.tokenizer, mlm.probability, mlm.smoothing, counts, self.config.seed)
 
     def new_student(self, student: StudentConfig | None = None) -> PreTrainedModel:
@@ -257,10 +256,10 @@ class Prepared:
             return student_from_teacher(self.teacher, student.layers)
         return student_from_teacher(self.teacher, default_layers(depth, student.layers or max(1, depth // 2)))
 
-    def alignment(self, given: str | dict[str, Any], student: PreTrainedModel) -> Alignment:
-        """Return the alignment that a config gives as preset, file (YAML or `.nm`) or data."""
+    def alignment(self, given: str | dict[str, Any], student: PreTrainedModel, where: str = "alignment") -> Alignment:
+        """Return the alignment that a config gives as preset, file (YAML or `.nm`) or data; `where` names the place."""
         if isinstance(given, dict):
-            return Alignment.from_dict(given)
+            return Alignment.from_dict(given, where)
         depths = (self.teacher.config.num_hidden_layers, student.config.num_hidden_layers)
         return alignment_from_file(given) or preset(given, *depths)
 
@@ -268,12 +267,15 @@ class Prepared:
         """Return an arm's alignment, or none.
 
         Raises:
-            UserError: If it is no alignment, or is to be trained at sources that the batches cannot have.
+            UserError: If it is no alignment, or is to be trained at sources that the batches cannot have, or in blocks
+                that the student leaves out.
         """
         given = self.config.arms[arm].alignment
         if given is None:
             return None
-        alignment, training = self.alignment(given, student), self.arm_training(arm, Path("unused"))
+        alignment = self.alignment(given, student, f"arms.{arm}.alignment")
+        training = self.arm_training(arm, Path("unused"))
+        refuse_dropped_blocks(student.config, f"arms.{arm}")
         alone = training.train_batch_size < 2 and alignment.sources.kind == "in_batch"
         if alone and training.objective_weights.interchange:
             raise UserError(
@@ -323,10 +325,11 @@ class Prepared:
 
     def verified_alignment(self, student: PreTrainedModel) -> Alignment:
         """Return the alignment that students are verified by: as configured, or the first that an arm has."""
-        given = [self.config.verification.alignment, *(arm.alignment for arm in self.config.arms.values())]
-        for candidate in given:
+        given = {"verification": self.config.verification.alignment}
+        given |= {f"arms.{name}": arm.alignment for name, arm in self.config.arms.items()}
+        for where, candidate in given.items():
             if candidate is not None:
-                return self.alignment(candidate, student)
+                return self.alignment(candidate, student, f"{where}.alignment")
         raise UserError("nothing says how to verify: give verification.alignment, or an arm with an alignment")
 
 

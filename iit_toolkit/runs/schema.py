@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -47,6 +48,8 @@ class StudentConfig(_Section):
     def _buildable(cls, config: dict[str, Any] | None) -> dict[str, Any] | None:
         for key, value in (config or {}).items():
             most = MAX_BLOCKS if "layer" in key else MAX_SIZE
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{shown(key)} is {value}; models are built of finite numbers")
             if isinstance(value, int) and abs(value) > most:
                 raise ValueError(f"{shown(key)} is {shown(value)}; models are built of at most {most:,}")
         return config
@@ -135,7 +138,7 @@ class MaskingConfig(_Section):
     """How masked language modelling chooses its tokens."""
 
     probability: Share = 0.15
-    smoothing: Annotated[float, Field(ge=0)] | None = None
+    smoothing: Annotated[float, Field(ge=0, le=10)] | None = None
     """Draw tokens in proportion to count ** -smoothing; the paper's code uses 0.7; null: all alike."""
 
 
@@ -144,10 +147,10 @@ class ArmConfig(_Section):
 
     alignment: Annotated[str | dict[str, Any] | None, IS_PATH] = None
     """A preset, a file or the alignment itself; null: an arm without interventions."""
-    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(default_factory=dict)
     """Weight of each loss term."""
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-    """Temperature of the distillation losses."""
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 2.0
+    """Temperature of the distillation losses; beyond these bounds they under- or overflow."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Settings of the trainer that differ from the config's, such as `max_steps`."""
 
@@ -160,7 +163,8 @@ class VerificationConfig(_Section):
     pairs: Positive = 512
     """Pairs of base and source, per variable."""
     batch_size: Annotated[int, Field(gt=0, lt=2**20)] = 16
-    """Base rows per batch; no number depends on it."""
+    """Base rows per batch. No mask, pair or swap depends on it; logits do in their last bits, as rows of a batch are
+    padded to one length and multiplied together."""
     top_k: Positive = 10
     """Tokens of each model that the effect correlation looks at."""
     resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000

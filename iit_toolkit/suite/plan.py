@@ -10,7 +10,7 @@ from statistics import median
 from iit_toolkit.analysis.stored import read_stored
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.arms import micro_batches_run, steps_of_one_process, training_settings
-from iit_toolkit.pipeline.check import step_cost
+from iit_toolkit.pipeline.explanation import step_cost
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.finetuned import read_scores, read_summary
 from iit_toolkit.suite.config import SuiteConfig

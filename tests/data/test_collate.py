@@ -84,7 +84,7 @@ def specials_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_share_is_exact_and_every_place_equally_likely(tokenizer: PreTrainedTokenizerBase) -> None:
     rows = make_rows(tokenizer, [40, 20])
     times = torch.zeros(2, 42)
-    draws = 1000
+    draws = 500
     for seed in range(draws):
         chosen = MaskedLanguageCollator(tokenizer, seed=seed)(rows)["labels"] != -100
         assert int(chosen.sum()) == 9  # 15 % of 60

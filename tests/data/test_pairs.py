@@ -144,7 +144,7 @@ def test_where_no_pair_can_be_used_the_first_is_explained() -> None:
     with pytest.raises(UserError) as caught:
         paired(("The cats sleep.", "The cats walks."), ("", "The cats"))
     assert str(caught.value) == (
-        "none of 2 pairs of base and source can be used; row 0: base and source have different numbers of tokens "
+        "data: none of 2 pairs of base and source can be used; row 0: base and source have different numbers of tokens "
         "(6 and 7); give pairs that differ in words of as many tokens, or name the swapped characters in span columns"
     )
 

@@ -69,6 +69,28 @@ def test_another_part_with_the_same_vocabulary_is_a_difference(change: Callable[
     assert len(found) < 200
 
 
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        None,
+        normalizers.BertNormalizer(lowercase=False, strip_accents=False),
+        normalizers.BertNormalizer(lowercase=True, strip_accents=True),
+        normalizers.Sequence([normalizers.Lowercase(), normalizers.NFC()]),
+        normalizers.Sequence([normalizers.Lowercase(), normalizers.NFKC()]),
+    ],
+)
+def test_another_normaliser_is_found_by_the_words_of_a_small_vocabulary(normalizer: Any) -> None:
+    """Of every probe they make the unknown token, as of most texts."""
+    words = ("\u00e9t\u00e9", "zzq", "vvx")
+    other = words_of(*words)
+    if normalizer is None:
+        other.backend_tokenizer.normalizer = normalizers.NFC()
+    else:
+        other.backend_tokenizer.normalizer = normalizer
+    found = tokenizer_difference(words_of(*words), other)
+    assert found is not None and "for the teacher's, [" in found
+
+
 def merging(*merges: tuple[str, str]) -> PreTrainedTokenizerFast:
     vocabulary = {token: number for number, token in enumerate(["<unk>", *"abc", "ab", "bc"])}
     return PreTrainedTokenizerFast(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,11 @@ from transformers import (
 )
 
 from iit_toolkit.data.collate import CausalLanguageCollator, MaskedLanguageCollator
+from iit_toolkit.data.encoding import count_ids, known_ids
 from iit_toolkit.data.pairs import tokenize_pairs
+from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
-from iit_toolkit.data.tokenization import tokenize_corpus
+from iit_toolkit.data.tokenization import count_tokens, tokenize_corpus
 from iit_toolkit.errors import UserError
 
 LETTERS = [
@@ -127,3 +130,32 @@ def test_a_tokenizer_without_a_fixed_template_is_refused() -> None:
     nothing = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"<s>": 0})), bos_token="<s>")
     with pytest.raises(UserError, match="tokenizes nothing"):
         SpecialTokens.of(nothing)
+
+
+def test_a_tokenizer_that_draws_its_tokens_is_refused(tmp_path: Path) -> None:
+    core = Tokenizer(models.BPE({**VOCABULARY, "ab": len(VOCABULARY)}, [("a", "b")]))
+    PreTrainedTokenizerFast(tokenizer_object=core).save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path))("ab")["input_ids"] == [len(VOCABULARY)]
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    for dropout in (0.5, 1e-9):
+        content["model"]["dropout"] = dropout
+        path.write_text(json.dumps(content))
+        with pytest.raises(UserError, match="draws other tokens of a text each time .* set dropout to null"):
+            load_tokenizer(str(tmp_path))
+
+
+def test_ids_may_have_gaps() -> None:
+    vocabulary = {"<unk>": 0, "<mask>": 1, "a": 5, "b": 900}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", mask_token="<mask>")
+    assert (len(tokenizer), count_ids(tokenizer), known_ids(tokenizer)) == (4, 901, [0, 1, 5, 900])
+    counts = count_tokens(Dataset.from_dict({"input_ids": [[5, 900]]}), count_ids(tokenizer))
+    assert counts.nonzero().flatten().tolist() == [5, 900]
+    collator = MaskedLanguageCollator(tokenizer, probability=0.9)
+    seen = {
+        token
+        for number in range(40)
+        for token in collator([{"input_ids": [5] * (9 + number)}])["input_ids"][0].tolist()
+    }
+    assert seen == {1, 5, 900}  # the mask, the token itself, and any other that there is

@@ -1,0 +1,136 @@
+"""What can be said of a run in words before it spends anything: its models, alignments and the cost of its steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.distillation.config import CausalDistillationConfig
+from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
+from iit_toolkit.distillation.objective import Objective
+from iit_toolkit.distillation.trainer import make_objective
+from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange.checks import attempt, refuse_failed
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs.schema import RunConfig
+
+
+def explain(config: RunConfig) -> str:
+    """Say in words, before any training, what a config's models, alignments and steps are."""
+    prepared = Prepared(config)
+    student = prepared.new_student()
+    alignments = {name: prepared.arm_alignment(name, student) for name in config.arms}
+    verified = prepared.verified_alignment(student)
+    inputs = {
+        name: value
+        for name, value in prepared.collator([prepared.eval_rows[0]]).items()
+        if name in ("input_ids", "attention_mask")
+    }
+    for side, model in (("teacher", prepared.teacher), ("student", student)):
+        refuse_failed([attempt(side, model, lambda model=model: _can_run(model, inputs))])
+    lines = [
+        f"# {config.name}",
+        f"task      {config.task}",
+        f"teacher   {config.teacher}: {_describe(prepared.teacher)}",
+        f"student   {_describe(student)}",
+        f"data      {len(prepared.train_rows)} training rows of at most {config.data.max_length} tokens, "
+        f"{len(prepared.eval_rows)} held-out rows",
+    ]
+    for name, alignment in alignments.items():
+        weights = prepared.arm_weights(name)
+        terms = " + ".join(f"{weight:g} {term}" for term, weight in weights.model_dump().items() if weight)
+        lines += ["", f"arm {name}: loss = {terms}"]
+        if alignment is not None:
+            lines += _explain_alignment(alignment, prepared.teacher, student, inputs)
+        if alignment is not None and not weights.interchange:
+            lines.append("  nothing is swapped in training: no term needs counterfactual runs")
+        lines += _explain_cost(prepared, name, alignment, student)
+    lines += ["", "verification"]
+    lines += _explain_alignment(verified, prepared.teacher, student, inputs)
+    return "\n".join(lines)
+
+
+@torch.no_grad()
+def _can_run(model: PreTrainedModel, inputs: dict[str, Tensor]) -> str:
+    InterchangeModel(model, {}).base_run({name: value.to(model.device) for name, value in inputs.items()})
+    return "runs"
+
+
+def _describe(model: PreTrainedModel) -> str:
+    config = model.config
+    return (
+        f"{type(model).__name__}, {config.num_hidden_layers} blocks, width {config.hidden_size}, "
+        f"{model.num_parameters():,} parameters"
+    )
+
+
+def _explain_alignment(
+    alignment: Alignment, teacher: PreTrainedModel, student: PreTrainedModel, inputs: dict[str, Tensor]
+) -> list[str]:
+    policy = alignment.positions.model_dump(exclude_none=True)
+    lines = [
+        f"  alignment {alignment.name}; positions "
+        + ", ".join(f"{key} {value}" for key, value in policy.items())
+        + f"; sources {alignment.sources.kind}"
+    ]
+    sides = {"teacher": teacher, "student": student}
+    engines = {
+        side: InterchangeModel(model, resolve(alignment, model, side))  # pyright: ignore[reportArgumentType]
+        for side, model in sides.items()
+    }
+    for engine in engines.values():
+        engine.measure({name: value.to(engine.model.device) for name, value in inputs.items()})
+    for variable, probability in zip(alignment.variables, alignment.probabilities, strict=True):
+        lines.append(f"  variable {variable.name}, drawn with probability {probability:.3g}")
+        for side, engine in engines.items():
+            for site in engine.sites[variable.name]:
+                part = "whole vector" if site.ranges is None else f"neurons {[list(r) for r in site.ranges]}"
+                read = "" if site.read == site.write else f", read from {site.read}"
+                lines.append(f"    {side:8}{site.write} ({part}){read}")
+            cut = engine.cuts[variable.name]
+            depth = engine.model.config.num_hidden_layers
+            again = depth if cut is None else depth - 1 - cut
+            lines.append(f"    {'':8}counterfactual run computes {again} of {depth} blocks again")
+    return lines
+
+
+def step_cost(
+    prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel
+) -> tuple[ExpectedCost, int]:
+    """Return what a step of an arm is expected to cost, judged by its first rows, and the tokens of these."""
+    objective, batch, settings = first_step(prepared, arm, alignment, student)
+    return expected_cost(objective, batch, alignment, settings), int(batch["attention_mask"].sum())
+
+
+def first_step(
+    prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel, rows: int | None = None
+) -> tuple[Objective, dict[str, Tensor], CausalDistillationConfig]:
+    """Return an arm's objective, its first rows (as many as a step has, if not told) and its settings."""
+    settings = prepared.arm_training(arm, Path("unused"))
+    rows = min(rows or settings.train_batch_size, len(prepared.train_rows))
+    batch = prepared.collator([prepared.train_rows[index] for index in range(rows)])
+    batch = {name: value.to(settings.device) for name, value in batch.items()}
+    student.to(settings.device)  # pyright: ignore[reportArgumentType]
+    prepared.teacher.to(settings.device)  # pyright: ignore[reportArgumentType]
+    return make_objective(student, prepared.teacher, alignment, settings), batch, settings
+
+
+def _explain_cost(prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel) -> list[str]:
+    cost, tokens = step_cost(prepared, arm, alignment, student)
+    lines = [f"  matrix products of a step on {tokens:,} tokens, on average", f"    {'':26}{'GFLOP':>10}{'GB':>8}"]
+    for name, part in cost.parts.items():
+        lines.append(f"    {name:26}{part.flops / 1e9:>10.3f}{4 * part.elements / 1e9:>8.3f}")
+    lines.append(
+        f"    {'all':26}{cost.flops / 1e9:>10.3f}{4 * sum(p.elements for p in cost.parts.values()) / 1e9:>8.3f}"
+    )
+    if cost.flops > cost.plain_flops:
+        lines.append(f"    {cost.flops / cost.plain_flops:.2f} times the same step without counterfactual runs")
+    lines.append(
+        f"    floor: {cost.floor_seconds:.3g} s, the time of these products alone on this machine now, with "
+        f"{torch.get_num_threads()} threads"
+    )
+    return lines
