@@ -26,6 +26,7 @@ import pandas as pd
 from pydantic import ConfigDict, TypeAdapter
 from scipy.special import ndtri
 
+from iit_toolkit.analysis import ranges
 from iit_toolkit.analysis.numbers import basis, count, decimal, interval
 from iit_toolkit.analysis.outcomes import (
     OTHER_VARIABLE,
@@ -69,8 +70,8 @@ class Control:
     """
 
     name: str
-    level: Estimate
-    difference: Estimate
+    level: ranges.Share
+    difference: ranges.ShareDifference
     passed: bool | None
     meaning: str
 
@@ -90,7 +91,7 @@ class VariableVerdict:
     """
 
     label: Label
-    effective_iia: Estimate
+    effective_iia: ranges.Share
     controls: list[Control]
     level: float
     detectable: float | None
