@@ -178,6 +178,25 @@ def test_a_small_file_that_declares_many_rows_is_not_read(run: Path, monkeypatch
     assert "declares 1,500,000 values" in refused(run)
 
 
+@pytest.mark.parametrize(("rows", "length"), [(300_000, 100), (1, 10_001)])
+def test_a_small_file_of_long_texts_is_not_written_out(
+    run: Path, monkeypatch: pytest.MonkeyPatch, rows: int, length: int
+) -> None:
+    numbers, texts, shares = pa.array(range(rows)), pa.repeat("x" * length, rows), pa.repeat(1.0, rows)
+    table = pa.table({"answer": numbers, "text": texts, "per_million": shares})
+    named = table.replace_schema_metadata({b"iit_toolkit.schema": b"iit_toolkit/answers/1"})
+    pq.write_table(
+        named,
+        run / "answers.parquet",
+        compression="zstd",
+        column_encoding={"answer": "DELTA_BINARY_PACKED"},
+        use_dictionary=["text"],
+    )
+    monkeypatch.setattr(parquet_files, "MOST_TEXT", 2**20)
+    said = "holds over " if rows > 1 else "column text holds a text of 10,001 characters; the most is 10,000"
+    assert said in refused(run)
+
+
 def test_figures_are_not_written_through_a_link(run: Path) -> None:
     (run.parent / "other").mkdir()
     (run / "figures").symlink_to(run.parent / "other")
