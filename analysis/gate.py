@@ -141,7 +141,7 @@ def to_markdown(checked: Gate) -> str:
     failed = sum(not check.passed for check in checked.checks)
     head = "passed" if checked.passed else f"FAILED ({count(failed, 'check')} of {len(checked.checks)})"
     rows = [
-        [check.name, check.variable or "all", "yes" if check.passed else "**NO**", check.sentence]
+        [check.name, check.variable or "all", "yes" if check.passed else "NO", check.sentence]
         for check in checked.checks
     ]
     parts = [
