@@ -85,7 +85,7 @@ def save(folder: Path, drawing: Drawing) -> Plot:
     FigureCanvasAgg(drawing.figure)
     _without_formulas(drawing.figure)
     contents: dict[str, bytes] = {"csv": to_csv(drawing.data).encode()}
-    for kind, options in {"svg": {"metadata": {"Date": None}}, "png": {"dpi": _dpi(drawing.figure)}}.items():
+    for kind, options in {"svg": {"metadata": {"Date": None}}, "png": {"dpi": picture_dpi(drawing.figure)}}.items():
         buffer = io.BytesIO()
         drawing.figure.savefig(buffer, format=kind, **options)  # pyright: ignore[reportArgumentType]
         contents[kind] = buffer.getvalue()
@@ -96,7 +96,7 @@ def save(folder: Path, drawing: Drawing) -> Plot:
     return Plot(drawing.name, drawing.caption, drawing.alt, inline(svg, drawing.name, drawing.alt), drawing.data)
 
 
-def _dpi(figure: Figure) -> float:
+def picture_dpi(figure: Figure) -> float:
     """160, or fewer of a figure so large that its picture would have more than some ten million points."""
     width, height = figure.get_size_inches()
     return min(160.0, math.sqrt(_MOST_POINTS / (width * height)), _LONGEST_SIDE / max(width, height))

@@ -22,7 +22,7 @@ from iit_toolkit.analysis.searched import FOLDER, read_searched
 from iit_toolkit.analysis.statistics import Estimate
 from iit_toolkit.analysis.stored import StoredResults, read_stored, refuse_other_cases
 from iit_toolkit.analysis.tables import ceiling, control_legend, control_rows, cost_cells, interventions, student_rows
-from iit_toolkit.analysis.telling import telling
+from iit_toolkit.analysis.telling import most_shown, telling
 from iit_toolkit.analysis.verdict import Verdict, judge, without_controls
 from iit_toolkit.analysis.worst_cases import WorstCase, worst_cases
 from iit_toolkit.errors import UserError, listed
@@ -147,7 +147,7 @@ def _refuse_other_controls(stored: StoredResults, verdict: Verdict, run: RunFold
 def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
     results, summary, verdict = report.stored.document, report.summary, report.verdict
     rows = student_rows(summary, verdict.student)
-    shown = telling(verdict, list(dict.fromkeys(row.variable for row in rows)))
+    shown = telling(verdict, list(dict.fromkeys(row.variable for row in rows)), most_shown(len(summary.students)))
     return {
         "results": results,
         "summary": summary,

@@ -77,9 +77,9 @@ ACCURACY = {"full": {"value": 0.5, "low": None, "high": None, "cases": 9, "clust
         ({"evaluation__encyclopedia__accuracy": ACCURACY}, "evaluation.encyclopedia has no accuracy of teacher"),
         (
             {"evaluation__encyclopedia__accuracy": {**ACCURACY, "teacher": ACCURACY["full"]}},
-            "evaluation.encyclopedia, its measures is perplexity, not accuracy, perplexity",
+            "evaluation.encyclopedia, its measures is accuracy, perplexity, not perplexity",
         ),
-        ({"evaluation__encyclopedia__perplexity__full__value": 0.0}, "a perplexity is above 0"),
+        ({"evaluation__encyclopedia__perplexity__full__low": 0.0}, "a perplexity is above 0"),
         ({"arms__full__cost": None}, "arm full has no cost; run it again"),
         ({"summary__students__full__variables": {}}, "summary.students.full.variables: other variables"),
         ({"schema": "iit_toolkit/results/0"}, "this version reads"),
