@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from iit_toolkit.analysis import ranges
 from iit_toolkit.analysis.numbers import basis, decimal, interval
@@ -46,8 +46,6 @@ class VariableComparison:
 @dataclass(frozen=True)
 class Comparison:
     """Treatment less baseline, in everything that matters; `outcome` is the weakest of the variables'."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     treatment: str
     baseline: str

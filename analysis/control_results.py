@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from iit_toolkit.analysis.leak import Leak
 
@@ -75,8 +75,6 @@ class ControlResults:
         absent: The controls that the judged student does not allow; `None` where its controls were not run.
         leaks: The leak check; `None` where it was not run.
     """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     self_swap: SelfSwap
     ceiling: Ceiling | None = None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from iit_toolkit.analysis import ranges
 from iit_toolkit.analysis.quantities import resample_behaviour, resample_variable, students, variables
@@ -87,8 +87,6 @@ class StudentSummary:
 @dataclass(frozen=True)
 class Summary:
     """All that was measured, with the settings of its intervals."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     students: dict[str, StudentSummary]
     resamples: int

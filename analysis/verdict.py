@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 from scipy.special import ndtri
 
 from iit_toolkit.analysis import ranges
@@ -101,8 +101,6 @@ class VariableVerdict:
 @dataclass(frozen=True)
 class Verdict:
     """The verdict on one student: SUPPORTED only where it is for every variable."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     student: str
     label: Label
