@@ -16,6 +16,7 @@ from iit_toolkit.analysis.verdict import SCOPE, Verdict
 from iit_toolkit.errors import UserError
 
 _TAGS = ["iit-toolkit", "causal-abstraction", "interchange-intervention", "knowledge-distillation"]
+_LONGEST_HUB_NAME = 96
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -71,7 +72,7 @@ def _base_model(name: str) -> dict[str, str]:
 
 
 def _may_be_on_the_hub(name: str) -> bool:
-    return _HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
+    return len(name) <= _LONGEST_HUB_NAME and bool(_HUB_NAME.fullmatch(name)) and not Path(name).exists()
 
 
 def _origin(results: dict[str, Any], arm: str) -> str:

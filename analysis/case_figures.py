@@ -94,7 +94,8 @@ def scatter(outcomes: pd.DataFrame) -> Drawing:
     for (variable, name), cells in counts.items():
         axes: Axes = grid[rows.index(variable), names.index(name)]
         shown = np.ma.masked_equal(cells.T, 0)
-        axes.imshow(shown, origin="lower", extent=(-limit, limit, -limit, limit), norm=norm, cmap="cividis_r")
+        extent = (-limit, limit, -limit, limit)
+        axes.imshow(shown, origin="lower", extent=extent, norm=norm, cmap="cividis_r", interpolation="none")
         axes.plot([-limit, limit], [-limit, limit], color=INK, lw=0.8)
         axes.axhline(0, color=GREY, lw=0.8, ls=(0, (4, 3)))
         axes.set_title(f"{name}, {variable}: n = {int(cells.sum()):,}")

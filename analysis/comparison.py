@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
+from iit_toolkit.analysis import ranges
 from iit_toolkit.analysis.numbers import basis, decimal, interval
 from iit_toolkit.analysis.quantities import (
     check_same_cases,
@@ -35,10 +36,10 @@ class VariableComparison:
     """
 
     outcome: Outcome
-    treatment: Estimate
-    baseline: Estimate
-    effective_iia: Estimate
-    margin: Estimate
+    treatment: ranges.Share
+    baseline: ranges.Share
+    effective_iia: ranges.ShareDifference
+    margin: ranges.LeadDifference
     sentence: str
 
 
@@ -46,14 +47,12 @@ class VariableComparison:
 class Comparison:
     """Treatment less baseline, in everything that matters; `outcome` is the weakest of the variables'."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
     treatment: str
     baseline: str
     outcome: Outcome
     variables: dict[str, VariableComparison]
-    kl: Estimate
-    log_perplexity: Estimate
+    kl: ranges.Sound
+    log_perplexity: ranges.Sound
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import Field
 
 from iit_toolkit.analysis.leak import Leak
+
+_Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -20,9 +22,14 @@ class SelfSwap:
         max_difference: Largest absolute change of a logit.
     """
 
-    cases: int
-    changed: int
-    max_difference: float
+    cases: _Count
+    changed: _Count
+    max_difference: Annotated[float, Field(ge=0)]
+
+    def __post_init__(self) -> None:
+        """Refuses more changes than cases."""
+        if self.changed > self.cases:
+            raise ValueError(f"{self.changed:,} of {self.cases:,} cases can't have changed")
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,13 @@ class Ceiling:
         same: How many answers of the two runs, both with the intervention, are equal.
     """
 
-    cases: int
-    same: int
+    cases: _Count
+    same: _Count
+
+    def __post_init__(self) -> None:
+        """Refuses more equal answers than cases."""
+        if self.same > self.cases:
+            raise ValueError(f"{self.same:,} of {self.cases:,} answers can't be the same")
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class Absent:
 
     control: str
     variable: str
-    reason: str
+    reason: Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -64,18 +76,7 @@ class ControlResults:
         leaks: The leak check; `None` where it was not run.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
     self_swap: SelfSwap
     ceiling: Ceiling | None = None
     absent: list[Absent] | None = None
     leaks: list[Leak] | None = None
-
-    @staticmethod
-    def from_dict(data: dict[str, Any]) -> ControlResults:
-        """Reads what `dataclasses.asdict` made of it.
-
-        Raises:
-            pydantic.ValidationError: Where the data is something else.
-        """
-        return TypeAdapter(ControlResults).validate_python(data)

@@ -71,11 +71,12 @@ def evaluate(
         gold = labels if tokens is None else labels[tokens]
         logits = engine.logits(run).float().cpu()
         row = torch.arange(len(labels)) if tokens is None else tokens.nonzero()[:, 0]
-        refuse_non_finite_answers(logits, row + start, what, model)
+        number = torch.tensor(list(alone))[row]
+        refuse_non_finite_answers(logits, number, what, model)
         nll = F.cross_entropy(logits, gold, reduction="none")
         if bool(nll.isinf().any()):
             raise UserError(
-                f"{what}: the right answer has logit -inf in row {start + int(row[nll.isinf()][0])}, so its perplexity "
+                f"{what}: the right answer has logit -inf in row {int(number[nll.isinf()][0])}, so its perplexity "
                 "is infinite; give a model that allows every answer of the data"
             )
         losses += torch.zeros(len(labels)).index_add_(0, row, nll).tolist()

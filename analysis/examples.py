@@ -17,6 +17,7 @@ from iit_toolkit.analysis.parquet_files import read_table
 from iit_toolkit.errors import UserError
 from iit_toolkit.printable import printable
 from iit_toolkit.runs.folder import write_atomically
+from iit_toolkit.runs.plain_files import is_there
 
 EXAMPLES = pa.schema(
     [
@@ -67,7 +68,7 @@ def read_examples(path: Path) -> pd.DataFrame | None:
     Raises:
         UserError: If the file is unreadable or of another schema.
     """
-    if not path.is_file():
+    if not is_there(path):
         return None
     table = read_table(path, EXAMPLES)
     _check_places(path, table)
@@ -94,13 +95,15 @@ def read_answers(path: Path) -> Answers | None:
     Raises:
         UserError: If the file is unreadable or of another schema.
     """
-    if not path.is_file():
+    if not is_there(path):
         return None
     table = read_table(path, ANSWERS, nullable=("per_million",))
     numbers, texts, per_million = (table.column(name).to_pylist() for name in ANSWERS.names)
     frequencies = {number: one for number, one in zip(numbers, per_million, strict=True) if one is not None}
     if not all(0 <= one < math.inf for one in frequencies.values()):
         raise UserError(f"{path}: column per_million holds what is no frequency; verify the run again")
+    if len(set(numbers)) != len(numbers):
+        raise UserError(f"{path}: column answer holds a number twice; verify the run again")
     return Answers(
         texts=dict(zip(numbers, texts, strict=True)),
         per_million=frequencies,

@@ -6,6 +6,7 @@ Matplotlib is imported here, in the modules whose names end in `figures`, in `pl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +20,12 @@ from iit_toolkit.analysis.examples import Answers
 from iit_toolkit.analysis.metrics import Summary
 from iit_toolkit.analysis.plots import STYLE, Drawing, Plot, save
 from iit_toolkit.analysis.subsets import Settings
-from iit_toolkit.analysis.telling import SHOWN, left_out, telling
+from iit_toolkit.analysis.telling import left_out, most_shown, telling
 from iit_toolkit.analysis.training_figures import History, training
 from iit_toolkit.analysis.verdict import Verdict
+from iit_toolkit.runs.folder import remove
+
+_NUMBERED = re.compile(r"-[0-9]+$")
 
 
 def write_figures(
@@ -48,20 +52,35 @@ def write_figures(
         The first figure of each kind, in the order in which a report shows them.
     """
     every = list(dict.fromkeys(name for one in summary.students.values() for name in one.variables))
-    first = telling(verdict, every)
+    most = most_shown(len(summary.students))
+    first = telling(verdict, every, most)
     rest = [name for name in every if name not in first]
-    pages = [first, *(rest[start : start + SHOWN] for start in range(0, len(rest), SHOWN))]
+    pages = [rest[start : start + most] for start in range(0, len(rest), most)]
+
+    def drawn(names: Sequence[str]) -> Iterator[Drawing]:
+        some = cast(pd.DataFrame, outcomes[outcomes["variable"].isin(names)]) if rest else outcomes
+        return _drawn(some, answers, _only(summary, names), verdict)
+
+    others: dict[str, list[str]] = {}
     shown: list[Plot] = []
     with matplotlib.rc_context(STYLE):
-        for number, names in enumerate(pages, start=1):
-            some = cast(pd.DataFrame, outcomes[outcomes["variable"].isin(names)]) if rest else outcomes
-            for one in _drawn(some, answers, _only(summary, names), verdict):
-                if number > 1:
-                    save(folder, replace(one, name=f"{one.name}-{number}"))
-                else:
-                    note = left_out(one.name, len(every), verdict.student)
-                    shown.append(save(folder, replace(one, caption=one.caption + note)))
-        return shown + [save(folder, one) for one in training(histories)]
+        for number, names in enumerate(pages, start=2):
+            for one in drawn(names):
+                others.setdefault(one.name, []).append(save(folder, replace(one, name=f"{one.name}-{number}")).name)
+        for one in drawn(first):
+            note = left_out(others.get(one.name, ()), len(every), verdict.student, most)
+            shown.append(save(folder, replace(one, caption=one.caption + note)))
+        shown += [save(folder, one) for one in training(histories)]
+    _remove_others(folder, {one.name for one in shown} | {name for names in others.values() for name in names})
+    return shown
+
+
+def _remove_others(folder: Path, written: set[str]) -> None:
+    """Removes the figures that an earlier report of more variables wrote."""
+    kinds = {_NUMBERED.sub("", name) for name in written}
+    for path in folder.iterdir():
+        if _NUMBERED.search(path.stem) and _NUMBERED.sub("", path.stem) in kinds and path.stem not in written:
+            remove(path)
 
 
 def _drawn(outcomes: pd.DataFrame, answers: Answers | None, summary: Summary, verdict: Verdict) -> Iterator[Drawing]:

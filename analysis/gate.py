@@ -73,6 +73,8 @@ def gate(
         if not 0 <= bound <= 1:
             raise UserError(f"{name} is {bound}; effective IIA is a share, so give a number from 0 to 1")
     measured = {name: one.effective_iia.outside for name, one in results.student(results.judged).variables.items()}
+    if not measured:
+        raise UserError(f"{results.path}: nothing was measured of {results.judged}; verify it again")
     checks = _self_swap(results)
     checks += [_lower_bound(variable, estimate, min_lower) for variable, estimate in measured.items()]
     if baseline is not None:
@@ -86,7 +88,7 @@ def gate(
                     "give a baseline in which it was measured"
                 )
             checks.append(_not_below(variable, estimate, value, margin))
-    return Gate(results.document["name"], results.judged, results.document["verdict"]["label"], tuple(checks))
+    return Gate(results.document["name"], results.judged, results.verdict.label, tuple(checks))
 
 
 def _self_swap(results: StoredResults) -> list[GateCheck]:
@@ -139,7 +141,7 @@ def to_markdown(checked: Gate) -> str:
     failed = sum(not check.passed for check in checked.checks)
     head = "passed" if checked.passed else f"FAILED ({count(failed, 'check')} of {len(checked.checks)})"
     rows = [
-        [check.name, check.variable or "all", "yes" if check.passed else "**NO**", check.sentence]
+        [check.name, check.variable or "all", "yes" if check.passed else "NO", check.sentence]
         for check in checked.checks
     ]
     parts = [

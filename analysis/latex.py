@@ -12,6 +12,8 @@ _SPECIAL = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "|": r"\textbar{}",
+    '"': "''",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -23,7 +25,8 @@ _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 def latex_text(text: str) -> str:
     """Text that LaTeX prints as it is, with the minus signs of numbers."""
     escaped = "".join(_SPECIAL.get(character, character) for character in " ".join(printable(text).split()))
-    escaped = f"{{[}}{escaped[1:]}" if escaped.startswith("[") else escaped  # else \\ of the row before would take it
+    if escaped.startswith(("[", "*")):  # else \\ of the row before would take it
+        escaped = f"{{{escaped[0]}}}{escaped[1:]}"
     return _MINUS.sub("$-$", escaped)
 
 

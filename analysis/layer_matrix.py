@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+_Count = Annotated[int, Field(ge=0)]
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -18,12 +24,12 @@ class Region:
         above_floor: The difference.
     """
 
-    cases: int
-    changed: int
-    bases: int
-    effective_iia: float | None
-    floor: float | None
-    above_floor: float | None
+    cases: _Count
+    changed: _Count
+    bases: _Count
+    effective_iia: _Share | None
+    floor: _Share | None
+    above_floor: Annotated[float, Field(ge=-1, le=1)] | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Cell:
 
     teacher_layer: int
     student_layer: int
-    moved: int
+    moved: _Count
     outside: Region
     inside: Region
 

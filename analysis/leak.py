@@ -13,6 +13,7 @@ from typing import cast
 
 import pandas as pd
 
+from iit_toolkit.analysis import ranges
 from iit_toolkit.analysis.numbers import count, decimal, inputs, interval
 from iit_toolkit.analysis.outcomes import BESIDE
 from iit_toolkit.analysis.quantities import resample_variable, variables
@@ -48,9 +49,9 @@ class Leak:
     """
 
     site: str
-    student: Estimate
-    teacher: Estimate
-    difference: Estimate
+    student: ranges.Share
+    teacher: ranges.Share
+    difference: ranges.ShareDifference
     passed: bool | None
     sentence: str
 

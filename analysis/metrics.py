@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
+from iit_toolkit.analysis import ranges
 from iit_toolkit.analysis.quantities import resample_behaviour, resample_variable, students, variables
 from iit_toolkit.analysis.statistics import Estimate, Resampled
 
@@ -17,9 +18,18 @@ from iit_toolkit.analysis.statistics import Estimate, Resampled
 class Split:
     """An estimate over all cases, and over those whose position is (inside) or is not (outside) swapped."""
 
-    all: Estimate
-    inside: Estimate
-    outside: Estimate
+    all: ranges.ShareDifference
+    inside: ranges.ShareDifference
+    outside: ranges.ShareDifference
+
+
+@dataclass(frozen=True)
+class ShareSplit(Split):
+    """A share over the same cases."""
+
+    all: ranges.Share
+    inside: ranges.Share
+    outside: ranges.Share
 
 
 @dataclass(frozen=True)
@@ -37,13 +47,13 @@ class VariableSummary:
         effect_correlation: Correlation of teacher's and student's changes of log-probability.
     """
 
-    iia: Split
-    effective_iia: Split
-    changed: Split
-    base_agreement: Estimate
-    floor: Split
-    effective_floor: Split
-    margin: Estimate
+    iia: ShareSplit
+    effective_iia: ShareSplit
+    changed: ShareSplit
+    base_agreement: ranges.Share
+    floor: ShareSplit
+    effective_floor: ShareSplit
+    margin: ranges.ShareDifference
     effect_correlation: Split
 
 
@@ -59,11 +69,11 @@ class Behaviour:
         teacher_perplexity: The teacher's, on the same tokens.
     """
 
-    top1_agreement: Estimate
-    kl: Estimate
-    kl_counterfactual: Estimate
-    student_perplexity: Estimate
-    teacher_perplexity: Estimate
+    top1_agreement: ranges.Share
+    kl: ranges.Divergence
+    kl_counterfactual: ranges.Divergence
+    student_perplexity: ranges.Perplexity
+    teacher_perplexity: ranges.Perplexity
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,6 @@ class StudentSummary:
 @dataclass(frozen=True)
 class Summary:
     """All that was measured, with the settings of its intervals."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     students: dict[str, StudentSummary]
     resamples: int
@@ -132,11 +140,11 @@ def summarise(outcomes: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, l
 
 
 def _variable_summary(resampled: Resampled, student: str) -> VariableSummary:
-    def split(hits: str, cases: str) -> Split:
+    def split(hits: str, cases: str) -> ShareSplit:
         def share(region: str) -> Estimate:
             return resampled.share(f"{student}/{hits}/{region}", f"{student}/{cases}/{region}")
 
-        return Split(share("all"), share("inside"), share("outside"))
+        return ShareSplit(share("all"), share("inside"), share("outside"))
 
     def correlation(region: str) -> Estimate:
         return resampled.correlation(f"{student}/effect/{region}/", f"{student}/effect_cases/{region}")

@@ -16,6 +16,7 @@ from iit_toolkit.analysis.parquet_files import SCHEMA_KEY, read_columns, refuse_
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.printable import printable
 from iit_toolkit.runs.folder import write_atomically
+from iit_toolkit.runs.plain_files import refuse_links_out
 
 SCHEMA_NAME = "iit_toolkit/outcomes/2"
 UNTRAINED = "untrained"
@@ -40,6 +41,10 @@ MOST_NAMES, LONGEST_NAME = 2000, 500
 _INTEGERS = ("base_text", "source_text", "gold", "teacher_base", "teacher_cf", "student_base", "student_cf")
 _EFFECT = ("effect_n", "effect_x", "effect_y", "effect_xx", "effect_yy", "effect_xy")
 _BEHAVIOUR = ("kl", "kl_cf", "teacher_nll", "student_nll")
+_NUMBERS = dict.fromkeys(_BEHAVIOUR, -1e-3) | {"effect_xx": 0.0, "effect_yy": 0.0}
+_NUMBERS |= dict.fromkeys(("effect_x", "effect_y", "effect_xy"), -1e100)
+_MOST = 1e100
+"""The least that each may be, rounding included, and the most: of these, sums and their squares are finite."""
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in KEY[:2]]
@@ -119,10 +124,12 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     """Reads and checks an outcomes table.
 
     Raises:
-        UserError: Where the file is absent or unreadable, has another schema, or holds a case twice.
+        UserError: Where the file is absent or unreadable, is a link to elsewhere, has another schema, or holds a case
+            twice or values that no verification gives.
     """
     if not path.is_file():
         raise UserError(f"{path}: no outcomes table there; `iit-toolkit verify` writes one")
+    refuse_links_out(path.parent, path)
     columns: dict[str, Any] = {}
     for name, column in read_columns(path, SCHEMA, nullable=(*KEY, *_EFFECT, *_BEHAVIOUR)):
         if name in KEY and column.null_count:
@@ -157,8 +164,17 @@ def _check_values(frame: pd.DataFrame, where: str) -> None:
         least = NO_POSITION if name == "position" else 0
         if int(frame[name].min()) < least:
             raise UserError(f"{where}: column {name} holds {int(frame[name].min())}; the least is {least}")
+    for example in KEY[2:4]:
+        if len(frame[[example, f"{example}_text"]].drop_duplicates()) > frame[example].nunique():
+            raise UserError(f"{where}: column {example}_text names two texts of one {example}; verify the run again")
     if not (frame["effect_n"].to_numpy() >= 0).all():
         raise UserError(f"{where}: column effect_n holds what is no number of tokens; verify the run again")
+    answered = frame["gold"].to_numpy() != NO_GOLD
+    for name, least in _NUMBERS.items():
+        values = frame[name].to_numpy()
+        values = values[answered] if name.endswith("_nll") else values
+        if not ((values >= least) & (values < _MOST)).all():
+            raise UserError(f"{where}: column {name} holds what no models give there; verify the run again")
 
 
 def _order(name: str) -> int:

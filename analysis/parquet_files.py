@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from iit_toolkit.errors import UserError, one_line
@@ -15,6 +16,9 @@ SCHEMA_KEY = b"iit_toolkit.schema"
 MOST_VALUES = 100_000_000
 MOST_BYTES = 2**31
 """In all columns; a file may declare more if it is large itself."""
+MOST_TEXT, LONGEST_TEXT = 2**28, 10_000
+"""Bytes of a column of texts or lists, or a hundred times those of the file; characters of a text."""
+_ROWS = 4096
 _REMEDY = "verify the run again"
 
 
@@ -44,8 +48,12 @@ def read_columns(path: Path, schema: Any, *, nullable: Sequence[str] = ()) -> It
             _refuse_other_schema(path, file.schema_arrow, schema)
             _refuse_bomb(path, file.metadata)
             for name in schema.names:
-                column = file.read(columns=[name], use_threads=False).column(0)
-                column.validate(full=True)
+                kind = schema.field(name).type
+                if pa.types.is_string(kind) or pa.types.is_list(kind):
+                    column = _read_parts(path, file, name, kind)
+                else:
+                    column = file.read(columns=[name], use_threads=False).column(0)
+                    column.validate(full=True)
                 if len(column) != file.metadata.num_rows:
                     raise UserError(f"{path}: column {name} holds {len(column):,} values; {_REMEDY}")
                 if name not in nullable:
@@ -96,6 +104,42 @@ def _refuse_bomb(path: Path, metadata: Any) -> None:
     declared = sum(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
     if (values > MOST_VALUES and values > 16 * size) or (declared > MOST_BYTES and declared > 1000 * size):
         raise UserError(f"{path}: declares {values:,} values in {size:,} bytes, as no table of a run does; {_REMEDY}")
+
+
+def _read_parts(path: Path, whole: Any, name: str, kind: Any) -> Any:
+    """Reads a column of texts or lists part by part, and stops where it grows beyond what a table of a run holds.
+
+    Texts are read as a dictionary and numbers in it, as they are often stored: one of some bytes may stand there a
+    million times, and is written out only where that is known to fit.
+    """
+    texts = pa.types.is_string(kind) or pa.types.is_string(kind.value_type)
+    stored = [whole.schema.column(place).path for place in range(len(whole.schema.names))]
+    coded = [one for one in stored if one == name or one.startswith(f"{name}.")] if texts else None
+    most = max(MOST_TEXT, 100 * path.stat().st_size)
+    parts: list[Any] = []
+    total = 0
+    with pq.ParquetFile(path, read_dictionary=coded) as file:
+        for batch in file.iter_batches(batch_size=_ROWS, columns=[name], use_threads=False):
+            part = batch.column(0)
+            part.validate(full=True)
+            total += _text_bytes(path, name, part) if texts else part.nbytes
+            if total > most:
+                raise UserError(
+                    f"{path}: column {name} holds over {most:,} bytes, as no table of a run does; {_REMEDY}"
+                )
+            parts.append(part.cast(kind) if texts else part)
+    return pa.chunked_array(parts, kind)
+
+
+def _text_bytes(path: Path, name: str, part: Any) -> int:
+    """How many bytes a part will have when its texts are written out."""
+    compute = cast(Any, pc)  # which makes most of its functions as it is imported
+    coded = part.flatten() if pa.types.is_list(part.type) else part
+    longest = compute.max(compute.utf8_length(coded.dictionary)).as_py() or 0
+    if longest > LONGEST_TEXT:
+        raise UserError(f"{path}: column {name} holds a text of {longest:,} characters; the most is {LONGEST_TEXT:,}")
+    lengths = compute.take(compute.binary_length(coded.dictionary), coded.indices)
+    return (compute.sum(compute.cast(lengths, pa.int64())).as_py() or 0) + coded.indices.nbytes
 
 
 def _refuse_gaps(path: Path, name: str, column: Any) -> None:

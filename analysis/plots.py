@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ STYLE: dict[Any, Any] = {
 
 
 _HOVER = "hover: "
+_MOST_POINTS, _LONGEST_SIDE = 2**24, 2**15
 _LONG_NUMBER = re.compile(r"scale\([^)]*\)|base64,[^\"]*|<title>[^<]*</title>|(\d+\.\d\d)\d+")
 """A number with more than two digits after its point (the group), but for factors of scale, images and texts."""
 
@@ -83,7 +85,7 @@ def save(folder: Path, drawing: Drawing) -> Plot:
     FigureCanvasAgg(drawing.figure)
     _without_formulas(drawing.figure)
     contents: dict[str, bytes] = {"csv": to_csv(drawing.data).encode()}
-    for kind, options in {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 160}}.items():
+    for kind, options in {"svg": {"metadata": {"Date": None}}, "png": {"dpi": picture_dpi(drawing.figure)}}.items():
         buffer = io.BytesIO()
         drawing.figure.savefig(buffer, format=kind, **options)  # pyright: ignore[reportArgumentType]
         contents[kind] = buffer.getvalue()
@@ -92,6 +94,12 @@ def save(folder: Path, drawing: Drawing) -> Plot:
     for kind, content in contents.items():
         write_atomically(folder / f"{drawing.name}.{kind}", content)
     return Plot(drawing.name, drawing.caption, drawing.alt, inline(svg, drawing.name, drawing.alt), drawing.data)
+
+
+def picture_dpi(figure: Figure) -> float:
+    """160, or fewer of a figure so large that its picture would have more than some ten million points."""
+    width, height = figure.get_size_inches()
+    return min(160.0, math.sqrt(_MOST_POINTS / (width * height)), _LONGEST_SIDE / max(width, height))
 
 
 def hover(text: str) -> dict[str, Any]:

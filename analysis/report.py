@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from iit_toolkit.analysis import leak
 from iit_toolkit.analysis.comparison import Comparison, compare
-from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.examples import read_answers, read_examples
 from iit_toolkit.analysis.figures import write_figures
 from iit_toolkit.analysis.formats import find_browser, print_pdf, to_document, to_latex
@@ -18,15 +17,18 @@ from iit_toolkit.analysis.numbers import EVALUATED, inputs
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.analysis.plots import Plot
 from iit_toolkit.analysis.rendering import render
+from iit_toolkit.analysis.results_layout import Evaluated
 from iit_toolkit.analysis.searched import FOLDER, read_searched
 from iit_toolkit.analysis.statistics import Estimate
-from iit_toolkit.analysis.stored import read_stored
+from iit_toolkit.analysis.stored import StoredResults, read_stored, refuse_other_cases
 from iit_toolkit.analysis.tables import ceiling, control_legend, control_rows, cost_cells, interventions, student_rows
-from iit_toolkit.analysis.telling import telling
+from iit_toolkit.analysis.telling import most_shown, telling
 from iit_toolkit.analysis.verdict import Verdict, judge, without_controls
 from iit_toolkit.analysis.worst_cases import WorstCase, worst_cases
+from iit_toolkit.errors import UserError, listed
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
-from iit_toolkit.runs.plain_files import read_plain, refuse_links_out
+from iit_toolkit.runs.plain_files import is_there, read_plain, refuse_links_out
+from iit_toolkit.text_files import MAX_BYTES
 
 Format = Literal["html", "md", "latex", "json", "pdf"]
 
@@ -39,15 +41,15 @@ FILES: dict[Format, str] = {
 }
 _THIRDS = ("above_floor", "effects", "cases", "by_position", "by_frequency", "reliability")
 """Figures that stand three in a line."""
-_LARGEST_CONFIG = 2**18  # bytes, since the page shows it
+_SHOWN_CONFIG = 2**18  # characters of a config, which the page shows
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class _Report:
     """What a report says, whatever its form."""
 
-    results: dict[str, Any]
-    controls: ControlResults
+    stored: StoredResults
     summary: Summary
     verdict: Verdict
     comparison: Comparison | None
@@ -80,9 +82,11 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
         rows = student_rows(report.summary, report.verdict.student)
         write_atomically(folder / FILES[form], to_latex(rows, report.summary, report.verdict))
     elif form == "json":
-        controls = control_rows(report.controls, report.verdict, report.comparison)
+        controls = control_rows(report.stored.controls, report.verdict, report.comparison)
         summary, verdict = report.summary, report.verdict
-        document = to_document(report.results, summary, verdict, report.comparison, controls, report.worst or [])
+        document = to_document(
+            report.stored.document, summary, verdict, report.comparison, controls, report.worst or []
+        )
         write_json(folder / FILES[form], document)
     else:
         context = _context(report, plots)
@@ -99,15 +103,17 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     read_too = (run.config, run.results, run.outcomes, run.controls, run.examples, run.answers)
     refuse_links_out(run.path, *read_too, run.figures, run.path / FOLDER / "search.json")
     read = read_stored(run.path)
-    results, stored_controls = read.document, read.controls
+    results = read.document
     outcomes = read_outcomes(run.outcomes)
+    refuse_other_cases(read, outcomes, run.outcomes)
     examples, answers = read_examples(run.examples), read_answers(run.answers)
     settings = {name: getattr(read.summary, name) for name in ("resamples", "seed", "level")}
     summary = summarise(outcomes, **settings)
     stored = results["verdict"]
-    controls = None if stored_controls.leaks is None else read_outcomes(run.controls)
+    controls = None if read.controls.leaks is None else read_outcomes(run.controls)
     verdict = judge(outcomes, stored["student"], controls=controls, margin=stored["margin"], **settings)
     verdict = without_controls(verdict) if controls is None else verdict
+    _refuse_other_controls(read, verdict, run)
     leaks = [] if controls is None else leak.find_leaks(controls, margin=stored["margin"], **settings)
     pair = results.get("comparison")
     comparison = compare(outcomes, pair["treatment"], pair["baseline"], **settings) if pair else None
@@ -116,15 +122,32 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     if examples is not None and answers is not None:
         worst = worst_cases(outcomes, examples, answers, verdict.student)
     plots = write_figures(outcomes, answers, summary, verdict, histories, run.figures) if figures else []
-    config = read_plain(run.config, _LARGEST_CONFIG).decode(errors="replace") if run.config.is_file() else None
-    report = _Report(results, stored_controls, summary, verdict, comparison, leaks, worst, config)
+    config = _config(run.config) if is_there(run.config) else None
+    report = _Report(read, summary, verdict, comparison, leaks, worst, config)
     return report, [*plots, *read_searched(run)]
 
 
+def _config(path: Path) -> str:
+    """A config to be shown, its beginning if it is long."""
+    text = read_plain(path, MAX_BYTES).decode(errors="replace")
+    return text if len(text) <= _SHOWN_CONFIG else f"{text[:_SHOWN_CONFIG]}\n[...: {len(text):,} characters in all]"
+
+
+def _refuse_other_controls(stored: StoredResults, verdict: Verdict, run: RunFolder) -> None:
+    """Refuses tables without a control that the run's own verdict was held against: the new one would be easier."""
+    for name, one in stored.verdict.variables.items():
+        told, found = ({control.name for control in each.controls} for each in (one, verdict.variables[name]))
+        if told != found:
+            raise UserError(
+                f'{run.controls}: variable "{name:.60}" has the controls {listed(sorted(found))}, but in {stored.path} '
+                f"{listed(sorted(told))}; verify the run again"
+            )
+
+
 def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
-    results, summary, verdict = report.results, report.summary, report.verdict
+    results, summary, verdict = report.stored.document, report.summary, report.verdict
     rows = student_rows(summary, verdict.student)
-    shown = telling(verdict, list(dict.fromkeys(row.variable for row in rows)))
+    shown = telling(verdict, list(dict.fromkeys(row.variable for row in rows)), most_shown(len(summary.students)))
     return {
         "results": results,
         "summary": summary,
@@ -133,7 +156,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "several": len({row.variable for row in rows}) > 1,
         "rows": rows,
         "split_rows": [row for row in rows if row.variable in shown],
-        "controls": control_rows(report.controls, verdict, report.comparison),
+        "controls": control_rows(report.stored.controls, verdict, report.comparison),
         "legend": control_legend(verdict),
         "leaks": report.leaks,
         "leak": leak,
@@ -141,7 +164,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "costs": {arm: cost_cells(details.get("cost")) for arm, details in results["arms"].items()},
         "interventions": interventions(results.get("alignment")),
         "evaluation": {
-            measure: sets for measure in EVALUATED if (sets := _evaluated(results.get("evaluation") or {}, measure))
+            measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))
         },
         "digits": EVALUATED,
         "plots": plots,
@@ -155,19 +178,16 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
     }
 
 
-def _evaluated(evaluation: dict[str, Any], measure: str) -> dict[str, dict[str, Estimate]]:
+def _evaluated(evaluation: dict[str, Evaluated], measure: str) -> dict[str, dict[str, Estimate]]:
     """One measure of every model, by held-out set."""
-    return {
-        name: {model: Estimate(**one) for model, one in found[measure].items()}
-        for name, found in evaluation.items()
-        if measure in found
-    }
+    measured = {name: getattr(found, measure) for name, found in evaluation.items()}
+    return {name: models for name, models in measured.items() if models}
 
 
 def _warnings(report: _Report) -> list[str]:
     warnings: list[str] = []
-    label, again = report.results["verdict"].get("label"), report.controls.ceiling
-    if report.controls.self_swap.changed:
+    label, again = report.stored.verdict.label, report.stored.controls.ceiling
+    if report.stored.controls.self_swap.changed:
         warnings.append("The self-swap control failed: no number on this page can be trusted.")
     if again is not None and again.same != again.cases:
         warnings.append("The teacher does not agree with itself: runs are not deterministic.")
@@ -176,4 +196,22 @@ def _warnings(report: _Report) -> list[str]:
             f"results.json says {label}; the outcomes table, shown here, gives {report.verdict.label}. "
             "One of the two files is stale: verify the run again."
         )
+    elif (differs := _differs(report.stored.summary, report.summary)) is not None:
+        warnings.append(
+            f"results.json has another effective IIA outside than the outcomes table, shown here, first of {differs}. "
+            "One of the two files is stale: verify the run again."
+        )
     return warnings
+
+
+def _differs(stored: Summary, found: Summary) -> str | None:
+    """The first student and variable whose effective IIA outside is not the same in two summaries."""
+    for student, one in stored.students.items():
+        for variable, measured in one.variables.items():
+            again = found.students[student].variables[variable]
+            values = [each.effective_iia.outside.value for each in (measured, again)]
+            if None in values and values != [None, None]:
+                return f"{student}, {variable}"
+            if None not in values and abs(cast(float, values[0]) - cast(float, values[1])) > _ROUNDING:
+                return f"{student}, {variable}"
+    return None

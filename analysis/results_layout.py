@@ -13,13 +13,17 @@ from iit_toolkit.analysis.comparison import Comparison
 from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.metrics import Summary
 from iit_toolkit.analysis.numbers import EVALUATED
-from iit_toolkit.analysis.statistics import Estimate
+from iit_toolkit.analysis.ranges import Perplexity, Share
 from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.runs.folder import check_arm_name
+from iit_toolkit.runs.schema import MOST_RESAMPLES
 
-MOST_RESAMPLES = 10_000_000
+LEVELS = 0.5, 0.9999
 _Count = Annotated[int, Field(ge=0)]
-_Number = Annotated[float, Field(ge=0)]
+_Positive = Annotated[int, Field(gt=0)]
+_Number = Annotated[float, Field(ge=0, lt=1e30)]
+_Operations = Annotated[float, Field(gt=0, lt=1e30)]
+_MOST_LOGGED = 1e100  # far beyond what single precision holds, and its differences can be drawn
 _Name = Annotated[str, Field(min_length=1, max_length=500)]
 _Fact = str | float | bool | None
 
@@ -51,11 +55,13 @@ class _Rows(_Part):
     skipped_pairs: dict[str, _Count] = Field(default_factory=dict)
 
 
-class _Evaluated(_Part):
+class Evaluated(_Part):
+    """What was measured on one held-out set: by measure and model."""
+
     rows: _Count | None = None
     fingerprint: str | None = None
-    perplexity: dict[str, Estimate] | None = None
-    accuracy: dict[str, Estimate] | None = None
+    perplexity: dict[str, Perplexity] | None = None
+    accuracy: dict[str, Share] | None = None
 
 
 class _Teacher(_Part):
@@ -78,8 +84,8 @@ class _Alignment(_Part):
 
 
 class _Cost(_Part):
-    flops: _Number
-    plain_flops: Annotated[float, Field(gt=0)]
+    flops: _Operations
+    plain_flops: _Operations
     step_seconds: _Number | None
     floor_seconds: _Number
 
@@ -96,8 +102,8 @@ class Training(_Part):
     history: list[dict[str, _Fact]]
     cost: _Cost | None = None
     cpu_seconds: _Number | None = None
-    micro_batches: _Count | None = None
-    micro_batches_run: _Count | None = None
+    micro_batches: _Positive | None = None
+    micro_batches_run: _Positive | None = None
     effective_batch: _Count | None = None
     resumed_at_step: _Count | None = None
     provenance: _Provenance | None = None
@@ -107,6 +113,11 @@ class Training(_Part):
         for line in self.history:
             if any(isinstance(value, str | bool) for value in line.values()):
                 raise ValueError("history: a logged value is no number")
+            if any(isinstance(value, int | float) and abs(value) > _MOST_LOGGED for value in line.values()):
+                raise ValueError(f"history: a logged value lies beyond {_MOST_LOGGED:g}")
+            step = line.get("step")
+            if not isinstance(step, int | float) or not 0 <= step < 2**53 or step != int(step):
+                raise ValueError("history: a line without its step, which is a whole number from 0")
         return self
 
 
@@ -130,7 +141,7 @@ class Results(_Part):
     controls: ControlResults
     verdict: Verdict
     comparison: Comparison | None = None
-    evaluation: dict[str, _Evaluated] | None = None
+    evaluation: dict[str, Evaluated] | None = None
     verification: _Verification | None = None
 
     @model_validator(mode="after")
@@ -138,8 +149,8 @@ class Results(_Part):
         summary, margin = self.summary, self.verdict.margin
         if not 1 <= summary.resamples <= MOST_RESAMPLES:
             raise ValueError(f"summary.resamples must lie between 1 and {MOST_RESAMPLES:,}")
-        if summary.seed < 0 or not 0 < summary.level < 1:
-            raise ValueError("summary.seed must not be negative, and summary.level must lie between 0 and 1")
+        if summary.seed < 0 or not LEVELS[0] <= summary.level <= LEVELS[1]:
+            raise ValueError("summary.seed must not be negative, and summary.level must lie between 0.5 and 0.9999")
         if not 0 <= margin < 1:
             raise ValueError("verdict.margin must lie between 0 and 1")
         if not summary.students:
@@ -147,6 +158,18 @@ class Results(_Part):
         if self.verdict.student not in summary.students:
             there = ", ".join(summary.students)
             raise ValueError(f'verdict: no student "{self.verdict.student}"; there are: {there:.60}')
+        return self
+
+    @model_validator(mode="after")
+    def _same_variables(self) -> Results:
+        """What is said of fewer variables than were aligned could pass for being said of all."""
+        aligned = [one.name for one in self.alignment.variables]
+        if not aligned or len(set(aligned)) != len(aligned):
+            raise ValueError("alignment.variables: empty, or a name stands twice")
+        told = {f"summary.students.{name:.60}": one.variables for name, one in self.summary.students.items()}
+        for place, variables in {**told, "verdict": self.verdict.variables}.items():
+            if set(variables) != set(aligned):
+                raise ValueError(f"{place}.variables: other variables than in the alignment")
         return self
 
     @model_validator(mode="after")

@@ -12,9 +12,12 @@ from iit_toolkit.analysis.layer_matrix import Matrix
 from iit_toolkit.analysis.plots import Plot
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.json_files import read_object, validated
+from iit_toolkit.runs.plain_files import is_there
 
 FOLDER = "search"
-_Layer = Annotated[int, Field(ge=0, lt=1000)]
+MOST_LAYERS, MOST_CELLS = 200, 5000
+"""Of a figure that can be read."""
+_Layer = Annotated[int, Field(ge=0, lt=MOST_LAYERS)]
 
 
 class _Chosen(BaseModel):
@@ -36,8 +39,8 @@ class Searched(BaseModel):
     @model_validator(mode="after")
     def _whole(self) -> Searched:
         teacher, student = self.matrix.teacher_layers, self.matrix.student_layers
-        if not (0 < teacher <= 1000 and 0 < student <= 1000):
-            raise ValueError("matrix: a model has 1 to 1,000 layers")
+        if not (0 < teacher <= MOST_LAYERS and 0 < student <= MOST_LAYERS and teacher * student <= MOST_CELLS):
+            raise ValueError(f"matrix: it has 1 to {MOST_LAYERS} layers a side, and at most {MOST_CELLS:,} cells")
         places = [(cell.teacher_layer, cell.student_layer) for cell in self.matrix.cells]
         if places != [(t, s) for t in range(teacher) for s in range(student)]:
             raise ValueError("matrix.cells: there must be one for each two layers, in their order")
@@ -59,7 +62,7 @@ def read_searched(run: RunFolder) -> list[Plot]:
         UserError: If the search is not whole.
     """
     file = run.path / FOLDER / "search.json"
-    if not file.is_file():
+    if not is_there(file):
         return []
     found = validated(file, read_object(file), _SEARCHED, "search again")
     plot = write_heatmap(found.matrix, {one.student_layer: one.teacher_layer for one in found.map}, run.figures)

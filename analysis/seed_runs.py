@@ -14,10 +14,17 @@ from iit_toolkit.analysis.numbers import EVALUATED
 from iit_toolkit.analysis.outcomes import NO_GOLD, read_outcomes
 from iit_toolkit.analysis.paired import Measure, Row
 from iit_toolkit.analysis.quantities import cases_of, variables
-from iit_toolkit.analysis.stored import StoredResults, read_stored, refuse_incomparable
+from iit_toolkit.analysis.stored import (
+    StoredResults,
+    evaluation_facts,
+    read_stored,
+    refuse_incomparable,
+    refuse_other_cases,
+)
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
+from iit_toolkit.runs.plain_files import refuse_links_out
 
 _SAME_IN_ARMS = ("alignment", "objective", "student_parameters")
 _SAME_IN_CONFIGS = ("student", "mlm", "arms", "training")
@@ -88,10 +95,10 @@ def _measured(run: SeedRun) -> dict[Measure, dict[str, float | None]]:
     else:
         perplexities = {arm: student.behaviour.student_perplexity.value for arm, student in students.items()}
         found[Measure("perplexity", False, 2)] = perplexities
-    for name, evaluated in (document.get("evaluation") or {}).items():
+    for name, evaluated in run.results.evaluation.items():
         for measure, digits in EVALUATED.items():
-            if evaluated.get(measure) is not None:
-                values = {arm: evaluated[measure][arm]["value"] for arm in students}
+            if (models := getattr(evaluated, measure)) is not None:
+                values = {arm: models[arm].value for arm in students}
                 found[Measure(f"{measure}, {name}", measure == "accuracy", digits)] = values
     return found
 
@@ -110,11 +117,14 @@ def _read_run(folder: Path) -> SeedRun:
     arms = stored.document["arms"]
     if not arms:
         raise UserError(f"{stored.path}: no trained arms; give folders that `iit-toolkit run` wrote")
-    for name, evaluated in (stored.document.get("evaluation") or {}).items():
+    for name, evaluated in stored.evaluation.items():
         for measure in EVALUATED:
-            if evaluated.get(measure) is not None and not set(arms) <= set(evaluated[measure]):
+            if (models := getattr(evaluated, measure)) is not None and not set(arms) <= set(models):
                 raise UserError(f"{stored.path}: evaluation.{name}.{measure} is not of every arm; run it again")
-    outcomes = read_outcomes(RunFolder(folder).outcomes)
+    run_folder = RunFolder(folder)
+    refuse_links_out(folder, run_folder.config)
+    outcomes = read_outcomes(run_folder.outcomes)
+    refuse_other_cases(stored, outcomes, run_folder.outcomes)
     settings = {name: getattr(stored.summary, name) for name in ("resamples", "seed", "level")}
     run = SeedRun(replace(stored, summary=summarise(outcomes, **settings)), outcomes)
     for arm in arms:
@@ -141,8 +151,8 @@ def _training(run: SeedRun) -> dict[str, Any]:
     """What must be the same in two trainings, by its name."""
     document = run.results.document
     facts: dict[str, Any] = {"arms": ", ".join(run.arms)}
-    for kind in ("data", "evaluation"):
-        facts |= {f"{kind}.{name}": one["fingerprint"] for name, one in (document.get(kind) or {}).items()}
+    facts |= {f"data.{name}": one["fingerprint"] for name, one in document["data"].items()}
+    facts |= evaluation_facts(run.results)
     for arm, details in run.arms.items():
         facts |= {f"arms.{arm}.{name}": details[name] for name in _SAME_IN_ARMS}
     return facts

@@ -9,13 +9,13 @@ from iit_toolkit.analysis.paired import Basis, Row, difference
 from iit_toolkit.analysis.seeds import SeedComparison
 
 
-def spread(row: Row, arm: str, plus_minus: str = "±") -> str:
+def spread(row: Row, arm: str) -> str:
     """`0.213 ± 0.010`: mean and standard deviation over seeds."""
     mean, deviation = row.spread(arm)
     if mean is None:
         return "n/a"
     digits = row.measure.digits
-    return decimal(mean, digits) + ("" if deviation is None else f" {plus_minus} {decimal(deviation, digits)}")
+    return decimal(mean, digits) + ("" if deviation is None else f" ± {decimal(deviation, digits)}")
 
 
 def heading(basis: Basis, treatment: str) -> str:

@@ -32,7 +32,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,10 @@ class Estimate:
             except OverflowError:
                 return None
 
-        return replace(self, value=finite(self.value), low=finite(self.low), high=finite(self.high))
+        value, low, high = finite(self.value), finite(self.low), finite(self.high)
+        if value is None or low is None or high is None:
+            low = high = None
+        return replace(self, value=value, low=low, high=high)
 
 
 @dataclass(frozen=True)
@@ -255,7 +258,8 @@ class Resampled:
             return estimate
         tail = (1 - level) / 2
         low, high = np.quantile(defined, [tail, 1 - tail])
-        return replace(estimate, low=float(low), high=float(high))
+        value = cast(float, estimate.value)  # which few resamples may all lie beside
+        return replace(estimate, low=min(float(low), value), high=max(float(high), value))
 
     def _measured(
         self, function: Callable[..., Floats], names: tuple[str, ...], counts: tuple[str, ...]

@@ -6,12 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from iit_toolkit.analysis.control_results import ControlResults
 from iit_toolkit.analysis.metrics import StudentSummary, Summary
-from iit_toolkit.analysis.results_layout import RESULTS
+from iit_toolkit.analysis.numbers import EVALUATED
+from iit_toolkit.analysis.quantities import students, variables
+from iit_toolkit.analysis.results_layout import RESULTS, Evaluated
+from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import RunFolder, read_results
 from iit_toolkit.runs.json_files import validated
+from iit_toolkit.runs.plain_files import refuse_links_out
 
 _REQUIRED = ("name", "created", "provenance", "seed", "data", "teacher", "arms", "alignment", "summary", "controls")
 
@@ -25,17 +31,21 @@ class StoredResults:
         document: Its content, of which every entry that is read is of the right type.
         summary: What was measured, as the file has it.
         controls: What came of the controls, beside the verdict.
+        verdict: The verdict, as the file has it.
+        evaluation: What was measured on further held-out sets, by their names.
     """
 
     path: Path
     document: dict[str, Any]
     summary: Summary
     controls: ControlResults
+    verdict: Verdict
+    evaluation: dict[str, Evaluated]
 
     @property
     def judged(self) -> str:
         """The student that the verdict is on."""
-        return self.document["verdict"]["student"]
+        return self.verdict.student
 
     def student(self, name: str) -> StudentSummary:
         """Returns what was measured of a student.
@@ -64,12 +74,38 @@ def read_stored(path: Path) -> StoredResults:
     if not path.exists():
         raise UserError(f"{path}: no such results; give a results.json, or the folder of a finished run")
     file = RunFolder(path).results if path.is_dir() else path
+    if path.is_dir():
+        refuse_links_out(path, file)
     document = read_results(file)
     missing = [name for name in (*_REQUIRED, "verdict") if name not in document]
     if missing:
         raise UserError(f"{file}: no {', '.join(missing)}; verify the run again")
     found = validated(file, document, RESULTS, "`iit-toolkit verify` the student again to write it anew")
-    return StoredResults(file, document, found.summary, found.controls)
+    return StoredResults(file, document, found.summary, found.controls, found.verdict, found.evaluation or {})
+
+
+def evaluation_facts(stored: StoredResults) -> dict[str, str | None]:
+    """What two runs over seeds must have in common: held-out sets, and what was measured on each."""
+    facts: dict[str, str | None] = {}
+    for name, found in stored.evaluation.items():
+        measures = [measure for measure in EVALUATED if getattr(found, measure) is not None]
+        facts |= {f"evaluation.{name}": found.fingerprint, f"evaluation.{name}, its measures": ", ".join(measures)}
+    return facts
+
+
+def refuse_other_cases(stored: StoredResults, outcomes: pd.DataFrame, path: Path) -> None:
+    """Checks that an outcomes table is of the students and variables of the results.
+
+    Raises:
+        UserError: If it is not.
+    """
+    told = {name: list(one.variables) for name, one in stored.summary.students.items()}
+    for name in dict.fromkeys([*told, *students(outcomes)]):
+        if set(told.get(name, ())) != set(variables(outcomes, name)):
+            raise UserError(
+                f'{path}: other students or variables than {stored.path} has, first of student "{name:.60}"; '
+                "one of the two files is of another run: verify it again"
+            )
 
 
 def refuse_incomparable(*results: StoredResults) -> None:

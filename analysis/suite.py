@@ -16,14 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iit_toolkit.analysis.stored import StoredResults, read_stored, refuse_incomparable
+from iit_toolkit.analysis.numbers import EVALUATED
+from iit_toolkit.analysis.results_layout import Evaluated
+from iit_toolkit.analysis.statistics import Estimate
+from iit_toolkit.analysis.stored import StoredResults, evaluation_facts, read_stored, refuse_incomparable
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.finetuned import TaskSummary, read_summary
 from iit_toolkit.runs.plain_files import refuse_links_out
 
 TEACHER = "teacher"
 
-_SEED_FOLDER = re.compile(r"seed-(\d+)")
+_SEED_FOLDER = re.compile(r"seed-([0-9]+)")
 _SAME_IN_ARM = ("student_parameters", "steps", "alignment", "objective")
 _SAME_PERPLEXITY = 1e-3
 """Up to which share the teacher's perplexity may differ within a seed: precision and hardware change far less, other
@@ -73,9 +76,9 @@ class SuiteRun:
         return provenance["hardware"]
 
     @property
-    def evaluation(self) -> dict[str, dict[str, Any]]:
+    def evaluation(self) -> dict[str, Evaluated]:
         """The evaluation sets by name, each with the perplexity of the arm and of the teacher."""
-        return self.results.document.get("evaluation") or {}
+        return self.results.evaluation
 
     @property
     def flops(self) -> float:
@@ -131,6 +134,8 @@ def read_suite(root: Path) -> Suite:
     for path in sorted(root.glob("*/seed-*/results.json"), key=_place):
         seed = _SEED_FOLDER.fullmatch(path.parent.name)
         if seed is not None:
+            if seed[1] != str(int(seed[1])):
+                raise UserError(f"{path.parent}: a seed has no zeros before it; rename it to seed-{int(seed[1])}")
             run = _read_run(path, path.parent.parent.name, int(seed[1]))
             found.setdefault(run.arm, {})[run.seed] = run
     if not found:
@@ -165,21 +170,25 @@ def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
     if stored.document["seed"] != seed:
         raise UserError(f"{path}: its seed is {stored.document['seed']}, not {seed} as its folder says; rename one")
     stored.student(arm)
-    if "cost" not in stored.document["arms"][arm]:
+    if stored.document["arms"][arm].get("cost") is None:
         raise UserError(f"{path}: arm {arm} has no cost; run it again")
     run = SuiteRun(arm, seed, stored, _read_scores(path.parent))
-    try:
-        _ = run.flops, _data(run)
-        values = [one["perplexity"][model]["value"] for one in run.evaluation.values() for model in (arm, TEACHER)]
-        if None in values or not run.training["steps"]:
-            raise ValueError("a perplexity that is null, or a training without steps")
-    except (LookupError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: its entries are not those of a finished run ({error}); run it again") from None
+    if not run.training["steps"]:
+        raise UserError(f"{path}: arm {arm} made no step; run it again")
+    for name, found in run.evaluation.items():
+        for measure in EVALUATED:
+            models: dict[str, Estimate] | None = getattr(found, measure)
+            if models is None and measure != "perplexity":
+                continue
+            for model in (arm, TEACHER):
+                if models is None or model not in models or models[model].value is None:
+                    raise UserError(f"{path}: evaluation.{name} has no {measure} of {model}; run it again")
     return run
 
 
 def _read_scores(folder: Path) -> dict[str, TaskScores]:
     path = folder / "finetune" / "finetune.json"
+    refuse_links_out(folder, path)
     try:
         _, summary = read_summary(path)
     except FileNotFoundError:
@@ -222,7 +231,7 @@ def _refuse_other_masks(suite: Suite) -> None:
     first: dict[tuple[int, str], tuple[SuiteRun, float]] = {}
     for run in (run for runs in suite.runs.values() for run in runs.values()):
         for name, found in run.evaluation.items():
-            perplexity = found["perplexity"][TEACHER]["value"]
+            perplexity = _perplexity(found)
             other, expected = first.setdefault((run.seed, name), (run, perplexity))
             if not math.isclose(perplexity, expected, rel_tol=_SAME_PERPLEXITY):
                 raise UserError(
@@ -230,6 +239,11 @@ def _refuse_other_masks(suite: Suite) -> None:
                     f"{name} is {perplexity:.6g}, not {expected:.6g}, so other tokens were masked; give runs of one "
                     "suite"
                 )
+
+
+def _perplexity(found: Evaluated) -> float:
+    assert found.perplexity is not None and found.perplexity[TEACHER].value is not None  # as each run was read
+    return found.perplexity[TEACHER].value
 
 
 def _refuse_other_seeds(suite: Suite) -> None:
@@ -252,8 +266,8 @@ def _listed(seeds: tuple[int, ...]) -> str:
 
 
 def _data(run: SuiteRun) -> dict[str, Any]:
-    sets = {"data": run.results.document["data"], "evaluation": run.evaluation}
-    return {f"{kind}.{name}": one["fingerprint"] for kind, found in sets.items() for name, one in found.items()}
+    data = {f"data.{name}": one["fingerprint"] for name, one in run.results.document["data"].items()}
+    return {**data, **evaluation_facts(run.results)}
 
 
 def _training(run: SuiteRun) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from iit_toolkit.analysis.suite_rows import TASKS
 _COLUMNS = 4
 _HANDLE, _LETTER, _LINE = 0.6, 0.075, 0.19  # inches in the legend: of a mark, of a letter of a name, of a line
 _PREDICTED = {"causal_lm": "tokens", "sequence_classification": "labels"}  # of masked language models: masked tokens
+_HIGHEST = 100.0  # a loss in nats whose exp can be drawn
 _FILLS = ("full", "none", "left", "right", "top", "bottom")
 
 
@@ -41,7 +42,7 @@ def write_figures(comparison: SuiteComparison, folder: Path) -> None:
 
 
 def _training(comparison: SuiteComparison) -> Drawing | None:
-    data = _curves(comparison)
+    data = training_curves(comparison)
     if data.empty:
         return None
     predicted = _PREDICTED.get(str(comparison.suite.first.results.document.get("task")), "masked tokens")
@@ -70,16 +71,18 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
     return Drawing("training-perplexity", figure, caption, "Curves of perplexity while training, per arm.", data)
 
 
-def _curves(comparison: SuiteComparison) -> pd.DataFrame:
+def training_curves(comparison: SuiteComparison) -> pd.DataFrame:
+    """Returns the loss of the task by arm and step, as means over seeds; a loss that no curve can show is left out."""
     rows: list[dict[str, Any]] = []
     for arm in comparison.arms:
         runs = list(comparison.suite.runs[arm].values())
         logged: dict[int, list[tuple[float, float, float]]] = {}
         for run in runs:
             for line in run.training["history"]:
-                if line.get("loss/task") is not None and "step" in line:
+                loss, epoch = line.get("loss/task"), line.get("epoch")
+                if loss is not None and loss < _HIGHEST:
                     pflop = run.step_flops * line["step"] / 1e15
-                    logged.setdefault(line["step"], []).append((line["loss/task"], pflop, line.get("epoch", math.nan)))
+                    logged.setdefault(line["step"], []).append((loss, pflop, math.nan if epoch is None else epoch))
         for step, found in sorted(logged.items()):
             loss, pflop, epoch = (math.fsum(column) / len(found) for column in zip(*found, strict=True))
             row = {"arm": arm, "step": step, "pflop": pflop, "epoch": epoch, "perplexity": math.exp(loss)}
@@ -94,7 +97,7 @@ def _iia(comparison: SuiteComparison) -> Drawing | None:
     rows: list[dict[str, Any]] = []
     for arm in comparison.arms:
         for seed, run in comparison.suite.runs[arm].items():
-            perplexity = run.evaluation[sets[0]]["perplexity"][arm]
+            perplexity = (run.evaluation[sets[0]].perplexity or {})[arm]
             for variable in comparison.variables:
                 effective = run.results.student(arm).variables[variable].effective_iia.outside
                 rows.append(
@@ -102,7 +105,7 @@ def _iia(comparison: SuiteComparison) -> Drawing | None:
                         "arm": arm,
                         "seed": seed,
                         "variable": variable,
-                        **{f"perplexity{end}": perplexity[key] for end, key in _ENDS.items()},
+                        **{f"perplexity{end}": getattr(perplexity, key) for end, key in _ENDS.items()},
                         **{f"effective_iia{end}": getattr(effective, key) for end, key in _ENDS.items()},
                     }
                 )

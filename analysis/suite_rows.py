@@ -99,11 +99,11 @@ def _evaluated(suite: Suite) -> list[tuple[Measure, Callable[[SuiteRun, str], fl
     return [
         (
             Measure(f"{kind}, {name}", kind == "accuracy", digits),
-            lambda run, model, name=name, kind=kind: run.evaluation[name][kind][model]["value"],
+            lambda run, model, name=name, kind=kind: getattr(run.evaluation[name], kind)[model].value,
         )
         for kind, digits in EVALUATED.items()
         for name, found in suite.first.evaluation.items()
-        if kind in found
+        if getattr(found, kind) is not None
     ]
 
 

@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from iit_toolkit.analysis.numbers import count
 from iit_toolkit.analysis.verdict import VariableVerdict, Verdict
 
-SHOWN = 8
-"""Variables of a figure in a page."""
+SHOWN, PANELS = 8, 24
+"""Variables of a figure in a page; and variables times students, for which a figure grows as well."""
 
 
-def telling(verdict: Verdict, names: Sequence[str], most: int = SHOWN) -> list[str]:
+def most_shown(students: int) -> int:
+    """Returns how many variables a figure of so many students shows."""
+    return max(1, min(SHOWN, PANELS // max(1, students)))
+
+
+def telling(verdict: Verdict, names: Sequence[str], most: int) -> list[str]:
     """Returns the variables that say most of the judged student, in their own order.
 
     Those are half as many as are wanted with the smallest leads over their hardest controls, and as many with the
@@ -26,15 +31,23 @@ def telling(verdict: Verdict, names: Sequence[str], most: int = SHOWN) -> list[s
     return [name for name in names if name in chosen]
 
 
-def left_out(name: str, every: int, student: str, most: int = SHOWN) -> str:
-    """Says what a figure does not show; nothing if it shows all."""
+def left_out(files: Sequence[str], every: int, student: str, most: int) -> str:
+    """Says what a figure does not show; nothing if it shows all.
+
+    Args:
+        files: Names of the figures of the other variables, in their order; there may be none of a kind.
+        every: How many variables there are.
+        student: The judged student.
+        most: How many are shown.
+    """
     if every <= most:
         return ""
-    pages = -(-(every - most) // most)
-    files = f"figures/{name}-2.svg" + (f" to {name}-{pages + 1}.svg" if pages > 1 else "")
+    strongest = f" and the {most // 2} in which it leads it most" if most > 1 else ""
+    where = f"; the others: figures/{files[0]}.svg" if files else ""
+    where += f" to {files[-1]}.svg" if len(files) > 1 else ""
     return (
         f" Shown: of {count(every, 'variable')}, the {most - most // 2} in which {student} leads its hardest control "
-        f"least and the {most // 2} in which it leads it most; the others: {files}."
+        f"least{strongest}{where}."
     )
 
 

@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.plots import LINES, PALETTE, Drawing
 
+_MOST_TERMS = 12
+"""Panels of a figure."""
+
 History = Sequence[Mapping[str, Any]]
 """The logged steps of one arm's training."""
 
@@ -29,11 +32,14 @@ def training(histories: Mapping[str, History]) -> list[Drawing]:
 
 def _curves(name: str, histories: Mapping[str, History], prefix: str, caption: str) -> Drawing:
     terms = list(dict.fromkeys(term for history in histories.values() for term in _terms(history, prefix)))
+    if len(terms) > _MOST_TERMS:
+        caption = f"{caption} Shown: the first {_MOST_TERMS} of {len(terms):,} terms."
+        terms = terms[:_MOST_TERMS]
     figure = Figure(figsize=(2.6 * max(2, len(terms)), 2.3), layout="constrained")
     for number, term in enumerate(terms):
         axes = figure.add_subplot(1, len(terms), number + 1)
         for place, (arm, history) in enumerate(histories.items()):
-            points = [(row["step"], row[term]) for row in history if row.get(term) is not None and "step" in row]
+            points = [(row["step"], row[term]) for row in history if row.get(term) is not None]
             if points:
                 axes.plot(
                     *zip(*points, strict=True),
@@ -42,7 +48,7 @@ def _curves(name: str, histories: Mapping[str, History], prefix: str, caption: s
                     lw=1.5,
                     label=arm,
                 )
-        steps = max(row["step"] for history in histories.values() for row in history if "step" in row)
+        steps = max(row["step"] for history in histories.values() for row in history)
         axes.set_title(f"{term.removeprefix(prefix + '/')}, n = {steps:,} steps")
         if prefix != "loss":
             axes.set_ylim(0, 1.02)

@@ -23,9 +23,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, cast
 
 import pandas as pd
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 from scipy.special import ndtri
 
+from iit_toolkit.analysis import ranges
 from iit_toolkit.analysis.numbers import basis, count, decimal, interval
 from iit_toolkit.analysis.outcomes import (
     OTHER_VARIABLE,
@@ -69,8 +70,8 @@ class Control:
     """
 
     name: str
-    level: Estimate
-    difference: Estimate
+    level: ranges.Share
+    difference: ranges.ShareDifference
     passed: bool | None
     meaning: str
 
@@ -90,7 +91,7 @@ class VariableVerdict:
     """
 
     label: Label
-    effective_iia: Estimate
+    effective_iia: ranges.Share
     controls: list[Control]
     level: float
     detectable: float | None
@@ -100,8 +101,6 @@ class VariableVerdict:
 @dataclass(frozen=True)
 class Verdict:
     """The verdict on one student: SUPPORTED only where it is for every variable."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
     student: str
     label: Label

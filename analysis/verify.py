@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -244,6 +246,6 @@ def _examples(pairs: Pairs) -> Iterator[dict[str, Any]]:
         }
 
 
-def _tokens(batch: Mapping[str, Tensor], row: int) -> list[int]:
-    """Return the tokens of a row without padding."""
-    return batch["input_ids"][row, batch["attention_mask"][row].bool()].tolist()
+def _tokens(batch: Mapping[str, Tensor], row: int) -> NDArray[np.int32]:
+    """Return the tokens of a row without padding, small: those of all pairs are kept."""
+    return batch["input_ids"][row, batch["attention_mask"][row].bool()].cpu().numpy().astype(np.int32)

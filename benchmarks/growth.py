@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CASES = (10_000, 100_000, 1_000_000)
 VARIABLES = (1, 10, 50, 100)
 STUDENTS, PER_BASE, RESAMPLES = 3, 10, 200
+PAGE_STUDENTS, PAGE_BASES = 5, 72
 START, END = "<!-- growth -->\n", "<!-- /growth -->"
 
 
@@ -29,7 +30,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         memory = [_run(Path(scratch) / f"cases-{cases}", cases=cases) for cases in CASES]
         pages = [_run(Path(scratch) / f"variables-{number}", variables=number) for number in VARIABLES]
-    found = {"resamples": RESAMPLES, "students": STUDENTS, "memory": memory, "pages": pages}
+    found = {"resamples": RESAMPLES, "students": STUDENTS, "memory": memory}
+    found |= {"page_students": PAGE_STUDENTS, "pages": pages}
     (ROOT / "docs" / "growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     document = ROOT / "docs" / "growth.md"
     text = document.read_text(encoding="utf-8")
@@ -64,13 +66,15 @@ def measure(folder: Path, what: str) -> dict[str, Any]:
 def _run(folder: Path, *, cases: int | None = None, variables: int = 1) -> dict[str, Any]:
     """Make a run folder with planted outcomes, and measure its report."""
     from iit_toolkit.analysis.outcomes import write_outcomes
-    from tests.analysis.synthetic import make_outcomes, make_results, make_texts
+    from tests.analysis.synthetic import FOLLOWS, make_outcomes, make_results, make_texts
 
     names = tuple(f"variable-{number:03d}" for number in range(variables))
-    bases = 60 if cases is None else cases // (STUDENTS * PER_BASE)
-    results = make_results(make_outcomes(variables=names, bases=60, per_base=4))
+    bases = PAGE_BASES if cases is None else cases // (STUDENTS * PER_BASE)
+    further = range(PAGE_STUDENTS - STUDENTS) if cases is None else ()
+    follows = {**FOLLOWS, **{f"further-{number}": 0.4 for number in further}}
+    results = make_results(make_outcomes(follows, variables=names, bases=60, per_base=4))
     results["summary"]["resamples"] = RESAMPLES
-    outcomes = make_outcomes(variables=names, bases=bases, per_base=4 if cases is None else PER_BASE)
+    outcomes = make_outcomes(follows, variables=names, bases=bases, per_base=PER_BASE)
     folder.mkdir()
     (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
     write_outcomes(outcomes, folder / "outcomes.parquet")

@@ -64,7 +64,7 @@ def _repeated(runs: dict[str, dict[str, Any]]) -> str:
             effective = results["summary"]["students"][arm]["variables"]["middle"]["effective_iia"]["outside"]
             rows.append(
                 [
-                    f"`{run}.json`",
+                    f"{run}.json",
                     arm,
                     f"{trained['history'][-1]['loss']:.5f}",
                     *perplexities,

@@ -22,7 +22,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(_bounded(printable(message), MAX_MESSAGE))
+        super().__init__(_bounded(on_one_line(message), MAX_MESSAGE))
 
 
 class NothingToPredictError(UserError):
@@ -31,10 +31,10 @@ class NothingToPredictError(UserError):
 
 def one_line(error: BaseException) -> str:
     """What an exception says, on one line of at most 300 characters, for the inside of an error message."""
-    return printable(str(error))[:300]
+    return on_one_line(str(error))[:300]
 
 
-def printable(text: str) -> str:
+def on_one_line(text: str) -> str:
     r"""Text on one line without what a terminal would obey: control characters become escapes such as `\x1b`."""
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(one if one.isprintable() else _escaped(one) for one in line)

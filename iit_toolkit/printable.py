@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 
 _UNPRINTABLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufffe\uffff\ud800-\udfff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff"
+    "\ud800-\udfff]"
 )
 
 
 def printable(text: str) -> str:
     """Text without what is no character to read: U+FFFD stands in its place.
 
-    Controls move the cursor of a terminal or end an XML document, marks of writing direction let a text read as
-    another, and halves of surrogates can't be written at all. Tabs and line breaks stay.
+    Controls move the cursor of a terminal or end an XML document, marks of writing direction and spaces without width
+    let a text read as another, and halves of surrogates can't be written at all. Tabs and line breaks stay.
     """
     return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub("\ufffd", text)

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from iit_toolkit.errors import UserError, one_line, printable, shown
+from iit_toolkit.errors import UserError, on_one_line, one_line, shown
 from iit_toolkit.text_files import MAX_DEPTH, MAX_DIGITS, MAX_NODES, check_size, read_text
 
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former is ten times as fast
@@ -120,7 +120,7 @@ class _Reader:
             mark = error.problem_mark or error.context_mark
             place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
             told = "; ".join(part for part in (error.context, error.problem) if part)
-            raise UserError(f"{self._where}{place}: no valid YAML ({printable(told)})") from None
+            raise UserError(f"{self._where}{place}: no valid YAML ({on_one_line(told)})") from None
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # of a character that is none
             raise UserError(f"{self._where}: no valid YAML ({one_line(error)})") from None
 
@@ -178,7 +178,7 @@ class _Reader:
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key, merges = self._key(event)
             if (key, merges) in seen:
-                self._refuse(event, f'no valid YAML: key "{printable(key)}" occurs twice')
+                self._refuse(event, f'no valid YAML: key "{on_one_line(key)}" occurs twice')
             seen.add((key, merges))
             value = self._value(following := next(self._events), depth + 1)
             levels = max(levels, self._levels)
@@ -238,7 +238,7 @@ class _Reader:
     def _refuse_tag(self, event: yaml.NodeEvent) -> None:
         tag: str | None = getattr(event, "tag", None)
         if tag is not None:
-            written = printable(tag.replace("tag:yaml.org,2002:", "!!"))
+            written = on_one_line(tag.replace("tag:yaml.org,2002:", "!!"))
             self._refuse(event, f"no valid YAML here: the tag {shown(written)} is not read; leave it out")
 
     def _refuse(self, event: yaml.Event, reason: str) -> NoReturn:

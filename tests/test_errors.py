@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iit_toolkit.errors import MAX_MESSAGE, UserError, did_you_mean, listed, printable, shown
+from iit_toolkit.errors import MAX_MESSAGE, UserError, did_you_mean, listed, on_one_line, shown
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_a_message_is_one_bounded_printable_line(given: str) -> None:
 def test_what_is_fine_stays_as_it_is() -> None:
     for text in ("config a.yaml: seed: wrong", "Größe 3 € 字", 'name "x" — no'):
         assert str(UserError(text)) == text
-    assert printable("a\x1b[1m") == "a\\x1b[1m"
+    assert on_one_line("a\x1b[1m") == "a\\x1b[1m"
 
 
 def test_values_are_shown_short_or_by_their_kind() -> None:

@@ -35,7 +35,7 @@ def write_texts(
     lists = ["base_tokens", "source_tokens"]
     used = np.unique(np.concatenate([np.concatenate(examples[name].to_list()) for name in lists]))
     read = token_texts(prepared.tokenizer, used.tolist())
-    spelt = {name: [[read[token] for token in row] for row in examples[name]] for name in lists}
+    spelt = {name: [[read[token] for token in row.tolist()] for row in examples[name]] for name in lists}
     write_examples(examples.assign(**spelt), folder.examples)
     numbers = np.unique(verification.outcomes[_ANSWERS].to_numpy())
     answers: list[int] = numbers[numbers != NO_GOLD].tolist()

@@ -1,8 +1,8 @@
 """Reads JSON that the toolkit wrote earlier and that may have been damaged or changed since.
 
 JSON allows more than the toolkit ever writes. Keys that occur twice, numbers that are not finite, integers of more than
-64 bits and deep nesting are refused here, and control characters are replaced, so that nobody else has to think of
-them.
+64 bits, deep nesting and control characters in keys are refused here, and those in texts are replaced, so that nobody
+else has to think of them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from iit_toolkit.printable import printable
 from iit_toolkit.runs.plain_files import read_plain
 
 DEEPEST = 64
+MOST_ENTRIES = 2_000_000
 _Key = str | int
 _T = TypeVar("_T")
 _ANOTHER = "another version wrote this file, or it was changed"
@@ -41,6 +42,9 @@ def read_object(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} can't be read as JSON: {one_line(error)[:150]}") from None
     if not isinstance(document, dict):
         raise UserError(f"{path} can't be read as JSON with keys and values: it holds {_kind(document)}")
+    nodes = _count(document)
+    if nodes > MOST_ENTRIES:
+        raise UserError(f"{path}: {nodes:,} entries, more than the {MOST_ENTRIES:,} that such a file may have")
     return cast(dict[str, Any], _sound(document, (), path))
 
 
@@ -106,10 +110,26 @@ def _sound(value: object, keys: tuple[_Key, ...], path: Path) -> object:
         return [_sound(one, (*keys, place), path) for place, one in enumerate(cast(list[Any], value))]
     elif isinstance(value, dict):
         named = cast(dict[str, Any], value)
-        return {printable(key): _sound(one, (*keys, key), path) for key, one in named.items()}
+        for key in named:
+            if printable(key) != key:
+                raise UserError(f"{path}: {where((*keys, key))}: a key with control characters; {_ANOTHER}")
+        return {key: _sound(one, (*keys, key), path) for key, one in named.items()}
     if reason:
         raise UserError(f"{path}: {where(keys)}: {reason}; {_ANOTHER}")
     return value
+
+
+def _count(document: object) -> int:
+    """How many values a document holds, itself included."""
+    waiting, found = [document], 0
+    while waiting:
+        value = waiting.pop()
+        found += 1
+        if isinstance(value, dict):
+            waiting += cast(dict[str, object], value).values()
+        elif isinstance(value, list):
+            waiting += cast(list[object], value)
+    return found
 
 
 def _kind(value: object) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from iit_toolkit.errors import UserError
 
-LARGEST = 2**28
+LARGEST = 2**25
 """Bytes of a document: the results of a run with a hundred variables have some millions."""
 
 
@@ -40,6 +40,19 @@ def read_plain(path: Path, largest: int = LARGEST) -> bytes:
             raise
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise UserError(f"{path}: can't be read ({reason}); give a readable file") from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a plain file, or a link to one; nothing at all is no file.
+
+    Raises:
+        UserError: If there is something else, or a link that leads nowhere.
+    """
+    if path.is_file():
+        return True
+    if os.path.lexists(path):
+        raise UserError(f"{path}: no plain file (a folder, pipe or device); remove it")
+    return False
 
 
 def refuse_links_out(folder: Path, *paths: Path) -> None:

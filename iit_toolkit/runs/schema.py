@@ -13,6 +13,7 @@ from iit_toolkit.runs.folder import check_arm_name
 from iit_toolkit.tasks import Task
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+MOST_RESAMPLES = 1_000_000
 MAX_BLOCKS = 1000
 """Blocks of a student, which are made one by one: no model has more."""
 MAX_SIZE = 10**8
@@ -167,7 +168,7 @@ class VerificationConfig(_Section):
     padded to one length and multiplied together."""
     top_k: Positive = 10
     """Tokens of each model that the effect correlation looks at."""
-    resamples: Annotated[int, Field(ge=100, le=1_000_000)] = 2000
+    resamples: Annotated[int, Field(ge=100, le=MOST_RESAMPLES)] = 2000
     """Bootstrap resamples behind each interval."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Smallest difference of interchange intervention accuracy that counts."""

@@ -76,10 +76,10 @@ def results(arm: str, place: int, perplexity: float) -> dict[str, Any]:
         effective = EFFECTIVE[arm] + 0.1 * number + 0.01 * place
         variable = student["variables"][name]
         variable["effective_iia"]["outside"] |= {"value": effective, "low": effective - 0.05, "high": effective + 0.02}
-        variable["margin"] |= {"value": effective - 0.15}
+        variable["margin"] |= {"value": effective - 0.15, "low": effective - 0.25, "high": effective - 0.05}
     found = document["evaluation"]["encyclopedia"]["perplexity"]
     found[arm] |= {"value": perplexity, "low": perplexity - 2, "high": perplexity + 3}
-    found["teacher"] |= {"value": TEACHER_PERPLEXITY[place]}
+    found["teacher"] |= {"value": (value := TEACHER_PERPLEXITY[place]), "low": value - 2, "high": value + 3}
     training = document["arms"][arm]
     training |= {"steps": STEPS[arm], "tokens": 6400 * STEPS[arm], "cpu_seconds": 50.0 + place, "resumed_at_step": 0}
     training |= {"student_parameters": 5_000_000 if arm == "narrow" else 11_900_000}

@@ -168,7 +168,9 @@ def test_padding_changes_nothing_of_what_is_drawn(left: bool, more: int) -> None
     pd.testing.assert_frame_equal(plain.outcomes[EXACT + ANSWERS], padded.outcomes[EXACT + ANSWERS])
     pd.testing.assert_frame_equal(plain.examples, padded.examples)
     first = plain.examples.iloc[0]
-    assert first["base_tokens"] == next(row["input_ids"] for row in rows() if row["example_id"] == first["base"])
+    assert first["base_tokens"].tolist() == next(
+        row["input_ids"] for row in rows() if row["example_id"] == first["base"]
+    )
 
 
 def drawn(data: list[dict[str, Any]], collator: Any = None, **options: Any) -> DrawnPairs:

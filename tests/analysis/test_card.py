@@ -32,11 +32,12 @@ def test_an_arm_that_was_not_judged_does_not_borrow_the_verdict():
     assert "on causal (SUPPORTED), not on this student" in card
 
 
-def test_a_path_of_this_machine_is_not_published():
+@pytest.mark.parametrize("name", ["/home/someone/models/teacher", "x" * 97, "x" * 5000])
+def test_a_path_of_this_machine_is_not_published(name):
     results = make_results(make_outcomes(bases=30))
-    results["teacher"]["name"] = "/home/someone/models/teacher"
+    results["teacher"]["name"] = name
     card = model_card(results, "causal")
-    assert "someone" not in card
+    assert name not in card
     assert ModelCard(card).data.base_model is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -16,8 +17,9 @@ from iit_toolkit.analysis import case_figures
 from iit_toolkit.analysis.examples import Answers
 from iit_toolkit.analysis.figures import write_figures
 from iit_toolkit.analysis.metrics import Summary, summarise
-from iit_toolkit.analysis.plots import STYLE, Drawing, Plot, hover, save
+from iit_toolkit.analysis.plots import STYLE, Drawing, Plot, hover, picture_dpi, save
 from iit_toolkit.analysis.subsets import Settings
+from iit_toolkit.analysis.training_figures import training
 from iit_toolkit.analysis.verdict import judge
 from tests.analysis.synthetic import make_outcomes, make_results
 
@@ -47,6 +49,39 @@ def written(
 def titles(svg: str) -> Iterator[str]:
     for one in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}title"):
         yield one.text or ""
+
+
+def test_captions_name_the_figures_that_there_are_and_older_ones_are_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def drawn(outcomes: pd.DataFrame, *_: Any) -> Iterator[Drawing]:
+        for name in ("accuracy", "by_position") if "v2" in set(outcomes["variable"]) else ("accuracy",):
+            yield Drawing(name, Figure((1, 1)), "Caption.", "", pd.DataFrame({"a": [1]}))
+
+    monkeypatch.setattr("iit_toolkit.analysis.figures._drawn", drawn)
+    monkeypatch.setattr("iit_toolkit.analysis.figures.most_shown", lambda _: 2)
+    (tmp_path / "notes-2.svg").write_text("")
+    for count, others in ((6, ["accuracy-2", "accuracy-3"]), (3, ["accuracy-2"]), (1, [])):
+        outcomes = make_outcomes({"causal": 0.5}, variables=tuple(f"v{number}" for number in range(count)), bases=24)
+        summary, verdict = summarise(outcomes, **SETTINGS), judge(outcomes, "causal", **SETTINGS)
+        first = write_figures(outcomes, None, summary, verdict, {}, tmp_path)[0]
+        assert others[-1:] == [name for name in others[-1:] if f"{name}.svg." in first.caption]
+        found = {path.stem for path in tmp_path.glob("*.svg") if path.stem.startswith("accuracy")}
+        assert found == {"accuracy", *others}
+    assert (tmp_path / "notes-2.svg").is_file()
+
+
+def test_the_first_of_many_logged_terms_are_drawn() -> None:
+    line = {f"loss/{number}": 1.0 for number in range(40)}
+    [drawing] = training({"causal": [{"step": 1, **line}]})
+    assert len(drawing.figure.axes) == 12 and drawing.caption.endswith("Shown: the first 12 of 40 terms.")
+
+
+def test_pictures_of_large_figures_are_bounded() -> None:
+    for width, height in ((10, 4), (100, 300), (1000, 1)):
+        dpi = picture_dpi(Figure((width, height)))
+        assert dpi <= 160 and dpi**2 * width * height <= 2**24 + 1 and dpi * width <= 2**15 + 1
+    assert picture_dpi(Figure((10, 4))) == 160
 
 
 def test_every_figure_is_written_three_times(written: tuple[Path, list[Plot]]) -> None:

@@ -140,7 +140,7 @@ def test_failed_controls_and_stale_verdicts_are_loud(tmp_path):
     html, markdown = written(tmp_path)
     assert rows_of(html, "controls").count(">FAIL<") == 2 and markdown.count("| FAIL |") == 2
 
-    stale = make_results(make_outcomes())["verdict"] | {"label": "NOT SUPPORTED"}
+    stale = make_results(make_outcomes(), controls=make_controls())["verdict"] | {"label": "NOT SUPPORTED"}
     write_report(make_run(tmp_path, shuffled=make_controls(), verdict=stale))
     html, _ = written(tmp_path)
     assert "results.json says NOT SUPPORTED; the outcomes table, shown here, gives SUPPORTED" in html

@@ -54,7 +54,10 @@ def test_the_figure_of_the_search_is_drawn_anew_and_no_other_is_trusted(searched
     [
         (lambda found: found.pop("matrix"), "matrix: field required"),
         (lambda found: found["matrix"]["cells"].pop(), "one for each two layers"),
-        (lambda found: found["matrix"].update(teacher_layers=10**9), "1 to 1,000 layers"),
+        (lambda found: found["matrix"].update(teacher_layers=201), "1 to 200 layers"),
+        (lambda found: found["matrix"].update(teacher_layers=100, student_layers=51), "at most 5,000 cells"),
+        (lambda found: found["matrix"]["cells"][0]["outside"].update(above_floor=1e308), "outside.above_floor: input"),
+        (lambda found: found["matrix"]["cells"][0]["inside"].update(changed=-1), "inside.changed: input should be"),
         (lambda found: found["map"][0].update(teacher_layer=2), "it names a layer that there is not"),
         (lambda found: found["matrix"]["cells"][0]["outside"].update(floor="0"), "matrix.cells.0.outside.floor: input"),
     ],

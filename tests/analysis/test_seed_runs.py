@@ -112,6 +112,15 @@ def test_classification_has_an_accuracy(tmp_path: Path) -> None:
         (lambda d: d["arms"].pop("plain"), "arms is causal, not causal, plain"),
         (lambda d: d["arms"]["plain"].update(objective={"kl": 2.0}), "arms.plain.objective is {'kl': 2.0}, not {"),
         (lambda d: d["evaluation"].clear(), "evaluation.encyclopedia is None, not sha256:"),
+        (lambda d: d["evaluation"]["encyclopedia"].pop("fingerprint"), "evaluation.encyclopedia is None, not sha256:"),
+        (
+            lambda d: d["evaluation"]["encyclopedia"].update(perplexity=None),
+            "evaluation.encyclopedia, its measures is , not perplexity",
+        ),
+        (
+            lambda d: d["alignment"]["variables"][0].update(name="late"),
+            "summary.students.causal.variables: other variables",
+        ),
         (lambda d: d.update(schema="iit_toolkit/results/0"), "this version reads"),
         (lambda d: d.update(arms={}), "no trained arms; give folders that `iit-toolkit run` wrote"),
         (lambda d: d["arms"]["plain"].pop("steps"), "arms.plain.steps: field required; another version"),
@@ -129,6 +138,22 @@ def test_outcomes_of_another_schema(two: Callable[..., list[Path]]) -> None:
     folders = two()
     make_outcomes(bases=3).to_parquet(folders[1] / "outcomes.parquet")
     with pytest.raises(UserError, match="seed-8/outcomes.parquet: the schema is none"):
+        read_runs(folders)
+
+
+@pytest.mark.parametrize("name", ["results.json", "outcomes.parquet", "config.yaml"])
+def test_links_that_lead_out_are_not_followed(two: Callable[..., list[Path]], name: str) -> None:
+    folders = two()
+    (folders[0] / name).unlink(missing_ok=True)
+    (folders[0] / name).symlink_to(folders[1] / name)
+    with pytest.raises(UserError, match=f"{name}: a symbolic link leads out of"):
+        read_runs(folders)
+
+
+def test_outcomes_of_other_variables(two: Callable[..., list[Path]]) -> None:
+    folders = two()
+    write_outcomes(make_outcomes(bases=20, variables=("late",)), folders[1] / "outcomes.parquet")
+    with pytest.raises(UserError, match="outcomes.parquet: other students or variables than"):
         read_runs(folders)
 
 

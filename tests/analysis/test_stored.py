@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from iit_toolkit.analysis.card import model_card
 from iit_toolkit.analysis.stored import read_stored, refuse_incomparable
+from iit_toolkit.analysis.verdict import Verdict
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes, make_results
 
@@ -42,7 +44,6 @@ def test_a_file_and_its_folder_are_the_same(planted: dict[str, Any], tmp_path: P
         (lambda d: d["summary"].pop("students"), "summary.students: field required; another version wrote"),
         (lambda d: d["verdict"].pop("power"), "verdict.power: field required; another version wrote this file"),
         (lambda d: d["verdict"]["variables"]["middle"].pop("level"), "verdict.variables.middle.level: field required"),
-        (lambda d: d["verdict"].update(more=1), "verdict.more: "),
         (lambda d: d.pop("controls"), "no controls; verify the run again"),
         (lambda d: d["controls"].pop("self_swap"), "controls.self_swap: field required; another version wrote"),
         (lambda d: d["controls"].update(leaks=[{"site": "x"}]), "controls.leaks.0.student: field required"),
@@ -59,6 +60,16 @@ def test_what_is_not_whole_is_refused_in_one_line(
     with pytest.raises(UserError) as caught:
         read_stored(written(tmp_path / "results.json", document))
     assert said in str(caught.value) and "results.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_further_entries_are_allowed_everywhere(planted: dict[str, Any], tmp_path: Path) -> None:
+    document = copy.deepcopy(planted)
+    estimate = document["summary"]["students"]["causal"]["behaviour"]["kl"]
+    for entry in (document["verdict"], document["summary"], document["controls"], document["comparison"], estimate):
+        entry["a further entry"] = 1
+    stored = read_stored(written(tmp_path / "results.json", document))
+    assert stored.verdict == Verdict.from_dict(document["verdict"])
+    assert model_card(stored.document, "causal") == model_card(planted, "causal")
 
 
 def test_no_file_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def test_a_teacher_need_not_be_fine_tuned(tmp_path: Path) -> None:
 
 
 FINGERPRINT = "sha256:0"
+ACCURACY = {"full": {"value": 0.5, "low": None, "high": None, "cases": 9, "clusters": 9}}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,19 @@ FINGERPRINT = "sha256:0"
         ({"arms": {}}, "its arms are none; a run in full trains full alone"),
         ({"arms__full": {"steps": 100}}, "arms.full.alignment: field required"),
         ({"arms__full__cost": {}}, "arms.full.cost.flops: field required"),
-        ({"evaluation__encyclopedia__perplexity": {}}, "its entries are not those of a finished run ('full')"),
+        (
+            {"evaluation__encyclopedia__perplexity": {}},
+            "evaluation.encyclopedia has no perplexity of full; run it again",
+        ),
+        ({"evaluation__encyclopedia__perplexity": None}, "evaluation.encyclopedia has no perplexity of full"),
+        ({"evaluation__encyclopedia__accuracy": ACCURACY}, "evaluation.encyclopedia has no accuracy of teacher"),
+        (
+            {"evaluation__encyclopedia__accuracy": {**ACCURACY, "teacher": ACCURACY["full"]}},
+            "evaluation.encyclopedia, its measures is accuracy, perplexity, not perplexity",
+        ),
+        ({"evaluation__encyclopedia__perplexity__full__low": 0.0}, "a perplexity is above 0"),
+        ({"arms__full__cost": None}, "arm full has no cost; run it again"),
+        ({"summary__students__full__variables": {}}, "summary.students.full.variables: other variables"),
         ({"schema": "iit_toolkit/results/0"}, "this version reads"),
     ],
 )
@@ -83,7 +97,8 @@ def test_runs_that_are_of_no_suite(tmp_path: Path, changes: dict[str, Any], said
 @pytest.mark.parametrize(("perplexity", "refused"), [(60.0, True), (52.02, False)])  # seed 66 has 52
 def test_a_seed_whose_arms_were_masked_otherwise(tmp_path: Path, perplexity: float, refused: bool) -> None:
     path = write_tree(tmp_path) / "late" / "seed-66" / "results.json"
-    change(path, evaluation__encyclopedia__perplexity__teacher__value=perplexity)
+    measured = {"value": perplexity, "low": None, "high": None, "cases": 9, "clusters": 9}
+    change(path, evaluation__encyclopedia__perplexity__teacher=measured)
     if refused:
         with pytest.raises(
             UserError, match="late/seed-66.* the teacher's perplexity on encyclopedia is 60, not 52, so"
@@ -137,6 +152,21 @@ def test_weights_of_the_teacher_are_compared_among_those_that_say_them(tmp_path:
         change(path, teacher={**json.loads(path.read_text())["teacher"], "weights": weights})
     with pytest.raises(UserError, match="full/seed-88/results.json can't be compared .*: other weights of the teacher"):
         read_suite(tmp_path)
+
+
+def test_a_seed_stands_once(tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    shutil.copytree(tmp_path / "full" / "seed-42", tmp_path / "full" / "seed-042")
+    with pytest.raises(UserError, match="full/seed-042: a seed has no zeros before it; rename it to seed-42"):
+        read_suite(tmp_path)
+
+
+def test_scores_are_not_read_through_a_link(tmp_path: Path) -> None:
+    file = write_tree(tmp_path / "suite") / "full" / "seed-66" / "finetune" / "finetune.json"
+    file.rename(tmp_path / "finetune.json")
+    file.symlink_to(tmp_path / "finetune.json")
+    with pytest.raises(UserError, match="finetune.json: a symbolic link leads out of"):
+        read_suite(tmp_path / "suite")
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])

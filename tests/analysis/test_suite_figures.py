@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.suite import read_suite
 from iit_toolkit.analysis.suite_comparison import EQUAL_STEPS, compare_suite
-from iit_toolkit.analysis.suite_figures import add_legend, arm_look, write_figures
-from tests.analysis.suite_tree import write_tree
+from iit_toolkit.analysis.suite_figures import add_legend, arm_look, training_curves, write_figures
+from tests.analysis.suite_tree import change, write_tree
 
 NAMES = ("iia-perplexity", "task-gains", "training-perplexity")
 
@@ -59,6 +59,16 @@ def test_curves_are_means_over_seeds(figures: Path) -> None:
     text = (figures / "training-perplexity.svg").read_text()
     assert "<!-- full (n = 3) -->" in text and "<!-- middle (n = 2) -->" in text
     assert "pale: seen before; with dropout" in text
+
+
+def test_losses_and_epochs_that_cannot_be_drawn_are_left_out(root: Path, tmp_path: Path) -> None:
+    for arm in ("plain", "full"):
+        shutil.copytree(root / arm, tmp_path / arm)
+    for path in tmp_path.glob("full/*/results.json"):
+        history = [{"step": 20, "epoch": None, "loss/task": 1.0}, {"step": 40, "epoch": 0.5, "loss/task": 1e4}]
+        change(path, arms__full__history=history)
+    curves = training_curves(compare_suite(read_suite(tmp_path), "plain", None))
+    assert curves[curves["arm"] == "full"]["perplexity"].tolist() == [pytest.approx(math.e)]
 
 
 def test_points_have_the_intervals_of_their_runs(figures: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +57,18 @@ RAW = (
 
 def damage_json(path: Path, seed: int) -> None:
     """Changes one to three entries of a document; of some, the bytes instead."""
+    _damage(path, seed, lambda document: document)
+
+
+def damage_histories(path: Path, seed: int) -> None:
+    """Changes one to three entries of what results say of trainings."""
+    _damage(path, seed, lambda document: {arm: one["history"] for arm, one in document["arms"].items()}, whole=False)
+
+
+def _damage(path: Path, seed: int, chosen: Callable[[Any], Any], *, whole: bool = True) -> None:
     draw = random.Random(seed)
     content = path.read_bytes()
-    kind = draw.random()
+    kind = draw.random() if whole else 1.0
     if kind < 0.05:
         path.write_bytes(draw.choice(RAW))
     elif kind < 0.2:
@@ -65,7 +76,7 @@ def damage_json(path: Path, seed: int) -> None:
     else:
         document = json.loads(content)
         for _ in range(draw.randint(1, 3)):
-            _change(document, draw)
+            _change(chosen(document), draw)
         path.write_text(json.dumps(document))
 
 
@@ -125,6 +136,13 @@ def _odd_values(kind: Any) -> tuple[Any, ...]:
     return None, float("nan"), float("inf"), -1.0, 1e308
 
 
+def _beyond(number: int | float) -> tuple[int | float, ...]:
+    """Numbers of the same type that may be out of range."""
+    if isinstance(number, int):
+        return 0, -number - 1, 1000 * number + 1, 2**62
+    return 0.0, -number - 0.5, 1e6 * number + 2.0, 1e-17, 1e308, -1e308
+
+
 def _change(document: Any, draw: random.Random) -> None:
     """Replaces, removes, adds or wraps one entry somewhere."""
     at = document
@@ -136,13 +154,19 @@ def _change(document: Any, draw: random.Random) -> None:
         if isinstance(at[key], dict | list) and at[key] and draw.random() < 0.75:
             at = at[key]
             continue
-        kind = draw.randrange(6)
-        if kind == 0:
+        kind = draw.randrange(9)
+        if kind == 6:
+            at[key] = None
+        elif kind == 7 and isinstance(at, dict):
+            at["a further entry"] = copy.deepcopy(draw.choice(ODD))
+        elif kind == 8 and isinstance(at[key], int | float):
+            at[key] = draw.choice(_beyond(at[key]))
+        elif kind == 0:
             del at[key]
         elif kind == 1:
             at[key] = [at[key]]
         elif kind == 2 and isinstance(at, dict):
             at[str(draw.choice(ODD))[:200]] = at.pop(key)
         else:
-            at[key] = draw.choice(ODD)
+            at[key] = copy.deepcopy(draw.choice(ODD))
         return

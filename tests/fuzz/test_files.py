@@ -24,14 +24,17 @@ from iit_toolkit.analysis.seeds_text import to_latex
 from iit_toolkit.analysis.stored import read_stored
 from iit_toolkit.analysis.suite import read_suite
 from iit_toolkit.analysis.suite_comparison import compare_suite
+from iit_toolkit.analysis.suite_figures import training_curves
 from iit_toolkit.analysis.suite_text import to_markdown as suite_to_markdown
+from iit_toolkit.analysis.training_figures import training
 from iit_toolkit.analysis.worst_cases import worst_cases
 from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.student_files import copy_student
 from tests.analysis.suite_tree import TASKS, write_tree
 from tests.analysis.synthetic import make_outcomes, make_run
-from tests.fuzz.damage import damage_json, damage_parquet
+from tests.fuzz.damage import damage_histories, damage_json, damage_parquet
+from tests.fuzz.guard import Hangs
 
 PATIENCE = 20  # seconds for one file
 SETTINGS = {"weights": "w"}
@@ -50,10 +53,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tree(tmp_path_factory.mktemp("suite"))
+    root = write_tree(tmp_path_factory.mktemp("suite"))
+    for arm in ("late", "middle", "narrow"):
+        shutil.rmtree(root / arm)
+    return root
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report, "write_figures", lambda *_: [])
 
@@ -63,7 +69,7 @@ def bounded(what: str) -> Iterator[None]:
     """Lets a `UserError` of one line pass; anything else, a hang included, fails and names the file."""
 
     def expired(*_: Any) -> None:
-        raise TimeoutError
+        raise Hangs  # which no code takes for an error of its own, as it would a TimeoutError
 
     before = signal.signal(signal.SIGALRM, expired)
     signal.alarm(PATIENCE)
@@ -101,6 +107,7 @@ def test_results(run: Path, tmp_path: Path) -> None:
                     model_card(stored.document, arm)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_reports(run: Path, tmp_path: Path) -> None:
     for what, folder in damaged_copies(run, tmp_path / "run", "results.json", damage_json, range(1000, 1040)):
         with bounded(what):
@@ -108,6 +115,14 @@ def test_reports(run: Path, tmp_path: Path) -> None:
             page = (folder / "report.html").read_text()
             assert "<script>alert" not in page and "\x1b" not in page
             assert "](javascript:" not in (folder / "report.md").read_text()
+
+
+def test_figures_of_training(run: Path, tmp_path: Path) -> None:
+    for what, folder in damaged_copies(run, tmp_path / "run", "results.json", damage_histories, range(8)):
+        with bounded(what):
+            arms = read_stored(folder).document["arms"]
+            for drawing in training({arm: details["history"] for arm, details in arms.items()})[:1]:
+                drawing.figure.draw_without_rendering()
 
 
 @pytest.mark.parametrize("name", ["outcomes.parquet", "examples.parquet", "answers.parquet"])
@@ -123,16 +138,19 @@ def test_tables(run: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_comparisons(run: Path, tmp_path: Path) -> None:
-    for what, folder in damaged_copies(run, tmp_path / "run", "results.json", damage_json, range(2000, 2030)):
+    other = make_run(tmp_path / "other", make_outcomes(bases=24, per_base=4, seed=1), task="masked_lm", seed=8)
+    home = tmp_path / "copies"
+    for what, folder in damaged_copies(run, home / "run", "results.json", damage_json, range(2000, 2012)):
         with bounded(what):
-            to_latex(compare_seeds(read_runs([folder]), "causal", "plain"))
+            to_latex(compare_seeds(read_runs([other, folder]), "causal", "plain"))
 
 
 @pytest.mark.parametrize("name", ["full/seed-66/results.json", "plain/seed-42/finetune/finetune.json"])
 def test_suites(suite: Path, tmp_path: Path, name: str) -> None:
-    for what, folder in damaged_copies(suite, tmp_path / "suite", name, damage_json, range(40)):
+    for what, folder in damaged_copies(suite, tmp_path / "suite", name, damage_json, range(30)):
         with bounded(what):
-            suite_to_markdown(compare_suite(read_suite(folder), "plain", None))
+            compared = compare_suite(read_suite(folder), "plain", None)
+            assert suite_to_markdown(compared) and len(training_curves(compared))
 
 
 def test_scores(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iit_toolkit.errors import UserError
+from iit_toolkit.runs import json_files
 from iit_toolkit.runs.json_files import read_object
 from iit_toolkit.runs.plain_files import read_plain, refuse_links_out
 
@@ -25,6 +26,7 @@ from iit_toolkit.runs.plain_files import read_plain, refuse_links_out
         (b'{"a": ' + b"9" * 5000 + b"}", "can't be read as JSON"),
         (b'{"a": "\xff"}', "can't be read as JSON"),
         (b"\xef\xbb\xbf{}", "can't be read as JSON"),
+        (rb'{"a": {"b\u0007": 1, "b\u0008": 1}}', "a.b\ufffd: a key with control characters"),
         (b"[]", "it holds a list"),
         (b'"x"', "it holds a text"),
         (b"null", "it holds a single value"),
@@ -40,8 +42,15 @@ def test_what_the_toolkit_never_writes_is_refused(tmp_path: Path, content: bytes
 
 
 def test_control_characters_are_replaced(tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text(r'{"a\u001b": "\u0000\u009b\u202e\ud800 ü\n"}')
-    assert read_object(tmp_path / "x.json") == {"a\ufffd": "\ufffd\ufffd\ufffd\ufffd ü\n"}
+    (tmp_path / "x.json").write_text(r'{"a": "\u0000\u009b\u202e\ud800 ü\n\u061c\u200b\u200e\u200f\ufeff"}')
+    assert read_object(tmp_path / "x.json") == {"a": "\ufffd" * 4 + " ü\n" + "\ufffd" * 5}
+
+
+def test_files_of_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_files, "MOST_ENTRIES", 5)
+    (tmp_path / "x.json").write_text('{"a": [1, 2, {"b": 3}]}')
+    with pytest.raises(UserError, match="x.json: 6 entries, more than the 5"):
+        read_object(tmp_path / "x.json")
 
 
 def test_what_is_no_plain_file_is_refused_and_never_waited_for(tmp_path: Path) -> None:
