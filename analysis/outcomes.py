@@ -41,9 +41,12 @@ MOST_NAMES, LONGEST_NAME = 2000, 500
 _INTEGERS = ("base_text", "source_text", "gold", "teacher_base", "teacher_cf", "student_base", "student_cf")
 _EFFECT = ("effect_n", "effect_x", "effect_y", "effect_xx", "effect_yy", "effect_xy")
 _BEHAVIOUR = ("kl", "kl_cf", "teacher_nll", "student_nll")
-_NUMBERS = dict.fromkeys(_BEHAVIOUR, -1e-3) | {"effect_xx": 0.0, "effect_yy": 0.0}
-_NUMBERS |= dict.fromkeys(("effect_x", "effect_y", "effect_xy"), -1e100)
 _MOST = 1e100
+_NUMBERS = {
+    **dict.fromkeys(_BEHAVIOUR, -1e-3),
+    **dict.fromkeys(("effect_xx", "effect_yy"), 0.0),
+    **dict.fromkeys(("effect_x", "effect_y", "effect_xy"), -_MOST),
+}
 """The least that each may be, rounding included, and the most: of these, sums and their squares are finite."""
 
 SCHEMA = pa.schema(

@@ -242,8 +242,9 @@ def _refuse_other_masks(suite: Suite) -> None:
 
 
 def _perplexity(found: Evaluated) -> float:
-    assert found.perplexity is not None and found.perplexity[TEACHER].value is not None  # as each run was read
-    return found.perplexity[TEACHER].value
+    value = None if found.perplexity is None else found.perplexity[TEACHER].value
+    assert value is not None  # as each run was read
+    return value
 
 
 def _refuse_other_seeds(suite: Suite) -> None:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from iit_toolkit.errors import MAX_MESSAGE, UserError, listed, one_line, printable
+from iit_toolkit.errors import MAX_MESSAGE, UserError, listed, on_one_line, one_line
 from iit_toolkit.finite import refuse_non_finite_weights
 from iit_toolkit.model_folder import ADAPTER, REMOTE, refuse_no_model
 from iit_toolkit.paths import refuse_missing_folder
@@ -88,7 +88,7 @@ class Loaded:
 @functools.cache
 def tell_once(line: str) -> None:
     """Warn in one line, but not of the same again: a run loads a model several times."""
-    _LOG.warning(printable(line)[:MAX_MESSAGE])
+    _LOG.warning(on_one_line(line)[:MAX_MESSAGE])
 
 
 def load_config(path: str | Path, what: str, remedy: str = REMEDY) -> PreTrainedConfig:
