@@ -79,6 +79,7 @@ class CausalDistillationConfig(TrainingArguments):
 _REFUSED = {
     "save_only_model": "a training that was stopped could not go on as it was",
     "ignore_data_skip": "a training that was stopped would go on with rows that it has seen",
+    "ddp_static_graph": "a causal step's graph is another for each variable",
     "label_smoothing_factor": "none of the loss terms smooths labels",
 }
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, TrainerState
 from transformers.trainer_utils import SaveStrategy
 
 from iit_toolkit.analysis.results_layout import TRAINING
+from iit_toolkit.cut_short import refuse_cut_short, told_if_worker_ended
 from iit_toolkit.data.tables import lists_of
 from iit_toolkit.distillation.checkpoints import newest_whole, refuse_other_training
 from iit_toolkit.distillation.config import CausalDistillationConfig
@@ -35,6 +36,7 @@ from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, compare_files
 from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
 
 _LOG = getLogger(__name__)
+_RESUME = "checkpoints are kept, go on with --resume"
 _SHARE_OF_STEPS, _FEWEST_STEPS = 0.1, 25  # between checkpoints that nobody asked for
 
 
@@ -77,15 +79,22 @@ def train_arm(
         if state is not None and state.global_step == state.max_steps:
             student, trainer.state = student_from_checkpoint(prepared.teacher, str(begun_at)), state
         else:
-            with processes.told_if_lost(), told_if_out_of_memory(f"arms.{name}: training", _less_memory(settings)):
+            with (
+                processes.told_if_lost(),
+                told_if_out_of_memory(f"arms.{name}: training", _less_memory(settings)),
+                told_if_worker_ended(f"arms.{name}: training", settings.dataloader_num_workers, _RESUME),
+            ):
                 trainer.train(resume_from_checkpoint=None if begun_at is None else str(begun_at))
+            refuse_cut_short(trainer.state, f"arms.{name}", _RESUME)
     except (KeyboardInterrupt, SystemExit):
         _tell_stopped(name, trainer, checkpoints)
         raise
     finally:
         if processes.is_main():
             remove_empty(checkpoints, checkpoints.parent)
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    seconds = time.perf_counter() - started
+    with processes.told_if_lost():
+        cpu_seconds = sum(gather_object([time.process_time() - cpu]))  # of all processes
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     record: dict[str, Any] = {
         "alignment": None if alignment is None else alignment.name,
@@ -99,7 +108,7 @@ def train_arm(
         "resumed_at_step": 0 if state is None else state.global_step,
         "tokens": _tokens_seen(trainer, prepared.train_rows),
         "seconds": seconds,
-        "cpu_seconds": sum(gather_object([cpu_seconds])),  # of all processes
+        "cpu_seconds": cpu_seconds,
         "cost": _cost(expected, history),
         "objective": {term: weight for term, weight in settings.weights.items() if weight},
         "provenance": provenance(),

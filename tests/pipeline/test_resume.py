@@ -423,6 +423,26 @@ def test_a_small_disk(config: RunConfig, whole: Path, tmp_path: Path) -> None:
         os.system(f"umount '{small}'")
 
 
+def test_an_arm_that_ended_before_its_last_step_is_not_saved(
+    config: RunConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = CausalDistillationTrainer.training_step
+
+    def stopping(self: CausalDistillationTrainer, *given: Any, **named: Any) -> Any:
+        self.control.should_training_stop = self.state.global_step == 2
+        return step(self, *given, **named)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"arms\.causal: training ended after step 3 of 4"),
+    ):
+        patch.setattr(CausalDistillationTrainer, "training_step", stopping)
+        pipeline.train(config, tmp_path / "run", "causal")
+    assert not (tmp_path / "run" / "causal").exists()
+    pipeline.train(config, tmp_path / "run", "causal", resume=True)
+    assert (tmp_path / "run" / STUDENT).read_bytes() == (whole / STUDENT).read_bytes()
+
+
 def test_an_interrupted_arm_says_where_it_stopped(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
