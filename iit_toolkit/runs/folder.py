@@ -249,7 +249,7 @@ class RunFolder:
 
     @property
     def inputs(self) -> Path:
-        """What the run was begun with: fingerprints of teacher and data, and the number of processes."""
+        """What the run was begun with: fingerprints of teacher, tokenizer and data."""
         return self.path / "inputs.yaml"
 
     @property
