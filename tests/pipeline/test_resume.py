@@ -27,6 +27,7 @@ from iit_toolkit.distillation.checkpoints import WholeCheckpoint, WholeCheckpoin
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline import arms, saving
+from iit_toolkit.pipeline.inputs import fingerprint_of_table
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.alignments import with_alignments_read
 from iit_toolkit.runs.config import dump_config, load_config
@@ -476,6 +477,22 @@ def test_a_student_that_cannot_be_saved_in_the_end_is_kept(
             pipeline.train(config, home, "causal")
     pipeline.train(config, home, "causal", resume=True)
     assert resumed_at(home) == 4 and (home / STUDENT).read_bytes() == (whole / STUDENT).read_bytes()
+
+
+def test_a_student_that_has_no_place_at_all_leaves_no_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(saving, "_write", full)
+    nothing: Any = None
+    with pytest.raises(OSError, match="No space left"):
+        saving.save_student(nothing, nothing, tmp_path / "run" / "causal", {}, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_without_a_list_is_not_one_with_an_empty_list() -> None:
+    found = [fingerprint_of_table(datasets.Dataset.from_dict({"x": rows})) for rows in ([[1], None], [[1], []])]
+    assert found[0] != found[1]
 
 
 def test_a_student_without_a_place_and_a_checkpoint_is_kept_elsewhere(
