@@ -170,7 +170,7 @@ def test_a_killed_suite_is_the_uninterrupted_one(whole: SuiteFolder, suite: Suit
     killed = SuiteFolder(whole.path.with_name("killed"))
     own = {"HF_DATASETS_CACHE": str(whole.path.with_name(".other-cache")), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", KILLED_AT_A_CHECKPOINT]
-    done = subprocess.run(command, cwd=whole.path.parent, capture_output=True, env=os.environ | own, timeout=300)
+    done = subprocess.run(command, cwd=whole.path.parent, capture_output=True, env=os.environ | own, timeout=600)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert killed.is_done(suite, pieces(suite)[1])
     assert not killed.is_done(suite, pieces(suite)[2])
