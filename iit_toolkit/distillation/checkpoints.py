@@ -222,9 +222,10 @@ def _checked(checkpoint: Path) -> dict[str, Any]:
     whole_numbers = type(processes) is int and type(manifest.get("step")) is int
     if not whole_numbers or not all(isinstance(one, dict) for one in named):
         raise NotWholeError("its manifest is damaged")
-    if not 1 <= cast(int, processes) <= len(manifest["files"]):  # each has a file
+    count = cast(int, processes)
+    if not 1 <= count <= len(manifest["files"]):  # each has a file
         raise NotWholeError(f"its manifest speaks of {processes} processes")
-    states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+    states = ["rng_state.pth"] if count == 1 else [f"rng_state_{rank}.pth" for rank in range(count)]
     weights = ("model.safetensors", "model.safetensors.index.json")
     missing = [name for name in states if name not in manifest["files"]]
     if not any(name in manifest["files"] for name in weights):
