@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import tempfile
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import fields
@@ -23,6 +22,7 @@ from transformers.utils import logging
 
 from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
 from iit_toolkit.parallelism import refuse_plugin
+from iit_toolkit.scratch import scratch_folder
 from iit_toolkit.text_files import parse_json
 
 _STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True)
@@ -69,6 +69,7 @@ _REFUSED = {  # where they are not at their defaults, which say what is so
     "do_eval": "models are evaluated after training whatever it says",
     "do_predict": "nothing reads it",
     "resume_from_checkpoint": "nothing reads it; run goes on with --resume, and finetune by itself",
+    "enable_jit_checkpoint": "a signal would end training early, as if it were done; what was stopped goes on anyway",
     "load_best_model_at_end": "models are evaluated after training, and not in it",
     "push_to_hub": _NO_UPLOAD,
     "hub_token": _NO_UPLOAD,
@@ -158,11 +159,13 @@ def refuse_unusable(settings: TrainingArguments, where: str) -> None:
                 raise ValueError(f"no log level {shown(level)}, {did_you_mean(level, trainer_log_levels)}")
         _check_compiler(settings)
         logging.set_verbosity_error()
-        with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as tried.output_dir:
+        with torch.random.fork_rng(devices=[]), scratch_folder() as tried.output_dir:
             trainer = Trainer(nn.Linear(1, 1), tried, train_dataset=[{"input_ids": [0]}] * 2)  # pyright: ignore
             if not tried.optim_target_modules:  # which this model has not
                 _step(trainer)
             trainer.get_train_dataloader()
+    except UserError:
+        raise
     except Exception as error:  # of whatever kind, it would end the training later
         raise UserError(f"{where}: {one_line(error) or type(error).__name__}") from None
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from typing import Any
 
 import pytest
@@ -76,6 +77,7 @@ from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu, ref
         ("deepspeed", "nobody.json", "where.deepspeed: several processes train by DDP"),
         ("debug", "underflow_overflow", "where.debug: its hooks fail on what models return here; leave it out"),
         ("local_rank", 3, "where.local_rank: the launcher gives it; leave it out"),
+        ("enable_jit_checkpoint", True, "where.enable_jit_checkpoint: a signal would end .* early.*; leave it out"),
         ("report_to", [["x"]], "where.report_to: "),
         ("max_steps", True, "where.max_steps: should be a valid integer, not True"),
         ("max_steps", 3.0, "where.max_steps: should be a valid integer, not 3.0"),
@@ -132,6 +134,21 @@ def test_what_would_fail_in_training_fails_before(setting: dict[str, Any], said:
         made = TrainingArguments("unused", **setting) if compiled else training_config("unused", setting)
         refuse_unusable(made, "where")
     assert len(str(caught.value)) < 400
+
+
+def test_a_system_without_a_place_for_temporary_files_is_not_the_settings_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = training_config("unused", {})
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", lambda: tempfile.mkdtemp(dir="/nowhere"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with pytest.raises(UserError, match=r"^no folder for temporary files can be made \(No such file.*set TMPDIR"):
+        refuse_unusable(settings, "training")
+
+
+def test_a_graph_that_changes_is_not_declared_static() -> None:
+    with pytest.raises(UserError, match="training.ddp_static_graph: .* another for each variable; leave it out"):
+        training_config("unused", {"ddp_static_graph": True})
 
 
 def test_trying_settings_changes_nothing() -> None:

@@ -52,7 +52,7 @@ def one_line_at_most() -> Generator[None]:
         if error.errno == errno.EPIPE:
             _drop(out)
             raise SystemExit(_CLOSED_PIPE) from None
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and error.filename is None:
+        if _is_of_a_stream(error):
             _drop(out)
         _tell(_reason(error))
 
@@ -82,8 +82,14 @@ def terminating_gently() -> Generator[None]:
 def _reason(error: OSError) -> str:
     if error.strerror is None:
         return one_line(error)
-    place = "standard output, or a file" if error.filename is None else error.filename
-    return f"{place}: {error.strerror}"
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return f"standard output, or a file: {error.strerror}" if _is_of_a_stream(error) else error.strerror
+
+
+def _is_of_a_stream(error: OSError) -> bool:
+    """Whether it may be of what is written to a stream, whose errors name no file."""
+    return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def _tell(message: str) -> None:

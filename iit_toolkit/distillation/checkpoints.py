@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
 import os
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 from transformers import Trainer
-from transformers.trainer_utils import rotate_checkpoints
 
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.folder import failed_to_write, remove
-from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, read_whole, write_manifest
+from iit_toolkit.runs.manifest import NotWholeError, read_whole, write_manifest
 
 _LOG = getLogger(__name__)
-_NAME = re.compile(r"checkpoint-(\d+)")
+_NAME = re.compile(r"checkpoint-([0-9]+)")
 _PARTIAL = ".saving"
 _REQUIRED = ("config.json", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+@dataclass(frozen=True)
+class WholeCheckpoint:
+    """A checkpoint whose files were found to be as they were written.
+
+    Attributes:
+        path: Its folder.
+        manifest: What its manifest says.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
 
 
 class WholeCheckpoints(Trainer):
@@ -55,16 +67,18 @@ class WholeCheckpoints(Trainer):
         Raises:
             UserError: If there is none, or it is damaged, or of other inputs or another number of processes.
         """
+        if not resume_from_checkpoint:
+            return super().train(None, trial, ignore_keys_for_eval)
         if resume_from_checkpoint is True:
-            newest = newest_whole(Path(str(self.args.output_dir)))
-            if newest is None:
+            begun_at = newest_whole(Path(str(self.args.output_dir)))
+            if begun_at is None:
                 raise UserError(f"no whole checkpoint in {self.args.output_dir}: train without resuming")
-            resume_from_checkpoint = str(newest)
-        if resume_from_checkpoint:
-            refuse_other_training(Path(resume_from_checkpoint), self.inputs, self.args.world_size)
-            if self.is_world_process_zero():
-                _tell_other_machine(Path(resume_from_checkpoint), _made_with(self.args.device))
-        return super().train(resume_from_checkpoint or None, trial, ignore_keys_for_eval)
+        else:
+            begun_at = _whole(Path(resume_from_checkpoint))
+        refuse_other_training(begun_at, self.inputs, self.args.world_size)
+        if self.is_world_process_zero():
+            _tell_other_machine(begun_at, _made_with(self.args.device))
+        return super().train(str(begun_at.path), trial, ignore_keys_for_eval)
 
     def seconds_of_saving(self) -> float:
         """Return how long saving took since the last call."""
@@ -111,9 +125,23 @@ class WholeCheckpoints(Trainer):
             _sync(target.parent)
         except (OSError, UserError, NotWholeError) as error:
             return one_line(error)
-        limit = self.args.save_total_limit
-        rotate_checkpoints(str(target.parent), limit, self.state.best_model_checkpoint, use_mtime=True)
+        self._remove_older(target)
         return None
+
+    def _remove_older(self, newest: Path) -> None:
+        """Keep the checkpoint that was just written, the next lower steps up to the limit, and the best one.
+
+        Steps say which is older: times of files are changed by copies and clocks. Those above are of a training that
+        this one has replaced.
+        """
+        limit, step = self.args.save_total_limit, self.state.global_step
+        if limit is None:
+            return
+        found = numbered(newest.parent)
+        kept = [step, *sorted((one for one in found if one < step), reverse=True)][:limit]
+        for one, path in found.items():
+            if one not in kept and str(path) != self.state.best_model_checkpoint:
+                remove(path)
 
     def _tell_unsaved(self, target: Path, reason: str) -> None:
         told = f"could not write {target}: {reason[:150]}"
@@ -125,42 +153,42 @@ class WholeCheckpoints(Trainer):
             _LOG.warning("%s; training goes on without it", told)
 
 
-def newest_whole(folder: Path) -> Path | None:
+def numbered(folder: Path) -> dict[int, Path]:
+    """Return what is called a checkpoint in a folder, whole or not, by its step."""
+    return {int(found[1]): path for path in folder.glob("checkpoint-*") if (found := _NAME.fullmatch(path.name))}
+
+
+def newest_whole(folder: Path) -> WholeCheckpoint | None:
     """Return the newest whole checkpoint of a folder, and tell which newer ones are damaged."""
-    numbered = {int(found[1]): path for path in folder.glob("checkpoint-*") if (found := _NAME.fullmatch(path.name))}
-    for _, path in sorted(numbered.items(), reverse=True):
+    found = numbered(folder)
+    for _, path in sorted(found.items(), reverse=True):
         try:
-            _checked(path)
+            return WholeCheckpoint(path, _checked(path))
         except NotWholeError as error:
             _LOG.warning("%s is passed over: %s", path, error)
-        else:
-            return path
-    if numbered:
+    if found:
         _LOG.warning("no checkpoint in %s is whole: training begins anew", folder)
     return None
 
 
-def refuse_other_training(checkpoint: Path, inputs: Mapping[str, str], processes: int) -> Path:
-    """Refuse to go on from a checkpoint that is damaged or another training's; return it if it is not.
+def refuse_other_training(checkpoint: WholeCheckpoint, inputs: Mapping[str, str], processes: int) -> None:
+    """Refuse to go on from a checkpoint that is another training's.
 
     Raises:
         UserError: If it is.
     """
+    _refuse_other_count(checkpoint.path, checkpoint.manifest["processes"], processes)
+    refuse_other_inputs(checkpoint.path, checkpoint.manifest["inputs"], inputs)
+
+
+def _whole(checkpoint: Path) -> WholeCheckpoint:
     try:
-        manifest = _checked(checkpoint)
+        return WholeCheckpoint(checkpoint, _checked(checkpoint))
     except NotWholeError as error:
         raise UserError(f"{checkpoint} cannot be resumed from: {error}; give a whole checkpoint") from None
-    refuse_other_count(checkpoint, int(manifest["processes"]), processes)
-    refuse_other_inputs(checkpoint, manifest["inputs"], inputs)
-    return checkpoint
 
 
-def refuse_other_count(where: Path, before: int, now: int) -> None:
-    """Refuse to go on with another number of processes.
-
-    Raises:
-        UserError: If it is another.
-    """
+def _refuse_other_count(where: Path, before: int, now: int) -> None:
     if before != now:
         start = "without torchrun" if before == 1 else f"with torchrun --nproc_per_node {before}"
         raise UserError(
@@ -169,12 +197,17 @@ def refuse_other_count(where: Path, before: int, now: int) -> None:
 
 
 def refuse_other_inputs(where: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to go on with other inputs, of those that both name.
+    """Refuse to go on with other inputs.
+
+    Args:
+        where: What was made.
+        before: The inputs with which it was made.
+        now: Those with which it is to be gone on with; others of `before` do not matter.
 
     Raises:
-        UserError: If one is another.
+        UserError: If one is another, or was not recorded.
     """
-    changed = [name for name in before if name in now and before[name] != now[name]]
+    changed = [name for name in now if before.get(name) != now[name]]
     if changed:
         raise UserError(
             f"{where} was made with other inputs: {' and '.join(changed)} changed since; restore them to resume, "
@@ -185,10 +218,14 @@ def refuse_other_inputs(where: Path, before: Mapping[str, str], now: Mapping[str
 def _checked(checkpoint: Path) -> dict[str, Any]:
     """Return the manifest of a checkpoint from which a training can go on as if it had not been stopped."""
     manifest = read_whole(checkpoint, _REQUIRED)
-    processes, inputs = manifest.get("processes"), manifest.get("inputs")
-    if not isinstance(processes, int) or not isinstance(inputs, dict) or not isinstance(manifest.get("step"), int):
+    processes, named = manifest.get("processes"), (manifest.get("inputs"), manifest.get("made_with", {}))
+    whole_numbers = type(processes) is int and type(manifest.get("step")) is int
+    if not whole_numbers or not all(isinstance(one, dict) for one in named):
         raise NotWholeError("its manifest is damaged")
-    states = ["rng_state.pth"] if processes == 1 else [f"rng_state_{rank}.pth" for rank in range(processes)]
+    count = cast(int, processes)
+    if not 1 <= count <= len(manifest["files"]):  # each has a file
+        raise NotWholeError(f"its manifest speaks of {processes} processes")
+    states = ["rng_state.pth"] if count == 1 else [f"rng_state_{rank}.pth" for rank in range(count)]
     weights = ("model.safetensors", "model.safetensors.index.json")
     missing = [name for name in states if name not in manifest["files"]]
     if not any(name in manifest["files"] for name in weights):
@@ -204,15 +241,15 @@ def _made_with(device: torch.device) -> dict[str, str]:
     return {**versions, "device": device.type, "threads": str(torch.get_num_threads())}
 
 
-def _tell_other_machine(checkpoint: Path, now: Mapping[str, str]) -> None:
-    before = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8")).get("made_with", {})
+def _tell_other_machine(checkpoint: WholeCheckpoint, now: Mapping[str, str]) -> None:
+    before: Mapping[str, str] = checkpoint.manifest.get("made_with", {})
     changed = [
         f"{name} was {before[name]} and is {now[name]}" for name in now if before.get(name, now[name]) != now[name]
     ]
     if changed:
         _LOG.warning(
             "%s: %s; the resumed training may differ in the last digits from one that was not stopped",
-            checkpoint,
+            checkpoint.path,
             ", ".join(changed),
         )
 

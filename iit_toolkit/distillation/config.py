@@ -13,6 +13,7 @@ from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens, Task
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.parallelism import refuse_compiled, refuse_environment
+from iit_toolkit.runs.launch import forget_a_launcher_of_one
 from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
 
 
@@ -79,6 +80,7 @@ class CausalDistillationConfig(TrainingArguments):
 _REFUSED = {
     "save_only_model": "a training that was stopped could not go on as it was",
     "ignore_data_skip": "a training that was stopped would go on with rows that it has seen",
+    "ddp_static_graph": "a causal step's graph is another for each variable",
     "label_smoothing_factor": "none of the loss terms smooths labels",
 }
 
@@ -93,6 +95,7 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     refuse_half_on_cpu(settings, "training")
     refuse_compiled(settings, "training")
     refuse_environment(settings)
+    forget_a_launcher_of_one()
     _refuse_other_backend(settings)
     for name, reason in _REFUSED.items():
         if settings.get(name):

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.parallelism import refuse_environment
-from iit_toolkit.runs.launch import launched
+from iit_toolkit.runs.launch import forget_a_launcher_of_one
 from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
 
 _SET_ELSEWHERE = ("output_dir", "seed")
@@ -45,7 +45,7 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
     check_settings(TrainingArguments, settings, where)
     refuse_half_on_cpu(settings, where)
     refuse_environment(settings)
-    launched()  # whose variables accelerate reads too
+    forget_a_launcher_of_one()
     accelerated = torch.accelerator.is_available()
     machine = {
         "dataloader_pin_memory": accelerated,

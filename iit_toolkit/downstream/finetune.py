@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
+from iit_toolkit.cut_short import refuse_cut_short, told_if_worker_ended
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.arguments import training_arguments
 from iit_toolkit.downstream.classification import prepare_classification
@@ -34,9 +34,11 @@ from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.provenance import fingerprint, fingerprint_of_json, provenance
+from iit_toolkit.scratch import scratch_folder
 from iit_toolkit.trainer_settings import refuse_unusable
 
 _TRIED = 32  # examples of a split
+_REPEAT = "repeat the command, which skips what is done"
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
     less = f"lower {place}.training.per_device_train_batch_size or per_device_eval_batch_size, or {place}.max_length"
     large = largest_weight(model)
     remedy = f"lower {place}.training.learning_rate" if large is None else f"its {large} before; give another model"
-    with told_if_out_of_memory(place, less), tempfile.TemporaryDirectory() as scratch:
+    with told_if_out_of_memory(place, less), scratch_folder() as scratch:
         trainer = _Trainer(
             model,
             training_arguments(settings.training, seed, f"tasks.{job.name}.training", scratch),
@@ -225,7 +227,8 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
         )
         started, cpu = time.perf_counter(), time.process_time()
         try:
-            trained = trainer.train()
+            with told_if_worker_ended(place, trainer.args.dataloader_num_workers, _REPEAT):
+                trained = trainer.train()
         except Exception as error:
             if isinstance(error, UserError) or is_out_of_memory(error):
                 raise
@@ -234,13 +237,14 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
                 f"it is kept; give another model, or change {place}.training"
             ) from error
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+        refuse_cut_short(trainer.state, f"{place}, seed {seed}", _REPEAT)
         what = f"model {base.path}, fine-tuned on {job.name} with seed {seed}"
         refuse_non_finite_weights(model, what, remedy)
         try:
             scores = _score(trainer, prepared, what)
         except Exception as error:
             folder.save_model(job.name, seed, model, prepared.tokenizer)
-            if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            if is_out_of_memory(error):
                 raise
             raise UserError(
                 f"tasks.{job.name}, seed {seed}: the fine-tuned model could not be scored ({one_line(error)[:150]}); "

@@ -13,16 +13,9 @@ from typing import TYPE_CHECKING, Any
 from iit_toolkit.errors import UserError
 from iit_toolkit.paths import check_path
 from iit_toolkit.runs.finetuned import SCORES_SCHEMA, read_scores
-from iit_toolkit.runs.folder import (
-    LOCK,
-    RunFolder,
-    clear_left_overs,
-    folder_written_whole,
-    is_free,
-    locked,
-    remove_empty,
-    write_json,
-)
+from iit_toolkit.runs.folder import folder_written_whole, is_free, write_json
+from iit_toolkit.runs.plain_files import refuse_links_out
+from iit_toolkit.runs.working import working_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -71,16 +64,11 @@ class FinetuneFolder:
         """Keeps other processes from fine-tuning in the folder, which is made and cleared of what killed ones left.
 
         Raises:
-            UserError: If another does, or the folder can't be made, written or locked.
+            UserError: If another does, the folder can't be made, written or locked, or a link leads out of it.
         """
-        made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        RunFolder.make(self.path)
-        try:
-            with locked(self.path / LOCK, f"the fine-tunings in {self.path}"):
-                clear_left_overs(self.path)
-                yield
-        finally:
-            remove_empty(*made)
+        with working_in(self.path, "the fine-tunings in"):
+            refuse_links_out(self.path, self.path / "scores", self.path / "models")
+            yield
 
     def read_scores(self, task: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any] | None:
         """Reads the scores of a finished fine-tuning; None where it is not finished.

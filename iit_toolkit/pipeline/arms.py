@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, TrainerState
 from transformers.trainer_utils import SaveStrategy
 
 from iit_toolkit.analysis.results_layout import TRAINING
+from iit_toolkit.cut_short import refuse_cut_short, told_if_worker_ended
 from iit_toolkit.data.tables import lists_of
-from iit_toolkit.distillation.checkpoints import newest_whole, refuse_other_training
+from iit_toolkit.distillation.checkpoints import newest_whole, numbered, refuse_other_inputs, refuse_other_training
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost
 from iit_toolkit.distillation.student import student_from_checkpoint
@@ -26,15 +27,18 @@ from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.memory import told_if_out_of_memory
 from iit_toolkit.pipeline.explanation import step_cost
+from iit_toolkit.pipeline.inputs import training_inputs
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.saving import RECORD, refuse_too_little_room, refuse_unsaveable, save_student
 from iit_toolkit.runs import processes
-from iit_toolkit.runs.folder import RunFolder, remove, remove_empty
+from iit_toolkit.runs.folder import RunFolder, is_free, remove, remove_empty
 from iit_toolkit.runs.json_files import read_object, validated
 from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, compare_files
+from iit_toolkit.runs.plain_files import refuse_links_out
 from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
 
 _LOG = getLogger(__name__)
+_RESUME = "checkpoints are kept, go on with --resume"
 _SHARE_OF_STEPS, _FEWEST_STEPS = 0.1, 25  # between checkpoints that nobody asked for
 
 
@@ -66,7 +70,7 @@ def train_arm(
         data_collator=prepared.collator,
         processing_class=prepared.tokenizer,
     )
-    trainer.inputs = {**inputs, "settings": _fingerprint_of_arm(prepared, name)}
+    trainer.inputs = _inputs_of_arm(prepared, name, inputs)
     trainer.needs_checkpoints = asks_for_checkpoints(prepared, name)
     begun_at = _newest_checkpoint(checkpoints, trainer)
     state = None if begun_at is None else TrainerState.load_from_json(str(begun_at / "trainer_state.json"))
@@ -77,15 +81,22 @@ def train_arm(
         if state is not None and state.global_step == state.max_steps:
             student, trainer.state = student_from_checkpoint(prepared.teacher, str(begun_at)), state
         else:
-            with processes.told_if_lost(), told_if_out_of_memory(f"arms.{name}: training", _less_memory(settings)):
+            with (
+                processes.told_if_lost(),
+                told_if_out_of_memory(f"arms.{name}: training", _less_memory(settings)),
+                told_if_worker_ended(f"arms.{name}: training", settings.dataloader_num_workers, _RESUME),
+            ):
                 trainer.train(resume_from_checkpoint=None if begun_at is None else str(begun_at))
+            refuse_cut_short(trainer.state, f"arms.{name}", _RESUME)
     except (KeyboardInterrupt, SystemExit):
         _tell_stopped(name, trainer, checkpoints)
         raise
     finally:
         if processes.is_main():
             remove_empty(checkpoints, checkpoints.parent)
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    seconds = time.perf_counter() - started
+    with processes.told_if_lost():
+        cpu_seconds = sum(gather_object([time.process_time() - cpu]))  # of all processes
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     record: dict[str, Any] = {
         "alignment": None if alignment is None else alignment.name,
@@ -99,7 +110,7 @@ def train_arm(
         "resumed_at_step": 0 if state is None else state.global_step,
         "tokens": _tokens_seen(trainer, prepared.train_rows),
         "seconds": seconds,
-        "cpu_seconds": sum(gather_object([cpu_seconds])),  # of all processes
+        "cpu_seconds": cpu_seconds,
         "cost": _cost(expected, history),
         "objective": {term: weight for term, weight in settings.weights.items() if weight},
         "provenance": provenance(),
@@ -110,7 +121,7 @@ def train_arm(
         if processes.is_main():
             last = checkpoints / f"checkpoint-{trainer.state.global_step}"
             kept = last if (last / MANIFEST).is_file() else None
-            save_student(student, prepared, folder.arm(name), record, kept)
+            save_student(student, prepared, folder.arm(name), {**record, "inputs": trainer.inputs}, kept)
             _drop_checkpoints(prepared, folder, name)
     return student, record
 
@@ -196,7 +207,8 @@ def finished_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreT
         return None
     if processes.is_main():
         _drop_checkpoints(prepared, folder, name)
-    return student_from_checkpoint(prepared.teacher, folder.arm(name)), record
+    told = {key: value for key, value in record.items() if key not in ("files", "inputs")}
+    return student_from_checkpoint(prepared.teacher, folder.arm(name)), told
 
 
 def is_finished(folder: RunFolder, name: str) -> bool:
@@ -204,31 +216,39 @@ def is_finished(folder: RunFolder, name: str) -> bool:
     return (folder.arm(name) / RECORD).is_file()
 
 
-def refuse_damaged_arm(folder: RunFolder, name: str) -> None:
-    """Refuse a finished student that is not as its training wrote it.
+def check_arm(prepared: Prepared, folder: RunFolder, name: str, inputs: Mapping[str, str]) -> None:
+    """Check that what is there of an arm can be gone on with: its finished student, and the places of its files.
 
     Raises:
-        UserError: If it is not.
+        UserError: If a link leads elsewhere, or its student is not as its training wrote it, or was trained with other
+            inputs.
     """
-    record = _record(folder, name, files=True)
+    home, checkpoints = folder.arm(name), folder.checkpoints(name)
+    refuse_links_out(folder.path, home, checkpoints.parent, checkpoints, *numbered(checkpoints).values())
+    again = "restore it, or remove that folder to train the arm again"
+    record = _record(folder, name)
     if record is None:
+        if not is_free(home):
+            raise UserError(f"{home} holds something, but no {RECORD}, which a finished arm has; {again}")
         return
     try:
-        compare_files(folder.arm(name), record.get("files"), but=(RECORD,))
+        compare_files(home, record.get("files"), but=(RECORD,))
     except NotWholeError as error:
-        raise UserError(
-            f"{folder.arm(name)} is not as its training wrote it: {error}; restore it, or remove that folder to train "
-            "the arm again"
-        ) from None
+        raise UserError(f"{home} is not as its training wrote it: {error}; {again}") from None
+    trained_with = record.get("inputs")
+    if isinstance(trained_with, dict):
+        refuse_other_inputs(home, cast(dict[str, str], trained_with), _inputs_of_arm(prepared, name, inputs))
+    elif trained_with is not None:  # earlier versions did not write it
+        raise UserError(f"{home / RECORD}: inputs: should be a mapping; {again}")
 
 
-def _record(folder: RunFolder, name: str, *, files: bool = False) -> dict[str, Any] | None:
+def _record(folder: RunFolder, name: str) -> dict[str, Any] | None:
     path = folder.arm(name) / RECORD
     if not path.is_file():
         return None
     found = read_object(path)
     validated(path, found, TRAINING, f"remove {path.parent} to train the arm again")
-    return found if files else {key: value for key, value in found.items() if key != "files"}
+    return found
 
 
 def _newest_checkpoint(checkpoints: Path, trainer: CausalDistillationTrainer) -> Path | None:
@@ -236,7 +256,8 @@ def _newest_checkpoint(checkpoints: Path, trainer: CausalDistillationTrainer) ->
     found: list[Path | None] = [None]
     with processes.main_first():
         if processes.is_main() and (newest := newest_whole(checkpoints)) is not None:
-            found = [refuse_other_training(newest, trainer.inputs, trainer.settings.world_size)]
+            refuse_other_training(newest, trainer.inputs, trainer.settings.world_size)
+            found = [newest.path]
     return broadcast_object_list(found)[0]
 
 
@@ -250,10 +271,15 @@ def _drop_checkpoints(prepared: Prepared, folder: RunFolder, name: str) -> None:
 
 def _tell_stopped(name: str, trainer: CausalDistillationTrainer, checkpoints: Path) -> None:
     if processes.is_main():
-        steps = [int(path.name.rpartition("-")[2]) for path in checkpoints.glob("checkpoint-*[0-9]")]
+        steps = numbered(checkpoints)
         kept = f"its last checkpoint is of step {max(steps)}" if steps else "it has no checkpoint yet"
         at = f"step {trainer.state.global_step} of {trainer.state.max_steps}"
         _LOG.warning("arm %s was stopped after %s, %s; go on with --resume", name, at, kept)
+
+
+def _inputs_of_arm(prepared: Prepared, name: str, inputs: Mapping[str, str]) -> dict[str, str]:
+    """What a training must share with an earlier one to go on from it, or to take its student."""
+    return {**training_inputs(inputs), "settings": _fingerprint_of_arm(prepared, name)}
 
 
 def _fingerprint_of_arm(prepared: Prepared, name: str) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import uuid
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,9 +20,10 @@ from iit_toolkit.errors import UserError, did_you_mean, one_line
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.student_files import check_student_files, copy_student
 from iit_toolkit.runs.config import dump_config, load_config
-from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_atomically
 from iit_toolkit.runs.plain_files import refuse_links_out
 from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.runs.working import working_in
 
 _FILES = {
     "alignment.yaml": "the alignment it is verified by",
@@ -65,34 +63,25 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
         raise UserError(f"{source.arm(arm)}: the student of arm {arm} is not there; run it again")
     check_student_files(source.arm(arm))
     target = Path(output).resolve()
-    existed = target.exists()
-    RunFolder.create(target)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
+    with working_in(target, "the export") as made:
+        made.refuse_occupied()
         sides = _pyvene_sides(config, alignment, source.arm(arm))
-        copy_student(source.arm(arm), temporary)
-        others = set(stored.document["arms"]) - {arm}
-        kept = cast(pd.DataFrame, outcomes[~outcomes["student"].isin(list(others))])
-        folder = RunFolder(temporary)
-        write_atomically(folder.config, dump_config(_for_verification(config, arm)))
-        write_atomically(folder.alignment, alignment.to_yaml())
-        folder.write_results(_without(stored, others, _verdict(stored, outcomes, arm)))
-        write_outcomes(kept.reset_index(drop=True), folder.outcomes)
-        for name, text in sides.items():
-            write_atomically(temporary / name, text)
-        files = _FILES | dict.fromkeys(sides, _PYVENE)
-        if controls is not None:
-            write_outcomes(controls, folder.controls)
-            files[folder.controls.name] = "every answer of its controls"
-        write_atomically(temporary / "README.md", model_card(folder.read_results(), arm, files))
-        _take_place(temporary, target)
-    except BaseException:
-        if not existed:
-            with contextlib.suppress(OSError):
-                target.rmdir()
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with folder_written_whole(target) as temporary:
+            copy_student(source.arm(arm), temporary)
+            others = set(stored.document["arms"]) - {arm}
+            kept = cast(pd.DataFrame, outcomes[~outcomes["student"].isin(list(others))])
+            folder = RunFolder(temporary)
+            write_atomically(folder.config, dump_config(_for_verification(config, arm)))
+            write_atomically(folder.alignment, alignment.to_yaml())
+            folder.write_results(_without(stored, others, _verdict(stored, outcomes, arm)))
+            write_outcomes(kept.reset_index(drop=True), folder.outcomes)
+            for name, text in sides.items():
+                write_atomically(temporary / name, text)
+            files = _FILES | dict.fromkeys(sides, _PYVENE)
+            if controls is not None:
+                write_outcomes(controls, folder.controls)
+                files[folder.controls.name] = "every answer of its controls"
+            write_atomically(temporary / "README.md", model_card(folder.read_results(), arm, files))
     return Path(output)
 
 
@@ -148,13 +137,6 @@ def _pyvene_sides(config: RunConfig, alignment: Alignment, student: Path) -> dic
         f"pyvene-{side}.json": to_json(alignment, model, side)  # pyright: ignore[reportArgumentType]
         for side, model in models.items()
     }
-
-
-def _take_place(temporary: Path, target: Path) -> None:
-    try:
-        temporary.replace(target)
-    except OSError as error:
-        raise UserError(f"could not write the folder {target}: {error.strerror or error}") from error
 
 
 def _for_verification(config: RunConfig, arm: str) -> RunConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from iit_toolkit.runs.provenance import fingerprint_of_json, fingerprint_of_weig
 from iit_toolkit.yaml_files import read_yaml
 
 TEACHER_WEIGHTS = "teacher weights"
+_EVALUATION = "evaluation rows "
 _ROWS_AT_A_TIME = 10_000
 _NOT_THE_MODEL = ("_name_or_path", "transformers_version")
 
@@ -46,8 +48,13 @@ def inputs_of(prepared: Prepared, *, evaluation: bool = True) -> dict[str, str]:
         )
     if evaluation:
         for name in prepared.config.evaluation:
-            found[f"evaluation rows {name}"] = fingerprint_of_table(prepared.evaluation_rows[name])
+            found[f"{_EVALUATION}{name}"] = fingerprint_of_table(prepared.evaluation_rows[name])
     return found
+
+
+def training_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return those of `inputs_of` that trainings read, or students are verified with."""
+    return {name: one for name, one in inputs.items() if not name.startswith(_EVALUATION)}
 
 
 def fingerprint_of_table(rows: Dataset) -> str:
@@ -68,6 +75,8 @@ def _add(digest: Any, values: Any) -> None:
     kind = array.type
     digest.update(f"{kind}\0{len(array)}\0".encode())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        if array.null_count:  # which is no empty list
+            digest.update(b"null\0" + np.packbits(array.is_null().to_numpy(zero_copy_only=False)).tobytes())
         digest.update(np.diff(array.offsets.to_numpy()).astype(np.int64).tobytes())
         _add(digest, array.flatten())
     elif (pa.types.is_integer(kind) or pa.types.is_floating(kind)) and array.null_count == 0:
@@ -77,8 +86,8 @@ def _add(digest: Any, values: Any) -> None:
 
 
 def begin_inputs(folder: RunFolder, inputs: dict[str, str]) -> None:
-    """Record what a run is begun with; what an earlier call recorded stays."""
-    document = {"fingerprints": {**(_recorded(folder) or {}), **inputs}}
+    """Record what a run is begun with, beside what an earlier call recorded of other data."""
+    document = {"fingerprints": {**(recorded_inputs(folder) or {}), **inputs}}
     write_atomically(folder.inputs, yaml.safe_dump(document, sort_keys=False))
 
 
@@ -92,12 +101,18 @@ def refuse_changed_inputs(folder: RunFolder, inputs: dict[str, str]) -> None:
     Raises:
         UserError: If something changed.
     """
-    recorded = _recorded(folder)
+    recorded = recorded_inputs(folder)
     if recorded is not None:
-        refuse_other_inputs(folder.path, recorded, inputs)
+        added = [name for name in inputs if name.startswith(_EVALUATION) and name not in recorded]
+        refuse_other_inputs(folder.path, recorded, {name: inputs[name] for name in inputs if name not in added})
 
 
-def _recorded(folder: RunFolder) -> dict[str, str] | None:
+def recorded_inputs(folder: RunFolder) -> dict[str, str] | None:
+    """Return what a run was begun with, if it is recorded.
+
+    Raises:
+        UserError: If the record is damaged.
+    """
     if not folder.inputs.is_file():
         return None
     document: Any = read_yaml(folder.inputs)

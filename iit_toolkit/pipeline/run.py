@@ -30,7 +30,7 @@ from iit_toolkit.distillation.student import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.memory import told_if_out_of_memory
-from iit_toolkit.pipeline.arms import finished_arm, refuse_damaged_arm, refuse_unsaved, train_arm
+from iit_toolkit.pipeline.arms import check_arm, finished_arm, refuse_unsaved, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
@@ -104,7 +104,7 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
                     alignment = _checked(prepared, names, untrained, verified=verified)
                     inputs = inputs_of(prepared, evaluation=verified)
                     if processes.is_main():
-                        _record_inputs(folder, config, alignment, inputs, names, resume=resume)
+                        _record_inputs(prepared, folder, alignment, inputs, names, resume=resume)
                         refuse_unsaved(prepared, folder, untrained, names)
             for name in names:
                 finished = finished_arm(prepared, folder, name) if resume else None
@@ -148,8 +148,8 @@ def _checked(prepared: Prepared, names: Sequence[str], student: PreTrainedModel,
 
 
 def _record_inputs(
+    prepared: Prepared,
     folder: RunFolder,
-    config: RunConfig,
     alignment: Alignment | None,
     inputs: dict[str, str],
     names: Sequence[str],
@@ -157,10 +157,11 @@ def _record_inputs(
     resume: bool,
 ) -> None:
     """Write what the run is begun with, or refuse to resume it with something else."""
+    config = prepared.config
     if resume:
-        for name in names:
-            refuse_damaged_arm(folder, name)
         refuse_changed_inputs(folder, inputs)
+        for name in names:
+            check_arm(prepared, folder, name, inputs)
     another = resume and names != tuple(config.arms) and folder.alignment.is_file()  # of a whole run, or another arm
     _write_inputs(folder, config, None if another else alignment)
     begin_inputs(folder, inputs)  # after the config: a folder without one cannot be resumed

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.folder import RunFolder, failed_to_write, folder_written_whole, left_over, write_json
+from iit_toolkit.runs.folder import RunFolder, failed_to_write, folder_written_whole, left_over, remove, write_json
 from iit_toolkit.runs.manifest import digests
 
 RECORD = "training.json"
@@ -106,9 +106,14 @@ def save_student(
         if checkpoint is not None:
             raise UserError(f"{told}. {checkpoint} holds the trained student: make room, then --resume") from error
         try:
-            rescued = Path(tempfile.mkdtemp(prefix="iit_toolkit-")) / target.name
+            place = Path(tempfile.mkdtemp(prefix="iit_toolkit-"))
+        except OSError:
+            raise error from None
+        rescued = place / target.name
+        try:
             _write(student, prepared, rescued, record)
         except Exception:
+            remove(place)
             raise error from None
         raise UserError(
             f"{told}. The trained student is kept in {rescued}: make room, move it to {target}, and go on with --resume"

@@ -47,13 +47,13 @@ def check_named_files(files: Iterable[Path]) -> None:
 
 
 def copy_student(student: Path, target: Path) -> None:
-    """Copies a student's folder to a new one; links inside become files.
+    """Copies a student's folder to a new or empty one; links inside become files.
 
     Raises:
         UserError: As for `check_student_files`, or if a file can't be read or written.
     """
     try:
-        target.mkdir(parents=True)
+        target.mkdir(parents=True, exist_ok=True)
         for name in check_student_files(student):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(student / name, target / name)

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,10 @@ LOCK = ".lock"
 _LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{32}(\.tmp)?", re.DOTALL)
 _TORCH_COULD_NOT_WRITE = re.compile("PytorchStreamWriter|unexpected pos|inline_container|[Nn]o space|write|writing")
 _TAKEN = frozenset({"figures", "checkpoints", "finetune", "teacher", "untrained"})  # folders, and other models' names
+
+
+class AtWorkError(UserError):
+    """Another process is at work there."""
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
@@ -59,6 +64,8 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 def folder_written_whole(target: Path) -> Generator[Path]:
     """Gives a new folder to write to, which takes the name `target` if all went well, in the place of what stood there.
 
+    What killed processes left beside `target` is removed. Nobody else may be writing there.
+
     Raises:
         UserError: If it can't be written (no space, no permission, ...). What stood at `target` is untouched, and no
             temporary folder remains.
@@ -66,6 +73,8 @@ def folder_written_whole(target: Path) -> Generator[Path]:
     check_path(target, "folder")
     temporary = target.with_name(left_over(target.name))
     try:
+        for path in target.parent.glob(f".{escape(target.name)}.{'[0-9a-f]' * 32}"):
+            remove(path)
         temporary.mkdir(parents=True)
         yield temporary
         for weights in temporary.glob("*.safetensors"):  # which only their owner could read
@@ -213,7 +222,9 @@ class RunFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
-            raise UserError(f"could not make the run folder {folder}: {_reason(error)}") from error
+            raise UserError(
+                f"could not make the run folder {folder}: {_reason(error)}; choose another with --output"
+            ) from error
         return cls(folder)
 
     def refuse_occupied(self) -> None:
@@ -249,7 +260,7 @@ class RunFolder:
 
     @property
     def inputs(self) -> Path:
-        """What the run was begun with: fingerprints of teacher and data, and the number of processes."""
+        """What the run was begun with: fingerprints of teacher, tokenizer and data."""
         return self.path / "inputs.yaml"
 
     @property
@@ -353,7 +364,8 @@ def locked(lock: Path, what: str) -> Generator[None]:
         what: What messages say that is being worked on.
 
     Raises:
-        UserError: If another process is in such a block, or the file can't be written or locked.
+        AtWorkError: If another process is in such a block.
+        UserError: If the file can't be written or locked.
     """
     try:
         held = FileLock(lock, timeout=0)
@@ -362,7 +374,7 @@ def locked(lock: Path, what: str) -> Generator[None]:
             held.release()
             raise NotImplementedError("its file system has no locks")
     except Timeout:
-        raise UserError(f"another process is at work on {what}: wait for it, or stop it") from None
+        raise AtWorkError(f"another process is at work on {what}: wait for it, or stop it") from None
     except (OSError, NotImplementedError) as error:
         raise UserError(
             f"could not lock {what}: {_reason(error)}; choose a folder that can be written and locked"

@@ -45,8 +45,8 @@ def launched() -> Launch:
         if number < (name not in ("RANK", "LOCAL_RANK")):
             _refuse(f"{name} is {number}")
     rank, count, local_rank = (given.get(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    joins = local_rank is not None or (count or 1) > 1
-    if not joins:
+    several_join = (count or 1) > 1
+    if not several_join:
         for name in _MPI_SIZES:
             if given.get(name, 1) > 1:
                 _refuse(f"{name} is {given[name]}, and RANK, LOCAL_RANK and WORLD_SIZE do not say the same")
@@ -56,13 +56,26 @@ def launched() -> Launch:
         _refuse(f"RANK is {rank}, but WORLD_SIZE is {count}")
     if local_rank is not None and count is not None and local_rank >= count:
         _refuse(f"LOCAL_RANK is {local_rank}, but WORLD_SIZE is {count}")
-    if joins:
+    if several_join:
         for name in (*_NUMBERS, "MASTER_ADDR", "MASTER_PORT"):
             if not os.environ.get(name):
                 _refuse(f"WORLD_SIZE is {count}, but {name} is not set")
         if not 0 < _number("MASTER_PORT") < 2**16:
             _refuse(f"MASTER_PORT is {os.environ['MASTER_PORT']}")
     return Launch(rank or 0, count or 1, local_rank or 0)
+
+
+def forget_a_launcher_of_one() -> None:
+    """Take out of the environment what says that one process is all: accelerate would start a group for it.
+
+    The address at which processes meet may be one that is gone, and is waited for.
+
+    Raises:
+        UserError: As for `launched`.
+    """
+    if launched().count == 1:
+        for name in _NUMBERS:
+            os.environ.pop(name, None)
 
 
 def several() -> bool:

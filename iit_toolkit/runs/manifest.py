@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import write_json
+from iit_toolkit.runs.json_files import read_object
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = "iit_toolkit/manifest/1"
@@ -61,14 +62,13 @@ def read_whole(folder: Path, required: Iterable[str] = ()) -> dict[str, Any]:
         NotWholeError: If there is no manifest, a file is missing, changed or not named by it.
     """
     try:
-        document: Any = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_object(folder / MANIFEST)
     except FileNotFoundError:
         raise NotWholeError(f"it has no {MANIFEST}") from None
-    except (OSError, ValueError, RecursionError):
+    except UserError:
         raise NotWholeError(f"its {MANIFEST} cannot be read") from None
-    if not isinstance(document, dict) or cast(dict[str, Any], document).get("schema") != MANIFEST_SCHEMA:
+    if manifest.get("schema") != MANIFEST_SCHEMA:
         raise NotWholeError(f"its {MANIFEST} is of another kind")
-    manifest = cast(dict[str, Any], document)
     files = manifest.get("files")
     compare_files(folder, files)
     for name in required:

@@ -1,8 +1,9 @@
 """Runs by several processes, as torchrun and accelerate launch start them.
 
 All processes train; the main one does everything else. What only it does, and what it has to do before the others, it
-does in `main_first`, so that its failure ends all of them. They speak by a store, in which waiting has no limit, and
-watch each other's pulse; the process group, of which every call has one, is for training alone.
+does in `main_first`, so that its failure ends all of them. They speak by a store, where
+waiting has no limit of its own, since reading data may take hours. That another process has stopped shows in its pulse,
+for which patience is limited. The process group, of which every call has a limit, is for training alone.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import time
 import traceback
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _JOINING = timedelta(minutes=5)
 _PATIENCE = timedelta(minutes=10)  # until the config's `ddp_timeout` is known
+_LEAST_PATIENCE = 30.0  # seconds: beats come every two, and later where a machine is busy
 _FAREWELL = 10.0
 _LOST = ("Timed out", "timeout", "closed by peer", "reset by peer", "Broken pipe", "NCCL", "gloo", "Connection refused")
 
@@ -91,7 +93,9 @@ def main_first() -> Generator[None]:
     key = f"told/{joined.meetings}"
     if joined.launch.rank:
         _wait(joined.store, [key])
-        if joined.store.get(key) != b"well":
+        with _told_if_gone():
+            well = joined.store.get(key) == b"well"
+        if not well:
             part()
             raise SystemExit(0)
         yield
@@ -99,11 +103,13 @@ def main_first() -> Generator[None]:
     try:
         yield
     except BaseException as error:
-        joined.store.set(key, "badly")
+        with suppress(RuntimeError):  # the store is gone: what is wrong here is told
+            joined.store.set(key, "badly")
         _let_go(error)
         part()
         raise
-    joined.store.set(key, "well")
+    with _told_if_gone():
+        joined.store.set(key, "well")
 
 
 def meet() -> None:
@@ -112,14 +118,15 @@ def meet() -> None:
         return
     joined.meetings += 1
     keys = [f"here/{joined.meetings}/{rank}" for rank in range(joined.launch.count)]
-    joined.store.set(keys[joined.launch.rank], "here")
+    with _told_if_gone():
+        joined.store.set(keys[joined.launch.rank], "here")
     _wait(joined.store, keys)
 
 
 def set_patience(seconds: float) -> None:
-    """Set after how many seconds without a sign of life another process counts as stopped."""
+    """Set after how many seconds without a sign of life another process counts as stopped, 30 at least."""
     if _joined is not None:
-        _joined.pulse.patience = seconds
+        _joined.pulse.patience = max(seconds, _LEAST_PATIENCE)
 
 
 @contextmanager
@@ -228,11 +235,20 @@ def _backends() -> str:
 
 def _wait(store: Store, keys: list[str]) -> None:
     """Wait for keys, so that a signal is heard; a process that is stopped is noticed by the pulse."""
-    try:
+    with _told_if_gone():
         while not store.check(keys):
             time.sleep(0.05)
+
+
+@contextmanager
+def _told_if_gone() -> Generator[None]:
+    """Tell in one line if the store is gone, with the process that holds it."""
+    try:
+        yield
     except RuntimeError as error:
-        raise UserError(f"the main process is gone ({one_line(error):.100}); its own messages say why") from None
+        raise UserError(
+            f"the main process or the launcher is gone ({one_line(error):.100}); its own messages say why"
+        ) from None
 
 
 def _let_go(error: BaseException) -> None:

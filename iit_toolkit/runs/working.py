@@ -6,7 +6,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from iit_toolkit.runs.folder import RunFolder, clear_left_overs, remove, remove_empty, write_atomically
+from iit_toolkit.paths import check_path
+from iit_toolkit.runs.folder import (
+    LOCK,
+    RunFolder,
+    clear_left_overs,
+    locked,
+    remove,
+    remove_empty,
+    write_atomically,
+)
 
 _MARK = ".unfinished"
 _WRITTEN_AT_ONCE = (
@@ -18,19 +27,25 @@ _WRITTEN_AT_ONCE = (
 
 
 @contextmanager
-def working_in(output: str | Path) -> Generator[RunFolder]:
-    """Lock a run folder, which is made if it is missing, and clear it of what killed processes left.
+def working_in(output: str | Path, what: str = "the run") -> Generator[RunFolder]:
+    """Lock a folder, which is made if it is missing, and clear it of what killed processes left.
 
     Folders that were made and are still empty at the end are removed.
+
+    Args:
+        output: The folder.
+        what: What messages say that is being worked on, before its path.
 
     Raises:
         UserError: If the folder can't be made, written or locked, or another process is at work in it.
     """
+    check_path(output, "folder")
     made = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
     folder = RunFolder.make(output)
     try:
-        with folder.alone():
+        with locked(folder.path / LOCK, f"{what} {folder.path}"):
             clear_left_overs(folder.path)
+            _clear_unfinished(folder)
             yield folder
     finally:
         remove_empty(*made)
@@ -63,8 +78,6 @@ def written_at_once(output: str | Path) -> Generator[RunFolder]:
     """
     with working_in(output) as folder:
         mark = folder.path / _MARK
-        if mark.exists():
-            _clear(folder)
         folder.refuse_occupied()
         write_atomically(mark, "")
         try:
@@ -72,6 +85,16 @@ def written_at_once(output: str | Path) -> Generator[RunFolder]:
         except BaseException:
             _clear(folder)
             raise
+        remove(mark)
+
+
+def _clear_unfinished(folder: RunFolder) -> None:
+    """Clear what a killed process was to write at once; where there is more, such as a run's arms, all stays."""
+    mark = folder.path / _MARK
+    if mark.exists():
+        of_one_process = {path.name for path in folder.path.iterdir()} <= {*_WRITTEN_AT_ONCE, _MARK, LOCK}
+        if of_one_process:
+            _clear(folder)
         remove(mark)
 
 

@@ -9,22 +9,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from iit_toolkit.analysis.suite import TEACHER
 from iit_toolkit.downstream.finetune import finetune
 from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.pipeline.inputs import TEACHER_WEIGHTS, recorded_inputs
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import run
 from iit_toolkit.runs.config import dump_config
-from iit_toolkit.runs.folder import RunFolder, clear_left_overs, is_free, write_atomically
+from iit_toolkit.runs.folder import AtWorkError, RunFolder, clear_left_overs, is_free, locked, write_atomically
+from iit_toolkit.runs.plain_files import refuse_links_out
+from iit_toolkit.runs.provenance import fingerprint_of_weights
 from iit_toolkit.suite.check import check
 from iit_toolkit.suite.config import SuiteConfig
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 
 _LOG = logging.getLogger(__name__)
+_ENDING = 40.0  # seconds that a launcher has to end; torchrun waits for 30 until it kills
 
 
 def work(
@@ -63,9 +66,16 @@ def work(
         if arm not in (known := [*config.run.arms, TEACHER]):
             raise UserError(f'suite {config.name}: no arm "{arm}", {did_you_mean(arm, known)}')
     chosen = [piece for piece in pieces(config) if not arms or piece.arm in arms]
-    for piece in folder.begun(config):  # of all arms and seeds, which will be compared
+    for piece in chosen:
+        home = folder.home(piece)
+        refuse_links_out(folder.path, folder.lock(piece).parent, home.parent, home, folder.finetuning(piece).path)
+    begun = folder.begun(config)
+    for piece in begun:  # of all arms and seeds, which will be compared
         folder.refuse_other(config, piece)
-    check(config, [piece for piece in chosen if not folder.is_done(config, piece)])
+    todo = [piece for piece in chosen if not folder.is_done(config, piece)]
+    if todo:
+        _refuse_other_teacher(config, folder, begun)
+    check(config, todo)
     write_atomically(folder.config, dump_config(config))
     for piece in chosen:
         if minutes is not None and time.monotonic() - began >= 60 * minutes:
@@ -77,18 +87,35 @@ def work(
     return [piece for piece in pieces(config) if not folder.is_done(config, piece)]
 
 
+def _refuse_other_teacher(config: SuiteConfig, folder: SuiteFolder, begun: Sequence[Piece]) -> None:
+    """Refuse to go on if a run was begun with other weights of the teacher than there are now."""
+    runs = {piece: recorded_inputs(RunFolder(folder.home(piece))) for piece in begun if piece.stage == "run"}
+    weights = {piece: inputs[TEACHER_WEIGHTS] for piece, inputs in runs.items() if inputs and TEACHER_WEIGHTS in inputs}
+    if not weights:
+        return
+    now = fingerprint_of_weights(Prepared(config.run).teacher.state_dict())
+    for piece, before in weights.items():
+        if before != now:
+            raise UserError(
+                f"{folder.home(piece)} was begun with another teacher: the weights of {config.run.teacher} changed "
+                "since; restore them, or choose another --output"
+            )
+
+
 def _do_once(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> None:
     """Do a piece, unless it is done or another process is at it."""
     folder.lock(piece).parent.mkdir(exist_ok=True)
-    try:
-        with FileLock(folder.lock(piece), timeout=0):
-            if folder.is_done(config, piece):
-                _tidy(folder.home(piece))
-            else:
-                _LOG.info("suite %s: %s", config.name, piece)
-                _do(config, folder, piece, launcher)
-    except Timeout:
-        _LOG.info("suite %s: %s is being done by another process", config.name, piece)
+    with ExitStack() as alone:
+        try:
+            alone.enter_context(locked(folder.lock(piece), f"{piece} of the suite {folder.path}"))
+        except AtWorkError:
+            _LOG.info("suite %s: %s is being done by another process", config.name, piece)
+            return
+        if folder.is_done(config, piece):
+            _tidy(folder.home(piece))
+        else:
+            _LOG.info("suite %s: %s", config.name, piece)
+            _do(config, folder, piece, launcher)
 
 
 def _tidy(home: Path) -> None:
@@ -118,9 +145,24 @@ def _launch(launcher: Sequence[str], config: str, home: Path) -> None:
     write_atomically(file, config)
     command = [*launcher, "-m", "iit_toolkit", "run", str(file), "--resume", "--output", str(home)]
     try:
-        ended = subprocess.run(command, stdout=sys.stderr.fileno(), check=False)
+        process = subprocess.Popen(command, stdout=sys.stderr.fileno())
     except OSError as error:
         raise UserError(f"--launcher {launcher[0]}: {error.strerror}; give a command such as torchrun") from error
-    if ended.returncode:
-        raise UserError(f"{' '.join(command)} failed with exit code {ended.returncode}; its messages say why")
+    try:
+        code = process.wait()
+    except BaseException:  # such as a signal to end: what was launched would train on
+        _end(process)
+        raise
+    if code:
+        raise UserError(f"{' '.join(command)} failed with exit code {code}; its messages say why")
     file.unlink()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a launcher, which has to end its processes itself: torchrun puts each into a session of its own."""
+    process.terminate()
+    try:
+        process.wait(_ENDING)
+    except BaseException:  # it does not end, or another signal came
+        process.kill()
+        process.wait()

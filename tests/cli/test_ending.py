@@ -79,6 +79,11 @@ def test_without_streams_a_mistake_still_has_its_code(monkeypatch: pytest.Monkey
         (MemoryError(), "error: the memory of this machine does not hold that; give less, or smaller batches"),
         (OSError(errno.ENOSPC, "No space left on device", "runs/a"), "error: runs/a: No space left on device"),
         (OSError(errno.EACCES, "Permission denied", "runs/\x1b[2J\nx"), "error: runs/\\x1b[2J x: Permission denied"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "error: standard output, or a file: No space left on device",
+        ),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "error: Connection reset by peer"),
         (OSError("the Hub\ndoes not answer"), "error: the Hub does not answer"),
     ],
     ids=lambda one: type(one).__name__,

@@ -291,6 +291,16 @@ def test_a_failure_leaves_nothing(run: Path, tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_killed_exports_left_is_no_hindrance(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()
+    (tmp_path / "out" / f".README.md.{'0f' * 16}.tmp").touch()
+    (tmp_path / f".out.{'0f' * 16}").mkdir()
+    export(run, tmp_path / "out", "causal")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".")]
+
+
 @pytest.mark.parametrize(
     ("arm", "said"),
     [

@@ -23,13 +23,14 @@ from iit_toolkit import pipeline
 from iit_toolkit.analysis import report
 from iit_toolkit.analysis.outcomes import read_outcomes
 from iit_toolkit.distillation import checkpoints
-from iit_toolkit.distillation.checkpoints import WholeCheckpoints, refuse_other_count
+from iit_toolkit.distillation.checkpoints import WholeCheckpoint, WholeCheckpoints, refuse_other_training
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline import arms, saving
+from iit_toolkit.pipeline.inputs import fingerprint_of_table
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.alignments import with_alignments_read
-from iit_toolkit.runs.config import load_config
+from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.schema import RunConfig
 from tests.tiny_runs import tiny_run
@@ -100,6 +101,81 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def restate(checkpoint: Path, facts: dict[str, Any]) -> None:
+    document = json.loads((checkpoint / "manifest.json").read_text())
+    (checkpoint / "manifest.json").write_text(json.dumps({**document, **facts}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"processes": 10**8}, "its manifest speaks of 100000000 processes"),
+        ({"processes": -1}, "its manifest speaks of -1 processes"),
+        ({"processes": True}, "its manifest is damaged"),
+        ({"step": True}, "its manifest is damaged"),
+        ({"made_with": None}, "its manifest is damaged"),
+        ({"made_with": [1]}, "its manifest is damaged"),
+        ({"inputs": None}, "its manifest is damaged"),
+        ({"files": []}, "the list of its files is damaged"),
+    ],
+    ids=str,
+)
+def test_a_manifest_that_cannot_be_is_passed_over(
+    stopped: Path, facts: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    restate(newest(stopped), facts)
+    with caplog.at_level(logging.WARNING):
+        found = checkpoints.newest_whole(newest(stopped).parent)
+    assert found is not None and found.path.name == "checkpoint-2"
+    assert f"checkpoint-4 is passed over: {told}" in caplog.text
+
+
+def test_a_checkpoint_that_does_not_say_its_inputs_is_refused(config: RunConfig, stopped: Path) -> None:
+    restate(newest(stopped), {"inputs": {}})
+    said = "checkpoint-4 was made with other inputs: teacher weights and .* and settings changed since"
+    with pytest.raises(UserError, match=said):
+        pipeline.train(config, stopped, "causal", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("there", "new", "limit", "kept"),
+    [
+        ((4, 8), 8, 1, {8}),
+        ((2, 4, 6, 8), 8, 2, {6, 8}),
+        ((4, 8, 12), 4, 1, {4}),
+        ((2, 4, 12), 4, 2, {2, 4}),
+        ((4, 8), 8, None, {4, 8}),
+    ],
+)
+def test_the_checkpoint_just_written_is_kept_whatever_the_files_times_are(
+    tmp_path: Path, there: tuple[int, ...], new: int, limit: int | None, kept: set[int]
+) -> None:
+    for step in there:
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        os.utime(tmp_path / f"checkpoint-{step}", (2e9 - step, 2e9 - step))  # the older, the newer
+    model: Any = torch.nn.Linear(1, 1)
+    trainer = WholeCheckpoints(model, TrainingArguments(str(tmp_path), use_cpu=True, save_total_limit=limit))
+    trainer.state.global_step = new
+    trainer._remove_older(tmp_path / f"checkpoint-{new}")
+    assert set(checkpoints.numbered(tmp_path)) == kept
+
+
+@pytest.mark.parametrize("linked", ["checkpoints", "checkpoints/causal", "checkpoints/causal/checkpoint-4", "causal"])
+def test_nothing_is_written_or_removed_through_a_link_out_of_the_run(
+    config: RunConfig, whole: Path, stopped: Path, tmp_path: Path, linked: str
+) -> None:
+    other = tmp_path / "other"
+    if linked == "causal":
+        shutil.copytree(whole / "causal", other)
+    else:
+        (stopped / linked).rename(other)
+    (stopped / linked).symlink_to(other)
+    before = {path: path.stat().st_mtime_ns for path in other.rglob("*")}
+    with pytest.raises(UserError, match=f"{stopped / linked}: a symbolic link leads out of {stopped}; replace it"):
+        pipeline.train(config, stopped, "causal", resume=True)
+    assert {path: path.stat().st_mtime_ns for path in other.rglob("*")} == before
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_is_passed_over_with_a_line(
     config: RunConfig, whole: Path, stopped: Path, caplog: pytest.LogCaptureFixture, damage: str
@@ -130,7 +206,8 @@ def test_a_run_without_a_whole_checkpoint_begins_anew_with_a_line(
 ) -> None:
     for checkpoint in newest(stopped).parent.iterdir():
         (checkpoint / "optimizer.pt").unlink()
-    (newest(stopped).parent / "checkpoint-x").mkdir()
+    for name in ("checkpoint-x", "checkpoint-a5"):
+        (newest(stopped).parent / name).mkdir()
     with caplog.at_level(logging.WARNING):
         pipeline.train(config, stopped, "causal", resume=True)
     assert any("no checkpoint in" in record.getMessage() for record in caplog.records)
@@ -207,6 +284,19 @@ def test_other_inputs_are_refused(
         assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_a_finished_student_of_other_inputs_is_refused(config: RunConfig, whole: Path, tmp_path: Path) -> None:
+    """Whatever `inputs.yaml` says."""
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "inputs.yaml").unlink()
+    record = tmp_path / "run" / "causal" / "training.json"
+    made_with = json.loads(record.read_text())["inputs"]
+    edit(record, made_with["training rows"], "sha256:0")
+    with pytest.raises(UserError, match=r"run/causal was made with other inputs: training rows changed since"):
+        pipeline.run(config, tmp_path / "run", resume=True)
+    assert set(made_with) > {"teacher weights", "tokenizer", "settings"}
+    assert "inputs" not in json.loads((whole / "results.json").read_text())["arms"]["causal"]
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_another_number_of_processes_is_refused(config: RunConfig, stopped: Path, recorded: bool) -> None:
     for checkpoint in newest(stopped).parent.iterdir():
@@ -217,16 +307,15 @@ def test_another_number_of_processes_is_refused(config: RunConfig, stopped: Path
     with pytest.raises(UserError, match=said):
         pipeline.run(config, stopped, resume=True)
     with pytest.raises(UserError, match="was made by 1 process and cannot be resumed by 3: start it without torchrun"):
-        refuse_other_count(stopped, 1, 3)
+        refuse_other_training(WholeCheckpoint(stopped, {"processes": 1, "inputs": {}}), {}, 3)
 
 
 def made_by_two(checkpoint: Path) -> None:
     shutil.copy(checkpoint / "rng_state.pth", checkpoint / "rng_state_1.pth")
     (checkpoint / "rng_state.pth").rename(checkpoint / "rng_state_0.pth")
-    document = json.loads((checkpoint / "manifest.json").read_text())
-    state = document["files"].pop("rng_state.pth")
-    files = {**document["files"], "rng_state_0.pth": state, "rng_state_1.pth": state}
-    (checkpoint / "manifest.json").write_text(json.dumps({**document, "processes": 2, "files": files}))
+    files = json.loads((checkpoint / "manifest.json").read_text())["files"]
+    state = files.pop("rng_state.pth")
+    restate(checkpoint, {"processes": 2, "files": {**files, "rng_state_0.pth": state, "rng_state_1.pth": state}})
 
 
 @pytest.mark.parametrize(
@@ -237,8 +326,13 @@ def made_by_two(checkpoint: Path) -> None:
         (lambda at: edit(at / "config.json", '"layer_norm_eps": 1e-12', '"layer_norm_eps": 1e-3'), "config.json is"),
         (lambda at: (at / "tokenizer.json").unlink(), "tokenizer.json is missing"),
         (lambda at: (at / "training.json").write_text("{"), "training.json"),
+        (
+            lambda at: (at / "training.json").unlink(),
+            "holds something, but no training.json, .*; restore it, or remove",
+        ),
+        (lambda at: edit(at / "training.json", '"inputs": {', '"inputs": [], "_": {'), "inputs: should be a mapping"),
     ],
-    ids=["a bit of the weights", "half of the weights", "config", "tokenizer", "record"],
+    ids=["a bit of the weights", "half of the weights", "config", "tokenizer", "record", "no record", "inputs"],
 )
 def test_a_damaged_finished_student_is_refused(
     config: RunConfig, whole: Path, tmp_path: Path, damage: Callable[[Path], object], told: str
@@ -385,6 +479,22 @@ def test_a_student_that_cannot_be_saved_in_the_end_is_kept(
     assert resumed_at(home) == 4 and (home / STUDENT).read_bytes() == (whole / STUDENT).read_bytes()
 
 
+def test_a_student_that_has_no_place_at_all_leaves_no_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(saving, "_write", full)
+    nothing: Any = None
+    with pytest.raises(OSError, match="No space left"):
+        saving.save_student(nothing, nothing, tmp_path / "run" / "causal", {}, None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_row_without_a_list_is_not_one_with_an_empty_list() -> None:
+    found = [fingerprint_of_table(datasets.Dataset.from_dict({"x": rows})) for rows in ([[1], None], [[1], []])]
+    assert found[0] != found[1]
+
+
 def test_a_student_without_a_place_and_a_checkpoint_is_kept_elsewhere(
     given: dict[str, Any], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -423,6 +533,26 @@ def test_a_small_disk(config: RunConfig, whole: Path, tmp_path: Path) -> None:
         os.system(f"umount '{small}'")
 
 
+def test_an_arm_that_ended_before_its_last_step_is_not_saved(
+    config: RunConfig, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = CausalDistillationTrainer.training_step
+
+    def stopping(self: CausalDistillationTrainer, *given: Any, **named: Any) -> Any:
+        self.control.should_training_stop = self.state.global_step == 2
+        return step(self, *given, **named)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"arms\.causal: training ended after step 3 of 4"),
+    ):
+        patch.setattr(CausalDistillationTrainer, "training_step", stopping)
+        pipeline.train(config, tmp_path / "run", "causal")
+    assert not (tmp_path / "run" / "causal").exists()
+    pipeline.train(config, tmp_path / "run", "causal", resume=True)
+    assert (tmp_path / "run" / STUDENT).read_bytes() == (whole / STUDENT).read_bytes()
+
+
 def test_an_interrupted_arm_says_where_it_stopped(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -434,8 +564,10 @@ def test_an_interrupted_arm_says_where_it_stopped(
         return step(self, *given, **named)
 
     monkeypatch.setattr(CausalDistillationTrainer, "training_step", interrupted)
+    (tmp_path / "run" / "checkpoints" / "causal" / "checkpoint-a5").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text(dump_config(with_alignments_read(config)))
     with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
-        pipeline.train(config, tmp_path / "run", "causal")
+        pipeline.train(config, tmp_path / "run", "causal", resume=True)
     [told] = [record.getMessage() for record in caplog.records if "was stopped" in record.getMessage()]
     assert told == ("arm causal was stopped after step 3 of 4, its last checkpoint is of step 2; go on with --resume")
     assert load_config(tmp_path / "run" / "config.yaml") == config

@@ -87,6 +87,15 @@ def test_a_folder_that_fails_leaves_the_old_one_and_no_rest(tmp_path: Path) -> N
         assert [path.name for path in tmp_path.rglob("*")] == ["student", "old"]
 
 
+def test_what_a_killed_process_left_beside_a_folder_goes_when_it_is_written(tmp_path: Path) -> None:
+    left, other = tmp_path / f".out.{'0f' * 16}", tmp_path / f".out.json.{'0f' * 16}.tmp"
+    (left / "x").mkdir(parents=True)
+    other.touch()
+    with folder_written_whole(tmp_path / "out"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"out", other.name}
+
+
 def test_create_takes_a_new_or_empty_folder_only(tmp_path: Path) -> None:
     assert RunFolder.create(tmp_path / "a" / "b").path.is_dir()
     run = RunFolder.create(tmp_path / "a" / "b")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from iit_toolkit.distillation.config import training_config
+from iit_toolkit.downstream.arguments import training_arguments
 from iit_toolkit.errors import UserError
-from iit_toolkit.runs.launch import Launch, launched, several
+from iit_toolkit.runs.launch import Launch, forget_a_launcher_of_one, launched, several
 
 TORCHRUN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+LEFT_OVER = {**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "gone"}
 NAMES = (*TORCHRUN, "PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE")
 
 
@@ -31,7 +38,8 @@ def environment(monkeypatch: pytest.MonkeyPatch, given: dict[str, str]) -> None:
         ({"TORCHELASTIC_RUN_ID": "gone", "MASTER_ADDR": "gone"}, Launch()),
         (TORCHRUN, Launch(1, 2, 1)),
         ({**TORCHRUN, "PMI_SIZE": "8"}, Launch(1, 2, 1)),  # a launcher below another
-        ({**TORCHRUN, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}, Launch()),
+        (LEFT_OVER, Launch()),
+        ({name: LEFT_OVER[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}, Launch()),
     ],
 )
 def test_what_runs_follows_from_variables_that_add_up(
@@ -40,6 +48,20 @@ def test_what_runs_follows_from_variables_that_add_up(
     environment(monkeypatch, given)
     assert launched() == expected
     assert several() == (expected.count > 1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: training_config("unused", {}), lambda: training_arguments({}, 0, "training", "unused")],
+    ids=["training", "fine-tuning"],
+)
+def test_accelerate_starts_no_group_for_one_process(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]) -> None:
+    environment(monkeypatch, LEFT_OVER)
+    make()
+    assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE"} & set(os.environ)
+    environment(monkeypatch, TORCHRUN)
+    forget_a_launcher_of_one()
+    assert os.environ["RANK"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +85,7 @@ def test_what_runs_follows_from_variables_that_add_up(
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE is 0"),
         ({"OMPI_COMM_WORLD_SIZE": "4"}, "OMPI_COMM_WORLD_SIZE is 4"),
         ({"PMI_SIZE": "2", "WORLD_SIZE": "1"}, "PMI_SIZE is 2"),
+        ({**LEFT_OVER, "PMI_SIZE": "2"}, "PMI_SIZE is 2"),
         ({"RANK": "0", "MV2_COMM_WORLD_SIZE": "2"}, "MV2_COMM_WORLD_SIZE is 2"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +42,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "an added file": (lambda folder: (folder / "scaler.pt").write_bytes(b"x"), "scaler.pt was added"),
     "no manifest": (lambda folder: (folder / MANIFEST).unlink(), f"no {MANIFEST}"),
     "half of the manifest": (lambda folder: (folder / MANIFEST).write_text('{"schema": "iit'), "cannot be read"),
-    "another document": (lambda folder: (folder / MANIFEST).write_text("[1]"), "another kind"),
+    "another document": (lambda folder: (folder / MANIFEST).write_text("[1]"), "cannot be read"),
+    "another schema": (lambda folder: (folder / MANIFEST).write_text("{}"), "another kind"),
+    "a pipe": (lambda folder: [(folder / MANIFEST).unlink(), os.mkfifo(folder / MANIFEST)], "cannot be read"),
     "a deep document": (lambda folder: (folder / MANIFEST).write_text("[" * 100_000), "cannot be read"),
     "a list of files that is none": (lambda folder: change(folder, 7), "list of its files"),
     "a file without a size": (lambda folder: change(folder, {"optimizer.pt": {}}), "optimizer.pt cannot be checked"),

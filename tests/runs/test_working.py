@@ -5,11 +5,15 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pytest
 
+from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs import folder as folders
 from iit_toolkit.runs.folder import RunFolder
@@ -114,6 +118,47 @@ def test_what_is_written_at_once_is_gone_if_it_fails_and_made_again_if_it_was_ki
         folder.results.write_text("{}")
     assert [path.name for path in home.iterdir()] == ["results.json"]
     with pytest.raises(UserError, match="not empty"), written_at_once(home):
+        raise AssertionError
+
+
+def test_what_a_killed_verification_left_does_not_block_a_run(tmp_path: Path) -> None:
+    for name in (".unfinished", "config.yaml", "results.json", ".lock"):
+        (tmp_path / name).touch()
+    with working_in(tmp_path) as folder:
+        folder.refuse_occupied()
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_the_mark_of_a_verification_clears_no_run(tmp_path: Path) -> None:
+    (tmp_path / "causal").mkdir()
+    for name in (".unfinished", "config.yaml", "results.json", "causal/training.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match="not empty"), written_at_once(tmp_path):
+        raise AssertionError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["causal", "config.yaml", "results.json"]
+
+
+@pytest.mark.parametrize("make", [working_in, lambda path: FinetuneFolder(path).alone()], ids=["run", "finetune"])
+def test_a_path_that_cannot_be_is_one_line(tmp_path: Path, make: Callable[[Path], AbstractContextManager[Any]]) -> None:
+    (tmp_path / "file").touch()
+    for path, said in (
+        (tmp_path / ("a" * 300), "too long for a path"),
+        (Path("a" * 200, *["a" * 200] * 30), "too long for a path"),
+        (tmp_path / "file", "could not make .*: File exists; choose another with --output"),
+    ):
+        with pytest.raises(UserError, match=said), make(path):
+            raise AssertionError
+
+
+@pytest.mark.parametrize("name", ["scores", "models"])
+def test_a_fine_tuning_writes_through_no_link_out_of_its_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / name).symlink_to(tmp_path / "other")
+    with (
+        pytest.raises(UserError, match=f"{name}: a symbolic link leads out"),
+        FinetuneFolder(tmp_path / "tuned").alone(),
+    ):
         raise AssertionError
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ import datasets
 import pandas as pd
 import pytest
 import yaml
-from filelock import FileLock
+from filelock import FileLock, SoftFileLock
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from iit_toolkit.alignment import preset
 from iit_toolkit.cli import main
+from iit_toolkit.cli.ending import terminating_gently
 from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.inputs import begin_inputs
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs import folder as folders
 from iit_toolkit.runs.config import dump_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.suite.check import check
@@ -33,12 +37,30 @@ from iit_toolkit.suite.pack import pack
 from iit_toolkit.suite.pieces import Piece, SuiteFolder, pieces
 from iit_toolkit.suite.plan import plan
 from iit_toolkit.suite.report import compared
-from iit_toolkit.suite.work import work
+from iit_toolkit.suite.work import _launch, work
 from tests.downstream.tiny import save_data, save_tiny_model, sentences
 from tests.pipeline.test_run import call
 
 TIMES = {"created", "seconds", "cpu_seconds", "floor_seconds", "step_seconds", "resumed_at_step", "path", "model"}
 """The keys of result files that hold times and places."""
+
+
+KILLED_AT_A_CHECKPOINT = """
+import os, signal
+from iit_toolkit.cli import main
+from iit_toolkit.distillation.checkpoints import WholeCheckpoints
+
+complete = WholeCheckpoints._complete
+
+def killed(self, target):
+    reason = complete(self, target)
+    if "seed-2" in target.parts:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return reason
+
+WholeCheckpoints._complete = killed
+main(["suite", "run", "suite.yaml", "-o", "killed"])
+"""
 
 
 def without_times(document: Any) -> Any:
@@ -146,14 +168,10 @@ def test_every_arm_has_its_own_steps_and_all_are_verified_alike(whole: SuiteFold
 def test_a_killed_suite_is_the_uninterrupted_one(whole: SuiteFolder, suite: SuiteConfig) -> None:
     """The process is killed when the second run has made its first checkpoint."""
     killed = SuiteFolder(whole.path.with_name("killed"))
-    checkpoint = killed.home(Piece("run", "plain", 2)) / "checkpoints" / "plain" / "checkpoint-2" / "trainer_state.json"
-    command = [sys.executable, "-m", "iit_toolkit", "suite", "run", "suite.yaml", "-o", "killed"]
     own = {"HF_DATASETS_CACHE": str(whole.path.with_name(".other-cache")), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, cwd=whole.path.parent, stderr=subprocess.PIPE, env=os.environ | own) as process:
-        while process.poll() is None and not checkpoint.is_file():
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL, process.stderr
+    command = [sys.executable, "-c", KILLED_AT_A_CHECKPOINT]
+    done = subprocess.run(command, cwd=whole.path.parent, capture_output=True, env=os.environ | own, timeout=600)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert killed.is_done(suite, pieces(suite)[1])
     assert not killed.is_done(suite, pieces(suite)[2])
     assert work(suite, killed.path) == []
@@ -165,7 +183,7 @@ def test_a_killed_suite_is_the_uninterrupted_one(whole: SuiteFolder, suite: Suit
             pd.testing.assert_frame_equal(*(pd.read_parquet(at / "outcomes.parquet") for at in (home, other)))
             weights = [load_file(at / piece.arm / "model.safetensors") for at in (home, other)]
             assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
-    assert json.loads(killed.results(pieces(suite)[2]).read_text())["arms"]["plain"]["resumed_at_step"] in (0, 2, 4)
+    assert json.loads(killed.results(pieces(suite)[2]).read_text())["arms"]["plain"]["resumed_at_step"] == 2
 
 
 def test_what_is_done_is_not_done_again(whole: SuiteFolder, suite: SuiteConfig) -> None:
@@ -489,6 +507,69 @@ def test_a_folder_of_something_else_is_refused(suite: SuiteConfig, tmp_path: Pat
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="holds no suite"):
         work(suite, tmp_path)
+
+
+def test_a_changed_teacher_is_told_before_anything_is_done(suite: SuiteConfig, tmp_path: Path) -> None:
+    folder, piece = SuiteFolder(tmp_path), Piece("run", "plain", 1)
+    home = RunFolder(folder.home(piece))
+    for path, text in ((folder.config, dump_config(suite)), (home.config, dump_config(suite.run_config("plain", 1)))):
+        write_atomically(path, text)
+    begin_inputs(home, {"teacher weights": "sha256:0"})
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="seed-1 was begun with another teacher: the weights of teacher changed since;"):
+        work(suite, tmp_path, arms=["causal"])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["plain", "plain/seed-1", "plain/seed-1/finetune", "locks"])
+def test_a_suite_writes_through_no_link_out_of_its_folder(suite: SuiteConfig, tmp_path: Path, name: str) -> None:
+    folder, other = SuiteFolder(tmp_path / "out"), tmp_path / "other"
+    other.mkdir()
+    write_atomically(folder.config, dump_config(suite))
+    (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder.path / name).symlink_to(other)
+    with pytest.raises(UserError, match=f"{name}: a symbolic link leads out of"):
+        work(suite, folder.path)
+    assert not list(other.iterdir())
+
+
+def test_a_suite_needs_locks(suite: SuiteConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "FileLock", SoftFileLock)
+    with pytest.raises(
+        UserError, match="could not lock run-plain-seed-1 of the suite .*: its file system has no locks"
+    ):
+        work(suite, tmp_path / "out")
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ends its processes", "does not end"])
+def test_what_a_launcher_started_ends_with_the_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """The launcher is told to end, as torchrun is, and killed if it does not."""
+    told, script = tmp_path / "told", tmp_path / "launch.py"
+    handler = f'open("{told}", "a").write("ended ")' + ("; sys.exit(0)" if ends else "")
+    script.write_text(
+        f"import os, signal, sys, time\ndef end(*_):\n    {handler}\n"
+        f'signal.signal(signal.SIGTERM, end)\nopen("{told}", "w").write(f"{{os.getpid()}} ")\n'
+        "while True:\n    time.sleep(0.05)\n"
+    )
+    monkeypatch.setattr("iit_toolkit.suite.work._ENDING", 10.0 if ends else 0.5)
+
+    def interrupt() -> None:
+        until = time.monotonic() + 60
+        while not (told.exists() and told.read_text()) and time.monotonic() < until:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    waiting = threading.Thread(target=interrupt)
+    with pytest.raises(SystemExit), terminating_gently():
+        waiting.start()
+        _launch([sys.executable, str(script)], "x: 1\n", tmp_path / "seed-1")
+    waiting.join()
+    pid, *rest = told.read_text().split()
+    assert rest == ["ended"]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
 
 
 def test_a_launcher_makes_the_runs(suite: SuiteConfig, tmp_path: Path) -> None:
