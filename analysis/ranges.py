@@ -31,9 +31,9 @@ def _refuse_unsound(estimate: Estimate) -> Estimate:
 def _between(least: float, most: float) -> Callable[[Estimate], Estimate]:
     def check(estimate: Estimate) -> Estimate:
         _refuse_unsound(estimate)
-        for number in (estimate.value, estimate.low, estimate.high):
-            if number is not None and not least - _ROUNDING <= number <= most + _ROUNDING:
-                raise ValueError(f"{number:g} does not lie between {least:g} and {most:g}")
+        value = estimate.value  # the ends of a t interval may lie beyond
+        if value is not None and not least - _ROUNDING <= value <= most + _ROUNDING:
+            raise ValueError(f"{value:g} does not lie between {least:g} and {most:g}")
         return estimate
 
     return check

@@ -236,10 +236,9 @@ def check_arm(prepared: Prepared, folder: RunFolder, name: str, inputs: Mapping[
     except NotWholeError as error:
         raise UserError(f"{home} is not as its training wrote it: {error}; {again}") from None
     trained_with = record.get("inputs")
-    if isinstance(trained_with, dict):
-        refuse_other_inputs(home, cast(dict[str, str], trained_with), _inputs_of_arm(prepared, name, inputs))
-    elif trained_with is not None:  # earlier versions did not write it
+    if not isinstance(trained_with, dict):
         raise UserError(f"{home / RECORD}: inputs: should be a mapping; {again}")
+    refuse_other_inputs(home, cast(dict[str, str], trained_with), _inputs_of_arm(prepared, name, inputs))
 
 
 def _record(folder: RunFolder, name: str) -> dict[str, Any] | None:

@@ -116,7 +116,7 @@ def test_summary_and_comparison_survive_json():
     compared = compare(outcomes, "causal", "plain", resamples=100)
     assert Comparison.from_dict(json.loads(json.dumps(compared.to_dict(), allow_nan=False))) == compared
     with pytest.raises(ValidationError):
-        Summary.from_dict(summary.to_dict() | {"extra": 1})
+        Summary.from_dict(summary.to_dict() | {"students": {"causal": 1}})
 
 
 def test_comparison_says_which_student_is_higher():

@@ -246,7 +246,8 @@ def test_the_examples_say_what_was_read_and_swapped(planted: Any, kind: str) -> 
     assert set(verification.examples["base"]) == set(verification.examples["source"]) == set(tokens)
     for example in verification.examples.itertuples():
         assert example.base != example.source
-        assert example.base_tokens == tokens[example.base] and example.source_tokens == tokens[example.source]
+        assert list(example.base_tokens) == tokens[example.base]
+        assert list(example.source_tokens) == tokens[example.source]
         assert (example.swapped, example.taken) == ([2, 5], [7, 1])
     cases = set(zip(verification.outcomes["base"], verification.outcomes["source"], strict=True))
     assert cases == set(zip(verification.examples["base"], verification.examples["source"], strict=True))

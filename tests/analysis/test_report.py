@@ -295,7 +295,7 @@ def test_results_of_an_older_layout_say_what_they_lack(tmp_path):
         (None, "controls: "),
         ({}, "controls.self_swap: field required"),
         ({"self_swap": {"cases": 1}}, "controls.self_swap.changed: field required"),
-        ({"self_swap": {"cases": 1, "changed": 0, "max_difference": 0.0}, "more": 1}, "controls.more: "),
+        ({"self_swap": {"cases": 1, "changed": 2, "max_difference": 0.0}}, "controls.self_swap: value error, 2 of 1 "),
     ],
 )
 def test_controls_of_an_unknown_layout_are_refused_in_one_line(tmp_path, controls, said):

@@ -253,7 +253,9 @@ def test_a_student_that_is_frozen_below_the_site() -> None:
     alignment = aligned(student={"component": "block_output", "layer": 1})
     faults = failed(checked(teacher, student, alignment))
     assert faults == {
-        f"student: gradient through the {run} run of v": "none arrives; unfreeze the student below the site"
+        f"student: gradient through the {run} run of v": (
+            "none arrives; unfreeze the student below the site, and let none of its dropouts be 1"
+        )
         for run in ("base", "source")
     }
 

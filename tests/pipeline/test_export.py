@@ -22,6 +22,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.pyvene_io import stock_arguments
+from iit_toolkit.analysis.metrics import summarise
 from iit_toolkit.analysis.outcomes import read_outcomes, write_outcomes
 from iit_toolkit.analysis.verdict import judge
 from iit_toolkit.cli import main
@@ -137,6 +138,9 @@ def test_a_student_whose_controls_were_not_run_is_not_supported(run: Path, tmp_p
     planted["student"] = planted["student"].map({"causal": "plain", "plain": "causal", "untrained": "untrained"})
     assert judge(planted, "plain", resamples=200).label == "SUPPORTED"
     write_outcomes(planted, tmp_path / "run" / "outcomes.parquet")
+    document = results(tmp_path / "run")
+    document["summary"] = summarise(planted, resamples=200, seed=document["summary"]["seed"]).to_dict()
+    (tmp_path / "run" / "results.json").write_text(json.dumps(document))
     export(tmp_path / "run", tmp_path / "plain", "plain")
     verdict = results(tmp_path / "plain")["verdict"]
     assert verdict["label"] == "INCONCLUSIVE"

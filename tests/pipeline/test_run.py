@@ -46,6 +46,7 @@ from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.schema import RunConfig
+from tests.drawing import figures_drawn
 
 TINY = [
     "training.max_steps=2",
@@ -87,7 +88,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a tiny quickstart, and what was printed."""
     folder = tmp_path_factory.mktemp("runs") / "quickstart"
-    return folder, call("run", "quickstart", *TINY, "-o", str(folder))
+    with figures_drawn():
+        return folder, call("run", "quickstart", *TINY, "-o", str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +219,8 @@ def test_students_are_plain_models_with_a_card(folder: Path) -> None:
 def test_the_report_is_made_again_from_the_folder_without_models(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("plain", "causal", "report.*", "figures"))
-    assert call("report", str(copy)) == f"{copy / 'report.html'}\n"
+    with figures_drawn():
+        assert call("report", str(copy)) == f"{copy / 'report.html'}\n"
     for name in ("report.md", "report.html"):
         assert (copy / name).read_text() == (folder / name).read_text()
     assert {path.name for path in (copy / "figures").iterdir()} == {

@@ -1,0 +1,36 @@
+"""Reports without their figures, which take half the time of a tiny run; tests/analysis draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iit_toolkit.analysis import report
+
+_WRITE_FIGURES = report.write_figures
+
+
+def _folder_only(*given: Any) -> list[Any]:
+    folder: Path = given[-1]
+    folder.mkdir(parents=True, exist_ok=True)
+    return []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_figures() -> Iterator[None]:
+    """For all tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write_figures", _folder_only)
+        yield
+
+
+@contextmanager
+def figures_drawn() -> Iterator[None]:
+    """Figures nevertheless, in a block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "write_figures", _WRITE_FIGURES)
+        yield

@@ -1,0 +1,3 @@
+"""Runs of these tests draw no figures."""
+
+from tests.drawing import no_figures as no_figures
