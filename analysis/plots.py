@@ -84,6 +84,8 @@ def save(folder: Path, drawing: Drawing) -> Plot:
     """Writes a figure as `folder/{name}.svg` and `.png`, and its data as `.csv`."""
     FigureCanvasAgg(drawing.figure)
     _without_formulas(drawing.figure)
+    drawing.figure.draw_without_rendering()
+    drawing.figure.set_layout_engine("none")  # which was laid out now, once for both kinds
     contents: dict[str, bytes] = {"csv": to_csv(drawing.data).encode()}
     for kind, options in {"svg": {"metadata": {"Date": None}}, "png": {"dpi": picture_dpi(drawing.figure)}}.items():
         buffer = io.BytesIO()

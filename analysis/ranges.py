@@ -28,15 +28,25 @@ def _refuse_unsound(estimate: Estimate) -> Estimate:
     return estimate
 
 
-def _between(least: float, most: float) -> Callable[[Estimate], Estimate]:
+def _share(estimate: Estimate) -> Estimate:
+    _refuse_unsound(estimate)
+    for number in (estimate.value, estimate.low, estimate.high):
+        _refuse_outside(number, 0, 1)
+    return estimate
+
+
+def _difference(most: float) -> Callable[[Estimate], Estimate]:
     def check(estimate: Estimate) -> Estimate:
         _refuse_unsound(estimate)
-        value = estimate.value  # the ends of a t interval may lie beyond
-        if value is not None and not least - _ROUNDING <= value <= most + _ROUNDING:
-            raise ValueError(f"{value:g} does not lie between {least:g} and {most:g}")
+        _refuse_outside(estimate.value, -most, most)  # the ends of its interval, from few texts, may lie beyond
         return estimate
 
     return check
+
+
+def _refuse_outside(number: float | None, least: float, most: float) -> None:
+    if number is not None and not least - _ROUNDING <= number <= most + _ROUNDING:
+        raise ValueError(f"{number:g} does not lie between {least:g} and {most:g}")
 
 
 def _positive(estimate: Estimate) -> Estimate:
@@ -55,10 +65,10 @@ def _divergence(estimate: Estimate) -> Estimate:
 
 Sound = Annotated[Estimate, AfterValidator(_refuse_unsound)]
 """Any number."""
-Share = Annotated[Estimate, AfterValidator(_between(0, 1))]
-ShareDifference = Annotated[Estimate, AfterValidator(_between(-1, 1))]
+Share = Annotated[Estimate, AfterValidator(_share)]
+ShareDifference = Annotated[Estimate, AfterValidator(_difference(1))]
 """Of two shares; a correlation has the same range."""
-LeadDifference = Annotated[Estimate, AfterValidator(_between(-2, 2))]
+LeadDifference = Annotated[Estimate, AfterValidator(_difference(2))]
 """Of two differences of shares."""
 Perplexity = Annotated[Estimate, AfterValidator(_positive)]
 Divergence = Annotated[Estimate, AfterValidator(_divergence)]
