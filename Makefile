@@ -29,7 +29,7 @@ quickstart: .venv/.installed ## Train, verify and report the embedded example
 	$(BIN)/iit-toolkit run quickstart --resume
 
 test: .venv/.installed-dev ## Run the whole test suite
-	$(OFFLINE) $(BIN)/python -m pytest -n 2
+	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: .venv/.installed-dev ## Check format, lint and types
 	$(BIN)/ruff format --check .
