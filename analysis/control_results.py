@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from iit_toolkit.analysis.leak import Leak
-
-_Count = Annotated[int, Field(ge=0)]
+from iit_toolkit.analysis.ranges import Count
 
 
 @dataclass(frozen=True)
@@ -22,8 +21,8 @@ class SelfSwap:
         max_difference: Largest absolute change of a logit.
     """
 
-    cases: _Count
-    changed: _Count
+    cases: Count
+    changed: Count
     max_difference: Annotated[float, Field(ge=0)]
 
     def __post_init__(self) -> None:
@@ -41,8 +40,8 @@ class Ceiling:
         same: How many answers of the two runs, both with the intervention, are equal.
     """
 
-    cases: _Count
-    same: _Count
+    cases: Count
+    same: Count
 
     def __post_init__(self) -> None:
         """Refuses more equal answers than cases."""

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-_Count = Annotated[int, Field(ge=0)]
+from iit_toolkit.analysis.ranges import Count
+
 _Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -24,9 +25,9 @@ class Region:
         above_floor: The difference.
     """
 
-    cases: _Count
-    changed: _Count
-    bases: _Count
+    cases: Count
+    changed: Count
+    bases: Count
     effective_iia: _Share | None
     floor: _Share | None
     above_floor: Annotated[float, Field(ge=-1, le=1)] | None
@@ -46,7 +47,7 @@ class Cell:
 
     teacher_layer: int
     student_layer: int
-    moved: _Count
+    moved: Count
     outside: Region
     inside: Region
 

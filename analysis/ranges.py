@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from iit_toolkit.analysis.statistics import Estimate
 
@@ -63,6 +63,7 @@ def _divergence(estimate: Estimate) -> Estimate:
     return estimate
 
 
+Count = Annotated[int, Field(ge=0)]
 Sound = Annotated[Estimate, AfterValidator(_refuse_unsound)]
 """Any number."""
 Share = Annotated[Estimate, AfterValidator(_share)]

@@ -11,10 +11,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from iit_toolkit.errors import UserError, did_you_mean, one_line
 
-ADAPTER = (
-    "it is an adapter (adapter_config.json), not a model; merge it into its base model (merge_and_unload of peft) and "
-    "save that with save_pretrained"
-)
+MERGE = "merge it into its base model (merge_and_unload of peft) and save that with save_pretrained"
+ADAPTER = f"it is an adapter (adapter_config.json), not a model; {MERGE}"
 REMOTE = "its code is in the checkpoint (auto_map) and is not run; give a model of a class that transformers has"
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _OTHER_WEIGHTS = {

@@ -19,7 +19,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from iit_toolkit.errors import MAX_MESSAGE, UserError, listed, on_one_line, one_line
 from iit_toolkit.finite import refuse_non_finite_weights
-from iit_toolkit.model_folder import ADAPTER, REMOTE, refuse_no_model
+from iit_toolkit.model_folder import ADAPTER, MERGE, REMOTE, refuse_no_model
 from iit_toolkit.paths import refuse_missing_folder
 
 _LOG = logging.getLogger(__name__)
@@ -27,7 +27,6 @@ REMEDY = "give a folder written by save_pretrained, or a Hub id"
 _DEEPEST = 10_000
 _BLOCK = re.compile(r"\.\d+\.")
 """The number of a block in the name of its weight."""
-_MERGE = "merge it into its base model (merge_and_unload of peft) and save that with save_pretrained"
 _PLAIN = {"return_dict": True, "output_hidden_states": False, "_output_attentions": False}
 """What configurations must say for models to return logits by name, and nothing that nobody reads."""
 
@@ -264,7 +263,7 @@ def _refuse_cut(model: PreTrainedModel, unexpected: set[str], where: str) -> Non
     own = {name[: found.end()] for name in known for found in _BLOCK.finditer(name)}
     for name in sorted(unexpected):
         if "lora_" in name:
-            raise UserError(f"{where}: it holds weights of an adapter beside its own, e.g. {name}; {_MERGE}")
+            raise UserError(f"{where}: it holds weights of an adapter beside its own, e.g. {name}; {MERGE}")
         found = _BLOCK.search(name)
         if found and name[: found.start()] in lists and name[: found.end()] not in own:
             raise UserError(

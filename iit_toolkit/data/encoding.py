@@ -16,7 +16,7 @@ def known_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return sorted(set(tokenizer.get_vocab().values()))
 
 
-def count_ids(tokenizer: PreTrainedTokenizerBase) -> int:
+def ids_spanned(tokenizer: PreTrainedTokenizerBase) -> int:
     """Rows that a table by token id needs: one more than the largest id, which `len(tokenizer)` may be below."""
     return max(tokenizer.get_vocab().values(), default=-1) + 1
 

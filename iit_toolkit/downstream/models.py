@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
-from iit_toolkit.data.encoding import count_ids
+from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError
@@ -62,7 +62,7 @@ def load_base(path: str) -> BaseModel:
         raise UserError(f"model {path}: its tokenizer is a slow one, which knows no character positions; {_REMEDY}")
     if tokenizer.pad_token is None:
         raise UserError(f"model {path}: its tokenizer has no token to pad with; give an encoder, as of the BERT family")
-    if count_ids(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # pyright: ignore
+    if ids_spanned(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # pyright: ignore
         raise UserError(f"model {path}: its tokenizer has ids beyond its embeddings; give the model's own")
     weights = {name: value for name, value in model.state_dict().items() if name not in found.missing}
     limit = readable_tokens(model) or tokenizer.model_max_length

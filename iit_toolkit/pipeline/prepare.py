@@ -25,7 +25,7 @@ from transformers import (
 
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
-from iit_toolkit.data.encoding import count_ids
+from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.rows import load_rows
@@ -118,9 +118,9 @@ class Prepared:
         except UserError as error:
             raise UserError(f"teacher {name}: {error}") from None
         known = int(self.teacher.get_input_embeddings().weight.shape[0])  # pyright: ignore
-        if count_ids(tokenizer) > known:
+        if ids_spanned(tokenizer) > known:
             raise UserError(
-                f"teacher {name}: its tokenizer has ids up to {count_ids(tokenizer) - 1}, but its embeddings only "
+                f"teacher {name}: its tokenizer has ids up to {ids_spanned(tokenizer) - 1}, but its embeddings only "
                 f"{known} rows; give the model's own tokenizer"
             )
         return tokenizer
@@ -230,7 +230,7 @@ class Prepared:
         if self.config.task == "sequence_classification":
             return ClassificationCollator(self.tokenizer)
         mlm = self.config.mlm
-        counts = None if mlm.smoothing is None else count_tokens(self.train_rows, count_ids(self.tokenizer))
+        counts = None if mlm.smoothing is None else count_tokens(self.train_rows, ids_spanned(self.tokenizer))
         return MaskedLanguageCollator(self.tokenizer, mlm.probability, mlm.smoothing, counts, self.config.seed)
 
     def new_student(self, student: StudentConfig | None = None) -> PreTrainedModel:

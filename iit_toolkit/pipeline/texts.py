@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from iit_toolkit.analysis.examples import Answers, write_answers, write_examples
 from iit_toolkit.analysis.outcomes import NO_GOLD
 from iit_toolkit.analysis.verify import Verification
-from iit_toolkit.data.encoding import count_ids
+from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.tokenization import count_tokens
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.folder import RunFolder
@@ -43,7 +43,7 @@ def write_texts(
         labels = cast(dict[int, str], prepared.teacher.config.id2label)
         write_answers(Answers({number: str(labels[number]) for number in answers}, {}, counted_in), folder.answers)
         return
-    counts = count_tokens(counted, max(count_ids(prepared.tokenizer), max(answers) + 1))
+    counts = count_tokens(counted, max(ids_spanned(prepared.tokenizer), max(answers) + 1))
     per_million = (counts.double() / max(1, int(counts.sum())) * 1e6).tolist()
     frequencies = {number: per_million[number] for number in answers}
     write_answers(Answers(token_texts(prepared.tokenizer, answers), frequencies, counted_in), folder.answers)

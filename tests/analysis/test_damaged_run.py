@@ -79,6 +79,7 @@ def refused(run: Path) -> str:
         (f"{OUTSIDE}.low", 0.99, "does not hold the value"),
         (f"{OUTSIDE}.high", None, "an interval has two ends and a value"),
         (f"{OUTSIDE}.high", 7.0, "7 does not lie between 0 and 1"),
+        (f"{CAUSAL}.variables.middle.margin", {**PLANTED, "value": 1.5, "low": 1.4, "high": 1.6}, "1.5 does not lie"),
         (f"{CAUSAL}.behaviour.student_perplexity.low", 0.0, "a perplexity is above 0"),
         (f"{CAUSAL}.behaviour.kl", {**PLANTED, "value": -1.0, "low": -2.0}, "a mean divergence is not negative"),
         ("evaluation.encyclopedia.perplexity.teacher.low", -1, "a perplexity is above 0"),

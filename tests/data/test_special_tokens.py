@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from iit_toolkit.data.collate import CausalLanguageCollator, MaskedLanguageCollator
-from iit_toolkit.data.encoding import count_ids, known_ids
+from iit_toolkit.data.encoding import ids_spanned, known_ids
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
@@ -149,8 +149,8 @@ def test_ids_may_have_gaps() -> None:
     vocabulary = {"<unk>": 0, "<mask>": 1, "a": 5, "b": 900}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", mask_token="<mask>")
-    assert (len(tokenizer), count_ids(tokenizer), known_ids(tokenizer)) == (4, 901, [0, 1, 5, 900])
-    counts = count_tokens(Dataset.from_dict({"input_ids": [[5, 900]]}), count_ids(tokenizer))
+    assert (len(tokenizer), ids_spanned(tokenizer), known_ids(tokenizer)) == (4, 901, [0, 1, 5, 900])
+    counts = count_tokens(Dataset.from_dict({"input_ids": [[5, 900]]}), ids_spanned(tokenizer))
     assert counts.nonzero().flatten().tolist() == [5, 900]
     collator = MaskedLanguageCollator(tokenizer, probability=0.9)
     seen = {
