@@ -1,7 +1,8 @@
 # Needs python3 (3.10 or newer), pip and make. Everything is installed into .venv, at the versions of constraints.txt.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Python compiles what is imported; to compile everything would take longer than to install it.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 OFFLINE := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
@@ -86,16 +87,24 @@ def save(folder: Path, drawing: Drawing) -> Plot:
     _without_formulas(drawing.figure)
     drawing.figure.draw_without_rendering()
     drawing.figure.set_layout_engine("none")  # which was laid out now, once for both kinds
-    contents: dict[str, bytes] = {"csv": to_csv(drawing.data).encode()}
-    for kind, options in {"svg": {"metadata": {"Date": None}}, "png": {"dpi": picture_dpi(drawing.figure)}}.items():
-        buffer = io.BytesIO()
-        drawing.figure.savefig(buffer, format=kind, **options)  # pyright: ignore[reportArgumentType]
-        contents[kind] = buffer.getvalue()
+    contents: dict[str, bytes] = {
+        "csv": to_csv(drawing.data).encode(),
+        "svg": _printed(FigureCanvasSVG(drawing.figure).print_svg, metadata={"Date": None}),
+    }
+    drawing.figure.dpi = picture_dpi(drawing.figure)
+    contents["png"] = _printed(FigureCanvasAgg(drawing.figure).print_png)
     svg = _with_titles(contents["svg"].decode())
     contents["svg"] = svg.encode()
     for kind, content in contents.items():
         write_atomically(folder / f"{drawing.name}.{kind}", content)
     return Plot(drawing.name, drawing.caption, drawing.alt, inline(svg, drawing.name, drawing.alt), drawing.data)
+
+
+def _printed(write: Callable[..., object], **options: Any) -> bytes:
+    """Return what a canvas writes. `savefig` would draw all of it once more before, to measure it."""
+    buffer = io.BytesIO()
+    write(buffer, **options)
+    return buffer.getvalue()
 
 
 def picture_dpi(figure: Figure) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,7 +18,13 @@ from iit_toolkit.printable import printable
 
 def render(name: str, context: dict[str, Any]) -> str:
     """Renders a report: `report.html` or `report.md`; no text in the context can be markup of it."""
-    html = name.endswith(".html")
+    made = _environment(name.endswith(".html"))
+    return made.get_template(f"{name}.j2").render(context | _script(made))
+
+
+@cache
+def _environment(html: bool) -> Environment:
+    """Return what reads the templates, each of them once in a process."""
     made = Environment(
         loader=PackageLoader("iit_toolkit.analysis", "templates"),
         autoescape=html,
@@ -30,7 +37,7 @@ def render(name: str, context: dict[str, Any]) -> str:
     made.filters.update(
         interval=interval, decimal=decimal, duration=duration, bounds=_bounds, facts=_facts, plain=_plain
     )
-    return made.get_template(f"{name}.j2").render(context | _script(made))
+    return made
 
 
 def _script(made: Environment) -> dict[str, str]:

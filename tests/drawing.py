@@ -20,11 +20,18 @@ def _folder_only(*given: Any) -> list[Any]:
     return []
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_figures() -> Iterator[None]:
-    """For all tests of a module."""
+@contextmanager
+def no_figures_drawn() -> Iterator[None]:
+    """None in a block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report, "write_figures", _folder_only)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_figures() -> Iterator[None]:
+    """None in all tests of a module."""
+    with no_figures_drawn():
         yield
 
 

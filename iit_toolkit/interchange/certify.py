@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -22,6 +23,7 @@ from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows, refuse_emp
 from iit_toolkit.tasks import Task
 
 _TOLERANCE = 1e-4
+_FROZEN = "teacher is frozen"
 _Inputs = Mapping[str, Tensor]
 
 
@@ -61,57 +63,83 @@ def certify(
     Raises:
         torch.OutOfMemoryError: As the models do.
     """
-    modes = [(module, module.training) for model in (teacher, student) for module in model.modules()]
+    checks = certify_models(teacher, student, inputs, task=task, pad=pad, padded=padded)
+    if alignment is not None and sites_can_be_tried(checks):
+        checks += certify_alignment(teacher, student, alignment, inputs, eligible, predicted, swap, trains=trains)
+    return checks
+
+
+def sites_can_be_tried(checks: Sequence[Check]) -> bool:
+    """Say whether sites can be tried on models with these checks; a teacher that is not frozen can be tried."""
+    return all(check.passed or check.name == _FROZEN for check in checks)
+
+
+def certify_models(
+    teacher: PreTrainedModel,
+    student: PreTrainedModel,
+    inputs: _Inputs,
+    *,
+    task: Task = "masked_lm",
+    pad: int = 0,
+    padded: bool = True,
+) -> list[Check]:
+    """Check what must hold of both models under any alignment; see `certify`."""
     sides = {"teacher": teacher, "student": student}
     checks = [attempt(f"{side}: model", one, lambda one=one: refuse_unfit(one, task)) for side, one in sides.items()]
     if not all(check.passed for check in checks):  # what they compute means nothing
         return checks
-    checks += [same_answers(teacher, student), _teacher_is_frozen(teacher)]
-    if not checks[-2].passed:  # the batch may hold tokens that the student does not know
+    same = same_answers(teacher, student)
+    checks += [same, _teacher_is_frozen(teacher)]
+    if not same.passed:  # the batch may hold tokens that the student does not know
         return checks
-    teacher.eval()
-    student.eval()
-    try:
+    with _evaluating(teacher, student):
         for side, model in sides.items():
             checks.append(attempt(f"{side}: answers", model, lambda model=model: refuse_unsound(model, inputs)))
             if not checks[-1].passed:
                 return checks
-        read: list[Check] = []
         for side, model in sides.items():
-            read.append(
+            checks.append(
                 attempt(f"{side}: padding", model, lambda model=model: check_padding(model, inputs, pad, padded))
             )
-            if task == "causal_lm" and read[-1].passed:
-                read.append(attempt(f"{side}: order", model, lambda model=model: check_order(model, inputs)))
-        checks += read
-        if alignment is not None and all(check.passed for check in read):
-            checks += _certify_alignment(teacher, student, alignment, inputs, eligible, predicted, swap, trains)
+            if task == "causal_lm" and checks[-1].passed:
+                checks.append(attempt(f"{side}: order", model, lambda model=model: check_order(model, inputs)))
+    return checks
+
+
+@contextlib.contextmanager
+def _evaluating(*models: PreTrainedModel) -> Generator[None, None, None]:
+    """Put models into eval mode, and every module back into its own."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
     finally:
         for module, mode in modes:
             module.training = mode
-    return checks
 
 
 def _teacher_is_frozen(teacher: PreTrainedModel) -> Check:
     """A teacher that drops out or learns is no fixed target."""
-    name = "teacher is frozen"
     if any(module.training for module in teacher.modules()) or any(
         parameter.requires_grad for parameter in teacher.parameters()
     ):
-        return Check(name, False, "it trains; call teacher.requires_grad_(False).eval()")
-    return Check(name, True, "in eval mode and without gradients")
+        return Check(_FROZEN, False, "it trains; call teacher.requires_grad_(False).eval()")
+    return Check(_FROZEN, True, "in eval mode and without gradients")
 
 
-def _certify_alignment(
+def certify_alignment(
     teacher: PreTrainedModel,
     student: PreTrainedModel,
     alignment: Alignment,
     inputs: _Inputs,
     eligible: Tensor,
-    predicted: Tensor | None,
-    swap: Swap | None,
-    trains: bool,
+    predicted: Tensor | None = None,
+    swap: Swap | None = None,
+    *,
+    trains: bool = True,
 ) -> list[Check]:
+    """Check the sites of an alignment on models that passed `certify_models`; see `certify`."""
     try:
         swap = swap or _draw(alignment, eligible, predicted)
         refuse_empty(swap, alignment.positions)
@@ -122,10 +150,11 @@ def _certify_alignment(
             "positions", True, f"{int(swap.mask.sum())} positions of {int(swap.mask.any(1).sum())} rows can be swapped"
         )
     ]
-    checks += _certify_side("teacher", teacher, alignment, inputs, swap)
-    checks += _certify_side("student", student, alignment, inputs, swap)
-    if trains and all(check.passed for check in checks):
-        checks += _gradients(student, alignment, inputs, swap)
+    with _evaluating(teacher, student):
+        checks += _certify_side("teacher", teacher, alignment, inputs, swap)
+        checks += _certify_side("student", student, alignment, inputs, swap)
+        if trains and all(check.passed for check in checks):
+            checks += _gradients(student, alignment, inputs, swap)
     return checks
 
 

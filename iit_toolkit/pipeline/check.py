@@ -27,7 +27,7 @@ from iit_toolkit.data.tables import lists_of, numbers_of
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line, shown
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
-from iit_toolkit.interchange.certify import certify
+from iit_toolkit.interchange.certify import certify_alignment, certify_models, sites_can_be_tried
 from iit_toolkit.interchange.checks import Check
 from iit_toolkit.pipeline.explanation import first_step
 from iit_toolkit.pipeline.prepare import Prepared
@@ -75,11 +75,13 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
         checks.append(Check(f"evaluation.{name}", True, f"{len(rows)} rows"))
     if config.student.checkpoint is not None:
         checks.append(certify_tokenizer(prepared, config.student.checkpoint))
-    done: list[Alignment | None] = []
+    models = _certify_models(prepared, student, trains=True)
+    checks += models
+    done: list[Alignment] = []
     for name, alignment in alignments:
-        if alignment not in done:
+        if alignment is not None and alignment not in done and sites_can_be_tried(models):
             done.append(alignment)
-            found = certify_on_rows(prepared, student, alignment)
+            found = _certify_alignment(prepared, student, alignment, trains=True)
             checks += [Check(f"{name}: {check.name}", check.passed, check.detail) for check in found]
     checks.append(certify_saving(prepared, student))
     if all(check.passed for check in checks):
@@ -154,6 +156,31 @@ def certify_on_rows(
         alignment: The alignment, if any.
         trains: Whether the student is to be trained, so that gradient must reach it.
     """
+    checks = _certify_models(prepared, student, trains)
+    if alignment is not None and sites_can_be_tried(checks):
+        checks += _certify_alignment(prepared, student, alignment, trains)
+    return checks
+
+
+def _certify_models(prepared: Prepared, student: PreTrainedModel, trains: bool) -> list[Check]:
+    batch = _tried_rows(prepared, student, trains)
+    pad, padded = SpecialTokens.of(prepared.tokenizer).pad, _rows_differ(prepared, trains)
+    task = prepared.config.task
+    return certify_models(prepared.teacher, student, model_inputs(batch), task=task, pad=pad, padded=padded)
+
+
+def _certify_alignment(prepared: Prepared, student: PreTrainedModel, alignment: Alignment, trains: bool) -> list[Check]:
+    batch = _tried_rows(prepared, student, trains)
+    predicted = batch["labels"] != -100 if prepared.config.task == "masked_lm" else None
+    swap = None
+    if alignment.sources.kind == "paired":
+        batch, swap = _with_sources(alignment.positions, batch, predicted)
+    inputs, eligible = model_inputs(batch), ~batch["special_tokens_mask"]
+    return certify_alignment(prepared.teacher, student, alignment, inputs, eligible, predicted, swap, trains=trains)
+
+
+def _tried_rows(prepared: Prepared, student: PreTrainedModel, trains: bool) -> dict[str, Tensor]:
+    """Return a batch of the first held-out rows, and of the shortest and the longest row of all."""
     rows = prepared.eval_rows
     if min(len(rows), prepared.config.verification.pairs) < 2:
         raise UserError("verification needs at least 2 held-out rows, and verification.pairs of 2 or more")
@@ -163,28 +190,7 @@ def certify_on_rows(
             f"data.max_length is {prepared.config.data.max_length}, but the student reads at most {limit} tokens"
         )
     sets = [rows, prepared.train_rows] if trains else [rows]
-    batch = prepared.collator([*(rows[index] for index in range(min(_ROWS, len(rows)))), *_extremes(sets)])
-    predicted = batch["labels"] != -100 if prepared.config.task == "masked_lm" else None
-    swap = None
-    if alignment is not None and alignment.sources.kind == "paired":
-        batch, swap = _with_sources(alignment.positions, batch, predicted)
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    pad = SpecialTokens.of(prepared.tokenizer).pad
-    eligible, task = ~batch["special_tokens_mask"], prepared.config.task
-    padded = _rows_differ(prepared, trains)
-    return certify(
-        prepared.teacher,
-        student,
-        alignment,
-        inputs,
-        eligible,
-        predicted,
-        swap,
-        task=task,
-        pad=pad,
-        padded=padded,
-        trains=trains,
-    )
+    return prepared.collator([*(rows[index] for index in range(min(_ROWS, len(rows)))), *_extremes(sets)])
 
 
 def _extremes(sets: Sequence[Dataset]) -> list[dict[str, Any]]:

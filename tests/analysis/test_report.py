@@ -105,6 +105,7 @@ def test_a_causal_student_that_is_not_better_is_named_in_the_same_place(tmp_path
     assert "**NOT SEPARATED FROM plain**" in markdown
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_undefined_cells_say_why(tmp_path):
     outcomes = make_outcomes({"causal": 0.5, "untrained": 0.0}, changed=0.0, bases=30).assign(gold=-100)
     write_report(make_run(tmp_path, outcomes))
@@ -209,6 +210,7 @@ def test_a_broken_run_folder_is_refused_in_one_line(tmp_path, content, message):
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_cost_of_a_step_stands_beside_a_plain_one_and_its_floor(tmp_path):
     page = write_report(make_run(tmp_path))
     text = (tmp_path / "report.md").read_text()
@@ -217,6 +219,7 @@ def test_the_cost_of_a_step_stands_beside_a_plain_one_and_its_floor(tmp_path):
     assert "<td>1.50 times</td><td>0.04 s</td><td>75%</td>" in page.read_text()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_run_without_counted_cost_still_has_a_report(tmp_path):
     outcomes = make_outcomes()
     arms = make_results(outcomes)["arms"]

@@ -355,16 +355,28 @@ def test_every_file_reaches_the_hub(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
-    [({"HF_TOKEN": "wrong", "HF_HUB_OFFLINE": "0"}, "401"), ({"HF_TOKEN": "secret"}, "offline mode is enabled")],
+    ("token", "offline", "said"), [("wrong", False, "401"), ("secret", True, "offline mode is enabled")]
 )
-def test_a_push_that_fails_keeps_the_folder(run: Path, tmp_path: Path, environment: dict[str, str], said: str) -> None:
-    with fake_hub("secret") as hub:
-        done = pushed(run, tmp_path / "out", HF_ENDPOINT=hub.endpoint, **environment)
-    assert done.returncode == 2 and done.stdout == f"{tmp_path / 'out'}\n"
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+def test_a_push_that_fails_keeps_the_folder(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    token: str,
+    offline: bool,
+    said: str,
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    command = ["export", str(run), "--arm", "causal", "-o", str(tmp_path / "out"), "--push-to-hub", "me/causal-student"]
+    with fake_hub("secret") as hub, pytest.raises(SystemExit) as exit_:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        main(command)
+    told = capsys.readouterr()
+    assert exit_.value.code == 2 and told.out == f"{tmp_path / 'out'}\n"
+    errors = [line for line in told.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "could not push" in errors[0] and said in errors[0]
-    assert "Traceback" not in done.stderr and hub.files == {}
+    assert "Traceback" not in told.err and hub.files == {}
     assert (tmp_path / "out" / "model.safetensors").is_file()
 
 

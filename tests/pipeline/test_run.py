@@ -262,8 +262,8 @@ def test_tokens_and_micro_batches_are_those_of_training(
     monkeypatch.setattr(CausalDistillationTrainer, "compute_loss", counted)
     sizes = [f"training.per_device_train_batch_size={rows}", f"training.max_steps={steps}"]
     sizes += ["training.gradient_shares=false", f"training.gradient_accumulation_steps={at_a_time}"]
-    call("train", *on_text, *sizes, "--arm", "plain", "-o", str(tmp_path / "run"))
-    record = json.loads((tmp_path / "run" / "plain" / "training.json").read_text())
+    prepared = Prepared(load_config(on_text[0], [*on_text[1:], *sizes]))
+    _, record = train_arm(prepared, RunFolder(tmp_path / "run"), "plain", {})
     assert record["steps"] == steps and record["micro_batches_run"] == len(read) and record["tokens"] == sum(read)
 
 

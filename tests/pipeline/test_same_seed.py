@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -18,6 +19,14 @@ from tests.pipeline.test_run import TINY, call, sentences
 
 TIMES = {"created", "seconds", "cpu_seconds", "floor_seconds", "step_seconds"}
 """The keys of results.json that hold times."""
+WITHOUT_FIGURES = """
+import sys
+from iit_toolkit.cli import main
+from tests.drawing import no_figures_drawn
+
+with no_figures_drawn():
+    main(sys.argv[1:])
+"""
 TABLES = ("outcomes", "controls", "examples", "answers")
 
 
@@ -44,8 +53,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / ".cache")
         for name, seed in (("first", 42), ("other", 43)):
             call("run", "config.yaml", *TINY, f"seed={seed}", "-o", name)
-    command = [sys.executable, "-m", "iit_toolkit", "run", "config.yaml", *TINY, "seed=42", "-o", "again"]
     own = {"HF_DATASETS_CACHE": str(place / ".other-cache"), "OMP_NUM_THREADS": "1"}  # sums over threads differ
+    own["PYTHONPATH"] = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", WITHOUT_FIGURES, "run", "config.yaml", *TINY, "seed=42", "-o", "again"]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, env=os.environ | own)
     assert done.returncode == 0, done.stderr
     return {name: RunFolder.open(place / name) for name in ("first", "again", "other")}
