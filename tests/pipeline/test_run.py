@@ -16,6 +16,7 @@ import datasets
 import pandas as pd
 import pytest
 import torch
+import yaml
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -47,6 +48,7 @@ from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.schema import RunConfig
 from tests.drawing import figures_drawn
+from tests.tiny_runs import tiny_run
 
 TINY = [
     "training.max_steps=2",
@@ -100,6 +102,15 @@ def folder(finished: tuple[Path, str]) -> Path:
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, Any]:
     return RunFolder.open(folder).read_results()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Arguments that run two arms of a tiny teacher, which takes a second or two."""
+    folder = tmp_path_factory.mktemp("tiny")
+    document = tiny_run(folder) | {"arms": {"plain": {}, "causal": {"alignment": "diito/middle"}}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    return [str(folder / "config.yaml"), "training.max_steps=2"]
 
 
 @pytest.fixture(scope="module")
@@ -228,13 +239,13 @@ def test_the_report_is_made_again_from_the_folder_without_models(folder: Path, t
     }
 
 
-def test_train_then_verify(on_text: list[str], tmp_path: Path) -> None:
+def test_train_then_verify(tiny: list[str], tmp_path: Path) -> None:
     trained, verified = tmp_path / "trained", tmp_path / "verified"
-    printed = call("train", *on_text, "--arm", "causal", "--json", "-o", str(trained))
+    printed = call("train", *tiny, "--arm", "causal", "--json", "-o", str(trained))
     assert json.loads(printed) == {"folder": str(trained)}
     assert {path.name for path in trained.iterdir()} == {"config.yaml", "alignment.yaml", "inputs.yaml", "causal"}
     student = ["--student", str(trained / "causal"), "--alignment", "diito/middle"]
-    printed = call("verify", *on_text, *student, "-o", str(verified))
+    printed = call("verify", *tiny, *student, "-o", str(verified))
     assert printed.splitlines()[-1] == f"report: {verified / 'report.html'}"
     assert {path.name for path in verified.iterdir()} == FILES | {"figures"}
     results = RunFolder.open(verified).read_results()
@@ -247,7 +258,7 @@ def test_train_then_verify(on_text: list[str], tmp_path: Path) -> None:
     [(8, 2, 1), (8, 3, 1), (8, 4, 1), (11, 1, 1), (11, 3, 1), (12, 2, 1), (4, 2, 2), (4, 3, 2), (4, 1, 8)],
 )
 def test_tokens_and_micro_batches_are_those_of_training(
-    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, steps: int, at_a_time: int
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, steps: int, at_a_time: int
 ) -> None:
     """Of 12 rows; in batches of 8 every second one is half full, of 11 the row that is left alone is dropped.
 
@@ -262,29 +273,32 @@ def test_tokens_and_micro_batches_are_those_of_training(
     monkeypatch.setattr(CausalDistillationTrainer, "compute_loss", counted)
     sizes = [f"training.per_device_train_batch_size={rows}", f"training.max_steps={steps}"]
     sizes += ["training.gradient_shares=false", f"training.gradient_accumulation_steps={at_a_time}"]
-    prepared = Prepared(load_config(on_text[0], [*on_text[1:], *sizes]))
+    lines = (Path(tiny[0]).parent / "train.txt").read_text().splitlines()
+    (tmp_path / "train.txt").write_text("\n".join(lines[:1] * 12))  # of one length: tokens of half an epoch are half
+    sizes.append(f"data.data_files.train={tmp_path / 'train.txt'}")
+    prepared = Prepared(load_config(tiny[0], [*tiny[1:], *sizes]))
     _, record = train_arm(prepared, RunFolder(tmp_path / "run"), "plain", {})
     assert record["steps"] == steps and record["micro_batches_run"] == len(read) and record["tokens"] == sum(read)
 
 
-def test_an_alignment_can_be_learned_from_without_counterfactual_runs(on_text: list[str], tmp_path: Path) -> None:
+def test_an_alignment_can_be_learned_from_without_counterfactual_runs(tiny: list[str], tmp_path: Path) -> None:
     weights = "arms.causal.weights={task: 0.25, ce: 0.25, cos: 0.25, aligned_mse: 0.25}"
     arm = [weights, "arms.causal.alignment=diito/full", "training.logging_steps=1", "--arm", "causal"]
-    call("train", *on_text, *arm, "-o", str(tmp_path / "out"))
+    call("train", *tiny, *arm, "-o", str(tmp_path / "out"))
     record = json.loads((tmp_path / "out" / "causal" / "training.json").read_text())
     assert record["objective"]["aligned_mse"] == 0.25 and record["alignment"] == "diito-full"
     assert record["cost"]["flops"] == record["cost"]["plain_flops"]
     assert record["history"][0]["loss/aligned_mse"] > 0
-    assert any("causal: aligned activations" in line for line in call("validate", *on_text, weights).splitlines())
-    assert call("explain", *on_text, weights).count("nothing is swapped in training") == 1
+    assert any("causal: aligned activations" in line for line in call("validate", *tiny, weights).splitlines())
+    assert call("explain", *tiny, weights).count("nothing is swapped in training") == 1
 
 
-def test_validate_finds_nothing_wrong(on_text: list[str]) -> None:
-    lines = call("validate", *on_text).splitlines()
+def test_validate_finds_nothing_wrong(tiny: list[str]) -> None:
+    lines = call("validate", *tiny).splitlines()
     assert lines and all(line.startswith("ok    ") for line in lines)
     for check in ("data", "teacher is frozen", "student: sites fire once", "gradient through the source run"):
         assert any(check in line for line in lines)
-    checks = json.loads(call("validate", *on_text, "--json"))
+    checks = json.loads(call("validate", *tiny, "--json"))
     assert [f"ok    {check['name']}: {check['detail']}" for check in checks] == lines
 
 
@@ -310,9 +324,9 @@ def without_times(results: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def with_checkpoints(on_text: list[str]) -> list[str]:
+def with_checkpoints(tiny: list[str]) -> list[str]:
     checkpoints = ["training.save_strategy=steps", "training.save_steps=2", "training.logging_steps=1"]
-    return [*on_text, "training.max_steps=4", *checkpoints]
+    return [*tiny, "training.max_steps=4", *checkpoints]
 
 
 @pytest.fixture(scope="module")
@@ -390,21 +404,21 @@ def test_a_training_that_ended_but_was_not_saved_is_taken_from_its_last_checkpoi
         assert one.read_bytes() == two.read_bytes()
 
 
-def test_a_run_is_not_resumed_with_another_alignment_in_the_same_file(on_text: list[str], tmp_path: Path) -> None:
+def test_a_run_is_not_resumed_with_another_alignment_in_the_same_file(tiny: list[str], tmp_path: Path) -> None:
     file = tmp_path / "aligned.yaml"
-    file.write_text(preset("diito/middle", 6, 3).to_yaml())
-    config = load_config(on_text[0], [*on_text[1:], f"arms.causal.alignment={file}"])
+    file.write_text(preset("diito/middle", 2, 1).to_yaml())
+    config = load_config(tiny[0], [*tiny[1:], f"arms.causal.alignment={file}"])
     pipeline.train(config, tmp_path / "run", "causal")
     pipeline.run(config, tmp_path / "run", resume=True)
-    file.write_text(preset("diito/late", 6, 3).to_yaml())
+    file.write_text(preset("diito/late", 2, 1).to_yaml())
     with pytest.raises(UserError, match="is not the config that is to be resumed"):
         pipeline.run(config, tmp_path / "run", resume=True)
 
 
 def test_results_of_a_student_that_is_trained_again_are_gone_before(
-    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, home = load_config(on_text[0], on_text[1:]), RunFolder(tmp_path / "run")
+    config, home = load_config(tiny[0], tiny[1:]), RunFolder(tmp_path / "run")
     pipeline.run(config, home.path)
     shutil.rmtree(home.arm("causal"))
 
@@ -432,22 +446,22 @@ def test_a_student_of_another_architecture_is_verified_without_the_untrained_con
 
 
 def test_resuming_takes_finished_arms_as_they_are(
-    on_text: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call("run", *on_text, "-o", str(tmp_path / "run"), "--resume")  # there is nothing yet to resume
+    call("run", *tiny, "-o", str(tmp_path / "run"), "--resume")  # there is nothing yet to resume
     before = RunFolder.open(tmp_path / "run").read_results()
 
     def refuse(*_: Any) -> Any:
         raise AssertionError("trained again")
 
     monkeypatch.setattr(sys.modules[pipeline.run.__module__], "train_arm", refuse)
-    call("run", *on_text, "-o", str(tmp_path / "run"), "--resume")
+    call("run", *tiny, "-o", str(tmp_path / "run"), "--resume")
     after = RunFolder.open(tmp_path / "run").read_results()
     assert all(before[name] == after[name] for name in {*before, *after} - {"created", "verification"})
 
 
-def test_another_config_is_not_resumed(on_text: list[str], tmp_path: Path) -> None:
-    config = load_config(on_text[0], on_text[1:])
+def test_another_config_is_not_resumed(tiny: list[str], tmp_path: Path) -> None:
+    config = load_config(tiny[0], tiny[1:])
     pipeline.train(config, tmp_path / "run", "plain")
     other = config.model_copy(update={"seed": 43})
     with pytest.raises(UserError, match="is not the config that is to be resumed"):
@@ -455,8 +469,8 @@ def test_another_config_is_not_resumed(on_text: list[str], tmp_path: Path) -> No
     assert load_config(tmp_path / "run" / "config.yaml") == config
 
 
-def test_a_run_that_another_process_is_at_work_on_is_not_resumed(on_text: list[str], tmp_path: Path) -> None:
-    config = load_config(on_text[0], on_text[1:])
+def test_a_run_that_another_process_is_at_work_on_is_not_resumed(tiny: list[str], tmp_path: Path) -> None:
+    config = load_config(tiny[0], tiny[1:])
     home = tmp_path / "run"
     pipeline.train(config, home, "plain")
     before = {path: path.stat().st_mtime_ns for path in (home / "plain").iterdir()}
@@ -468,9 +482,9 @@ def test_a_run_that_another_process_is_at_work_on_is_not_resumed(on_text: list[s
         pass  # the refused call holds nothing
 
 
-def test_checkpoints_stay_where_they_are_asked_for(on_text: list[str], tmp_path: Path) -> None:
+def test_checkpoints_stay_where_they_are_asked_for(tiny: list[str], tmp_path: Path) -> None:
     saving = ["training.save_strategy=steps", "training.save_steps=1"]
-    call("train", *on_text, *saving, "--arm", "plain", "-o", str(tmp_path / "out"))
+    call("train", *tiny, *saving, "--arm", "plain", "-o", str(tmp_path / "out"))
     found = (tmp_path / "out" / "checkpoints" / "plain").iterdir()
     assert {path.name for path in found} == {"checkpoint-1", "checkpoint-2"}
 

@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from iit_toolkit.runs.folder import RunFolder
-from tests.pipeline.test_run import TINY, call, sentences
+from tests.downstream.tiny import questions, save_tiny_model
+from tests.pipeline.test_run import TINY, call
 
 TIMES = {"created", "seconds", "cpu_seconds", "floor_seconds", "step_seconds"}
 """The keys of results.json that hold times."""
@@ -34,13 +35,14 @@ TABLES = ("outcomes", "controls", "examples", "answers")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
     """A tiny run, one with another seed, and the first again in another process, which orders sets its own way."""
     place = tmp_path_factory.mktemp("same-seed")
-    for name, lines in (("text", sentences(80)[:40]), ("held-out", sentences(80)[40:])):
+    for seed, name in enumerate(("text", "held-out")):
+        lines = [row["context"].replace("?", "") for row in questions(40, seed, length=16)]
         (place / f"{name}.txt").write_text("\n".join(lines))
     data = {"path": "text", "data_files": {"train": "text.txt", "validation": "held-out.txt"}, "packing": False}
     config = {
         "name": "same-seed",
-        "teacher": "embedded",
-        "student": {"layers": 3},
+        "teacher": str(save_tiny_model(place / "teacher")),
+        "student": {"layers": 1},
         "data": data,
         "mlm": {"smoothing": 0.7},
         "arms": {"plain": {}, "causal": {"alignment": "diito/late"}},
