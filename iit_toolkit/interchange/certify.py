@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -17,6 +16,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.answers import same_answers
 from iit_toolkit.interchange.checks import Check, attempt
 from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
+from iit_toolkit.interchange.measured import evaluating
 from iit_toolkit.interchange.reading import check_order, check_padding
 from iit_toolkit.interchange.sound import refuse_unfit, refuse_unsound
 from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows, refuse_empty
@@ -92,7 +92,7 @@ def certify_models(
     checks += [same, _teacher_is_frozen(teacher)]
     if not same.passed:  # the batch may hold tokens that the student does not know
         return checks
-    with _evaluating(teacher, student):
+    with evaluating(teacher, student):
         for side, model in sides.items():
             checks.append(attempt(f"{side}: answers", model, lambda model=model: refuse_unsound(model, inputs)))
             if not checks[-1].passed:
@@ -104,19 +104,6 @@ def certify_models(
             if task == "causal_lm" and checks[-1].passed:
                 checks.append(attempt(f"{side}: order", model, lambda model=model: check_order(model, inputs)))
     return checks
-
-
-@contextlib.contextmanager
-def _evaluating(*models: PreTrainedModel) -> Generator[None, None, None]:
-    """Put models into eval mode, and every module back into its own."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _teacher_is_frozen(teacher: PreTrainedModel) -> Check:
@@ -150,7 +137,7 @@ def certify_alignment(
             "positions", True, f"{int(swap.mask.sum())} positions of {int(swap.mask.any(1).sum())} rows can be swapped"
         )
     ]
-    with _evaluating(teacher, student):
+    with evaluating(teacher, student):
         checks += _certify_side("teacher", teacher, alignment, inputs, swap)
         checks += _certify_side("student", student, alignment, inputs, swap)
         if trains and all(check.passed for check in checks):

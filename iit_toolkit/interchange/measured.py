@@ -38,7 +38,7 @@ def head_is_linear(model: PreTrainedModel, inputs: Inputs) -> bool:
         captured.append((args[0], output))
 
     handle = head.register_forward_hook(capture)
-    with _in_eval_mode(model):
+    with evaluating(model), torch.no_grad():
         try:
             logits = model(**one).logits
         finally:
@@ -57,7 +57,7 @@ def can_restart(model: PreTrainedModel, cut: int, inputs: Inputs) -> bool:
     Another input is read in between, so that nothing that a model keeps from its last run can help.
     """
     one = _one_row(inputs)
-    with _in_eval_mode(model):
+    with evaluating(model), torch.no_grad():
         with block_outputs(blocks(model), {cut}) as outputs:
             whole = _answer(model, one)
 
@@ -78,7 +78,7 @@ def can_stop(model: PreTrainedModel, last: int, inputs: Inputs) -> bool:
             model(**_one_row(inputs))
         return True
 
-    with _in_eval_mode(model):
+    with evaluating(model), torch.no_grad():
         return _works(stopped)
 
 
@@ -115,12 +115,13 @@ def _another(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _in_eval_mode(model: PreTrainedModel) -> Generator[None, None, None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+def evaluating(*models: PreTrainedModel) -> Generator[None, None, None]:
+    """Put models into eval mode, and every module back into its own afterwards."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    for model in models:
+        model.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for module, mode in modes:
             module.training = mode

@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from iit_toolkit.analysis import case_figures
 from iit_toolkit.analysis.examples import Answers
@@ -75,6 +77,25 @@ def test_the_first_of_many_logged_terms_are_drawn() -> None:
     line = {f"loss/{number}": 1.0 for number in range(40)}
     [drawing] = training({"causal": [{"step": 1, **line}]})
     assert len(drawing.figure.axes) == 12 and drawing.caption.endswith("Shown: the first 12 of 40 terms.")
+
+
+def test_files_are_what_savefig_writes(tmp_path: Path) -> None:
+    def figure() -> Figure:
+        made = Figure(layout="constrained", figsize=(3, 2))
+        made.subplots().plot([1, 2, 4], label="a $1 line")
+        made.supxlabel("$x$ is no formula here")
+        return made
+
+    with rc_context(STYLE):
+        save(tmp_path, Drawing("one", figure(), "", "", pd.DataFrame()))
+        twin = figure()
+        FigureCanvasAgg(twin)
+        for text in twin.findobj(Text):
+            text.set_parse_math(False)  # pyright: ignore[reportAttributeAccessIssue]
+        twin.savefig(tmp_path / "twin.svg", metadata={"Date": None})
+        twin.savefig(tmp_path / "twin.png", dpi=picture_dpi(twin))
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "twin.png").read_bytes()
+    assert (tmp_path / "one.svg").read_text() == (tmp_path / "twin.svg").read_text()
 
 
 def test_pictures_of_large_figures_are_bounded() -> None:

@@ -326,6 +326,15 @@ def test_a_student_that_is_gone(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_link_in_the_students_folder_is_not_followed(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "run" / "causal" / "notes.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(UserError, match="notes.txt: a symbolic link leads out of"):
+        export(tmp_path / "run", tmp_path / "out", "causal")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("file", ["config.yaml", "alignment.yaml", "results.json", "outcomes.parquet", "config.json"])
 def test_a_folder_that_is_no_export(exported: Path, tmp_path: Path, file: str) -> None:
     broken = copy(exported, tmp_path / "broken")

@@ -300,6 +300,9 @@ def test_validate_finds_nothing_wrong(tiny: list[str]) -> None:
         assert any(check in line for line in lines)
     checks = json.loads(call("validate", *tiny, "--json"))
     assert [f"ok    {check['name']}: {check['detail']}" for check in checks] == lines
+    names = [check["name"] for check in checks]
+    assert names.count("teacher: padding") == names.count("student: padding") == 1  # once for all alignments
+    assert len([name for name in names if "sites fire once" in name]) == 2
 
 
 def test_explain_names_sites_and_losses(on_text: list[str]) -> None:
