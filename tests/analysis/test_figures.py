@@ -92,6 +92,8 @@ def test_files_are_what_savefig_writes(tmp_path: Path) -> None:
         FigureCanvasAgg(twin)
         for text in twin.findobj(Text):
             text.set_parse_math(False)  # pyright: ignore[reportAttributeAccessIssue]
+        twin.draw_without_rendering()
+        twin.set_layout_engine("none")
         twin.savefig(tmp_path / "twin.svg", metadata={"Date": None})
         twin.savefig(tmp_path / "twin.png", dpi=picture_dpi(twin))
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "twin.png").read_bytes()
