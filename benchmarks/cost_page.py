@@ -161,17 +161,17 @@ def _both(results: _Results) -> str:
 
 
 def _worth(shapes: _Results) -> str:
-    """What malloc that keeps its memory saves of each step."""
+    """How malloc that keeps its memory changes each step."""
     told: list[str] = []
     for found in shapes.values():
         kept, faults = found["allocators"][KEPT], found["allocators"][DEFAULT]
-        saved = ", ".join(
-            f"{100 * (1 - kept[one]['to_default']):.0f} % of a {name} step "
+        changes = ", ".join(
+            f"{100 * (kept[one]['to_default'] - 1):+.0f} % for a {name} step "
             f"({faults[one]['faults']:,.0f} page faults by default)"
             for one, name in _STEPS.items()
         )
-        told.append(f"with {found['shape']['words']:,} words {saved}")
-    return f"Malloc that keeps its memory saves, in CPU time, {'; '.join(told)}."
+        told.append(f"with {found['shape']['words']:,} words {changes}")
+    return f"Malloc that keeps its memory changes the CPU time: {'; '.join(told)}."
 
 
 _STEPS = {NAIVE: "naive", TEXTBOOK: "textbook plain", CAUSAL: "causal", PLAIN: "plain"}

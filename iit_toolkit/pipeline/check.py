@@ -26,7 +26,7 @@ from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.data.tables import lists_of, numbers_of
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line, shown
-from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap
+from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, paired_sources
 from iit_toolkit.interchange.certify import certify_alignment, certify_models, sites_can_be_tried
 from iit_toolkit.interchange.checks import Check
 from iit_toolkit.pipeline.explanation import first_step
@@ -165,8 +165,11 @@ def certify_on_rows(
 def _certify_models(prepared: Prepared, student: PreTrainedModel, trains: bool) -> list[Check]:
     batch = _tried_rows(prepared, student, trains)
     pad, padded = SpecialTokens.of(prepared.tokenizer).pad, _rows_differ(prepared, trains)
-    task = prepared.config.task
-    return certify_models(prepared.teacher, student, model_inputs(batch), task=task, pad=pad, padded=padded)
+    inputs, task = model_inputs(batch), prepared.config.task
+    if "source_input_ids" in batch:  # sources of pairs are read, too
+        sources = paired_sources(batch)
+        inputs = {name: torch.cat([value, sources[name]]) for name, value in inputs.items()}
+    return certify_models(prepared.teacher, student, inputs, task=task, pad=pad, padded=padded)
 
 
 def _certify_alignment(prepared: Prepared, student: PreTrainedModel, alignment: Alignment, trains: bool) -> list[Check]:

@@ -10,6 +10,8 @@ import datasets
 import pytest
 
 from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.interchange.checks import Check
+from iit_toolkit.pipeline import check
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
@@ -63,6 +65,27 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def run(place: Path) -> Path:
     call("run", "config.yaml", "-o", "run")
     return place / "run"
+
+
+@pytest.mark.usefixtures("place")
+def test_sources_are_among_the_rows_that_both_models_are_checked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def spied(*models: Any, **_: Any) -> list[Check]:
+        seen.append(models[2])
+        return [Check("answers", False, "not asked")]
+
+    monkeypatch.setattr(check, "certify_models", spied)
+    prepared = Prepared(load_config("config.yaml"))
+    check.certify_on_rows(prepared, prepared.new_student(), None)
+    [inputs] = seen
+    rows = [prepared.eval_rows[index] for index in range(4)]
+    half = len(inputs["input_ids"]) // 2
+    for row, source in zip(rows, inputs["input_ids"][half:], strict=False):  # where bases differ, nothing is masked
+        taken = row["source_positions"]
+        assert taken and source[taken].tolist() == [row["source_input_ids"][position] for position in taken]
+        assert source[taken].tolist() != [row["input_ids"][position] for position in row["positions"]]
+    assert {len(value) for value in inputs.values()} == {2 * half}
 
 
 def test_results_say_how_many_pairs_were_used_and_skipped(run: Path) -> None:
