@@ -1,4 +1,1 @@
-"""From live models to outcomes (`verify`, `evaluate`, `search`), and from these to numbers, verdict and report.
-
-Only the first part runs models and imports torch: a report can be written anew anywhere.
-"""
+"""Analyses of this repository: the tables of its documents, and the claims of the paper held against its results."""

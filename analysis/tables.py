@@ -1,189 +1,251 @@
-"""The tables of a report: who was measured, by which controls, where, and at what cost."""
+"""Writes the result tables of README.md and experiments/*/README.md from the committed result files.
+
+    python -m analysis.tables            writes the tables anew
+    python -m analysis.tables --check    fails if a table is not what its result file gives
+
+A table stands between `<!-- KIND:NAME -->` and `<!-- /KIND -->`; its files are in `experiments/NAME`. Kinds: `results`,
+all of `results.json`; `repeated`, that run beside an earlier one, `results-earlier.json`; `minimal-pairs`, the students
+verified one by one on pairs, `minimal-pairs/ARM.json`; `suite`, the arms and the teacher of the runs in `results/`;
+`claims`, the paper's claims held against these; `sizes`, a plain and a causal arm on numbers of examples over seeds,
+`results/SIZE-SEED.json`, of the teacher that `teacher.json` has the scores of.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from statistics import mean
 from typing import Any
 
-from iit_toolkit.analysis.comparison import Comparison
-from iit_toolkit.analysis.control_results import Absent, Ceiling, ControlResults, SelfSwap
-from iit_toolkit.analysis.metrics import Behaviour, Summary, VariableSummary
-from iit_toolkit.analysis.numbers import count, interval
-from iit_toolkit.analysis.statistics import Estimate
-from iit_toolkit.analysis.verdict import Verdict, control_meanings, describe_control
+from analysis.paper_claims import claims_table
+from iit_toolkit.analysis.report.markdown import markdown_table
+from iit_toolkit.analysis.studies.paired import Measure, Row, difference, pair
+from iit_toolkit.analysis.studies.suite_text import headline, scale
+from iit_toolkit.pipeline.suite.report import compared
 
-_SELF_SWAP = (
-    "Activations swapped for themselves change no answer: what is measured is the swap.",
-    "Swapping activations for themselves changes answers: the interventions are not exact.",
-)
-_CEILING = (
-    "The same model with the same swaps gives the same answers: a perfect student would score 1.",
-    "The teacher does not agree with itself: runs are not deterministic, and no student can score 1.",
-)
+ROOT = Path(__file__).resolve().parents[1]
+_KINDS = "results|repeated|minimal-pairs|suite|claims|sizes"
+_TABLE = re.compile(rf"(<!-- ({_KINDS}):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table of students."""
-
-    student: str
-    variable: str
-    judged: bool
-    measured: VariableSummary
-    behaviour: Behaviour
-    strip: dict[str, float] | None
-
-
-@dataclass(frozen=True)
-class ControlRow:
-    """One line of the table of controls.
-
-    Attributes:
-        name: The control.
-        variable: The variable, or empty for all.
-        result: What came out.
-        passed: Whether it was passed; `None` where that is open, or `mark` says why it is not asked.
-        meaning: What that means.
-        mark: What stands in the place of a mark where passing is not asked.
-    """
-
-    name: str
-    variable: str
-    result: str
-    passed: bool | None
-    meaning: str
-    mark: str = "UNDECIDED"
-
-
-def student_rows(summary: Summary, judged: str) -> list[Row]:
-    """The table of students: one line per variable and student."""
-    end = ceiling(summary)
-    return [
-        Row(
-            student=name,
-            variable=variable,
-            judged=name == judged,
-            measured=measured,
-            behaviour=student.behaviour,
-            strip=_strip(measured, end),
+def tables(kind: str, name: str) -> str:
+    """Return one kind of an experiment's tables in Markdown."""
+    folder = ROOT / "experiments" / name
+    if kind == "repeated":
+        return _repeated({one.stem: _read(one) for one in sorted(folder.glob("results*.json"), reverse=True)})
+    if kind == "minimal-pairs":
+        return _minimal_pairs(
+            {one.stem: _read(one) for one in sorted(folder.glob("minimal-pairs/*.json"), reverse=True)}
         )
-        for variable in dict.fromkeys(v for one in summary.students.values() for v in one.variables)
-        for name, student in summary.students.items()
-        if (measured := student.variables.get(variable)) is not None
+    if kind in ("suite", "claims"):
+        comparison = compared(folder / "results")
+        table = headline(comparison) if kind == "suite" else claims_table(comparison)
+        return f"{table}\n\n{scale(comparison.suite)} {comparison.scope}"
+    if kind == "sizes":
+        return _sizes(_read(folder / "teacher.json"), [_read(one) for one in folder.glob("results/*.json")])
+    results = _read(folder / "results.json")
+    computes = {name: measured["variables"] for name, measured in results["summary"]["students"].items()}
+    return "\n\n".join([_answers(results), _computes(computes), _scale(results)])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _repeated(runs: dict[str, dict[str, Any]]) -> str:
+    """What two runs of one config have in common: numbers, but not times."""
+    rows: list[list[str]] = []
+    for run, results in runs.items():
+        for arm, trained in results["arms"].items():
+            perplexities = [f"{one['perplexity'][arm]['value']:.4f}" for one in results["evaluation"].values()]
+            effective = results["summary"]["students"][arm]["variables"]["middle"]["effective_iia"]["outside"]
+            rows.append(
+                [
+                    f"{run}.json",
+                    arm,
+                    f"{trained['history'][-1]['loss']:.5f}",
+                    *perplexities,
+                    f"{effective['value']:.4f} of {effective['cases']:,}",
+                    _cpu_time(trained),
+                ]
+            )
+    sets = [f"perplexity, {name}" for name in next(iter(runs.values()))["evaluation"]]
+    return markdown_table(["run", "student", "last logged loss", *sets, "effective IIA, outside", "CPU time"], rows)
+
+
+def _minimal_pairs(runs: dict[str, dict[str, Any]]) -> str:
+    """Students that were verified one by one."""
+    computes = {arm: run["summary"]["students"]["student"]["variables"] for arm, run in runs.items()}
+    first = next(iter(runs.values()))
+    computes["untrained"] = first["summary"]["students"]["untrained"]["variables"]
+    verdicts = [
+        f"Verdict on {arm}: **{run['verdict']['label']}**. {run['verdict']['sentence']}" for arm, run in runs.items()
     ]
+    [(split, data)] = first["data"].items()
+    skipped = "; ".join(f"{count:,}: {reason}" for reason, count in data["skipped_pairs"].items())
+    note = f"Pairs verified, of {split}: {data['examples']:,}. Left out before they were drawn: {skipped}."
+    return "\n\n".join([_computes(computes), *verdicts, note])
 
 
-def ceiling(summary: Summary) -> float:
-    """Right end of the small charts in the table: the same for all rows, a multiple of 0.1."""
-    split = [one for student in summary.students.values() for one in student.variables.values()]
-    ends = [e for one in split for e in (one.effective_iia.outside.high, one.effective_floor.outside.value)]
-    ends += [one.effective_iia.outside.value for one in split]
-    return max(0.1, math.ceil(10 * max((end for end in ends if end is not None), default=1.0)) / 10)
-
-
-def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None:
-    """Per cent of the width at which the interval, the value and the floor lie."""
-    effective, floor = measured.effective_iia.outside, measured.effective_floor.outside.value
-    if effective.value is None or floor is None:
-        return None
-    ends = {
-        "low": effective.value if effective.low is None else effective.low,
-        "value": effective.value,
-        "high": effective.value if effective.high is None else effective.high,
-        "floor": floor,
-    }
-    return {name: 2 + 96 * end / ceiling for name, end in ends.items()}
-
-
-def control_rows(stored: ControlResults, verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
-    """The table of controls: exactness, what the verdict was held against, what there is not, and the baseline."""
-    rows = [_self_swap(stored.self_swap)]
-    if stored.ceiling is not None:
-        rows.append(_ceiling(stored.ceiling))
-    for variable, judged in verdict.variables.items():
-        for control in judged.controls:
-            result = _reached(control.level, control.difference, verdict.student)
-            rows.append(ControlRow(describe_control(control.name), variable, result, control.passed, control.meaning))
-    for absent in (_not_run(verdict.student),) if stored.absent is None else stored.absent:
-        meaning = f"{absent.reason[0].upper()}{absent.reason[1:]}."
-        rows.append(ControlRow(absent.control, absent.variable, "none", None, meaning, "NOT AVAILABLE"))
-    return rows if comparison is None else [*rows, *_baseline(comparison)]
-
-
-def _not_run(student: str) -> Absent:
-    return Absent(
-        "shuffled sites and sources, leak check", "", f"they were not run for {student}; verify it again to have them"
+def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
+    """A plain and a causal arm on each number of training examples, paired by seed."""
+    by_size: dict[int, list[dict[str, Any]]] = {}
+    for run in sorted(runs, key=lambda run: (run["data"]["train"]["examples"], run["seed"])):
+        by_size.setdefault(run["data"]["train"]["examples"], []).append(run)
+    accuracies: list[list[str]] = []
+    agreements: list[list[str]] = []
+    for size, found in by_size.items():
+        steps, seeds = found[0]["arms"]["plain"]["steps"], [run["seed"] for run in found]
+        held_out = [run["evaluation"]["validation"]["accuracy"] for run in found]
+        cells = _paired({arm: tuple(one[arm]["value"] for one in held_out) for arm in ("plain", "causal")})
+        untrained = f"{held_out[0]['untrained']['value']:.3f}"
+        seconds = ", ".join(_cpu_time(*(run["arms"][arm] for run in found)) for arm in ("plain", "causal"))
+        accuracies.append([f"{size:,}", f"{steps:,}", seconds, ", ".join(map(str, seeds)), untrained, *cells])
+        for variable in found[0]["summary"]["students"]["plain"]["variables"]:
+            measured = {
+                arm: [run["summary"]["students"][arm]["variables"][variable] for run in found]
+                for arm in ("plain", "causal")
+            }
+            changed = ", ".join(str(one["effective_iia"]["outside"]["cases"]) for one in measured["plain"])
+            for name, key in (("all", "iia"), ("changed", "effective_iia")):
+                values = {arm: tuple(one[key]["outside"]["value"] for one in ones) for arm, ones in measured.items()}
+                pairs = found[0]["summary"]["students"]["plain"]["variables"][variable]["iia"]["all"]["cases"]
+                cases = f"{pairs:,}" if key == "iia" else changed
+                agreements.append([f"{size:,}", variable, f"{name}: {cases}", *_paired(values)])
+    scores = teacher["scores"]["validation"]["accuracy"] / 100
+    head = ["plain", "causal", "causal less plain", "outcome"]
+    return "\n\n".join(
+        [
+            f"Teacher, fine-tuned on {teacher['data']['train']['examples']:,} examples: accuracy {scores:.3f}.",
+            "Accuracy on the validation set:",
+            markdown_table(
+                ["examples", "steps", "CPU time, plain and causal", "seeds", "untrained", *head], accuracies
+            ),
+            "Counterfactual label agreement, on all verified pairs and on those where the swap changes the teacher's "
+            "label:",
+            markdown_table(["examples", "variable", "pairs", *head], agreements),
+            "Mean (each seed); differences are paired by seed, with 95 % t intervals over seeds; steps are equal, CPU "
+            "times not.",
+        ]
     )
 
 
-def control_legend(verdict: Verdict) -> dict[str, tuple[str, str]]:
-    """What it means that a control is passed, and that it is failed, by its name in the table of controls."""
-    names = dict.fromkeys(control.name for judged in verdict.variables.values() for control in judged.controls)
-    return {"self-swap": _SELF_SWAP, "teacher as its own student": _CEILING} | {
-        describe_control(name): control_meanings(verdict.student, name) for name in names
-    }
+def _paired(values: dict[str, tuple[float | None, ...]]) -> list[str]:
+    """Both arms with each seed's value, their difference, and what it shows."""
+    compared = pair(Row(Measure("share", True, 3), values), "causal", "plain")
+    return [*(_each(values[arm]) for arm in ("plain", "causal")), difference(compared), compared.outcome]
 
 
-def _baseline(comparison: Comparison) -> list[ControlRow]:
-    meaning = (
-        "A comparison, no part of the verdict: a student trained for as many steps in another way may keep its "
-        "teacher's structure, too."
-    )
-    return [
-        ControlRow(
-            name=f"{comparison.baseline} student",
-            variable=variable,
-            result=_reached(one.baseline, one.effective_iia, comparison.treatment),
-            passed=None,
-            meaning=meaning,
-            mark="COMPARISON",
+def _each(values: tuple[float | None, ...]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{mean(known):.3f} ({', '.join(f'{value:.3f}' for value in known)})" if known else "n/a"
+
+
+def _answers(results: dict[str, Any]) -> str:
+    sets = list(results["evaluation"])
+    rows: list[list[str]] = []
+    for student, measured in results["summary"]["students"].items():
+        arm = results["arms"].get(student)
+        perplexities = [_interval(results["evaluation"][name]["perplexity"][student], 2) for name in sets]
+        behaviour = measured["behaviour"]
+        trained = ["-", "-"] if arm is None else [f"{arm['steps']:,}", _cpu_time(arm)]
+        rows.append(
+            [student, *trained, *perplexities, _interval(behaviour["kl"]), _interval(behaviour["top1_agreement"])]
         )
-        for variable, one in comparison.variables.items()
-    ]
+    if sets:
+        teacher = [_interval(results["evaluation"][name]["perplexity"]["teacher"], 2) for name in sets]
+        rows.append(["teacher", "-", "-", *teacher, "0", "1"])
+    heads = [f"perplexity, {name}" for name in sets]
+    return markdown_table(["student", "steps", "CPU time", *heads, "KL to teacher (nats)", "top-1 agreement"], rows)
 
 
-def _reached(level: Estimate, difference: Estimate, student: str) -> str:
-    result = f"reaches {interval(level, of='changed cases')}"
-    return result if difference.value is None else f"{result}; {student} less that: {interval(difference, signed=True)}"
+def _computes(students: dict[str, dict[str, Any]]) -> str:
+    rows: list[list[str]] = []
+    for student, variables in students.items():
+        for variable, found in variables.items():
+            effective = found["effective_iia"]["outside"]
+            rows.append(
+                [
+                    student,
+                    variable,
+                    _interval(effective),
+                    _interval(found["effective_floor"]["outside"]),
+                    _interval(found["margin"]),
+                    _interval(found["effective_iia"]["inside"]),
+                    _interval(found["iia"]["all"]),
+                    f"{effective['cases']:,} ({effective['clusters']:,}{_texts(effective)})",
+                ]
+            )
+    return markdown_table(
+        [
+            "student",
+            "variable",
+            "effective IIA, outside",
+            "its no-intervention floor",
+            "above floor (paired)",
+            "effective IIA, inside",
+            "IIA, all",
+            "changed cases outside (base examples)",
+        ],
+        rows,
+    )
 
 
-def _self_swap(swap: SelfSwap) -> ControlRow:
-    if not swap.cases:
-        meaning = "Every variable reads elsewhere than it writes, so swapping with itself is meant to change answers."
-        return ControlRow("self-swap", "", "none", None, meaning, "NOT AVAILABLE")
-    exact = swap.changed == 0
-    result = f"{swap.changed:,} of {count(swap.cases, 'case')} changed, largest difference {swap.max_difference:.2g}"
-    return ControlRow("self-swap", "", result, exact, _SELF_SWAP[0 if exact else 1])
+def _scale(results: dict[str, Any]) -> str:
+    arms = "; ".join(f"{name}: {arm['tokens']:,} tokens" for name, arm in results["arms"].items())
+    hardware = results["provenance"]["hardware"]
+    verdict, comparison = results["verdict"], results["comparison"]
+    first = next(iter(next(iter(results["summary"]["students"].values()))["variables"].values()))
+    known = first["iia"]["all"].get("texts") is not None
+    over = "the texts of bases and sources" if known else "base and source examples"
+    devices = ", ".join(hardware["cuda"]) or f"{hardware['cpu']}, {hardware['cores']} cores"
+    return (
+        f"Verdict on {verdict['student']}: **{verdict['label']}**. {verdict['sentence']}\n\n"
+        f"{comparison['sentence']}\n\n"
+        f"One seed ({results['seed']}); {arms}; brackets are 95 % intervals over {over}; {devices}."
+    )
 
 
-def _ceiling(found: Ceiling) -> ControlRow:
-    exact = found.same == found.cases
-    result = f"{found.same:,} of {count(found.cases, 'case')} the same"
-    return ControlRow("teacher as its own student", "", result, exact, _CEILING[0 if exact else 1])
+def _texts(estimate: dict[str, Any]) -> str:
+    """` of 47 texts`, where they are known and fewer than the examples."""
+    texts = estimate.get("texts")
+    return "" if texts in (None, estimate["clusters"]) else f" of {texts:,} texts"
 
 
-def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What was intervened on, in words: sites per variable, positions and sources."""
-    if not alignment:
-        return None
-
-    def words(options: dict[str, Any]) -> str:
-        return ", ".join(f"{name} {value}" for name, value in options.items())
-
-    variables = {
-        one["name"]: {side: "; ".join(words(site) for site in one[side]) for side in ("teacher", "student")}
-        for one in alignment["variables"]
-    }
-    rest = {name: words(alignment[name]) for name in ("positions", "sources")}
-    return {"name": alignment["name"], "variables": variables, **rest}
+def _cpu_time(*arms: dict[str, Any]) -> str:
+    """The mean CPU time of trainings; what was resumed has that of its last part only."""
+    if any(arm.get("resumed_at_step") for arm in arms):
+        return "n/a (resumed)"
+    return f"{mean(arm['cpu_seconds'] for arm in arms):,.0f} s"
 
 
-def cost_cells(cost: dict[str, Any] | None) -> list[str]:
-    """A step's operations, their ratio to a plain step's, its time, and how near that is to the floor."""
-    if cost is None:  # a run of a version that did not count them
-        return ["n/a"] * 4
-    cells = [f"{cost['flops'] / 1e9:,.3g} GFLOP", f"{cost['flops'] / cost['plain_flops']:.2f} times"]
-    if not cost["step_seconds"]:
-        return [*cells, "n/a", "n/a"]
-    return [*cells, f"{cost['step_seconds']:.3g} s", f"{cost['floor_seconds'] / cost['step_seconds']:.0%}"]
+def _interval(estimate: dict[str, Any], digits: int = 3) -> str:
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    if value is None:
+        return "n/a"
+    return f"{value:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")
+
+
+def main(arguments: list[str]) -> int:
+    """Write, or with `--check` compare, every table; return the exit code."""
+    parser = argparse.ArgumentParser(description="Writes the result tables of README.md and experiments/*/README.md.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is stale")
+    check = parser.parse_args(arguments).check
+    stale: list[str] = []
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))):
+        text = path.read_text(encoding="utf-8")
+        fresh = _TABLE.sub(lambda match: f"{match[1]}{tables(match[2], match[3])}\n{match[4]}", text)
+        if fresh != text and check:
+            stale.append(str(path.relative_to(ROOT)))
+        elif fresh != text:
+            path.write_text(fresh, encoding="utf-8")
+    if stale:
+        print(f"stale tables in {', '.join(stale)}: run python -m analysis.tables")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -25,17 +25,17 @@ from torch import Tensor
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.architectures import blocks, blocks_path
-from iit_toolkit.analysis.verify import verify
+from iit_toolkit.analysis.verification.verify import verify
 from iit_toolkit.distillation.config import training_config
 from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged
-from iit_toolkit.distillation.student import student_from_teacher
+from iit_toolkit.distillation.students import student_from_teacher
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer, make_objective
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.checks import refuse_failed
-from iit_toolkit.interchange.partial import replaced_forward
+from iit_toolkit.interchange.hooks import replaced_forward
 from tests.model_classes import MODEL_CLASSES, ModelClass, make_tiny
 from tests.model_rows import collator_of, rows_of
 from tests.twin import capturing, gradient_difference, swapping

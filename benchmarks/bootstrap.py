@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from iit_toolkit.analysis.statistics import Floats, Ints, Resampled, sum_by_cluster
+from iit_toolkit.analysis.statistics.resampling import Floats, Ints, Resampled, sum_by_cluster
 
 CASES, RESAMPLES, REPEATS = 100_000, 10_000, 3
 DESIGNS = {

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from iit_toolkit.analysis.statistics import Estimate, Floats, Ints, Resampled, sum_by_cluster
-from iit_toolkit.analysis.verdict import FLOOR, judge_variables
+from iit_toolkit.analysis.statistics.resampling import Estimate, Floats, Ints, Resampled, sum_by_cluster
+from iit_toolkit.analysis.statistics.verdict import FLOOR, judge_variables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SIMULATIONS, CONTRAST_SIMULATIONS = 2000, 500
@@ -309,7 +309,8 @@ measured to within {error:.1f} points (two standard errors). The bar is {low:.0%
 *Too high*: the whole interval lies above the truth, which is what makes a verdict falsely SUPPORTED. Aimed at: 2.5 %.
 
 Made by `python -m benchmarks.coverage`; all numbers are in `coverage.json`, the method is described in
-[analysis/statistics.py](../analysis/statistics.py). `tests/analysis/test_coverage.py` repeats a small part.
+[resampling.py](../iit_toolkit/analysis/statistics/resampling.py).
+`tests/analysis/statistics/test_coverage.py` repeats a small part.
 
 | design | |
 |---|---|

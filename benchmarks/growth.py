@@ -53,7 +53,7 @@ def table(found: dict[str, Any]) -> str:
 
 def measure(folder: Path, what: str) -> dict[str, Any]:
     """Write one report and return what it took."""
-    from iit_toolkit.analysis.report import write_report
+    from iit_toolkit.analysis.report.report import write_report
 
     imports = high_water()
     write_report(folder, "json" if what == "memory" else None)
@@ -65,7 +65,7 @@ def measure(folder: Path, what: str) -> dict[str, Any]:
 
 def _run(folder: Path, *, cases: int | None = None, variables: int = 1) -> dict[str, Any]:
     """Make a run folder with planted outcomes, and measure its report."""
-    from iit_toolkit.analysis.outcomes import write_outcomes
+    from iit_toolkit.analysis.statistics.outcomes import write_outcomes
     from tests.analysis.synthetic import FOLLOWS, make_outcomes, make_results, make_texts
 
     names = tuple(f"variable-{number:03d}" for number in range(variables))

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
+from iit_toolkit.config.loading import load_config
 from iit_toolkit.distillation.objective import Interchanged
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.interchange import draw_swap, other_rows
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "half_precision.json"

@@ -41,8 +41,8 @@ import yaml
 import iit_toolkit.cli
 import iit_toolkit.downstream.finetune
 import iit_toolkit.pipeline
-import iit_toolkit.suite.work  # noqa: F401 - imported before processes are forked
-from iit_toolkit.analysis import report
+import iit_toolkit.pipeline.suite.work  # noqa: F401 - imported before processes are forked
+from iit_toolkit.analysis.report import report
 from tests.downstream.tiny import save_data, sentences
 from tests.tiny_runs import tiny_run
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.memory import high_water
-from iit_toolkit.distillation.fused import Head, vocabulary_losses
+from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.runs.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "loss_memory.json"

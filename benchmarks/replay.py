@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.distillation.cost import Ledger
-from iit_toolkit.interchange.products import Product
+from iit_toolkit.distillation.products import Product
 
 
 class Replay:

@@ -83,6 +83,7 @@ def print_memory(folder: Path) -> None:
     """Does what a run does with rows, and prints what that held."""
     import numpy as np
 
+    from iit_toolkit.config.loading import ASSETS
     from iit_toolkit.data.collate import MaskedLanguageCollator
     from iit_toolkit.data.pretrained import load_tokenizer
     from iit_toolkit.data.shared import count_seen
@@ -90,7 +91,6 @@ def print_memory(folder: Path) -> None:
     from iit_toolkit.data.text import load_texts
     from iit_toolkit.data.tokenization import count_tokens, tokenize_corpus
     from iit_toolkit.pipeline.prepare import fingerprint_of_rows
-    from iit_toolkit.runs.config import ASSETS
 
     tokenizer = load_tokenizer(str(ASSETS / "teacher"))
     collator = MaskedLanguageCollator(tokenizer)

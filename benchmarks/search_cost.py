@@ -27,14 +27,14 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from iit_toolkit.alignment import to_pyvene
 from iit_toolkit.alignment.pyvene_io import stock_arguments
 from iit_toolkit.alignment.spec import Sources, SpanPositions
-from iit_toolkit.analysis.draws import Pairs, draw_pairs
-from iit_toolkit.analysis.search import LayerAnswers, Matrix, answer_layers, layer_matrix, mapped_alignment
+from iit_toolkit.analysis.verification.cases import Pairs, draw_pairs
+from iit_toolkit.analysis.verification.search import LayerAnswers, Matrix, answer_layers, layer_matrix, mapped_alignment
+from iit_toolkit.config.loading import ASSETS
 from iit_toolkit.data.collate import MaskedLanguageCollator
 from iit_toolkit.data.text import load_python_docs
 from iit_toolkit.data.tokenization import tokenize_corpus
-from iit_toolkit.distillation.student import student_from_teacher
-from iit_toolkit.interchange.safe_pyvene import pv  # imported there without its notice on standard output
-from iit_toolkit.runs.config import ASSETS
+from iit_toolkit.distillation.students import student_from_teacher
+from iit_toolkit.interchange.pyvene_guard import pv  # imported there without its notice on standard output
 
 LENGTH, BATCH = 24, 32
 COLUMNS = ("base", "position", "inside")

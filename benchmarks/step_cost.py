@@ -49,9 +49,10 @@ from benchmarks.steps import (
     textbook_plain_step,
 )
 from iit_toolkit.alignment import Alignment, preset, resolve
+from iit_toolkit.config.task import Task
 from iit_toolkit.distillation.cost import Ledger, StepCost, floor_seconds, flops
 from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.objective import Interchanged, Objective, Task
+from iit_toolkit.distillation.objective import Interchanged, Objective
 from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
 from iit_toolkit.runs.provenance import provenance
 

@@ -10,17 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iit_toolkit.alignment.architectures import blocks
+from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.distillation.losses import cosine_loss, cross_entropy_to_labels, distillation_loss
 from iit_toolkit.distillation.objective import Objective, task_labels
 from iit_toolkit.interchange import InterchangeModel, Run, Swap
-from iit_toolkit.interchange.partial import (
+from iit_toolkit.interchange.hooks import (
     block_outputs,
     last_hidden_state,
     replaced_forward,
     restart_after,
     stopped_at_vocabulary,
 )
-from iit_toolkit.tasks import model_inputs
 
 TEMPERATURE = 2.0
 

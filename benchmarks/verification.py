@@ -28,14 +28,14 @@ from transformers.utils import logging
 
 from benchmarks.memory import high_water
 from iit_toolkit.alignment import preset
-from iit_toolkit.analysis.leak import find_leaks
-from iit_toolkit.analysis.metrics import summarise
-from iit_toolkit.analysis.outcomes import write_outcomes
-from iit_toolkit.analysis.verdict import judge
-from iit_toolkit.analysis.verify import Verification, verify
+from iit_toolkit.analysis.statistics.leak import find_leaks
+from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.outcomes import write_outcomes
+from iit_toolkit.analysis.statistics.verdict import judge
+from iit_toolkit.analysis.verification.verify import Verification, verify
+from iit_toolkit.config.loading import ASSETS
 from iit_toolkit.data.collate import MaskedLanguageCollator
-from iit_toolkit.distillation.student import student_from_config, student_from_teacher
-from iit_toolkit.runs.config import ASSETS
+from iit_toolkit.distillation.students import student_from_config, student_from_teacher
 from iit_toolkit.runs.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "verification_cost.json"

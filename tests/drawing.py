@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iit_toolkit.analysis import report
+from iit_toolkit.analysis.report import report
 
 _WRITE_FIGURES = report.write_figures
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.cli import app
+from iit_toolkit.config.loading import load_config
 from iit_toolkit.downstream.config import load_finetune_config
-from iit_toolkit.runs.config import load_config
-from iit_toolkit.suite.config import SuiteConfig
+from iit_toolkit.pipeline.suite.config import SuiteConfig
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

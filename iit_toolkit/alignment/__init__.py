@@ -1,7 +1,7 @@
 """Alignments: what they say, presets, YAML and pyvene forms, and where their sites are in a live model."""
 
 from iit_toolkit.alignment.files import alignment_from_file
-from iit_toolkit.alignment.nm import alignment_from_nm
+from iit_toolkit.alignment.official_nm import alignment_from_nm
 from iit_toolkit.alignment.presets import PRESETS, preset
 from iit_toolkit.alignment.pyvene_io import from_pyvene, to_pyvene
 from iit_toolkit.alignment.resolve import ResolvedSite, resolve

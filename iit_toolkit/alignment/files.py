@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from iit_toolkit.alignment.nm import alignment_from_nm
+from iit_toolkit.alignment.official_nm import alignment_from_nm
 from iit_toolkit.alignment.presets import PRESETS
 from iit_toolkit.alignment.spec import Alignment
 from iit_toolkit.errors import UserError
-from iit_toolkit.paths import check_path
+from iit_toolkit.files.paths import check_path
 
 
 def alignment_from_file(given: str) -> Alignment | None:

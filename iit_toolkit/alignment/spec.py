@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import COMPONENTS
+from iit_toolkit.config.yaml_files import dump_yaml, read_yaml
 from iit_toolkit.errors import UserError, did_you_mean, listed, shown
-from iit_toolkit.yaml_files import dump_yaml, read_yaml
 
 
 def _label(text: str) -> str:

@@ -27,8 +27,8 @@ from iit_toolkit.cli.suite import suite
 from iit_toolkit.cli.train import train
 from iit_toolkit.cli.validate import validate
 from iit_toolkit.cli.verify import verify
-from iit_toolkit.memory import told_if_out_of_memory
 from iit_toolkit.runs import processes
+from iit_toolkit.runs.memory import told_if_out_of_memory
 
 _ALONE = ("verify", "search", "report", "compare", "export", "finetune", "suite")  # what writes, and does not train
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from iit_toolkit.runs.schema import RunConfig
+    from iit_toolkit.config.run_config import RunConfig
 
 Config = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a bundled config (quickstart).")
@@ -35,7 +35,7 @@ def is_override(argument: str) -> bool:
 
 def read_config(config: str, overrides: list[str] | None) -> RunConfig:
     """Reads the config that the arguments name."""
-    from iit_toolkit.runs.config import load_config
+    from iit_toolkit.config.loading import load_config
 
     return load_config(config, overrides or [])
 

@@ -11,7 +11,7 @@ import typer
 from iit_toolkit.cli.arguments import Json
 
 if TYPE_CHECKING:
-    from iit_toolkit.analysis.seeds import SeedComparison
+    from iit_toolkit.analysis.studies.seeds import SeedComparison
 
 
 def compare(
@@ -35,8 +35,8 @@ def compare(
 
     Example: iit-toolkit compare runs/seed-42 runs/seed-43 runs/seed-44
     """
-    from iit_toolkit.analysis.seed_runs import read_runs
-    from iit_toolkit.analysis.seeds import compare_seeds
+    from iit_toolkit.analysis.studies.seed_runs import read_runs
+    from iit_toolkit.analysis.studies.seeds import compare_seeds
 
     compared = compare_seeds(read_runs(runs), treatment, baseline)
     text = json.dumps(compared.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
@@ -49,8 +49,8 @@ def compare(
 
 
 def _write(compared: SeedComparison, text: str, folder: Path) -> None:
-    from iit_toolkit.analysis.seeds_figure import write_figure
-    from iit_toolkit.analysis.seeds_text import to_latex, to_markdown
+    from iit_toolkit.analysis.studies.seeds_figure import write_figure
+    from iit_toolkit.analysis.studies.seeds_text import to_latex, to_markdown
     from iit_toolkit.runs.folder import write_atomically
 
     write_atomically(folder / "compare.json", text + "\n")
@@ -64,9 +64,9 @@ def _print(compared: SeedComparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from iit_toolkit.analysis.numbers import count
-    from iit_toolkit.analysis.paired import difference
-    from iit_toolkit.analysis.seeds_text import heading, spread
+    from iit_toolkit.analysis.statistics.numbers import count
+    from iit_toolkit.analysis.studies.paired import difference
+    from iit_toolkit.analysis.studies.seeds_text import heading, spread
 
     console = Console(highlight=False, markup=False)
     arms = list(compared.rows[0].values)

@@ -54,8 +54,8 @@ def finetune(
 
 
 def _read(config: str | None, overrides: list[str], model: str | None, tasks: list[str]) -> FinetuneConfig:
+    from iit_toolkit.config.loading import check_config
     from iit_toolkit.downstream.config import FinetuneConfig, load_finetune_config
-    from iit_toolkit.runs.config import check_config
 
     if config is not None and model is None and not tasks:
         return load_finetune_config(config, overrides)

@@ -23,8 +23,8 @@ def gate(
 
     Example: iit-toolkit gate runs/quickstart/results.json --min-lower 0.1
     """
-    from iit_toolkit.analysis import gate as gates
-    from iit_toolkit.analysis.stored import read_stored
+    from iit_toolkit.analysis.report import gate as gates
+    from iit_toolkit.analysis.statistics.stored_results import read_stored
     from iit_toolkit.runs.folder import write_atomically
 
     earlier = None if baseline is None else read_stored(baseline)

@@ -36,7 +36,7 @@ def report(
 
     run = RunFolder.open(folder)
 
-    from iit_toolkit.analysis.report import write_report
+    from iit_toolkit.analysis.report.report import write_report
 
     with run.alone():
         clear_left_overs(run.path)

@@ -12,6 +12,6 @@ def schema() -> None:
 
     Example: iit-toolkit schema > config.schema.json
     """
-    from iit_toolkit.runs.config import config_schema
+    from iit_toolkit.config.loading import config_schema
 
     typer.echo(json.dumps(config_schema(), indent=1))

@@ -69,7 +69,7 @@ def _print_search(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from iit_toolkit.runs.json_files import read_object
+    from iit_toolkit.files.json_files import read_object
 
     found: dict[str, Any] = read_object(folder / "search.json")
     chosen = {(one["teacher_layer"], one["student_layer"]) for one in found["map"]}
@@ -112,7 +112,7 @@ def _print_subspace(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from iit_toolkit.runs.json_files import read_object
+    from iit_toolkit.files.json_files import read_object
 
     found: dict[str, Any] = read_object(folder / "subspace.json")
     console = Console(highlight=False, markup=False)

@@ -12,8 +12,8 @@ from iit_toolkit.cli.arguments import stdout_for_results
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
-    from iit_toolkit.suite.config import SuiteConfig
-    from iit_toolkit.suite.plan import PlannedPiece
+    from iit_toolkit.pipeline.suite.config import SuiteConfig
+    from iit_toolkit.pipeline.suite.plan import PlannedPiece
 
 suite = typer.Typer(
     help="Run every arm with every seed, in pieces, and compare them.",
@@ -39,7 +39,7 @@ def plan(suite: Suite, overrides: Overrides = None, output: Folder = None) -> No
     """
     config = _read(suite, overrides)
 
-    from iit_toolkit.suite.plan import plan as plan_suite
+    from iit_toolkit.pipeline.suite.plan import plan as plan_suite
 
     with stdout_for_results():
         planned = plan_suite(config, _folder(config, output))
@@ -68,8 +68,8 @@ def run(
     """
     config = _read(suite, overrides)
 
-    from iit_toolkit.suite.pieces import pieces
-    from iit_toolkit.suite.work import work
+    from iit_toolkit.pipeline.suite.pieces import pieces
+    from iit_toolkit.pipeline.suite.work import work
 
     try:
         command = shlex.split(launcher)
@@ -97,7 +97,7 @@ def collect(
     """
     config = _read(suite, overrides)
 
-    from iit_toolkit.suite.collect import collect as collect_results
+    from iit_toolkit.pipeline.suite.collect import collect as collect_results
 
     _refuse_to_overwrite(suite, target)
     copied = collect_results(config, _folder(config, output), target)
@@ -120,8 +120,8 @@ def report(
 
     Example: iit-toolkit suite report experiments/paper-claims/results --output tables
     """
-    from iit_toolkit.analysis.suite_text import to_markdown
-    from iit_toolkit.suite.report import compared, write_report
+    from iit_toolkit.analysis.studies.suite_text import to_markdown
+    from iit_toolkit.pipeline.suite.report import compared, write_report
 
     comparison = compared(folder, baseline)
     if output is not None:
@@ -144,7 +144,7 @@ def pack(
     """
     config = _read(suite, overrides)
 
-    from iit_toolkit.suite.pack import pack as pack_suite
+    from iit_toolkit.pipeline.suite.pack import pack as pack_suite
 
     with stdout_for_results():
         packed = pack_suite(config, target)
@@ -153,7 +153,7 @@ def pack(
 
 
 def _read(path: str, overrides: list[str] | None) -> SuiteConfig:
-    from iit_toolkit.suite.config import load_suite
+    from iit_toolkit.pipeline.suite.config import load_suite
 
     return load_suite(path, overrides or [])
 
@@ -164,8 +164,8 @@ def _folder(config: SuiteConfig, output: Path | None) -> Path:
 
 def _refuse_to_overwrite(suite: str, folder: Path) -> None:
     """Refuse a folder whose `suite.yaml`, which will be written, is the given suite as somebody wrote it by hand."""
-    from iit_toolkit.runs.config import dump_config
-    from iit_toolkit.suite.pieces import SuiteFolder
+    from iit_toolkit.config.loading import dump_config
+    from iit_toolkit.pipeline.suite.pieces import SuiteFolder
 
     kept = SuiteFolder(folder).config
     if kept.resolve() == Path(suite).resolve() and kept.read_text(encoding="utf-8") != dump_config(_read(suite, None)):

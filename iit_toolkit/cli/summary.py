@@ -12,7 +12,7 @@ def print_summary(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from iit_toolkit.analysis.stored import read_stored
+    from iit_toolkit.analysis.statistics.stored_results import read_stored
     from iit_toolkit.runs.folder import RunFolder
 
     run = RunFolder.open(folder)

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import torch
 from transformers import TrainingArguments
 
+from iit_toolkit.config.parallelism import refuse_compiled, refuse_environment
+from iit_toolkit.config.task import Task
+from iit_toolkit.config.training_arguments import check_settings, refuse_half_on_cpu
 from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens, Task
+from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.parallelism import refuse_compiled, refuse_environment
 from iit_toolkit.runs.launch import forget_a_launcher_of_one
-from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
 
 
 @dataclass

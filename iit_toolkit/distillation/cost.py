@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.distillation.aligned import last_site
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.losses import IGNORED_LABEL
 from iit_toolkit.distillation.objective import Objective, real_tokens, task_labels
+from iit_toolkit.distillation.products import Product, RunProducts, trace_products
 from iit_toolkit.interchange import InterchangeModel
-from iit_toolkit.interchange.products import Product, RunProducts, trace_products
-from iit_toolkit.tasks import model_inputs
 
 Ledger = dict[str, list[Product]]
 """The products of a step by part, in the order in which they run."""

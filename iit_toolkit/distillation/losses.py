@@ -2,7 +2,7 @@
 
 Sources: Sanh et al. 2019 (DistilBERT) for the standard terms, Wu et al. 2022 (DIITO, arXiv 2112.02505) for
 their interchange twins. A twin is the same function on the outputs of the counterfactual runs. All are exact;
-`iit_toolkit.distillation.fused` computes the two vocabulary terms without holding their logits.
+`iit_toolkit.distillation.vocabulary_loss` computes the two vocabulary terms without holding their logits.
 """
 
 from __future__ import annotations

@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.distillation.aligned import aligned_activations
-from iit_toolkit.distillation.fused import Head, vocabulary_losses
 from iit_toolkit.distillation.losses import (
     IGNORED_LABEL,
     HiddenProjection,
@@ -22,9 +23,9 @@ from iit_toolkit.distillation.losses import (
     hidden_mse_loss,
     logit_mse_loss,
 )
+from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Run, Swap
-from iit_toolkit.tasks import Task, model_inputs
 
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]

@@ -14,7 +14,7 @@ from transformers import TrainingArguments
 
 from iit_toolkit.distillation.objective import Losses
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.partial import replaced_forward
+from iit_toolkit.interchange.hooks import replaced_forward
 
 
 class Rounds(BatchSampler):

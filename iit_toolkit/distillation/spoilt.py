@@ -11,8 +11,8 @@ from torch import Tensor
 
 from iit_toolkit.distillation.objective import Losses, Objective
 from iit_toolkit.errors import UserError
-from iit_toolkit.finite import refuse_non_finite_weights, refuse_rows
 from iit_toolkit.interchange.sound import unanswered_rows
+from iit_toolkit.models.finite import refuse_non_finite_weights, refuse_rows
 
 _STOPPED = "training stopped, earlier checkpoints are kept; lower learning_rate"
 

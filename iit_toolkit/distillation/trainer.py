@@ -16,18 +16,18 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.resolve import Side
 from iit_toolkit.alignment.spec import MaskedPositions
+from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
+from iit_toolkit.distillation.length_groups import SeededLengthGroups
 from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
 from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
 from iit_toolkit.distillation.processes import average_gradients, deal_in_rounds, inside, prepare_group
-from iit_toolkit.distillation.sampling import SeededLengthGroups
 from iit_toolkit.distillation.spoilt import NonFiniteLossError as NonFiniteLossError
 from iit_toolkit.distillation.spoilt import refuse_spoilt_gradient, refuse_spoilt_losses, refuse_spoilt_weights
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows, refuse_empty
-from iit_toolkit.parallelism import refuse_other_kind, refuse_other_training
 
 _PROJECTION = "projection.safetensors"
 _GRADIENT_ROWS = 4

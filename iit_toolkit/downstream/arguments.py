@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from iit_toolkit.config.parallelism import refuse_environment
+from iit_toolkit.config.training_arguments import check_settings, refuse_half_on_cpu
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.parallelism import refuse_environment
 from iit_toolkit.runs.launch import forget_a_launcher_of_one
-from iit_toolkit.trainer_settings import check_settings, refuse_half_on_cpu
 
 _SET_ELSEWHERE = ("output_dir", "seed")
 _SCORED = {  # what scoring needs

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from iit_toolkit.config.loading import check_config, read_mapping
 from iit_toolkit.downstream.tasks import DOC_STRIDE, TASKS
 from iit_toolkit.errors import did_you_mean, listed
-from iit_toolkit.paths import ARE_PATHS, IS_PATH, Name
-from iit_toolkit.runs.config import check_config, read_mapping
+from iit_toolkit.files.paths import ARE_PATHS, IS_PATH, Name
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

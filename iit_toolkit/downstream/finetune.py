@@ -14,7 +14,8 @@ from datasets import Dataset
 from torch.utils.data import SequentialSampler
 from transformers import Trainer
 
-from iit_toolkit.cut_short import refuse_cut_short, told_if_worker_ended
+from iit_toolkit.config.loading import dump_config
+from iit_toolkit.config.training_arguments import refuse_unusable
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.arguments import training_arguments
 from iit_toolkit.downstream.classification import prepare_classification
@@ -28,14 +29,13 @@ from iit_toolkit.downstream.question_answering import check_windows, prepare_que
 from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.finite import largest_weight, refuse_non_finite_answers, refuse_non_finite_weights
-from iit_toolkit.memory import is_out_of_memory, told_if_out_of_memory
-from iit_toolkit.runs.config import dump_config
+from iit_toolkit.files.scratch import scratch_folder
+from iit_toolkit.models.finite import largest_weight, refuse_non_finite_answers, refuse_non_finite_weights
+from iit_toolkit.runs.cut_short import refuse_cut_short, told_if_worker_ended
 from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from iit_toolkit.runs.folder import write_atomically, write_json
+from iit_toolkit.runs.memory import is_out_of_memory, told_if_out_of_memory
 from iit_toolkit.runs.provenance import fingerprint, fingerprint_of_json, provenance
-from iit_toolkit.scratch import scratch_folder
-from iit_toolkit.trainer_settings import refuse_unusable
 
 _TRIED = 32  # examples of a split
 _REPEAT = "repeat the command, which skips what is done"

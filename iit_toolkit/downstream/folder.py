@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.paths import check_path
+from iit_toolkit.files.paths import check_path
+from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.runs.finetuned import SCORES_SCHEMA, read_scores
 from iit_toolkit.runs.folder import folder_written_whole, is_free, write_json
-from iit_toolkit.runs.plain_files import refuse_links_out
 from iit_toolkit.runs.working import working_in
 
 if TYPE_CHECKING:

@@ -9,14 +9,14 @@ import torch
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
+from iit_toolkit.data.batch import readable_tokens
 from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import attempt, refuse_failed
-from iit_toolkit.pretrained import load_model
+from iit_toolkit.models.loading import load_model
 from iit_toolkit.runs.provenance import fingerprint_of_weights
-from iit_toolkit.tasks import readable_tokens
 
 _LOG = logging.get_logger(__name__)
 _TRIED = 8  # rows

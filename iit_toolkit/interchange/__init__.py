@@ -1,7 +1,7 @@
 """Interchange interventions: swaps, and the engine that runs them on a live model."""
 
 from iit_toolkit.interchange.engine import InterchangeModel, Run
-from iit_toolkit.interchange.safe_pyvene import SubspaceInterchange
+from iit_toolkit.interchange.pyvene_guard import SubspaceInterchange
 from iit_toolkit.interchange.swap import (
     Swap,
     draw_paired_swap,

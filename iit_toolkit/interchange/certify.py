@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import Side, get_module, split_component
+from iit_toolkit.config.task import Task
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.answers import same_answers
 from iit_toolkit.interchange.checks import Check, attempt
@@ -20,7 +21,6 @@ from iit_toolkit.interchange.measured import evaluating
 from iit_toolkit.interchange.reading import check_order, check_padding
 from iit_toolkit.interchange.sound import refuse_unfit, refuse_unsound
 from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows, refuse_empty
-from iit_toolkit.tasks import Task
 
 _TOLERANCE = 1e-4
 _FROZEN = "teacher is frozen"

@@ -14,9 +14,8 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import ResolvedSite
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import safe_pyvene
-from iit_toolkit.interchange.measured import can_restart, can_stop, head_is_linear
-from iit_toolkit.interchange.partial import (
+from iit_toolkit.interchange import pyvene_guard as safe_pyvene
+from iit_toolkit.interchange.hooks import (
     block_outputs,
     called_with,
     last_hidden_state,
@@ -24,8 +23,9 @@ from iit_toolkit.interchange.partial import (
     stopped_after,
     stopped_at_vocabulary,
 )
+from iit_toolkit.interchange.measured import can_restart, can_stop, head_is_linear
 from iit_toolkit.interchange.swap import Swap
-from iit_toolkit.pretrained import plain_outputs
+from iit_toolkit.models.loading import plain_outputs
 
 
 @dataclass

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import blocks
-from iit_toolkit.interchange.partial import (
+from iit_toolkit.interchange.hooks import (
     block_outputs,
     last_hidden_state,
     restart_after,

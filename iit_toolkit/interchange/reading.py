@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from iit_toolkit.data.batch import readable_tokens
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.engine import InterchangeModel, Run
-from iit_toolkit.tasks import readable_tokens
 
 _TOLERANCE = 1e-3
 _PADDING = 3

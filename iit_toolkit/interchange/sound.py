@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.errors import UserError
-from iit_toolkit.finite import non_finite_rows, refuse_non_finite_weights, refuse_rows
 from iit_toolkit.interchange.engine import InterchangeModel
-from iit_toolkit.pretrained import refuse_other_problem
-from iit_toolkit.tasks import Task, model_inputs
+from iit_toolkit.models.finite import non_finite_rows, refuse_non_finite_weights, refuse_rows
+from iit_toolkit.models.loading import refuse_other_problem
 
 _TOKENS = 256  # whose logits are looked at together
 

@@ -16,25 +16,25 @@ from datasets import Dataset
 from transformers import PreTrainedModel, TrainerState
 from transformers.trainer_utils import SaveStrategy
 
-from iit_toolkit.analysis.results_layout import TRAINING
-from iit_toolkit.cut_short import refuse_cut_short, told_if_worker_ended
+from iit_toolkit.analysis.statistics.results_layout import TRAINING
 from iit_toolkit.data.tables import lists_of
 from iit_toolkit.distillation.checkpoints import newest_whole, numbered, refuse_other_inputs, refuse_other_training
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost
-from iit_toolkit.distillation.student import student_from_checkpoint
+from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
-from iit_toolkit.memory import told_if_out_of_memory
+from iit_toolkit.files.json_files import read_object, validated
+from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.pipeline.explanation import step_cost
 from iit_toolkit.pipeline.inputs import training_inputs
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.saving import RECORD, refuse_too_little_room, refuse_unsaveable, save_student
 from iit_toolkit.runs import processes
+from iit_toolkit.runs.cut_short import refuse_cut_short, told_if_worker_ended
 from iit_toolkit.runs.folder import RunFolder, is_free, remove, remove_empty
-from iit_toolkit.runs.json_files import read_object, validated
 from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, compare_files
-from iit_toolkit.runs.plain_files import refuse_links_out
+from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
 
 _LOG = getLogger(__name__)

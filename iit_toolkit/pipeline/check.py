@@ -17,8 +17,11 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import Positions
-from iit_toolkit.analysis.numbers import count
-from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS
+from iit_toolkit.analysis.statistics.numbers import count
+from iit_toolkit.analysis.statistics.verdict import MINIMUM_CLUSTERS
+from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.config.training_arguments import refuse_unusable
+from iit_toolkit.data.batch import model_inputs, readable_tokens
 from iit_toolkit.data.pretrained import has_tokenizer, load_tokenizer
 from iit_toolkit.data.same_tokenizer import tokenizer_difference
 from iit_toolkit.data.shared import count_seen, count_shared
@@ -31,9 +34,6 @@ from iit_toolkit.interchange.certify import certify_alignment, certify_models, s
 from iit_toolkit.interchange.checks import Check
 from iit_toolkit.pipeline.explanation import first_step
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.schema import RunConfig
-from iit_toolkit.tasks import model_inputs, readable_tokens
-from iit_toolkit.trainer_settings import refuse_unusable
 
 _LOG = getLogger(__name__)
 _ROWS = 4

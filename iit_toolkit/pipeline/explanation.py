@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
 from iit_toolkit.distillation.objective import Objective
@@ -16,7 +17,6 @@ from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.checks import attempt, refuse_failed
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.schema import RunConfig
 
 
 def explain(config: RunConfig) -> str:

@@ -10,19 +10,19 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.pyvene_io import to_json
-from iit_toolkit.analysis.card import model_card
-from iit_toolkit.analysis.numbers import EVALUATED
-from iit_toolkit.analysis.outcomes import read_outcomes, write_outcomes
-from iit_toolkit.analysis.stored import StoredResults, read_stored
-from iit_toolkit.analysis.verdict import judge, without_controls
-from iit_toolkit.distillation.student import student_from_checkpoint
+from iit_toolkit.analysis.report.model_card import model_card
+from iit_toolkit.analysis.statistics.numbers import EVALUATED
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes, write_outcomes
+from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored
+from iit_toolkit.analysis.statistics.verdict import judge, without_controls
+from iit_toolkit.config.loading import dump_config, load_config
+from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError, did_you_mean, one_line
+from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.student_files import check_student_files, copy_student
-from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_atomically
-from iit_toolkit.runs.plain_files import refuse_links_out
-from iit_toolkit.runs.schema import RunConfig
 from iit_toolkit.runs.working import working_in
 
 _FILES = {

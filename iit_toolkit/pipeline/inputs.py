@@ -13,12 +13,12 @@ import yaml
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from iit_toolkit.config.yaml_files import read_yaml
 from iit_toolkit.distillation.checkpoints import refuse_other_inputs
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint_of_json, fingerprint_of_weights
-from iit_toolkit.yaml_files import read_yaml
 
 TEACHER_WEIGHTS = "teacher weights"
 _EVALUATION = "evaluation rows "

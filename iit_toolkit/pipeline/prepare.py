@@ -24,6 +24,10 @@ from transformers import (
 )
 
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset
+from iit_toolkit.config.loading import ASSETS
+from iit_toolkit.config.run_config import DataConfig, RunConfig, StudentConfig
+from iit_toolkit.config.training_arguments import check_settings
+from iit_toolkit.data.batch import readable_tokens
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
 from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.pairs import tokenize_pairs
@@ -42,7 +46,7 @@ from iit_toolkit.data.tokenization import (
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.dropped import refuse_dropped_blocks
 from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.student import (
+from iit_toolkit.distillation.students import (
     default_layers,
     refuse_unknown_size,
     student_from_checkpoint,
@@ -50,15 +54,11 @@ from iit_toolkit.distillation.student import (
     student_from_teacher,
 )
 from iit_toolkit.errors import UserError
-from iit_toolkit.finite import refuse_non_finite_weights
 from iit_toolkit.interchange.answers import class_elsewhere, class_names
 from iit_toolkit.interchange.sound import digests, refuse_changed
-from iit_toolkit.pretrained import load_model, refuse_other_problem
-from iit_toolkit.runs.config import ASSETS
+from iit_toolkit.models.finite import refuse_non_finite_weights
+from iit_toolkit.models.loading import load_model, refuse_other_problem
 from iit_toolkit.runs.provenance import fingerprint_of_lists
-from iit_toolkit.runs.schema import DataConfig, RunConfig, StudentConfig
-from iit_toolkit.tasks import readable_tokens
-from iit_toolkit.trainer_settings import check_settings
 
 _LOG = logging.getLogger(__name__)
 _MODEL_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"

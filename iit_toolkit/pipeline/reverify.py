@@ -10,14 +10,14 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from iit_toolkit.analysis.numbers import count
-from iit_toolkit.analysis.outcomes import KEY, read_outcomes
-from iit_toolkit.analysis.stored import StoredResults, read_stored
+from iit_toolkit.analysis.statistics.numbers import count
+from iit_toolkit.analysis.statistics.outcomes import KEY, read_outcomes
+from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored
+from iit_toolkit.config.loading import load_config
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.export import chosen_arm
 from iit_toolkit.pipeline.run import verify
 from iit_toolkit.pipeline.student_files import check_named_files
-from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
 
 _ANSWERS = ["teacher_base", "teacher_cf", "student_base", "student_cf"]

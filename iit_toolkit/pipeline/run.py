@@ -14,22 +14,24 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.analysis.card import model_card
-from iit_toolkit.analysis.comparison import compare
-from iit_toolkit.analysis.control_results import ControlResults
-from iit_toolkit.analysis.evaluation import evaluate
-from iit_toolkit.analysis.leak import find_leaks
-from iit_toolkit.analysis.metrics import summarise
-from iit_toolkit.analysis.outcomes import UNTRAINED, write_outcomes
-from iit_toolkit.analysis.report import write_report
-from iit_toolkit.analysis.verdict import judge
-from iit_toolkit.analysis.verify import Verification
-from iit_toolkit.analysis.verify import verify as verify_students
+from iit_toolkit.analysis.report.model_card import model_card
+from iit_toolkit.analysis.report.report import write_report
+from iit_toolkit.analysis.statistics.comparison import compare
+from iit_toolkit.analysis.statistics.control_results import ControlResults
+from iit_toolkit.analysis.statistics.leak import find_leaks
+from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
+from iit_toolkit.analysis.statistics.verdict import judge
+from iit_toolkit.analysis.verification.evaluation import evaluate
+from iit_toolkit.analysis.verification.verify import Verification
+from iit_toolkit.analysis.verification.verify import verify as verify_students
+from iit_toolkit.config.loading import dump_config, load_config
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.data.tables import count_ids
-from iit_toolkit.distillation.student import student_from_checkpoint
+from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
-from iit_toolkit.memory import told_if_out_of_memory
+from iit_toolkit.pipeline.alignment_files import with_alignments_read
 from iit_toolkit.pipeline.arms import check_arm, finished_arm, refuse_unsaved, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
@@ -43,11 +45,9 @@ from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
-from iit_toolkit.runs.alignments import with_alignments_read
-from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.provenance import fingerprint_of_weights, provenance
-from iit_toolkit.runs.schema import RunConfig
 from iit_toolkit.runs.working import beginning, working_in, written_at_once
 
 

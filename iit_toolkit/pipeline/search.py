@@ -15,21 +15,21 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
-from iit_toolkit.analysis.heatmap import write_heatmap
-from iit_toolkit.analysis.metrics import summarise
-from iit_toolkit.analysis.outcomes import UNTRAINED, write_outcomes
-from iit_toolkit.analysis.search import Matrix, answer_layers, choose_map, layer_matrix, mapped_alignment
-from iit_toolkit.analysis.verdict import MINIMUM_CLUSTERS, judge
-from iit_toolkit.analysis.verify import Verification, verify
-from iit_toolkit.distillation.student import student_from_checkpoint
+from iit_toolkit.analysis.report.figures.layers import write_heatmap
+from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
+from iit_toolkit.analysis.statistics.verdict import MINIMUM_CLUSTERS, judge
+from iit_toolkit.analysis.verification.search import Matrix, answer_layers, choose_map, layer_matrix, mapped_alignment
+from iit_toolkit.analysis.verification.verify import Verification, verify
+from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
-from iit_toolkit.memory import told_if_out_of_memory
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
+from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.provenance import provenance
-from iit_toolkit.runs.schema import RunConfig
 from iit_toolkit.runs.working import written_at_once
 
 SEARCH_SCHEMA = "iit_toolkit/search/1"

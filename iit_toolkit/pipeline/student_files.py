@@ -10,7 +10,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.runs.json_files import read_object
+from iit_toolkit.files.json_files import read_object
 
 _INDEX = ".index.json"
 _DEEPEST = 8

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from iit_toolkit.analysis.draws import DrawnPairs, draw_pairs
-from iit_toolkit.analysis.outcomes import write_outcomes
-from iit_toolkit.analysis.subspace import (
+from iit_toolkit.analysis.statistics.outcomes import write_outcomes
+from iit_toolkit.analysis.verification.cases import DrawnPairs, draw_pairs
+from iit_toolkit.analysis.verification.subspaces import (
     LEARNED,
     RANDOM,
     Sites,
@@ -16,10 +16,10 @@ from iit_toolkit.analysis.subspace import (
     verify_subspaces,
     verify_teacher_subspace,
 )
-from iit_toolkit.memory import told_if_out_of_memory
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.pipeline.search import SearchInputs, confirmation, search_inputs
 from iit_toolkit.runs.folder import write_atomically, write_json
-from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.working import written_at_once
 
 SUBSPACE_SCHEMA = "iit_toolkit/subspace/1"

@@ -8,9 +8,9 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from iit_toolkit.analysis.examples import Answers, write_answers, write_examples
-from iit_toolkit.analysis.outcomes import NO_GOLD
-from iit_toolkit.analysis.verify import Verification
+from iit_toolkit.analysis.report.examples import Answers, write_answers, write_examples
+from iit_toolkit.analysis.statistics.outcomes import NO_GOLD
+from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.tokenization import count_tokens
 from iit_toolkit.pipeline.prepare import Prepared

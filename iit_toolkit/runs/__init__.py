@@ -1,1 +1,1 @@
-"""Run configs, run folders and the provenance of results."""
+"""Run folders, provenance of results, processes."""

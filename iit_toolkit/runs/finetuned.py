@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from iit_toolkit.runs.json_files import read_object, refuse_other_schema, validated
+from iit_toolkit.files.json_files import read_object, refuse_other_schema, validated
 
 SUMMARY_SCHEMA = "iit_toolkit/finetune/1"
 SCORES_SCHEMA = "iit_toolkit/finetuned/1"

@@ -20,8 +20,8 @@ from filelock import FileLock, SoftFileLock, Timeout
 from safetensors import SafetensorError
 
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.paths import check_name, check_path
-from iit_toolkit.runs.json_files import read_object, refuse_other_schema
+from iit_toolkit.files.json_files import read_object, refuse_other_schema
+from iit_toolkit.files.paths import check_name, check_path
 
 RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")

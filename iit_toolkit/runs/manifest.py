@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from iit_toolkit.errors import UserError
+from iit_toolkit.files.json_files import read_object
 from iit_toolkit.runs.folder import write_json
-from iit_toolkit.runs.json_files import read_object
 
 MANIFEST = "manifest.json"
 MANIFEST_SCHEMA = "iit_toolkit/manifest/1"

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from iit_toolkit.paths import check_path
+from iit_toolkit.files.paths import check_path
 from iit_toolkit.runs.folder import (
     LOCK,
     RunFolder,

@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from iit_toolkit.analysis.comparison import compare
-from iit_toolkit.analysis.control_results import Absent
-from iit_toolkit.analysis.examples import Answers, write_answers, write_examples
-from iit_toolkit.analysis.leak import find_leaks
-from iit_toolkit.analysis.metrics import summarise
-from iit_toolkit.analysis.outcomes import BESIDE, RANDOM_NEURONS, SHUFFLED_SOURCES, WRONG_LAYER, write_outcomes
-from iit_toolkit.analysis.verdict import judge, without_controls
+from iit_toolkit.analysis.report.examples import Answers, write_answers, write_examples
+from iit_toolkit.analysis.statistics.comparison import compare
+from iit_toolkit.analysis.statistics.control_results import Absent
+from iit_toolkit.analysis.statistics.leak import find_leaks
+from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.outcomes import (
+    BESIDE,
+    RANDOM_NEURONS,
+    SHUFFLED_SOURCES,
+    WRONG_LAYER,
+    write_outcomes,
+)
+from iit_toolkit.analysis.statistics.verdict import judge, without_controls
 
 FOLLOWS = {"causal": 0.6, "plain": 0.2, "untrained": 0.0}
 """Share of bases on which a student gives the teacher's counterfactual answer (1: always, 0: never moves)."""

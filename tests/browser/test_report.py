@@ -11,8 +11,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from iit_toolkit.analysis.formats import BROWSERS, QUIET
-from iit_toolkit.analysis.report import write_report
+from iit_toolkit.analysis.report.formats import BROWSERS, QUIET
+from iit_toolkit.analysis.report.report import write_report
 from tests.analysis.synthetic import make_outcomes, make_run
 from tests.browser.pdf import pages
 

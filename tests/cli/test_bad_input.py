@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, models
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM, PreTrainedTokenizerFast
 
 from iit_toolkit.cli import main
+from iit_toolkit.config.loading import ASSETS
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
-from iit_toolkit.runs.config import ASSETS
 from tests.analysis.synthetic import make_run
 from tests.families import bert_config
 

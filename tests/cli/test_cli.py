@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 import iit_toolkit
 from iit_toolkit.cli import app, main
+from iit_toolkit.config import loading as config_module
 from iit_toolkit.errors import UserError
-from iit_toolkit.runs import config as config_module
 from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from tests.analysis.synthetic import make_outcomes, make_run
 
@@ -97,7 +97,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
     downstream = SimpleNamespace(finetune=note("finetune", make_finetuned))
     monkeypatch.setitem(sys.modules, "iit_toolkit.downstream.finetune", downstream)
     report = SimpleNamespace(write_report=note("report", None))
-    monkeypatch.setitem(sys.modules, "iit_toolkit.analysis.report", report)
+    monkeypatch.setitem(sys.modules, "iit_toolkit.analysis.report.report", report)
     (tmp_path / "assets").mkdir()
     (tmp_path / "assets" / "quickstart.yaml").write_text(CONFIG)
     monkeypatch.setattr(config_module, "ASSETS", tmp_path / "assets")

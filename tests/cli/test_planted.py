@@ -21,7 +21,7 @@ import transformers as tf
 import yaml
 
 from iit_toolkit.cli import main
-from iit_toolkit.runs.config import ASSETS
+from iit_toolkit.config.loading import ASSETS
 from tests.families import NO_DROPOUT, with_large_weights
 
 WIDTH = 32

@@ -19,6 +19,7 @@ from transformers import (
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.spec import Sources
+from iit_toolkit.config.task import Task
 from iit_toolkit.distillation.config import training_config
 from iit_toolkit.distillation.cost import (
     StepCost,
@@ -28,9 +29,9 @@ from iit_toolkit.distillation.cost import (
     flops,
 )
 from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.objective import Interchanged, Objective, Task
+from iit_toolkit.distillation.objective import Interchanged, Objective
+from iit_toolkit.distillation.products import trace_products
 from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
-from iit_toolkit.interchange.products import trace_products
 
 ROWS, LENGTH, WORDS = 6, 40, 500
 SIZES: dict[str, Any] = {

@@ -11,7 +11,7 @@ import torch
 import transformers as tf
 
 from iit_toolkit.alignment.architectures import blocks
-from iit_toolkit.distillation.student import student_from_checkpoint, student_from_teacher
+from iit_toolkit.distillation.students import student_from_checkpoint, student_from_teacher
 from iit_toolkit.errors import UserError
 from tests.families import BERT_LIKE, FAMILIES, make_batch, make_model, with_large_weights
 from tests.model_classes import make_tiny

@@ -16,7 +16,7 @@ from iit_toolkit.alignment import Alignment, preset
 from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.distillation.config import training_config
 from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.student import student_from_teacher
+from iit_toolkit.distillation.students import student_from_teacher
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer, NonFiniteLossError
 from iit_toolkit.errors import UserError
 

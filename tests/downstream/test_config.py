@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from iit_toolkit.config.loading import dump_config
 from iit_toolkit.downstream.config import (
     FinetuneConfig,
     load_finetune_config,
@@ -12,7 +13,6 @@ from iit_toolkit.downstream.config import (
 )
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError
-from iit_toolkit.runs.config import dump_config
 
 LOCAL = {"path": "parquet", "data_files": {"train": "a.parquet", "validation": "b.parquet"}}
 

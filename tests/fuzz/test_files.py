@@ -12,26 +12,26 @@ from typing import Any
 
 import pytest
 
-from iit_toolkit.analysis import report
-from iit_toolkit.analysis.card import model_card
-from iit_toolkit.analysis.examples import read_answers, read_examples
-from iit_toolkit.analysis.gate import gate, to_junit, to_markdown
-from iit_toolkit.analysis.metrics import summarise
-from iit_toolkit.analysis.outcomes import read_outcomes
-from iit_toolkit.analysis.seed_runs import read_runs
-from iit_toolkit.analysis.seeds import compare_seeds
-from iit_toolkit.analysis.seeds_text import to_latex
-from iit_toolkit.analysis.stored import read_stored
-from iit_toolkit.analysis.suite import read_suite
-from iit_toolkit.analysis.suite_comparison import compare_suite
-from iit_toolkit.analysis.suite_figures import training_curves
-from iit_toolkit.analysis.suite_text import to_markdown as suite_to_markdown
-from iit_toolkit.analysis.training_figures import training
-from iit_toolkit.analysis.worst_cases import worst_cases
+from iit_toolkit.analysis.report import report
+from iit_toolkit.analysis.report.examples import read_answers, read_examples
+from iit_toolkit.analysis.report.figures.training import training
+from iit_toolkit.analysis.report.gate import gate, to_junit, to_markdown
+from iit_toolkit.analysis.report.model_card import model_card
+from iit_toolkit.analysis.report.worst_cases import worst_cases
+from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes
+from iit_toolkit.analysis.statistics.stored_results import read_stored
+from iit_toolkit.analysis.studies.seed_runs import read_runs
+from iit_toolkit.analysis.studies.seeds import compare_seeds
+from iit_toolkit.analysis.studies.seeds_text import to_latex
+from iit_toolkit.analysis.studies.suite import read_suite
+from iit_toolkit.analysis.studies.suite_comparison import compare_suite
+from iit_toolkit.analysis.studies.suite_figures import training_curves
+from iit_toolkit.analysis.studies.suite_text import to_markdown as suite_to_markdown
 from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.student_files import copy_student
-from tests.analysis.suite_tree import TASKS, write_tree
+from tests.analysis.studies.suite_tree import TASKS, write_tree
 from tests.analysis.synthetic import make_outcomes, make_run
 from tests.fuzz.damage import damage_histories, damage_json, damage_parquet
 from tests.fuzz.guard import Hangs

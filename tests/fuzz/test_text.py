@@ -18,17 +18,18 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iit_toolkit import yaml_files
-from iit_toolkit.alignment import Alignment, alignment_from_nm, nm
+from iit_toolkit.alignment import Alignment, alignment_from_nm
+from iit_toolkit.alignment import official_nm as nm
+from iit_toolkit.config import yaml_files
+from iit_toolkit.config.loading import dump_config, load_config
+from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.config.training_arguments import check_settings
+from iit_toolkit.config.yaml_files import dump_yaml, parse_yaml
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.downstream.config import load_finetune_config
 from iit_toolkit.errors import UserError
-from iit_toolkit.runs.config import dump_config, load_config
-from iit_toolkit.runs.schema import RunConfig
-from iit_toolkit.suite.config import load_suite
-from iit_toolkit.text_files import read_text
-from iit_toolkit.trainer_settings import check_settings
-from iit_toolkit.yaml_files import dump_yaml, parse_yaml
+from iit_toolkit.files.text_files import read_text
+from iit_toolkit.pipeline.suite.config import load_suite
 from tests.fuzz.guard import survives, watched
 from tests.fuzz.mutate import damaged
 

@@ -12,10 +12,10 @@ import datasets
 import pytest
 
 from iit_toolkit import pipeline
-from iit_toolkit.analysis.card import model_card
-from iit_toolkit.analysis.report import write_report
+from iit_toolkit.analysis.report.model_card import model_card
+from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.cli import main
-from iit_toolkit.runs.schema import RunConfig
+from iit_toolkit.config.run_config import RunConfig
 from tests.downstream.tiny import questions, tiny_tokenizer
 from tests.drawing import no_figures_drawn
 from tests.golden.trajectories import alignment, model

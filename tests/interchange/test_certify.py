@@ -11,7 +11,7 @@ import transformers as tf
 from torch import Tensor, nn
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.distillation.student import student_from_teacher
+from iit_toolkit.distillation.students import student_from_teacher
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.checks import Check, refuse_failed

@@ -1,3 +1,5 @@
+"""The package that is built, installed and cloned is the whole one, and nothing else, on systems without links too."""
+
 from __future__ import annotations
 
 import shutil
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-WHAT_IS_BUILT = ["iit_toolkit", "analysis", "pyproject.toml", "README.md", "LICENSE"]
+WHAT_IS_BUILT = ["iit_toolkit", "pyproject.toml", "README.md", "LICENSE"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in WHAT_IS_BUILT:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=ignored)
+            shutil.copytree(ROOT / name, copy / name, ignore=ignored)
         else:
             shutil.copy(ROOT / name, copy / name)
     return copy
@@ -46,33 +48,42 @@ def sdist(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected_files() -> set[str]:
-    """Every module and every file of package data, as found in the checkout, with links followed."""
+    """Every module and every file of package data, as found in the checkout."""
     found = {"iit_toolkit/py.typed"}
-    for path in [*(ROOT / "iit_toolkit").rglob("*.py"), *(ROOT / "iit_toolkit" / "assets").rglob("*")]:
+    data = ("iit_toolkit/assets", "iit_toolkit/analysis/report/templates")
+    for path in [
+        *(ROOT / "iit_toolkit").rglob("*.py"),
+        *(path for place in data for path in (ROOT / place).rglob("*")),
+    ]:
         if path.is_file():
             found.add(path.relative_to(ROOT).as_posix())
-    for path in (ROOT / "analysis").rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            found.add(f"iit_toolkit/{path.relative_to(ROOT).as_posix()}")
     return found
 
 
-def test_the_checkout_has_one_analysis_and_a_link_to_it() -> None:
-    link = ROOT / "iit_toolkit" / "analysis"
-    assert link.is_symlink()
-    assert link.readlink() == Path("../analysis")
-    assert (link / "__init__.py").is_file()
+def every_module_imports_from(target: Path, cwd: Path) -> None:
+    code = (
+        "import importlib, pathlib, pkgutil, sys\n"
+        "target = pathlib.Path(sys.argv[1]).resolve()\n"
+        "sys.path.insert(0, str(target))\n"
+        "import iit_toolkit\n"
+        "for module in pkgutil.walk_packages(iit_toolkit.__path__, 'iit_toolkit.'):\n"
+        "    if module.name != 'iit_toolkit.__main__':\n"
+        "        found = importlib.import_module(module.name)\n"
+        "        assert target in pathlib.Path(found.__file__).resolve().parents, found.__file__\n"
+        "from iit_toolkit.analysis.report.rendering import render\n"
+        "print('iit_toolkit.analysis.verification.verify' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=cwd, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["True"]), done.stderr
 
 
 def test_the_wheel_holds_all_files_and_no_others(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        links = [entry.filename for entry in archive.infolist() if entry.external_attr >> 28 == 0xA]
         top = next(name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "iit-toolkit = iit_toolkit.cli:main" in archive.read(top).decode()
         assert any(name.endswith("licenses/LICENSE") for name in archive.namelist())
     assert names == expected_files()
-    assert links == []
 
 
 def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
@@ -93,18 +104,22 @@ def test_the_installed_wheel_imports_and_runs(wheel: Path, tmp_path: Path) -> No
     options = ["--no-deps", "--no-index", "--quiet", "--target", str(target)]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, str(wheel)], check=True)
     assert not (target / "analysis").exists()
-    assert (target / "iit_toolkit" / "analysis").is_dir()
-    assert not (target / "iit_toolkit" / "analysis").is_symlink()
-    code = (
-        "import importlib, pathlib, pkgutil, sys\n"
-        "target = pathlib.Path(sys.argv[1]).resolve()\n"
-        "sys.path.insert(0, str(target))\n"
-        "import iit_toolkit\n"
-        "for module in pkgutil.walk_packages(iit_toolkit.__path__, 'iit_toolkit.'):\n"
-        "    if module.name != 'iit_toolkit.__main__':\n"
-        "        found = importlib.import_module(module.name)\n"
-        "        assert target in pathlib.Path(found.__file__).resolve().parents, found.__file__\n"
-        "print('iit_toolkit.analysis' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["True"]), done.stderr
+    every_module_imports_from(target, tmp_path)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no git checkout")
+def test_a_clone_without_links_and_an_installation_from_git_are_whole(tmp_path: Path) -> None:
+    """As on Windows, where git writes what would be a link as a file of text."""
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not [line for line in listed.stdout.splitlines() if line.startswith("120000")]
+    clone = ["git", "clone", "--quiet", "--config", "core.symlinks=false", str(ROOT), str(tmp_path / "clone")]
+    subprocess.run(clone, check=True)
+    every_module_imports_from(tmp_path / "clone", tmp_path)
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", str(tmp_path / "site")]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, f"git+file://{ROOT}"], check=True)
+    names = {
+        path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site" / "iit_toolkit").rglob("*.*")
+    }
+    assert {name for name in names if not name.endswith(".pyc")} >= {
+        path.relative_to(tmp_path / "clone").as_posix() for path in (tmp_path / "clone" / "iit_toolkit").rglob("*.py")
+    }

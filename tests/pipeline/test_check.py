@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers.utils import logging
 
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.pipeline.check import check_batches
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.schema import RunConfig
 
 
 def test_checking_an_arms_trainer_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

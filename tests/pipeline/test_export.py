@@ -22,14 +22,14 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.pyvene_io import stock_arguments
-from iit_toolkit.analysis.metrics import summarise
-from iit_toolkit.analysis.outcomes import read_outcomes, write_outcomes
-from iit_toolkit.analysis.verdict import judge
+from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes, write_outcomes
+from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.cli import main
+from iit_toolkit.config.loading import ASSETS, load_config
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap
 from iit_toolkit.pipeline import export, push_to_hub, verify_export
-from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
 from tests.analysis.synthetic import make_outcomes
 from tests.pipeline.hub import fake_hub

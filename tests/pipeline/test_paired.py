@@ -9,11 +9,11 @@ from typing import Any
 import datasets
 import pytest
 
-from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes
+from iit_toolkit.config.loading import load_config
 from iit_toolkit.interchange.checks import Check
 from iit_toolkit.pipeline import check
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.config import load_config
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.provenance import fingerprint
 from tests.pipeline.test_run import call

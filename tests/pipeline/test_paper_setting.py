@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM
 
 from iit_toolkit import pipeline
+from iit_toolkit.config.loading import ASSETS, load_config
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
 
 CONFIG = str(Path(__file__).parents[2] / "experiments" / "paper-claims" / "paper.yaml")

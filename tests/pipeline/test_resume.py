@@ -20,19 +20,19 @@ from safetensors.torch import load_file, save_file
 from transformers import BertForMaskedLM, TrainingArguments
 
 from iit_toolkit import pipeline
-from iit_toolkit.analysis import report
-from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.analysis.report import report
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes
+from iit_toolkit.config.loading import dump_config, load_config
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.distillation import checkpoints
 from iit_toolkit.distillation.checkpoints import WholeCheckpoint, WholeCheckpoints, refuse_other_training
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline import arms, saving
+from iit_toolkit.pipeline.alignment_files import with_alignments_read
 from iit_toolkit.pipeline.inputs import fingerprint_of_table
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.alignments import with_alignments_read
-from iit_toolkit.runs.config import dump_config, load_config
 from iit_toolkit.runs.folder import RunFolder
-from iit_toolkit.runs.schema import RunConfig
 from tests.tiny_runs import tiny_run
 
 STUDENT = "causal/model.safetensors"

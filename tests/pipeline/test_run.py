@@ -35,18 +35,18 @@ from transformers import (
 
 from iit_toolkit import pipeline
 from iit_toolkit.alignment import Alignment, preset
-from iit_toolkit.analysis.examples import read_answers, read_examples
-from iit_toolkit.analysis.metrics import Summary
-from iit_toolkit.analysis.outcomes import read_outcomes
-from iit_toolkit.analysis.verdict import Verdict
+from iit_toolkit.analysis.report.examples import read_answers, read_examples
+from iit_toolkit.analysis.statistics.metrics import Summary
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes
+from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.cli import main
+from iit_toolkit.config.loading import ASSETS, load_config
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.arms import train_arm
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
-from iit_toolkit.runs.config import ASSETS, load_config
 from iit_toolkit.runs.folder import RunFolder
-from iit_toolkit.runs.schema import RunConfig
 from tests.drawing import figures_drawn
 from tests.tiny_runs import tiny_run
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.cli import main
+from iit_toolkit.config.loading import ASSETS
 from iit_toolkit.pipeline.search import _halves  # pyright: ignore[reportPrivateUsage]
-from iit_toolkit.runs.config import ASSETS
 from iit_toolkit.runs.folder import RunFolder
 from tests.pipeline.test_run import SIZES, call, sentences
 

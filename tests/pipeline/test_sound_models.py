@@ -25,13 +25,13 @@ from transformers import (
 )
 
 from iit_toolkit import pipeline
-from iit_toolkit.analysis.outcomes import read_outcomes
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes
+from iit_toolkit.config.loading import ASSETS
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.check import certify_answers, certify_saving, validate_prepared
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.config import ASSETS
-from iit_toolkit.runs.schema import RunConfig
 
 SIZES: dict[str, Any] = {
     "vocab_size": 5000,

@@ -8,8 +8,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from iit_toolkit.config.loading import ASSETS
 from iit_toolkit.pipeline.texts import token_texts
-from iit_toolkit.runs.config import ASSETS
 
 TEXT = "a class of hash tables, unhashable keys: café ##x"
 

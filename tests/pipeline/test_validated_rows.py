@@ -10,9 +10,9 @@ import pytest
 import transformers as tf
 
 from iit_toolkit import pipeline
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.schema import RunConfig
 from tests.pipeline.test_run import SIZES, save, sentences
 
 LINES = sentences(24)

@@ -15,10 +15,10 @@ import transformers as tf
 from safetensors.torch import load_file, save_file
 
 from iit_toolkit import pipeline
+from iit_toolkit.config.loading import check_config
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.runs.config import check_config
-from iit_toolkit.runs.schema import RunConfig
 from tests.downstream.tiny import sentences
 from tests.tiny_runs import tiny_run
 

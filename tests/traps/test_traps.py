@@ -19,7 +19,7 @@ from iit_toolkit.alignment import resolve
 from iit_toolkit.alignment.presets import preset
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap
-from iit_toolkit.interchange.safe_pyvene import Interchange, SafeIntervenableModel, collecting_view
+from iit_toolkit.interchange.pyvene_guard import Interchange, SafeIntervenableModel, collecting_view
 from tests.cases import resolved
 from tests.families import FAMILIES, HIDDEN, make_batch, make_model
 from tests.twin import Answers, engine, gradient_difference, gradients, twin

@@ -1,0 +1,1 @@
+"""From numbers to what people read: report, tables, figures, model card, gate."""

@@ -1,0 +1,211 @@
+"""Figures of a run's summary: accuracy, distance from the floor, correlation of effects, what was tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from iit_toolkit.analysis.report.figures.style import GREY, INK, Drawing, hover, legend, student_colour
+from iit_toolkit.analysis.statistics.metrics import Split, Summary, VariableSummary
+from iit_toolkit.analysis.statistics.numbers import interval
+from iit_toolkit.analysis.statistics.resampling import Estimate
+
+Pick = Callable[[VariableSummary], Estimate]
+
+
+def accuracy(summary: Summary) -> Drawing:
+    """IIA and effective IIA of every student with its floor, outside and inside."""
+    regions = [
+        region
+        for region in ("outside", "inside")
+        if any(getattr(one.iia, region).cases for _, _, one in _rows(summary))
+    ]
+    figure, panels = _panels(summary, regions, width=10.4)
+
+    for (variable, region), axes in panels.items():
+        rows = _of(summary, variable)
+        for place, (student, one) in enumerate(rows):
+            colour = student_colour(list(summary.students), student)
+            floor = _region(one.effective_floor, region).value
+            if floor is not None:
+                axes.plot([floor] * 2, [place - 0.34, place + 0.34], color=INK, lw=1.6, zorder=2)
+            _point(axes, _region(one.iia, region), place + 0.16, colour, f"{student}, IIA {region}", hollow=True)
+            _point(axes, _region(one.effective_iia, region), place - 0.16, colour, f"{student}, effective IIA {region}")
+        axes.set_xlim(-0.02, 1.02)
+        changed, cases = (_region(getattr(rows[0][1], name), region).cases for name in ("effective_iia", "iia"))
+        axes.set_title(f"{variable}, {region}: n = {changed:,} changed of {cases:,}")
+        _label_students(axes, [student for student, _ in rows])
+    legend(
+        figure,
+        [
+            Line2D([], [], color=GREY, marker="o", label="effective IIA (changed cases)"),
+            Line2D([], [], color=GREY, marker="o", mfc="white", label="IIA (all cases)"),
+            Line2D([], [], color=INK, marker="|", ms=11, mew=1.6, lw=0, label="floor of the changed cases"),
+        ],
+    )
+    caption = (
+        "Interchange intervention accuracy per student, outside and inside the swapped positions, "
+        f"with {summary.level:.0%} intervals. A student that does not react scores its floor."
+    )
+    alt = _alt(summary, "Effective IIA outside", lambda one: one.effective_iia.outside)
+    measures = {
+        f"{words} {region}": partial(_of_region, name, region)
+        for region in regions
+        for words, name in (("effective IIA", "effective_iia"), ("floor", "effective_floor"), ("IIA", "iia"))
+    }
+    return Drawing("accuracy", figure, caption, alt, _data(summary, measures))
+
+
+def above_floor(summary: Summary, margin: float) -> Drawing:
+    """Effective IIA less its floor, with the margin of the verdict."""
+    figure, panels = _panels(summary, ["outside"])
+    for (variable, _), axes in panels.items():
+        rows = _of(summary, variable)
+        axes.axvline(0, color=INK, lw=1)
+        axes.axvline(margin, color=GREY, lw=1, ls=(0, (4, 3)))
+        for place, (student, one) in enumerate(rows):
+            _point(axes, one.margin, place, student_colour(list(summary.students), student), f"{student}, above floor")
+        axes.set_title(f"{variable}: n = {rows[0][1].margin.cases:,} changed cases")
+        _label_students(axes, [student for student, _ in rows])
+    ends = [end for _, _, one in _rows(summary) for end in (one.margin.low, one.margin.high) if end is not None]
+    for axes in panels.values():
+        axes.set_xlim(min([*ends, 0.0]) - 0.02, max([*ends, margin]) + 0.02)
+    legend(figure, [Line2D([], [], color=GREY, ls=(0, (4, 3)), label=f"margin of the verdict ({margin:g})")])
+    caption = "Effective IIA less its own no-intervention floor, outside the swapped positions (paired)."
+    alt = _alt(summary, "Margin over the floor", lambda one: one.margin)
+    return Drawing("above_floor", figure, caption, alt, _data(summary, {"above floor": lambda one: one.margin}))
+
+
+def effects(summary: Summary) -> Drawing:
+    """Correlation of the teacher's and the students' changes of log-probability."""
+    figure, panels = _panels(summary, ["outside"])
+    for (variable, _), axes in panels.items():
+        rows = _of(summary, variable)
+        for place, (student, one) in enumerate(rows):
+            colour = student_colour(list(summary.students), student)
+            for region, shift in (("outside", -0.16), ("inside", 0.16)):
+                estimate = _region(one.effect_correlation, region)
+                label = f"{student}, correlation {region}"
+                _point(axes, estimate, place + shift, colour, label, hollow=region == "inside")
+        axes.axvline(0, color=INK, lw=1)
+        axes.set_xlim(-1.02 if _any_negative(summary) else -0.02, 1.02)
+        axes.set_title(f"{variable}: n = {rows[0][1].effect_correlation.all.cases:,} cases")
+        _label_students(axes, [student for student, _ in rows])
+    legend(
+        figure,
+        [
+            Line2D([], [], color=GREY, marker="o", label="outside"),
+            Line2D([], [], color=GREY, marker="o", mfc="white", label="inside"),
+        ],
+    )
+    caption = "Correlation of the teacher's and the student's changes of log-probability under the intervention."
+    alt = _alt(summary, "Effect correlation", lambda one: one.effect_correlation.outside)
+    measures = {
+        f"effect correlation {region}": partial(_of_region, "effect_correlation", region)
+        for region in ("outside", "inside")
+    }
+    return Drawing("effects", figure, caption, alt, _data(summary, measures))
+
+
+def cases(summary: Summary) -> Drawing:
+    """How often the intervention changes the teacher's answer, and agreement without it."""
+    figure, panels = _panels(summary, [""])
+    for (variable, _), axes in panels.items():
+        rows = _of(summary, variable)
+        bars = [("changed, inside", rows[0][1].changed.inside, GREY)]
+        bars.append(("changed, outside", rows[0][1].changed.outside, GREY))
+        bars += [
+            (f"agreement, {name}", one.base_agreement, student_colour(list(summary.students), name))
+            for name, one in rows
+        ]
+        for place, (label, estimate, colour) in enumerate(bars):
+            shown = hover(f"{label}: {interval(estimate)}")
+            axes.barh(place, estimate.value or 0.0, height=0.62, color=colour, alpha=0.8, **shown)
+            if estimate.low is not None and estimate.high is not None:
+                axes.plot([estimate.low, estimate.high], [place, place], color=INK, lw=1.4)
+        axes.set_xlim(0, 1.02)
+        axes.set_title(f"{variable}: n = {rows[0][1].iia.all.cases:,} cases")
+        _label_students(axes, [label for label, _, _ in bars])
+    caption = (
+        "Share of cases in which the intervention changes the teacher's answer, "
+        "and agreement of student and teacher without intervention."
+    )
+    alt = _alt(summary, "Base agreement", lambda one: one.base_agreement)
+    measures: dict[str, Pick] = {
+        f"changed {region}": partial(_of_region, "changed", region) for region in ("inside", "outside")
+    }
+    measures["agreement"] = lambda one: one.base_agreement
+    return Drawing("cases", figure, caption, alt, _data(summary, measures))
+
+
+def _panels(
+    summary: Summary, regions: Sequence[str], *, width: float = 3.6
+) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    names = list(dict.fromkeys(name for _, name, _ in _rows(summary)))
+    height = (0.36 * len(summary.students) + 0.75) * len(names) + 0.35
+    figure = Figure(figsize=(width, height), layout="constrained")
+    grid = figure.subplots(len(names), len(regions), squeeze=False, sharey="row")
+    return figure, {
+        (name, region): grid[row, column] for row, name in enumerate(names) for column, region in enumerate(regions)
+    }
+
+
+def _point(axes: Axes, estimate: Estimate, place: float, colour: str, label: str, *, hollow: bool = False) -> None:
+    if estimate.value is None:
+        return
+    label = f"{label}: {interval(estimate)}, n = {estimate.cases:,}"
+    if estimate.low is not None and estimate.high is not None:
+        axes.plot([estimate.low, estimate.high], [place, place], color=colour, lw=2.2, alpha=0.55, zorder=3)
+    fill = "white" if hollow else colour
+    axes.plot([estimate.value], [place], "o", color=colour, mfc=fill, ms=6, mew=1.5, zorder=4, **hover(label))
+
+
+def _label_students(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), labels=list(names))
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.tick_params(length=0)
+
+
+def _rows(summary: Summary) -> list[tuple[str, str, VariableSummary]]:
+    return [(name, v, one) for name, student in summary.students.items() for v, one in student.variables.items()]
+
+
+def _of(summary: Summary, variable: str) -> list[tuple[str, VariableSummary]]:
+    return [(student, one) for student, name, one in _rows(summary) if name == variable]
+
+
+def _region(split: Split, region: str) -> Estimate:
+    return split.inside if region == "inside" else split.outside
+
+
+def _of_region(name: str, region: str, one: VariableSummary) -> Estimate:
+    return _region(getattr(one, name), region)
+
+
+def _data(summary: Summary, measures: Mapping[str, Pick]) -> pd.DataFrame:
+    """One row per variable, student and measure."""
+    rows = [
+        {"variable": variable, "student": student, "measure": name, **asdict(pick(one))}
+        for student, variable, one in _rows(summary)
+        for name, pick in measures.items()
+    ]
+    return pd.DataFrame(rows).rename(columns={"clusters": "bases"})
+
+
+def _any_negative(summary: Summary) -> bool:
+    lows = [one.effect_correlation.all.low for _, _, one in _rows(summary)]
+    return any(low is not None and low < -0.02 for low in lows)
+
+
+def _alt(summary: Summary, what: str, pick: Pick) -> str:
+    values = (
+        f"{student}, {variable}: {'undefined' if pick(one).value is None else f'{pick(one).value:.3f}'}"
+        for student, variable, one in _rows(summary)
+    )
+    return f"{what}. {'; '.join(values)}."

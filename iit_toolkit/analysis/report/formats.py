@@ -1,0 +1,137 @@
+"""The other forms of a report: a LaTeX table, JSON, PDF."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from iit_toolkit.analysis.report.latex import latex_comment, latex_row
+from iit_toolkit.analysis.report.tables import ControlRow, Row
+from iit_toolkit.analysis.report.worst_cases import WorstCase
+from iit_toolkit.analysis.statistics.comparison import Comparison
+from iit_toolkit.analysis.statistics.metrics import Summary
+from iit_toolkit.analysis.statistics.numbers import decimal, inputs, interval
+from iit_toolkit.analysis.statistics.verdict import Verdict
+from iit_toolkit.errors import UserError
+
+REPORT_SCHEMA = "iit_toolkit/report/1"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+QUIET = (
+    "--headless",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-pdf-header-footer",
+)
+_PATIENCE = 120  # seconds
+
+
+def to_latex(rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
+    """Returns the table of students for a paper; it needs the package booktabs."""
+    several = len({row.variable for row in rows}) > 1
+    heads = ["student", *(["variable"] if several else []), "effective IIA", "floor", "above floor", "IIA", "n"]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{{'l' * (len(heads) - 1)}r}}",
+        "\\toprule",
+        latex_row(heads),
+        "\\midrule",
+    ]
+    for row in rows:
+        measured = row.measured
+        cells = [
+            row.student,
+            *([row.variable] if several else []),
+            interval(measured.effective_iia.outside, of="changed cases"),
+            interval(measured.effective_floor.outside, of="changed cases"),
+            interval(measured.margin, signed=True, of="changed cases"),
+            interval(measured.iia.all),
+            f"{measured.effective_iia.outside.cases:,}",
+        ]
+        lines.append(latex_row(cells))
+    most = max((row.measured.effective_iia.outside for row in rows), key=lambda one: one.clusters)
+    note = (
+        f"Effective IIA, its no-intervention floor and their difference outside the swapped positions, over the n "
+        f"cases (from {inputs(most)}) in which the intervention changes the teacher's answer; IIA over "
+        f"all cases; {summary.level:.0%} intervals. {verdict.student}: {verdict.label}, at a margin of "
+        f"{decimal(verdict.margin, 2)}."
+    )
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", latex_comment(note)]) + "\n"
+
+
+def to_document(
+    results: dict[str, Any],
+    summary: Summary,
+    verdict: Verdict,
+    comparison: Comparison | None,
+    controls: Sequence[ControlRow],
+    worst: Sequence[WorstCase],
+) -> dict[str, Any]:
+    """Returns the numbers of the report as plain data; undefined values are None."""
+    return {
+        "schema": REPORT_SCHEMA,
+        "name": results["name"],
+        "created": results["created"],
+        "seed": results["seed"],
+        "teacher": results["teacher"],
+        "verdict": verdict.to_dict(),
+        "comparison": None if comparison is None else comparison.to_dict(),
+        "summary": summary.to_dict(),
+        "controls": [asdict(one) for one in controls],
+        "worst_cases": [
+            asdict(one)
+            | {"base": "".join(part.text for part in one.base), "source": "".join(p.text for p in one.source)}
+            for one in worst
+        ],
+    }
+
+
+def find_browser() -> str:
+    """Returns the path of a Chromium or Chrome.
+
+    Raises:
+        UserError: If there is none on the PATH.
+    """
+    for name in BROWSERS:
+        if (found := shutil.which(name)) is not None:
+            return found
+    raise UserError(
+        f"a PDF is printed by Chromium or Chrome, and none is on the PATH (looked for {', '.join(BROWSERS)}); "
+        "install one, or open report.html in any browser and print it"
+    )
+
+
+def print_pdf(browser: str, page: Path) -> bytes:
+    """Prints a page.
+
+    Args:
+        browser: Path of a Chromium or Chrome.
+        page: The HTML file.
+
+    Raises:
+        UserError: If the browser prints nothing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        printed = Path(folder) / "report.pdf"
+        command = [browser, *QUIET, f"--user-data-dir={folder}/profile", f"--print-to-pdf={printed}"]
+        if hasattr(os, "geteuid") and os.geteuid() == 0:
+            command.append("--no-sandbox")  # which root has to do without
+        try:
+            done = subprocess.run(
+                [*command, page.resolve().as_uri()], capture_output=True, text=True, timeout=_PATIENCE, check=False
+            )
+            reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reason = str(error)
+        if not printed.is_file():
+            raise UserError(f"{browser} could not print {page}: {reason[:200]}; open it in a browser and print it")
+        return printed.read_bytes()

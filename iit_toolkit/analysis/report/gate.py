@@ -1,0 +1,171 @@
+"""A gate for continuous integration: does the judged student still hold what it must?
+
+The bound is asked of the interval, not of the value: a lucky small sample does not pass. What is
+undefined, or rests on too few texts for the verdict, fails.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass
+
+from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
+from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, interval
+from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.stored_results import StoredResults, refuse_incomparable
+from iit_toolkit.analysis.statistics.verdict import ENOUGH_TEXTS, too_few
+from iit_toolkit.errors import UserError
+from iit_toolkit.files.printable import printable
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One question that the gate asks.
+
+    Attributes:
+        name: `self-swap`, `lower bound` or `baseline`.
+        variable: The variable it is about; empty where it is about all.
+        passed: The answer.
+        sentence: The answer in words, with the numbers behind it.
+    """
+
+    name: str
+    variable: str
+    passed: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """All checks of one student."""
+
+    run: str
+    student: str
+    verdict: str
+    checks: tuple[GateCheck, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+
+def gate(
+    results: StoredResults, min_lower: float, *, baseline: StoredResults | None = None, margin: float = 0.02
+) -> Gate:
+    """Checks the judged student of a run.
+
+    * self-swap: swapping activations for themselves changed no answer.
+    * lower bound, per variable: the lower end of the interval of effective IIA outside is at least `min_lower`.
+    * baseline, per variable: the interval of effective IIA outside does not lie wholly below the value of the
+      baseline's judged student less `margin`.
+
+    Args:
+        results: Of the run that is checked.
+        min_lower: From 0 to 1.
+        baseline: Of an earlier run on the same teacher, data and alignment.
+        margin: How much lower than the baseline is tolerated; from 0 to 1.
+
+    Raises:
+        UserError: Where a bound is out of range, the two runs can't be compared, or the baseline has no value.
+    """
+    for name, bound in (("--min-lower", min_lower), ("--margin", margin)):
+        if not 0 <= bound <= 1:
+            raise UserError(f"{name} is {bound}; effective IIA is a share, so give a number from 0 to 1")
+    measured = {name: one.effective_iia.outside for name, one in results.student(results.judged).variables.items()}
+    if not measured:
+        raise UserError(f"{results.path}: nothing was measured of {results.judged}; verify it again")
+    checks = _self_swap(results)
+    checks += [_lower_bound(variable, estimate, min_lower) for variable, estimate in measured.items()]
+    if baseline is not None:
+        refuse_incomparable(results, baseline)
+        earlier = baseline.student(baseline.judged).variables
+        for variable, estimate in measured.items():
+            value = earlier[variable].effective_iia.outside.value if variable in earlier else None
+            if value is None:
+                raise UserError(
+                    f'{baseline.path}: {baseline.judged} has no effective IIA outside of variable "{variable}"; '
+                    "give a baseline in which it was measured"
+                )
+            checks.append(_not_below(variable, estimate, value, margin))
+    return Gate(results.document["name"], results.judged, results.verdict.label, tuple(checks))
+
+
+def _self_swap(results: StoredResults) -> list[GateCheck]:
+    swap = results.controls.self_swap
+    if not swap.cases:  # no variable reads where it writes
+        return []
+    sentence = f"{swap.changed:,} of {count(swap.cases, 'answer')} changed when activations were swapped for "
+    sentence += "themselves" + ("." if swap.changed == 0 else ": no number of this run can be trusted.")
+    return [GateCheck("self-swap", "", swap.changed == 0, sentence)]
+
+
+def _lower_bound(variable: str, estimate: Estimate, min_lower: float) -> GateCheck:
+    def check(passed: bool, sentence: str) -> GateCheck:
+        return GateCheck("lower bound", variable, passed, sentence)
+
+    if estimate.low is None or too_few(estimate):
+        return check(False, _untested(estimate))
+    passed = estimate.low >= min_lower
+    relation = "is at least" if passed else "is below"
+    return check(passed, f"{_facts(estimate)}: its lower end {relation} {min_lower:g}.")
+
+
+def _not_below(variable: str, estimate: Estimate, value: float, margin: float) -> GateCheck:
+    def check(passed: bool, sentence: str) -> GateCheck:
+        return GateCheck("baseline", variable, passed, sentence)
+
+    if estimate.high is None or too_few(estimate):
+        return check(False, _untested(estimate))
+    passed = estimate.high >= value - margin
+    relation = "does not lie" if passed else "lies"
+    bound = f"{decimal(value - margin)} (the baseline's {decimal(value)} less {margin:g})"
+    return check(passed, f"{_facts(estimate)}: the interval {relation} wholly below {bound}.")
+
+
+def _facts(estimate: Estimate) -> str:
+    return f"Effective IIA outside is {interval(estimate)} ({basis(estimate)})"
+
+
+def _untested(estimate: Estimate) -> str:
+    if estimate.cases == 0:
+        return (
+            "Effective IIA outside is undefined: no intervention changed the teacher's answer outside the swapped "
+            "positions, so nothing was tested."
+        )
+    return f"{_facts(estimate)}: {ENOUGH_TEXTS}; verify more pairs, of more texts."
+
+
+def to_markdown(checked: Gate) -> str:
+    """Returns a summary to paste into a pull request."""
+    failed = sum(not check.passed for check in checked.checks)
+    head = "passed" if checked.passed else f"FAILED ({count(failed, 'check')} of {len(checked.checks)})"
+    rows = [
+        [check.name, check.variable or "all", "yes" if check.passed else "NO", check.sentence]
+        for check in checked.checks
+    ]
+    parts = [
+        f"### Gate {head}: {markdown_cell(checked.student)} of {markdown_cell(checked.run)}",
+        markdown_table(["check", "variable", "passed", "why"], rows),
+        f"Verdict of the run: {markdown_cell(checked.verdict)}.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_junit(checked: Gate) -> str:
+    """Returns a JUnit XML document with one test case per check and variable."""
+    failed = str(sum(not check.passed for check in checked.checks))
+    counts = {"tests": str(len(checked.checks)), "failures": failed, "errors": "0", "skipped": "0"}
+    suites = ElementTree.Element("testsuites", counts)
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": printable(f"gate of {checked.run}"), **counts})
+    for check in checked.checks:
+        name = check.name + (f", variable {check.variable}" if check.variable else "")
+        attributes = {"classname": printable(f"gate.{checked.student}"), "name": printable(name), "time": "0"}
+        case = ElementTree.SubElement(suite, "testcase", attributes)
+        text = printable(check.sentence)
+        if check.passed:
+            ElementTree.SubElement(case, "system-out").text = text
+        else:
+            ElementTree.SubElement(case, "failure", {"message": text, "type": check.name}).text = text
+    ElementTree.indent(suites)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(suites, encoding="unicode")}\n'

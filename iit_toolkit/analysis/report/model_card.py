@@ -1,0 +1,158 @@
+"""The model card of a trained student: metadata for the Hub, what was measured, the verdict, the limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from iit_toolkit.analysis.report.markdown import markdown_cell
+from iit_toolkit.analysis.statistics.metrics import StudentSummary, Summary
+from iit_toolkit.analysis.statistics.numbers import interval
+from iit_toolkit.analysis.statistics.verdict import SCOPE, Verdict
+from iit_toolkit.errors import UserError
+
+_TAGS = ["iit-toolkit", "causal-abstraction", "interchange-intervention", "knowledge-distillation"]
+_LONGEST_HUB_NAME = 96
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | None = None) -> str:
+    """Writes the card (README.md) of one arm's student.
+
+    Args:
+        results: The content of results.json.
+        arm: Which student; it must have been verified.
+        files: What else is in an exported folder, by name; the card then says how to verify the folder.
+
+    Returns:
+        Markdown with YAML metadata: library, base model, tags and, as `model-index`, the measured values.
+
+    Raises:
+        UserError: Where the results hold no such arm, or nothing was measured of it.
+    """
+    summary = Summary.from_dict(results["summary"])
+    if arm not in results["arms"] or arm not in summary.students:
+        raise UserError(f'no verified arm "{arm}" in the results; there are: {", ".join(results["arms"])}')
+    student = summary.students[arm]
+    metadata = {
+        "library_name": "transformers",
+        **_base_model(results["teacher"]["name"]),
+        "tags": _TAGS,
+        "model-index": [{"name": f"{results['name']} ({arm})", "results": _index(results, student)}],
+    }
+    parts = [
+        f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---",
+        f"# {markdown_cell(results['name'])}: {arm}",
+        _origin(results, arm),
+        "## Verdict",
+        _verdict(Verdict.from_dict(results["verdict"]), arm),
+        _table(student),
+        f"Intervals ({summary.level:.0%}) are Wilson's for shares, at the effective number of cases, "
+        "and bootstraps over the texts of bases and sources for all else. Effective IIA is the "
+        "share of cases with the same answer of student and teacher, both intervened, where the intervention "
+        "changes the teacher's answer; outside: at positions that are not swapped; floor: the student's "
+        "answer without intervention. Read effective IIA only against its floor.",
+        *([] if files is None else [_how_to_verify(results, files)]),
+        "## Limits",
+        f"{SCOPE} One training seed; the student inherits the limits and biases of its teacher and its data.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _base_model(name: str) -> dict[str, str]:
+    """The teacher as `base_model`, where its name can be one on the Hub.
+
+    A path of this machine cannot, nor `embedded`, which is the toolkit's own.
+    """
+    return {"base_model": name} if name != "embedded" and _may_be_on_the_hub(name) else {}
+
+
+def _may_be_on_the_hub(name: str) -> bool:
+    return len(name) <= _LONGEST_HUB_NAME and bool(_HUB_NAME.fullmatch(name)) and not Path(name).exists()
+
+
+def _origin(results: dict[str, Any], arm: str) -> str:
+    details = results["arms"][arm]
+    objective = " + ".join(f"{weight:g} {markdown_cell(term)}" for term, weight in details["objective"].items())
+    alignment = f"alignment {markdown_cell(details['alignment'])}" if details["alignment"] else "no interventions"
+    teacher = results["teacher"]["name"]
+    shown = teacher if _may_be_on_the_hub(teacher) else "a local model"
+    return (
+        f"Distilled from {shown} ({results['teacher']['parameters']:,} parameters) into "
+        f"{details['student_parameters']:,} parameters: {details['steps']:,} steps, "
+        f"{details['tokens']:,} tokens, {alignment}, objective {objective}, seed {results['seed']}. "
+        f"Commit {markdown_cell(results['provenance']['git_commit'] or 'unknown')}."
+    )
+
+
+def _verdict(verdict: Verdict, arm: str) -> str:
+    if verdict.student != arm:
+        return (
+            f"The verdict of this run is on {markdown_cell(verdict.student)} ({verdict.label}), not on this student, "
+            "which it is compared with."
+        )
+    return f"**{verdict.label}**\n\n{markdown_cell(verdict.sentence)}"
+
+
+def _how_to_verify(results: dict[str, Any], files: Mapping[str, str]) -> str:
+    version = results["provenance"]["versions"].get("iit_toolkit")
+    listed = "\n".join(f"* `{name}`: {content}" for name, content in files.items())
+    return (
+        "## Verify it yourself\n\n"
+        f"With iit_toolkit{f' {markdown_cell(str(version))}' if version else ''} installed:\n\n"
+        "```bash\niit-toolkit verify --from path/to/this/folder\n```\n\n"
+        "It runs the same interventions on this student and its teacher, and says whether every answer is as in "
+        "`outcomes.parquet`. Where teacher or data lie elsewhere, add `teacher=...` or `data.path=...`.\n\n" + listed
+    )
+
+
+def _table(student: StudentSummary) -> str:
+    lines = [
+        "| variable | effective IIA, outside | floor | above floor | IIA | base agreement | changed cases |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, one in student.variables.items():
+        estimates = (one.effective_iia.outside, one.effective_floor.outside)
+        cells = [interval(estimate, of="changed cases") for estimate in estimates]
+        cells.append(interval(one.margin, signed=True, of="changed cases"))
+        cells += [interval(one.iia.all), interval(one.base_agreement)]
+        cases = f"{one.effective_iia.outside.cases:,} of {one.iia.outside.cases:,}"
+        lines.append(f"| {markdown_cell(name)} | {' | '.join(cells)} | {cases} |")
+    behaviour = student.behaviour
+    lines += [
+        "",
+        f"KL to the teacher: {interval(behaviour.kl)} nats. "
+        f"Perplexity: {interval(behaviour.student_perplexity, 2, of='gold answers')}; "
+        f"teacher: {interval(behaviour.teacher_perplexity, 2, of='gold answers')}.",
+    ]
+    return "\n".join(lines)
+
+
+def _index(results: dict[str, Any], student: StudentSummary) -> list[dict[str, Any]]:
+    metrics: list[dict[str, Any]] = []
+
+    def add(kind: str, name: str, value: float | None) -> None:
+        if value is not None:
+            metrics.append({"type": kind, "name": name, "value": round(value, 4)})
+
+    for name, one in student.variables.items():
+        effective = one.effective_iia.outside
+        add("effective_iia", f"effective IIA, outside ({name})", effective.value)
+        add("effective_iia_low", f"effective IIA, outside, lower end ({name})", effective.low)
+        add("no_intervention_floor", f"no-intervention floor, outside ({name})", one.effective_floor.outside.value)
+        add("iia", f"IIA ({name})", one.iia.all.value)
+    add("agreement", "agreement with the teacher, without intervention", student.behaviour.top1_agreement.value)
+    add("perplexity", "perplexity", student.behaviour.student_perplexity.value)
+    if not metrics:
+        return []
+    return [
+        {
+            "task": {"type": "other", "name": "interchange interventions"},
+            "dataset": {"type": "other", "name": f"{list(results['data'])[-1]} split of the run"},
+            "metrics": metrics,
+        }
+    ]

@@ -1,0 +1,224 @@
+"""The report of a run folder, written from its results.json and its tables alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from iit_toolkit.analysis.report.examples import read_answers, read_examples
+from iit_toolkit.analysis.report.figures.of_run import write_figures
+from iit_toolkit.analysis.report.figures.style import Plot
+from iit_toolkit.analysis.report.formats import find_browser, print_pdf, to_document, to_latex
+from iit_toolkit.analysis.report.rendering import render
+from iit_toolkit.analysis.report.shown_variables import most_shown, telling
+from iit_toolkit.analysis.report.stored_search import FOLDER, read_searched
+from iit_toolkit.analysis.report.tables import (
+    ceiling,
+    control_legend,
+    control_rows,
+    cost_cells,
+    interventions,
+    student_rows,
+)
+from iit_toolkit.analysis.report.worst_cases import WorstCase, worst_cases
+from iit_toolkit.analysis.statistics import leak
+from iit_toolkit.analysis.statistics.comparison import Comparison, compare
+from iit_toolkit.analysis.statistics.metrics import Summary, summarise
+from iit_toolkit.analysis.statistics.numbers import EVALUATED, inputs
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes
+from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.results_layout import Evaluated
+from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored, refuse_other_cases
+from iit_toolkit.analysis.statistics.verdict import Verdict, judge, without_controls
+from iit_toolkit.errors import UserError, listed
+from iit_toolkit.files.plain_files import is_there, read_plain, refuse_links_out
+from iit_toolkit.files.text_files import MAX_BYTES
+from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
+
+Format = Literal["html", "md", "latex", "json", "pdf"]
+
+FILES: dict[Format, str] = {
+    "html": "report.html",
+    "md": "report.md",
+    "latex": "report.tex",
+    "json": "report.json",
+    "pdf": "report.pdf",
+}
+_THIRDS = ("above_floor", "effects", "cases", "by_position", "by_frequency", "reliability")
+"""Figures that stand three in a line."""
+_SHOWN_CONFIG = 2**18  # characters of a config, which the page shows
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What a report says, whatever its form."""
+
+    stored: StoredResults
+    summary: Summary
+    verdict: Verdict
+    comparison: Comparison | None
+    leaks: list[leak.Leak]
+    worst: list[WorstCase] | None
+    config: str | None
+
+
+def write_report(folder: Path, form: Format | None = None) -> Path:
+    """Writes the report of a run folder; no model is loaded.
+
+    Every number is computed anew from the outcomes; results.json gives what cannot be: names, training,
+    provenance, and which student is judged and compared.
+
+    Args:
+        folder: A run folder with results.json and outcomes.parquet.
+        form: The form to write. `html`, `md` and `pdf` write `figures/`, too, and `pdf` writes report.html; by
+            default report.html, report.md and `figures/` are written.
+
+    Returns:
+        The path of what was written; by default of report.html.
+
+    Raises:
+        UserError: Where one of the two files is absent, unreadable or of another schema; for `pdf`, if there is no
+            browser to print with.
+    """
+    browser = find_browser() if form == "pdf" else None
+    report, plots = _read(folder, figures=form not in ("latex", "json"))
+    if form == "latex":
+        rows = student_rows(report.summary, report.verdict.student)
+        write_atomically(folder / FILES[form], to_latex(rows, report.summary, report.verdict))
+    elif form == "json":
+        controls = control_rows(report.stored.controls, report.verdict, report.comparison)
+        summary, verdict = report.summary, report.verdict
+        document = to_document(
+            report.stored.document, summary, verdict, report.comparison, controls, report.worst or []
+        )
+        write_json(folder / FILES[form], document)
+    else:
+        context = _context(report, plots)
+        for name in (FILES["md"],) if form == "md" else (FILES["html"],) if form else (FILES["md"], FILES["html"]):
+            write_atomically(folder / name, render(name, context))
+    if browser is not None:
+        write_atomically(folder / FILES["pdf"], print_pdf(browser, folder / FILES["html"]))
+    return folder / FILES[form or "html"]
+
+
+def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
+    """Reads and computes what a report says, and writes the figures."""
+    run = RunFolder(folder)
+    read_too = (run.config, run.results, run.outcomes, run.controls, run.examples, run.answers)
+    refuse_links_out(run.path, *read_too, run.figures, run.path / FOLDER / "search.json")
+    read = read_stored(run.path)
+    results = read.document
+    outcomes = read_outcomes(run.outcomes)
+    refuse_other_cases(read, outcomes, run.outcomes)
+    examples, answers = read_examples(run.examples), read_answers(run.answers)
+    settings = {name: getattr(read.summary, name) for name in ("resamples", "seed", "level")}
+    summary = summarise(outcomes, **settings)
+    stored = results["verdict"]
+    controls = None if read.controls.leaks is None else read_outcomes(run.controls)
+    verdict = judge(outcomes, stored["student"], controls=controls, margin=stored["margin"], **settings)
+    verdict = without_controls(verdict) if controls is None else verdict
+    _refuse_other_controls(read, verdict, run)
+    leaks = [] if controls is None else leak.find_leaks(controls, margin=stored["margin"], **settings)
+    pair = results.get("comparison")
+    comparison = compare(outcomes, pair["treatment"], pair["baseline"], **settings) if pair else None
+    histories = {arm: details["history"] for arm, details in results["arms"].items()}
+    worst = None
+    if examples is not None and answers is not None:
+        worst = worst_cases(outcomes, examples, answers, verdict.student)
+    plots = write_figures(outcomes, answers, summary, verdict, histories, run.figures) if figures else []
+    config = _config(run.config) if is_there(run.config) else None
+    report = _Report(read, summary, verdict, comparison, leaks, worst, config)
+    return report, [*plots, *read_searched(run)]
+
+
+def _config(path: Path) -> str:
+    """A config to be shown, its beginning if it is long."""
+    text = read_plain(path, MAX_BYTES).decode(errors="replace")
+    return text if len(text) <= _SHOWN_CONFIG else f"{text[:_SHOWN_CONFIG]}\n[...: {len(text):,} characters in all]"
+
+
+def _refuse_other_controls(stored: StoredResults, verdict: Verdict, run: RunFolder) -> None:
+    """Refuses tables without a control that the run's own verdict was held against: the new one would be easier."""
+    for name, one in stored.verdict.variables.items():
+        told, found = ({control.name for control in each.controls} for each in (one, verdict.variables[name]))
+        if told != found:
+            raise UserError(
+                f'{run.controls}: variable "{name:.60}" has the controls {listed(sorted(found))}, but in {stored.path} '
+                f"{listed(sorted(told))}; verify the run again"
+            )
+
+
+def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
+    results, summary, verdict = report.stored.document, report.summary, report.verdict
+    rows = student_rows(summary, verdict.student)
+    shown = telling(verdict, list(dict.fromkeys(row.variable for row in rows)), most_shown(len(summary.students)))
+    return {
+        "results": results,
+        "summary": summary,
+        "verdict": verdict,
+        "comparison": report.comparison,
+        "several": len({row.variable for row in rows}) > 1,
+        "rows": rows,
+        "split_rows": [row for row in rows if row.variable in shown],
+        "controls": control_rows(report.stored.controls, verdict, report.comparison),
+        "legend": control_legend(verdict),
+        "leaks": report.leaks,
+        "leak": leak,
+        "arms": results["arms"],
+        "costs": {arm: cost_cells(details.get("cost")) for arm, details in results["arms"].items()},
+        "interventions": interventions(results.get("alignment")),
+        "evaluation": {
+            measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))
+        },
+        "digits": EVALUATED,
+        "plots": plots,
+        "thirds": _THIRDS,
+        "worst": report.worst,
+        "config": report.config,
+        "ceiling": ceiling(summary),
+        "warnings": _warnings(report),
+        "judged": summary.students[verdict.student],
+        "tested": inputs(max((row.measured.iia.all for row in rows), key=lambda one: one.clusters)),
+    }
+
+
+def _evaluated(evaluation: dict[str, Evaluated], measure: str) -> dict[str, dict[str, Estimate]]:
+    """One measure of every model, by held-out set."""
+    measured = {name: getattr(found, measure) for name, found in evaluation.items()}
+    return {name: models for name, models in measured.items() if models}
+
+
+def _warnings(report: _Report) -> list[str]:
+    warnings: list[str] = []
+    label, again = report.stored.verdict.label, report.stored.controls.ceiling
+    if report.stored.controls.self_swap.changed:
+        warnings.append("The self-swap control failed: no number on this page can be trusted.")
+    if again is not None and again.same != again.cases:
+        warnings.append("The teacher does not agree with itself: runs are not deterministic.")
+    if label != report.verdict.label:
+        warnings.append(
+            f"results.json says {label}; the outcomes table, shown here, gives {report.verdict.label}. "
+            "One of the two files is stale: verify the run again."
+        )
+    elif (differs := _differs(report.stored.summary, report.summary)) is not None:
+        warnings.append(
+            f"results.json has another effective IIA outside than the outcomes table, shown here, first of {differs}. "
+            "One of the two files is stale: verify the run again."
+        )
+    return warnings
+
+
+def _differs(stored: Summary, found: Summary) -> str | None:
+    """The first student and variable whose effective IIA outside is not the same in two summaries."""
+    for student, one in stored.students.items():
+        for variable, measured in one.variables.items():
+            again = found.students[student].variables[variable]
+            values = [each.effective_iia.outside.value for each in (measured, again)]
+            if None in values and values != [None, None]:
+                return f"{student}, {variable}"
+            if None not in values and abs(cast(float, values[0]) - cast(float, values[1])) > _ROUNDING:
+                return f"{student}, {variable}"
+    return None

@@ -1,0 +1,189 @@
+"""The tables of a report: who was measured, by which controls, where, and at what cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from iit_toolkit.analysis.statistics.comparison import Comparison
+from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, ControlResults, SelfSwap
+from iit_toolkit.analysis.statistics.metrics import Behaviour, Summary, VariableSummary
+from iit_toolkit.analysis.statistics.numbers import count, interval
+from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.verdict import Verdict, control_meanings, describe_control
+
+_SELF_SWAP = (
+    "Activations swapped for themselves change no answer: what is measured is the swap.",
+    "Swapping activations for themselves changes answers: the interventions are not exact.",
+)
+_CEILING = (
+    "The same model with the same swaps gives the same answers: a perfect student would score 1.",
+    "The teacher does not agree with itself: runs are not deterministic, and no student can score 1.",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of students."""
+
+    student: str
+    variable: str
+    judged: bool
+    measured: VariableSummary
+    behaviour: Behaviour
+    strip: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """One line of the table of controls.
+
+    Attributes:
+        name: The control.
+        variable: The variable, or empty for all.
+        result: What came out.
+        passed: Whether it was passed; `None` where that is open, or `mark` says why it is not asked.
+        meaning: What that means.
+        mark: What stands in the place of a mark where passing is not asked.
+    """
+
+    name: str
+    variable: str
+    result: str
+    passed: bool | None
+    meaning: str
+    mark: str = "UNDECIDED"
+
+
+def student_rows(summary: Summary, judged: str) -> list[Row]:
+    """The table of students: one line per variable and student."""
+    end = ceiling(summary)
+    return [
+        Row(
+            student=name,
+            variable=variable,
+            judged=name == judged,
+            measured=measured,
+            behaviour=student.behaviour,
+            strip=_strip(measured, end),
+        )
+        for variable in dict.fromkeys(v for one in summary.students.values() for v in one.variables)
+        for name, student in summary.students.items()
+        if (measured := student.variables.get(variable)) is not None
+    ]
+
+
+def ceiling(summary: Summary) -> float:
+    """Right end of the small charts in the table: the same for all rows, a multiple of 0.1."""
+    split = [one for student in summary.students.values() for one in student.variables.values()]
+    ends = [e for one in split for e in (one.effective_iia.outside.high, one.effective_floor.outside.value)]
+    ends += [one.effective_iia.outside.value for one in split]
+    return max(0.1, math.ceil(10 * max((end for end in ends if end is not None), default=1.0)) / 10)
+
+
+def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None:
+    """Per cent of the width at which the interval, the value and the floor lie."""
+    effective, floor = measured.effective_iia.outside, measured.effective_floor.outside.value
+    if effective.value is None or floor is None:
+        return None
+    ends = {
+        "low": effective.value if effective.low is None else effective.low,
+        "value": effective.value,
+        "high": effective.value if effective.high is None else effective.high,
+        "floor": floor,
+    }
+    return {name: 2 + 96 * end / ceiling for name, end in ends.items()}
+
+
+def control_rows(stored: ControlResults, verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
+    """The table of controls: exactness, what the verdict was held against, what there is not, and the baseline."""
+    rows = [_self_swap(stored.self_swap)]
+    if stored.ceiling is not None:
+        rows.append(_ceiling(stored.ceiling))
+    for variable, judged in verdict.variables.items():
+        for control in judged.controls:
+            result = _reached(control.level, control.difference, verdict.student)
+            rows.append(ControlRow(describe_control(control.name), variable, result, control.passed, control.meaning))
+    for absent in (_not_run(verdict.student),) if stored.absent is None else stored.absent:
+        meaning = f"{absent.reason[0].upper()}{absent.reason[1:]}."
+        rows.append(ControlRow(absent.control, absent.variable, "none", None, meaning, "NOT AVAILABLE"))
+    return rows if comparison is None else [*rows, *_baseline(comparison)]
+
+
+def _not_run(student: str) -> Absent:
+    return Absent(
+        "shuffled sites and sources, leak check", "", f"they were not run for {student}; verify it again to have them"
+    )
+
+
+def control_legend(verdict: Verdict) -> dict[str, tuple[str, str]]:
+    """What it means that a control is passed, and that it is failed, by its name in the table of controls."""
+    names = dict.fromkeys(control.name for judged in verdict.variables.values() for control in judged.controls)
+    return {"self-swap": _SELF_SWAP, "teacher as its own student": _CEILING} | {
+        describe_control(name): control_meanings(verdict.student, name) for name in names
+    }
+
+
+def _baseline(comparison: Comparison) -> list[ControlRow]:
+    meaning = (
+        "A comparison, no part of the verdict: a student trained for as many steps in another way may keep its "
+        "teacher's structure, too."
+    )
+    return [
+        ControlRow(
+            name=f"{comparison.baseline} student",
+            variable=variable,
+            result=_reached(one.baseline, one.effective_iia, comparison.treatment),
+            passed=None,
+            meaning=meaning,
+            mark="COMPARISON",
+        )
+        for variable, one in comparison.variables.items()
+    ]
+
+
+def _reached(level: Estimate, difference: Estimate, student: str) -> str:
+    result = f"reaches {interval(level, of='changed cases')}"
+    return result if difference.value is None else f"{result}; {student} less that: {interval(difference, signed=True)}"
+
+
+def _self_swap(swap: SelfSwap) -> ControlRow:
+    if not swap.cases:
+        meaning = "Every variable reads elsewhere than it writes, so swapping with itself is meant to change answers."
+        return ControlRow("self-swap", "", "none", None, meaning, "NOT AVAILABLE")
+    exact = swap.changed == 0
+    result = f"{swap.changed:,} of {count(swap.cases, 'case')} changed, largest difference {swap.max_difference:.2g}"
+    return ControlRow("self-swap", "", result, exact, _SELF_SWAP[0 if exact else 1])
+
+
+def _ceiling(found: Ceiling) -> ControlRow:
+    exact = found.same == found.cases
+    result = f"{found.same:,} of {count(found.cases, 'case')} the same"
+    return ControlRow("teacher as its own student", "", result, exact, _CEILING[0 if exact else 1])
+
+
+def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What was intervened on, in words: sites per variable, positions and sources."""
+    if not alignment:
+        return None
+
+    def words(options: dict[str, Any]) -> str:
+        return ", ".join(f"{name} {value}" for name, value in options.items())
+
+    variables = {
+        one["name"]: {side: "; ".join(words(site) for site in one[side]) for side in ("teacher", "student")}
+        for one in alignment["variables"]
+    }
+    rest = {name: words(alignment[name]) for name in ("positions", "sources")}
+    return {"name": alignment["name"], "variables": variables, **rest}
+
+
+def cost_cells(cost: dict[str, Any] | None) -> list[str]:
+    """A step's operations, their ratio to a plain step's, its time, and how near that is to the floor."""
+    if cost is None:  # a run of a version that did not count them
+        return ["n/a"] * 4
+    cells = [f"{cost['flops'] / 1e9:,.3g} GFLOP", f"{cost['flops'] / cost['plain_flops']:.2f} times"]
+    if not cost["step_seconds"]:
+        return [*cells, "n/a", "n/a"]
+    return [*cells, f"{cost['step_seconds']:.3g} s", f"{cost['floor_seconds'] / cost['step_seconds']:.0%}"]

@@ -1,0 +1,1 @@
+"""From outcomes to numbers: estimates with intervals, controls, verdict, comparison."""

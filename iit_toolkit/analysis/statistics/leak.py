@@ -1,0 +1,104 @@
+"""The leak check: do swaps beside the alignment move the student's answers more than its teacher's?
+
+An alignment that holds all that matters leaves nothing over whose swap moves the student more than what it leaves over
+in the teacher moves the teacher. In the spirit of strict interchange intervention training (InterpBench, arXiv
+2407.14494), which trains what is not aligned to have no effect; of a student with a residual stream this cannot be
+asked, so the teacher sets the measure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import pandas as pd
+
+from iit_toolkit.analysis.statistics import ranges
+from iit_toolkit.analysis.statistics.numbers import count, decimal, inputs, interval
+from iit_toolkit.analysis.statistics.outcomes import BESIDE
+from iit_toolkit.analysis.statistics.quantities import resample_variable, variables
+from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.verdict import ENOUGH_TEXTS, too_few
+
+PASSED = "no more than the teacher's, up to the margin: no leak found here."
+FAILED = (
+    "more than the teacher's by over the margin: the student uses what the alignment leaves out, or the two places do "
+    "not correspond."
+)
+SCOPE = (
+    "Every block hands on all that the model holds of a token, so a swap at a block beside the alignment moves answers "
+    "in the teacher, too. The check compares how much, block by block at the same relative depth. A student that "
+    "reacts more to any swap fails it, whatever the reason; and it cannot show that nothing bypasses aligned whole "
+    "layers. Of sites that are parts of a layer, it tests the parts that were left out. It is no part of the verdict, "
+    "and each interval stands for itself."
+)
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One place beside the alignment.
+
+    Attributes:
+        site: The place, in the student and in the teacher.
+        student: Share of the student's answers, outside the swapped positions, that the swap there changes.
+        teacher: The same of the teacher.
+        difference: Student less teacher, paired.
+        passed: Whether the difference lies below the margin as a whole; `False` where it lies above as a whole, `None`
+            where neither, or where cases come from too few texts.
+        sentence: The same in words.
+    """
+
+    site: str
+    student: ranges.Share
+    teacher: ranges.Share
+    difference: ranges.ShareDifference
+    passed: bool | None
+    sentence: str
+
+
+def find_leaks(
+    controls: pd.DataFrame, *, margin: float, resamples: int = 2000, seed: int = 0, level: float = 0.95
+) -> list[Leak]:
+    """Measure every place beside the alignment.
+
+    Args:
+        controls: The table of a verification's controls.
+        margin: How much more the student's answers may move than the teacher's.
+        resamples: Bootstrap resamples behind each interval.
+        seed: Of the resampling.
+        level: Coverage of the intervals.
+    """
+    beside = cast(pd.DataFrame, controls[controls["student"] == BESIDE])
+    leaks: list[Leak] = []
+    for site in variables(beside):
+        resampled = resample_variable(beside, site, resamples=resamples, seed=seed, level=level)
+        student, teacher = ((f"{BESIDE}/{name}/outside", f"{BESIDE}/cases/outside") for name in ("moved", "changed"))
+        difference = resampled.lead(student, teacher)
+        passed = _passed(difference, margin)
+        shares = resampled.share(*student), resampled.share(*teacher)
+        leaks.append(Leak(site, *shares, difference, passed, _sentence(*shares, difference, passed, margin)))
+    return leaks
+
+
+def _passed(difference: Estimate, margin: float) -> bool | None:
+    if difference.low is None or difference.high is None or too_few(difference):
+        return None
+    if difference.high < margin:
+        return True
+    return False if difference.low > margin else None
+
+
+def _sentence(student: Estimate, teacher: Estimate, difference: Estimate, passed: bool | None, margin: float) -> str:
+    if student.cases == 0:
+        return "Every evaluated token is at a swapped position, so nothing was tested."
+    if too_few(difference):
+        end = f"too few inputs to tell ({ENOUGH_TEXTS})."
+    elif passed is None:
+        end = f"the difference is not decided against the margin of {decimal(margin, 2)}."
+    else:
+        end = PASSED if passed else FAILED
+    return (
+        f"A swap here moves {interval(student)} of the student's answers and {interval(teacher)} of the teacher's "
+        f"({count(student.cases, 'case')}, {inputs(student)}; "
+        f"{interval(difference, signed=True)}): {end}"
+    )

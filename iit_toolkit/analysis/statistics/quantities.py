@@ -1,0 +1,224 @@
+"""From the outcomes table to resampled sums; which case counts as what is decided only here.
+
+Definitions (IIA: Geiger et al. 2021, "Causal Abstractions of Neural Networks"; the rest is this project's):
+
+* hit: student and teacher, each intervened at its side of the variable, give the same answer. Share: IIA.
+* changed: the intervention changes the teacher's own answer. IIA on these cases: effective IIA.
+* floor: the student's answer without intervention is the teacher's answer with it.
+* moved: the intervention changes the student's own answer.
+* outside: the evaluated position is not swapped, or the answer belongs to the whole input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
+from iit_toolkit.analysis.statistics.resampling import NO_SOURCE, Floats, Ints, Numbers, Resampled, sum_by_cluster
+from iit_toolkit.errors import UserError
+
+REGIONS = ("all", "inside", "outside")
+_EFFECT = ("n", "x", "y", "xx", "yy", "xy")
+_BEHAVIOUR = ("gold", "student_base", "teacher_base", "kl", "student_nll", "teacher_nll")
+_ANSWERS = ("teacher_base", "teacher_cf", "student_base", "student_cf")
+_SWAPPED = ("position", "inside", *_ANSWERS, *(f"effect_{suffix}" for suffix in _EFFECT))
+_INPUTS = ("base", "source", "base_text", "source_text")
+_SAME_CASES = ("base", "source", "position", "inside")
+
+Columns = dict[str, NDArray[Any]]
+
+
+def students(outcomes: pd.DataFrame) -> list[str]:
+    """The students of the table, in order of appearance."""
+    return [str(name) for name in pd.unique(outcomes["student"])]
+
+
+def variables(outcomes: pd.DataFrame, student: str | None = None) -> list[str]:
+    """The variables of the table, or those a student was verified on, in order of appearance."""
+    rows = outcomes if student is None else _where(outcomes, outcomes["student"] == student)
+    return [str(name) for name in pd.unique(rows["variable"])]
+
+
+def resample_variable(
+    outcomes: pd.DataFrame, variable: str, *, resamples: int, seed: int, level: float = 0.95
+) -> Resampled:
+    """Resamples what concerns interventions on one variable, for all students over the same examples.
+
+    Quantities are named `{student}/{quantity}/{region}`: `cases`, `hits`, `changed`, `effective`, `floor`,
+    `effective_floor`, `above_floor` (effective - effective_floor), `moved`, `effect_cases`; and `{student}/agree/all`,
+    `{student}/effect/{region}/n` .. `xy`.
+    """
+    chosen = _rows(outcomes["variable"] == variable)
+    pairs = _Pairs(_columns(outcomes, _INPUTS, chosen))
+    named = outcomes["student"].iloc[chosen]
+    sums: dict[str, Numbers] = {}
+    for student in (str(name) for name in pd.unique(named)):
+        mine = _rows(named == student)
+        sums |= pairs.summed(student, mine, _intervention_quantities(_columns(outcomes, _SWAPPED, chosen[mine])))
+    return pairs.resampled(sums, resamples=resamples, seed=seed, level=level)
+
+
+def resample_behaviour(outcomes: pd.DataFrame, *, resamples: int, seed: int, level: float = 0.95) -> Resampled:
+    """Resamples what concerns runs without intervention, for all students over the same examples.
+
+    These rows repeat for each variable, so those of a student's first variable are taken, as cases without a source;
+    only `kl_cf` is of pairs, and of all variables. Quantities are named `{student}/{quantity}`: `cases`, `agree`, `kl`,
+    `gold`, `student_nll`, `teacher_nll`, `cf_cases`, `kl_cf`.
+    """
+    named = outcomes["student"]
+    plain = _rows(_of_first_variable(outcomes))
+    every = np.arange(len(outcomes))
+    inputs = {name: np.concatenate([outcomes[name].to_numpy()[plain], outcomes[name].to_numpy()]) for name in _INPUTS}
+    inputs["source"][: len(plain)] = NO_SOURCE
+    pairs = _Pairs(inputs)
+    del inputs
+    sums: dict[str, Numbers] = {}
+    for student in students(outcomes):
+        mine = (named == student).to_numpy()
+        without, swapped = _rows(mine[plain]), every[mine]
+        sums |= pairs.summed(student, without, _behaviour_quantities(_columns(outcomes, _BEHAVIOUR, plain[without])))
+        kl_cf = outcomes["kl_cf"].to_numpy()[swapped]
+        counterfactual = {"cf_cases": np.ones_like(kl_cf, dtype=np.bool_), "kl_cf": kl_cf}
+        sums |= pairs.summed(student, len(plain) + swapped, counterfactual.items())
+    return pairs.resampled(sums, resamples=resamples, seed=seed, level=level)
+
+
+def _of_first_variable(outcomes: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which rows are of the variable that stands first among their student's."""
+    found = np.zeros(len(outcomes), dtype=np.bool_)
+    for student in students(outcomes):
+        mine = (outcomes["student"] == student).to_numpy()
+        found |= mine & (outcomes["variable"] == variables(outcomes, student)[0]).to_numpy()
+    return found
+
+
+def cases_of(outcomes: pd.DataFrame, student: str, variable: str) -> Columns:
+    """The columns of one student's cases on one variable, each (N,)."""
+    chosen = _rows((outcomes["student"] == student) & (outcomes["variable"] == variable))
+    return _columns(outcomes, tuple(str(name) for name in outcomes.columns[2:]), chosen)
+
+
+def check_same_cases(outcomes: pd.DataFrame, first: str, second: str) -> None:
+    """Checks that two students can be compared pairwise: verified on the same variables and cases.
+
+    Raises:
+        UserError: Where one is not in the table, or their cases differ.
+    """
+    known = students(outcomes)
+    for student in (first, second):
+        if student not in known:
+            raise UserError(f'no student "{student}" in the outcomes; there are: {", ".join(known)}')
+    if set(variables(outcomes, first)) != set(variables(outcomes, second)):
+        raise UserError(f'students "{first}" and "{second}" were verified on different variables; use the same')
+    for variable in variables(outcomes, first):
+        one, two = (_sorted_cases(cases_of(outcomes, student, variable)) for student in (first, second))
+        if one.shape != two.shape or bool((one != two).any()):
+            raise UserError(
+                f'students "{first}" and "{second}" were verified on different cases of variable '
+                f'"{variable}"; verify both with the same data and seed'
+            )
+
+
+def _sorted_cases(cases: Columns) -> Ints:
+    table = np.stack([cases[name].astype(np.int64) for name in _SAME_CASES])
+    return table[:, np.lexsort(table)]
+
+
+def _where(frame: pd.DataFrame, chosen: Any) -> pd.DataFrame:
+    return cast(pd.DataFrame, frame[chosen])
+
+
+def _rows(chosen: Any) -> Ints:
+    """The numbers of the rows that are chosen."""
+    return np.flatnonzero(np.asarray(chosen, dtype=np.bool_))
+
+
+def _columns(frame: pd.DataFrame, names: Sequence[str], rows: Ints) -> Columns:
+    """Some columns in some rows; the frame is never copied as a whole, as it may have millions of rows."""
+    return {name: frame[name].to_numpy()[rows] for name in names}
+
+
+class _Pairs:
+    """The pairs of base and source of a table."""
+
+    def __init__(self, inputs: Columns) -> None:
+        groups = pd.DataFrame(inputs, copy=False).groupby(["base", "source"])
+        self._pairs = groups[["base_text", "source_text"]].first().reset_index()
+        self._codes = groups.ngroup().to_numpy()
+
+    def summed(self, student: str, rows: Ints, quantities: Iterable[tuple[str, NDArray[Any]]]) -> dict[str, Numbers]:
+        """Sums the quantities of some rows within pairs, one after the other."""
+        codes, pairs = self._codes[rows], len(self._pairs)
+        return {
+            f"{student}/{name}": _compact(sum_by_cluster(codes, {name: values}, pairs)[name], values.dtype)
+            for name, values in quantities
+        }
+
+    def resampled(self, sums: dict[str, Numbers], *, resamples: int, seed: int, level: float) -> Resampled:
+        """Resamples the pairs, whole texts at a time."""
+        inputs = {name: self._pairs[name].to_numpy() for name in _INPUTS}
+        return Resampled(sums, **inputs, resamples=resamples, seed=seed, level=level)
+
+
+def _compact(sums: Floats, kind: np.dtype[Any]) -> Numbers:
+    """Sums of counts as small integers: there are about fifty quantities of every student in every pair."""
+    if kind.kind not in "bi":
+        return sums
+    for smaller in (np.int16, np.int32):
+        if len(sums) and max(-sums.min(), sums.max()) < np.iinfo(smaller).max:
+            return cast(Numbers, sums.astype(smaller))
+    return sums
+
+
+def _intervention_quantities(cases: Columns) -> Iterator[tuple[str, NDArray[Any]]]:
+    yield from counted(cases).items()
+    yield "agree/all", cases["student_base"] == cases["teacher_base"]
+    for region, chosen in _regions(cases).items():
+        yield f"effect_cases/{region}", chosen & (cases["effect_n"] > 0)
+        for suffix in _EFFECT:
+            yield f"effect/{region}/{suffix}", np.where(chosen, cases[f"effect_{suffix}"], 0.0)
+
+
+def counted(cases: Columns) -> Columns:
+    """Say of every case what it counts as, by the definitions above: each (N,), named `{quantity}/{region}`.
+
+    Args:
+        cases: The columns `position`, `inside` and the four answers of the outcomes table.
+    """
+    hit = cases["student_cf"] == cases["teacher_cf"]
+    changed = cases["teacher_cf"] != cases["teacher_base"]
+    floor = cases["student_base"] == cases["teacher_cf"]
+    moved = cases["student_cf"] != cases["student_base"]
+    quantities: Columns = {}
+    for region, chosen in _regions(cases).items():
+        quantities |= {
+            f"cases/{region}": chosen,
+            f"hits/{region}": chosen & hit,
+            f"changed/{region}": chosen & changed,
+            f"effective/{region}": chosen & changed & hit,
+            f"floor/{region}": chosen & floor,
+            f"effective_floor/{region}": chosen & changed & floor,
+            f"above_floor/{region}": (chosen & changed) * (hit.astype(np.int8) - floor),
+            f"moved/{region}": chosen & moved,
+        }
+    return quantities
+
+
+def _regions(cases: Columns) -> Columns:
+    inside = cases["inside"] & (cases["position"] != NO_POSITION)
+    return dict(zip(REGIONS, (np.ones_like(inside), inside, ~inside), strict=True))
+
+
+def _behaviour_quantities(cases: Columns) -> Iterator[tuple[str, NDArray[Any]]]:
+    gold = cases["gold"] != NO_GOLD
+    yield "cases", np.ones_like(gold)
+    yield "agree", cases["student_base"] == cases["teacher_base"]
+    yield "kl", cases["kl"]
+    yield "gold", gold
+    yield "student_nll", np.where(gold, cases["student_nll"], 0.0)
+    yield "teacher_nll", np.where(gold, cases["teacher_nll"], 0.0)

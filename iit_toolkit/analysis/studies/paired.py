@@ -1,0 +1,171 @@
+"""Measures of arms over seeds, and the difference of two arms in one of them, paired by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from iit_toolkit.analysis.statistics.numbers import count, decimal
+
+Outcome = Literal["BEATS", "DOES NOT BEAT", "INCONCLUSIVE"]
+
+MINIMUM_SEEDS = 3
+LEVEL = 0.95
+EQUAL_STEPS, EQUAL_COMPUTE = "equal steps", "equal compute"
+_Test = tuple[float | None, float | None, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is compared.
+
+    Attributes:
+        name: With the variable or the data that it is about.
+        higher_is_better: Whether more of it is better.
+        digits: To write after the decimal point.
+    """
+
+    name: str
+    higher_is_better: bool
+    digits: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of every arm.
+
+    Attributes:
+        measure: What was measured.
+        values: Per arm its value in each run, in the order of the seeds; None where it is undefined.
+    """
+
+    measure: Measure
+    values: dict[str, tuple[float | None, ...]]
+
+    def spread(self, arm: str) -> tuple[float | None, float | None]:
+        """Returns mean and standard deviation of an arm's defined values; None with too few."""
+        defined = [value for value in self.values[arm] if value is not None]
+        mean = float(np.mean(defined)) if defined else None
+        return mean, float(np.std(defined, ddof=1)) if len(defined) > 1 else None
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One measure: treatment less baseline.
+
+    Attributes:
+        measure: What was measured.
+        outcome: BEATS where the interval lies wholly on the better side of zero, DOES NOT BEAT where it nowhere
+            does, else INCONCLUSIVE.
+        seeds: In how many runs both arms have a value.
+        difference: Mean of the differences; None without any.
+        low: Lower end of its interval; None with fewer than two differences, or where all are equal.
+        high: Upper end.
+        p: Two-sided p value of Student's paired t test, for a difference of zero; None where there is no interval.
+        sentence: The outcome in words.
+    """
+
+    measure: Measure
+    outcome: Outcome
+    seeds: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the two arms had equal.
+
+    Attributes:
+        name: `equal steps` or `equal compute`.
+        baseline: The arm that the treatment is compared with; None where no arm fits.
+        note: What the arms had, or why there is no such arm.
+        measures: The comparison; empty without baseline.
+    """
+
+    name: str
+    baseline: str | None
+    note: str
+    measures: tuple[Paired, ...]
+
+
+def pair(row: Row, treatment: str, baseline: str) -> Paired:
+    """Compares two arms in one measure, paired by seed."""
+    measure = row.measure
+    both = zip(row.values[treatment], row.values[baseline], strict=True)
+    differences = [one - two for one, two in both if one is not None and two is not None]
+    found = _t_test(differences)
+    _, low, high, _ = found
+    outcome: Outcome = "INCONCLUSIVE"
+    if len(differences) >= MINIMUM_SEEDS and low is not None and high is not None:
+        worst, best = (low, high) if measure.higher_is_better else (-high, -low)
+        outcome = "BEATS" if worst > 0 else "DOES NOT BEAT" if best <= 0 else "INCONCLUSIVE"
+    sentence = _sentence(measure, outcome, treatment, baseline, len(differences), found)
+    return Paired(measure, outcome, len(differences), *found, sentence)
+
+
+def difference(paired: Paired) -> str:
+    """`+0.100 [+0.050, +0.150]`."""
+    digits = paired.measure.digits
+    if paired.difference is None:
+        return "n/a (undefined in every run)"
+    mean = decimal(paired.difference, digits, signed=True)
+    if paired.low is None or paired.high is None:
+        return f"{mean} [no interval]"
+    return f"{mean} [{decimal(paired.low, digits, signed=True)}, {decimal(paired.high, digits, signed=True)}]"
+
+
+def holm(p_values: Sequence[float], level: float) -> list[bool]:
+    """Says which of several tests find a difference, such that all do so falsely with probability `level` at most.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
+    """
+    found = [False] * len(p_values)
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        if p_values[place] > level / (len(p_values) - rank):
+            break
+        found[place] = True
+    return found
+
+
+def _t_test(differences: Sequence[float]) -> _Test:
+    """Mean, t interval and p value; the mean alone where the spread between seeds is unknown or nil."""
+    if not differences:
+        return None, None, None, None
+    mean = float(np.mean(differences))
+    if len(differences) < 2:
+        return mean, None, None, None
+    error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
+    if error <= 1e-12 * max(1.0, abs(mean)):
+        return mean, None, None, None
+    spread = stats.t(len(differences) - 1, scale=error)
+    half = float(spread.isf((1 - LEVEL) / 2))
+    return mean, mean - half, mean + half, 2 * float(spread.sf(abs(mean)))
+
+
+def _sentence(
+    measure: Measure,
+    outcome: Outcome,
+    treatment: str,
+    baseline: str,
+    seeds: int,
+    found: _Test,
+) -> str:
+    written = difference(Paired(measure, outcome, seeds, *found, sentence=""))
+    better = "" if measure.higher_is_better else " (lower is better)"
+    facts = f"{measure.name}{better}: {treatment} less {baseline} is {written} over {count(seeds, 'seed')}"
+    if outcome != "INCONCLUSIVE":
+        return f"{facts}; {treatment} {outcome} {baseline}."
+    if seeds < MINIMUM_SEEDS:
+        return f"{facts}; INCONCLUSIVE, since {MINIMUM_SEEDS} seeds are needed."
+    if found[1] is None:
+        return f"{facts}; INCONCLUSIVE, since all seeds differ by the same, which tells nothing of their spread."
+    return f"{facts}; INCONCLUSIVE, since the interval holds zero."

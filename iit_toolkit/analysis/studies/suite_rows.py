@@ -1,0 +1,186 @@
+"""What was measured in a suite: rows of values per arm, in the order of the seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from iit_toolkit.analysis.statistics.metrics import VariableSummary
+from iit_toolkit.analysis.statistics.numbers import EVALUATED
+from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.studies.paired import Measure, Row
+from iit_toolkit.analysis.studies.suite import TEACHER, Suite, SuiteRun, TaskScores
+
+BEHAVIOUR, TASKS, COST = "Perplexity, and agreement with the teacher", "Tasks", "Training"
+EFFECTIVE, FLOOR, ABOVE = "effective IIA outside", "no-intervention floor outside", "effective IIA outside, above floor"
+GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")
+"""The tasks of the paper's mean, which leaves WNLI out and takes MNLI's matched split alone."""
+
+_OF_VARIABLES: dict[str, Callable[[VariableSummary], Estimate]] = {
+    EFFECTIVE: lambda one: one.effective_iia.outside,
+    FLOOR: lambda one: one.effective_floor.outside,
+    ABOVE: lambda one: one.margin,
+    "IIA": lambda one: one.iia.all,
+    "effect correlation outside": lambda one: one.effect_correlation.outside,
+}
+_MORE_METRICS = {"squad": ("exact_match",)}
+"""Official metrics beside the one that is the task's score (SQuAD: F1)."""
+
+Groups = dict[str, tuple[Row, ...]]
+_Tasks = Mapping[str, TaskScores]
+
+
+def suite_rows(suite: Suite, arms: Sequence[str], variables: Sequence[str]) -> Groups:
+    """Returns every measure of every arm, by groups that make one table each.
+
+    Where an arm has no run of a seed, or a run lacks the measure, the value is None. Of several variables the last
+    row of a group is the mean over the chosen ones.
+
+    Args:
+        suite: What was read.
+        arms: The arms, in the order that is wanted.
+        variables: The variables that the means are over.
+    """
+
+    def row(measure: Measure, value: Callable[[SuiteRun], float | None]) -> Row:
+        runs = {arm: [suite.runs[arm].get(seed) for seed in suite.seeds] for arm in arms}
+        return Row(measure, {arm: tuple(None if r is None else value(r) for r in found) for arm, found in runs.items()})
+
+    groups = {BEHAVIOUR: tuple(row(measure, value) for measure, value in _behaviour(suite))}
+    for kind, estimate in _OF_VARIABLES.items():
+        groups[kind] = tuple(row(measure, value) for measure, value in _variables(suite, kind, estimate, variables))
+    tasks = _task_measures(_tasks(suite))
+    groups[TASKS] = tuple(row(measure, lambda run, value=value: value(run.tasks)) for measure, value in tasks.items())
+    groups[COST] = tuple(row(Measure(name, False, digits), value) for name, digits, value in _COSTS)
+    return groups
+
+
+def teacher_rows(suite: Suite) -> tuple[Row, ...]:
+    """Returns what is known of the teacher itself, as an arm named "teacher".
+
+    Its perplexity is measured anew with every seed, which masks other tokens; its task scores are one fine-tuning
+    (of several seeds), and so is their only value.
+    """
+    of_seed = {seed: run for runs in suite.runs.values() for seed, run in runs.items()}
+    rows = [
+        Row(measure, {TEACHER: tuple(value(of_seed[seed], TEACHER) for seed in suite.seeds)})
+        for measure, value in _evaluated(suite)
+    ]
+    if suite.teacher:
+        tasks = _task_measures(_tasks(suite))
+        rows += [Row(measure, {TEACHER: (value(suite.teacher),)}) for measure, value in tasks.items()]
+    return tuple(rows)
+
+
+def relative(row: Row, arm: str, baseline: str) -> Row:
+    """Returns an arm's changes against a baseline in per cent of the baseline's value, seed by seed."""
+    pairs = list(zip(row.values[arm], row.values[baseline], strict=True))
+    changes = tuple(None if one is None or two is None else 100 * (one / two - 1) for one, two in pairs)
+    measure = Measure(relative_name(row.measure.name), row.measure.higher_is_better, 1)
+    return Row(measure, {arm: changes, baseline: tuple(None if one is None else 0.0 for one in changes)})
+
+
+def relative_name(name: str) -> str:
+    """The name of a measure's relative change."""
+    return f"{name}, relative change (%)"
+
+
+def headline_names(groups: Groups) -> tuple[str, ...]:
+    """The measures that a short table shows, by name."""
+    means = [row for row in groups[TASKS] if ", mean of" in row.measure.name]
+    iia = [row for kind in (EFFECTIVE, ABOVE) for row in groups[kind][-1:]]
+    training = [row for row in groups[COST] if row.measure.name == "training PFLOP"]
+    return tuple(row.measure.name for row in (*groups[BEHAVIOUR], *iia, *(means or groups[TASKS]), *training))
+
+
+def _evaluated(suite: Suite) -> list[tuple[Measure, Callable[[SuiteRun, str], float | None]]]:
+    """What was measured on held-out sets, each with a function of a run and the name of one of its models."""
+    return [
+        (
+            Measure(f"{kind}, {name}", kind == "accuracy", digits),
+            lambda run, model, name=name, kind=kind: getattr(run.evaluation[name], kind)[model].value,
+        )
+        for kind, digits in EVALUATED.items()
+        for name, found in suite.first.evaluation.items()
+        if getattr(found, kind) is not None
+    ]
+
+
+def _behaviour(suite: Suite) -> list[tuple[Measure, Callable[[SuiteRun], float | None]]]:
+    found: list[tuple[Measure, Callable[[SuiteRun], float | None]]] = [
+        (measure, lambda run, value=value: value(run, run.arm)) for measure, value in _evaluated(suite)
+    ]
+    return [
+        *found,
+        (Measure("top-1 agreement", True, 3), lambda run: _student(run).behaviour.top1_agreement.value),
+        (Measure("KL to the teacher (nats)", False, 3), lambda run: _student(run).behaviour.kl.value),
+    ]
+
+
+def _variables(
+    suite: Suite, kind: str, estimate: Callable[[VariableSummary], Estimate], chosen: Sequence[str]
+) -> list[tuple[Measure, Callable[[SuiteRun], float | None]]]:
+    def mean(run: SuiteRun) -> float | None:
+        return _mean([estimate(_student(run).variables[name]).value for name in chosen])
+
+    names = list(_student(suite.first).variables)
+    found: list[tuple[Measure, Callable[[SuiteRun], float | None]]] = [
+        (Measure(f"{kind}, {name}", True, 3), lambda run, name=name: estimate(_student(run).variables[name]).value)
+        for name in names
+    ]
+    if len(names) > 1:
+        found.append((Measure(f"{kind}, mean of {', '.join(chosen)}", True, 3), mean))
+    return found
+
+
+def _student(run: SuiteRun) -> Any:
+    return run.results.student(run.arm)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where a value is missing: a mean of fewer would be of something else."""
+    defined = [value for value in values if value is not None]
+    return math.fsum(defined) / len(defined) if len(defined) == len(values) else None
+
+
+def _tasks(suite: Suite) -> list[str]:
+    runs = [run.tasks for runs in suite.runs.values() for run in runs.values()]
+    return sorted({name for tasks in (*runs, suite.teacher) for name in tasks})
+
+
+def _task_measures(names: Sequence[str]) -> dict[Measure, Callable[[_Tasks], float | None]]:
+    found: dict[Measure, Callable[[_Tasks], float | None]] = {}
+    for name in names:
+        found[Measure(f"score, {name}", True, 2)] = lambda tasks, name=name: _score(tasks, name)
+        for metric in _MORE_METRICS.get(name, ()):
+            found[Measure(f"{metric.replace('_', ' ')}, {name}", True, 2)] = lambda tasks, name=name, metric=metric: (
+                tasks[name].metrics.get(metric) if name in tasks else None
+            )
+    glue = [name for name in names if name in GLUE]
+    means = {f"score, mean of {len(glue)} GLUE tasks": glue}
+    if glue != list(names):
+        means[f"score, mean of {len(names)} tasks"] = list(names)
+    for name, averaged in means.items():
+        if len(averaged) > 1:
+            found[Measure(name, True, 2)] = lambda tasks, averaged=averaged: _mean([_score(tasks, n) for n in averaged])
+    return found
+
+
+def _score(tasks: _Tasks, name: str) -> float | None:
+    return tasks[name].score if name in tasks else None
+
+
+def _whole(run: SuiteRun, key: str) -> float | None:
+    """A time of the training; None where it was resumed, since the time before is not in it."""
+    return None if run.training.get("resumed_at_step") else run.training.get(key)
+
+
+_COSTS: tuple[tuple[str, int, Callable[[SuiteRun], float | None]], ...] = (
+    ("steps", 0, lambda run: run.training["steps"]),
+    ("tokens read", 0, lambda run: run.training["tokens"]),
+    ("student's parameters", 0, lambda run: run.training["student_parameters"]),
+    ("training PFLOP", 3, lambda run: run.flops / 1e15),
+    ("time (s)", 0, lambda run: _whole(run, "seconds")),
+    ("CPU time (s)", 0, lambda run: _whole(run, "cpu_seconds")),
+)

@@ -1,0 +1,167 @@
+"""A suite as Markdown and as LaTeX tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from iit_toolkit.analysis.report.latex import latex_row, latex_text
+from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
+from iit_toolkit.analysis.statistics.numbers import count
+from iit_toolkit.analysis.studies.paired import Paired, Row, difference
+from iit_toolkit.analysis.studies.seeds_text import spread
+from iit_toolkit.analysis.studies.suite import TEACHER, Suite
+from iit_toolkit.analysis.studies.suite_comparison import EQUAL_COMPUTE, EQUAL_STEPS, ArmComparison, SuiteComparison
+from iit_toolkit.analysis.studies.suite_rows import relative_name
+
+MEANING = (
+    "Mean ± standard deviation over seeds (number of seeds). A task's score is a run's median over its fine-tuning "
+    "seeds, of 100; for squad it is F1."
+)
+_FEWER_SEEDS = (
+    "Means over other seeds are no comparison: where an arm has fewer seeds than another, only the differences paired "
+    "by seed compare the two."
+)
+
+
+def to_markdown(comparison: SuiteComparison) -> str:
+    """Returns the whole suite: a headline, every measure of every arm, and the comparisons on both bases."""
+    suite = comparison.suite
+    lines = [
+        f"# {count(len(comparison.arms), 'arm')} over {count(len(suite.seeds), 'seed')}",
+        f"{markdown_cell(scale(suite))} {comparison.scope}",
+        "## Headline",
+        headline(comparison),
+    ]
+    for group, rows in comparison.groups.items():
+        if rows:
+            lines += [f"## {group[:1].upper()}{group[1:]}", _spreads(comparison, rows, group)]
+    for basis in (EQUAL_STEPS, EQUAL_COMPUTE):
+        compared = [one for one in comparison.comparisons if one.basis.name == basis]
+        if compared:
+            lines += [f"## Differences at {basis}", _differences_note(comparison)]
+            lines += ["\n".join(f"* {markdown_cell(one.basis.note)}" for one in compared)]
+            for group, rows in comparison.groups.items():
+                lines += _differences(compared, rows, group)
+    return "\n\n".join(lines) + "\n"
+
+
+def headline(comparison: SuiteComparison) -> str:
+    """Returns the short table of all arms and of the teacher in Markdown, and what its numbers are."""
+    rows = [comparison.rows[name] for name in comparison.headline]
+    return f"{_spreads(comparison, rows)}\n\n{_meaning(comparison, rows)}"
+
+
+def scale(suite: Suite) -> str:
+    """Says at which scale a suite was run."""
+    runs = [run for runs in suite.runs.values() for run in runs.values()]
+    teacher, data = suite.first.results.document["teacher"], suite.first.results.document["data"]
+    hardware = [run.hardware for run in runs]
+    devices = dict.fromkeys(", ".join(one["cuda"]) or f"{one['cpu']}, {one['cores']} cores" for one in hardware)
+    splits = "; ".join(f"{name}: {found['tokens']:,} tokens" for name, found in data.items())
+    tuned = sorted({len(scores.seeds) for run in runs for scores in run.tasks.values()})
+    parts = [
+        f"Teacher {teacher['name']} ({teacher['parameters']:,} parameters)",
+        f"students of {_range(run.training['student_parameters'] for run in runs)} parameters",
+        f"{_range(run.training['steps'] for run in runs)} steps",
+        f"{_range(run.training['tokens'] for run in runs)} tokens read",
+        f"data {splits}",
+        f"{_range(tuned)} fine-tuning seed{'' if tuned == [1] else 's'}" if tuned else "no fine-tuning",
+        f"on {' and '.join(devices)}",
+    ]
+    return f"{'; '.join(parts)}."
+
+
+def to_latex(comparison: SuiteComparison) -> str:
+    """Returns two tables for a paper, the headline and its differences; they need the package booktabs."""
+    rows = [comparison.rows[name] for name in comparison.headline]
+    teacher = {row.measure: row for row in comparison.teacher}
+    arms = [latex_row([arm, *(_spread(row, arm) for row in rows)]) for arm in comparison.arms]
+    last = latex_row([TEACHER, *(_spread(teacher[r.measure], TEACHER) if r.measure in teacher else "-" for r in rows)])
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        *_tabular(["arm", *comparison.headline], [*arms, "\\midrule", last]),
+        f"% {_meaning(comparison, rows)}",
+        "",
+    ]
+    heads = ["arm", "measure", f"difference [{comparison.level:.0%}]", "seeds", "outcome"]
+    body: list[str] = []
+    for one in comparison.comparisons:
+        title = f"{one.arm} against {one.basis.baseline or 'its baseline'}, at {one.basis.name}"
+        body += ["\\midrule"] * bool(body)
+        body += [f"\\multicolumn{{5}}{{l}}{{{latex_text(f'{title}: {one.basis.note}')}}} \\\\"]
+        wanted = {name for row in rows for name in (row.measure.name, relative_name(row.measure.name))}
+        body += [
+            latex_row([one.arm, paired.measure.name, difference(paired), str(paired.seeds), paired.outcome])
+            for paired in one.basis.measures
+            if paired.measure.name in wanted and paired.seeds
+        ]
+    return "\n".join([*lines, *_tabular(heads, body)]) + "\n"
+
+
+def _tabular(heads: Sequence[str], body: Sequence[str]) -> list[str]:
+    return [
+        f"\\begin{{tabular}}{{{'l' * len(heads)}}}",
+        "\\toprule",
+        latex_row(heads),
+        "\\midrule",
+        *body,
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+
+
+def _spreads(comparison: SuiteComparison, rows: Sequence[Row], group: str = "") -> str:
+    """A table of arms; what measures have in common as their group's name is left out."""
+    teacher = {row.measure: row for row in comparison.teacher}
+    cells = [[arm, *(_spread(row, arm) for row in rows)] for arm in comparison.arms]
+    if any(row.measure in teacher for row in rows):
+        found = [_spread(teacher[row.measure], TEACHER) if row.measure in teacher else "-" for row in rows]
+        cells.append([TEACHER, *found])
+    return markdown_table(["arm", *(row.measure.name.removeprefix(f"{group}, ") for row in rows)], cells)
+
+
+def _spread(row: Row, arm: str) -> str:
+    defined = _defined(row, arm)
+    return f"{spread(row, arm)} ({defined})" if defined else "-"
+
+
+def _defined(row: Row, arm: str) -> int:
+    return sum(value is not None for value in row.values[arm])
+
+
+def _meaning(comparison: SuiteComparison, rows: Sequence[Row]) -> str:
+    """What the numbers of a table of arms are, and what they are not where the arms' seeds differ."""
+    unlike = any(len({_defined(row, arm) for arm in comparison.arms} - {0}) > 1 for row in rows)
+    return f"{MEANING} {_FEWER_SEEDS}" if unlike else MEANING
+
+
+def _differences_note(comparison: SuiteComparison) -> str:
+    return (
+        f"Mean of the differences paired by seed, its {comparison.level:.0%} interval (Student's t), and how many "
+        "seeds it rests on. BEATS: the interval lies wholly on the better side of zero; DOES NOT BEAT: nowhere; "
+        "INCONCLUSIVE: neither, or fewer than three seeds; or, at equal compute, no lead over a baseline that had more."
+    )
+
+
+def _differences(compared: Sequence[ArmComparison], rows: Sequence[Row], group: str) -> list[str]:
+    names = [name for row in rows for name in (row.measure.name, relative_name(row.measure.name))]
+    present = {paired.measure.name for one in compared for paired in one.basis.measures if paired.seeds}
+    columns = [name for name in names if name in present]
+    if not columns:
+        return []
+    cells: list[list[str]] = []
+    for one in compared:
+        if one.basis.baseline is not None:
+            found = {paired.measure.name: paired for paired in one.basis.measures}
+            cells.append([one.arm, one.basis.baseline, *(_difference(found[name]) for name in columns)])
+    heads = ["arm", "against", *(name.removeprefix(f"{group}, ") for name in columns)]
+    return [f"**{group[:1].upper()}{group[1:]}**", markdown_table(heads, cells)]
+
+
+def _difference(paired: Paired) -> str:
+    return f"{difference(paired)} ({paired.seeds}) {paired.outcome}" if paired.seeds else "-"
+
+
+def _range(values: Iterable[int]) -> str:
+    found = sorted(set(values))
+    return f"{found[0]:,}" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,}"

@@ -1,0 +1,245 @@
+"""What the controls of a verification swap: other sites than the aligned ones, and sites beside the alignment.
+
+Sites are shuffled per variable, in the student only. At the sites beside the alignment, both models are swapped: what
+the alignment leaves out should matter to the student no more than it does to its teacher (in the spirit of strict
+interchange intervention training, arXiv 2407.14494).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment import Alignment, ResolvedSite, Site, Variable
+from iit_toolkit.alignment.architectures import blocks
+from iit_toolkit.alignment.resolve import block_of, moved, resolve_site
+from iit_toolkit.analysis.statistics.control_results import Absent
+from iit_toolkit.analysis.statistics.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, WRONG_LAYER
+from iit_toolkit.analysis.verification.cases import Pairs
+from iit_toolkit.analysis.verification.measured_runs import Runs, groups
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel
+
+Sites = tuple[ResolvedSite, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The swaps of the controls.
+
+    Attributes:
+        shuffled: Where the student is swapped, by control and variable.
+        teacher: The teacher's sites that correspond to those beside the alignment, by name.
+        student: The student's sites beside the alignment, by the same names.
+        absent: What there is not.
+    """
+
+    shuffled: dict[tuple[str, str], Sites] = field(default_factory=dict[tuple[str, str], Sites])
+    teacher: dict[str, Sites] = field(default_factory=dict[str, Sites])
+    student: dict[str, Sites] = field(default_factory=dict[str, Sites])
+    absent: list[Absent] = field(default_factory=list[Absent])
+
+
+class _Probed:
+    """A model with its sites, and what runs on some pairs tell of it."""
+
+    def __init__(self, side: InterchangeModel, batches: Sequence[Pairs]) -> None:
+        self.side = side
+        self._batches = batches
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """How many neurons every place has that the variables read."""
+        found: dict[str, int] = {}
+        names = list(self.side.sites)
+        for group in groups(names, [(self.side, {name: [name] for name in names})]):
+            found |= Runs(self.side, self._batches[0], group).widths()
+        return found
+
+    def felt_outside(self, sites: Sequence[ResolvedSite]) -> bool:
+        """Say whether a swap at these sites changes hidden states outside the swapped positions of any pair."""
+        side = InterchangeModel(self.side.model, {"probe": tuple(sites)})
+        return any(Runs(side, pairs, ["probe"]).felt_outside("probe") for pairs in self._batches)
+
+
+def plan_controls(
+    alignment: Alignment,
+    teacher_side: InterchangeModel,
+    student_side: InterchangeModel,
+    batches: Sequence[Pairs],
+    seed: int,
+) -> Plan:
+    """Choose the sites of the controls.
+
+    * Wrong layer: the variable's sites, moved together to other blocks of the student, none onto one of its own. Of all
+      such moves one is drawn. Places after which positions no longer mix (in the last block) are left out.
+    * Random neurons, for sites that are neuron ranges or heads: as many other neurons (or heads) of the same places.
+    * Other variable, for whole vectors: the student's sites of another variable that shares none with this one.
+    * Beside the alignment: every block's output, but the last, of a block that no variable is swapped in, against the
+      teacher's nearest such block at the same relative depth; and, for neuron ranges and heads, the neurons of the
+      same places that no variable holds, against those of the teacher's (none, where it swaps whole vectors).
+
+    Args:
+        alignment: The alignment.
+        teacher_side: The teacher with its sites.
+        student_side: The student with its own.
+        batches: Pairs, runs on which tell how wide sites are and where a swap is felt.
+        seed: Of every draw.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    plan, teacher, student = Plan(), _Probed(teacher_side, batches), _Probed(student_side, batches)
+    for variable in alignment.variables:
+        _shuffle(plan, variable, student, generator)
+    _add_blocks(plan, teacher, student)
+    for variable in alignment.variables:
+        _add_rest(plan, variable.name, teacher, student)
+    return plan
+
+
+def _shuffle(plan: Plan, variable: Variable, runs: _Probed, generator: torch.Generator) -> None:
+    """Add the shuffled sites of one variable."""
+    own = runs.side.sites[variable.name]
+    found = {WRONG_LAYER: _wrong_layers(own, runs)}
+    reasons = {WRONG_LAYER: "the student has no other layer that these sites could be moved to and still be felt"}
+    ranges = [site.ranges for site in own if site.ranges is not None]
+    if len(ranges) == len(own):
+        low, high = ranges[0][0]  # of a head, if it is heads
+        unit = high - low if all(site.heads for site in variable.student) else 1
+        found[RANDOM_NEURONS] = _random_neurons(own, runs.widths, unit, generator)
+        reasons[RANDOM_NEURONS] = "the sites leave out fewer neurons than they hold"
+    elif len(runs.side.sites) > 1:
+        found[OTHER_VARIABLE] = _other_variables(variable.name, runs)
+        reasons[OTHER_VARIABLE] = "no other variable has sites of its own in the student that could be felt"
+    for control, candidates in found.items():
+        if candidates:
+            drawn = int(torch.randint(len(candidates), (), generator=generator))
+            plan.shuffled[control, variable.name] = candidates[drawn]
+        else:
+            plan.absent.append(Absent(control, variable.name, reasons[control]))
+
+
+def _wrong_layers(own: Sites, runs: _Probed) -> list[Sites]:
+    places, model = {site.write for site in own}, runs.side.model
+    found: list[Sites] = []
+    for by in range(-_depth(model), _depth(model) + 1):
+        there = [site for one in own if (site := moved(one, model, by)) is not None]
+        if len(there) == len(own) and not places & {site.write for site in there} and _felt(there, runs):
+            found.append(tuple(there))
+    return found
+
+
+def _random_neurons(own: Sites, widths: dict[str, int], unit: int, generator: torch.Generator) -> list[Sites]:
+    """Draw, at every place, as many other units of neurons as the variable holds there."""
+    drawn: list[ResolvedSite] = []
+    for (write, read), held in _held(own, widths).items():
+        units = held.view(-1, unit).any(1)
+        others = (~units).nonzero()[:, 0]
+        if len(others) < units.sum():
+            return []
+        chosen = torch.zeros_like(units)
+        chosen[others[torch.randperm(len(others), generator=generator)[: int(units.sum())]]] = True
+        site = next(site for site in own if (site.write, site.read) == (write, read))
+        drawn.append(replace(site, ranges=_ranges(chosen.repeat_interleave(unit))))
+    return [tuple(drawn)]
+
+
+def _other_variables(name: str, runs: _Probed) -> list[Sites]:
+    places = {site.write for site in runs.side.sites[name]}
+    return [
+        sites
+        for sites in runs.side.sites.values()
+        if not places & {site.write for site in sites} and _felt(sites, runs)
+    ]
+
+
+def _felt(sites: Sequence[ResolvedSite], runs: _Probed) -> bool:
+    """Say whether a swap reaches other positions: in the last block, it does so before attention only."""
+    model = runs.side.model
+    found = [block_of(site.write, model) for site in sites]
+    if any(one is None or one[0] < _depth(model) - 1 or one[1] == ".input" for one in found):
+        return True
+    return any(one is not None and one[1] != ".output" for one in found) and runs.felt_outside(sites)
+
+
+def _add_blocks(plan: Plan, teacher: _Probed, student: _Probed) -> None:
+    """Add the blocks beside the alignment."""
+    models = teacher.side.model, student.side.model
+    theirs, own = (_free_blocks(runs) for runs in (teacher, student))
+    if not own or not theirs:
+        which = "student" if not own else "teacher"
+        plan.absent.append(Absent("leak check of blocks", "", f"no block of the {which} is beside the alignment"))
+        return
+    ratio = _depth(models[0]) / _depth(models[1])
+    for block in own:
+        nearest = min(theirs, key=lambda one: abs(one + 1 - (block + 1) * ratio))
+        label = f"block {block} (in the teacher: block {nearest})"
+        for sites, model, layer in ((plan.teacher, models[0], nearest), (plan.student, models[1], block)):
+            sites[label] = (resolve_site(Site(component="block_output", layer=layer), model),)
+
+
+def _free_blocks(runs: _Probed) -> list[int]:
+    """Blocks, but the last, whose output no variable swaps, in whole, in part, or by what it is made of."""
+    found = [block_of(site.write, runs.side.model) for sites in runs.side.sites.values() for site in sites]
+    taken = {index - 1 if rest == ".input" else index for index, rest in filter(None, found)}
+    return [index for index in range(_depth(runs.side.model) - 1) if index not in taken]
+
+
+def _add_rest(plan: Plan, variable: str, teacher: _Probed, student: _Probed) -> None:
+    """Add the neurons beside a variable; variables at the same places have the same, which are added once."""
+    rest, theirs = _rest(student, variable), _rest(teacher, variable)
+    if not theirs:  # the teacher swaps whole vectors and leaves nothing over: a swap of no neurons
+        theirs = (replace(teacher.side.sites[variable][0], ranges=()),)
+    added = zip(plan.student.values(), plan.teacher.values(), strict=True)
+    if rest and _felt(rest, student) and (rest, theirs) not in added:
+        label = f'neurons beside "{variable}"'
+        plan.student[label], plan.teacher[label] = rest, theirs
+
+
+def _rest(runs: _Probed, variable: str) -> Sites:
+    """The neurons that no variable holds, at the places where this one holds a part."""
+    every = [site for sites in runs.side.sites.values() for site in sites]
+    rest: list[ResolvedSite] = []
+    for site in {site.write: site for site in runs.side.sites[variable]}.values():
+        ranges = [one.ranges for one in every if one.write == site.write]
+        width = runs.widths[site.read]
+        left = ~torch.stack([_mask(((0, width),) if one is None else one, width) for one in ranges]).any(0)
+        if left.any():
+            rest.append(replace(site, ranges=_ranges(left)))
+    return tuple(rest)
+
+
+def _held(sites: Sites, widths: dict[str, int]) -> dict[tuple[str, str], Tensor]:
+    """The neurons (D,) that sites hold, by place of writing and reading."""
+    held: dict[tuple[str, str], Tensor] = {}
+    for site in sites:
+        mask = _mask(site.ranges or (), widths[site.read])
+        key = site.write, site.read
+        held[key] = held[key] | mask if key in held else mask
+    return held
+
+
+def _mask(ranges: Sequence[tuple[int, int]], width: int) -> Tensor:
+    mask = torch.zeros(width, dtype=torch.bool)
+    for low, high in ranges:
+        mask[low:high] = True
+    return mask
+
+
+def _ranges(mask: Tensor) -> tuple[tuple[int, int], ...]:
+    """The runs of neurons that are true, as `[low, high)`."""
+    edges = torch.diff(mask.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
+    lows, highs = ((edges == sign).nonzero()[:, 0].tolist() for sign in (1, -1))
+    return tuple(zip(lows, highs, strict=True))
+
+
+def _depth(model: PreTrainedModel) -> int:
+    """How many blocks a model has; 0 where they are not found."""
+    try:
+        return len(blocks(model))
+    except UserError:
+        return 0

@@ -1,0 +1,120 @@
+"""The runs that are measured: a model on a batch of pairs, without and with interventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from iit_toolkit.analysis.verification.cases import Pairs
+from iit_toolkit.data.batch import model_inputs
+from iit_toolkit.interchange import InterchangeModel, Swap
+from iit_toolkit.interchange.engine import Run
+from iit_toolkit.models.finite import refuse_non_finite_answers
+
+_FELT = 1e-4  # a change of hidden states that is no rounding, relative to the largest of the row
+_PLACES = 8  # whose activations a base run keeps at most, for the variables that it serves
+
+
+class Runs:
+    """One model's base run on a batch of pairs, from which its counterfactual runs start.
+
+    Args:
+        side: The model with its sites.
+        pairs: The batch.
+        variables: The variables that will be swapped.
+        what: What messages call the model.
+    """
+
+    def __init__(self, side: InterchangeModel, pairs: Pairs, variables: Sequence[str], what: str = "the model") -> None:
+        side.model.eval()
+        device = side.model.device
+        self.side = side
+        self._what = what
+        self._rows = pairs.cases.base
+        self.swap = pairs.swap.to(device)
+        self._bases = pairs.bases
+        self._tokens = None if pairs.cases.tokens is None else pairs.cases.tokens.to(device)
+        self._base = side.base_run(_inputs(pairs.base, device), variables, self._tokens)
+        self._source = None if pairs.source is None else side.source_run(_inputs(pairs.source, device), variables)
+
+    def base(self) -> Tensor:
+        """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in classification."""
+        return self._logits(self._base, "")
+
+    def widths(self) -> dict[str, int]:
+        """Return how many neurons every place has that the variables read."""
+        return {place: activation.shape[-1] for place, activation in self._base.activations.items()}
+
+    def counterfactual(self, variable: str, swap: Swap | None = None) -> Tensor:
+        """Return the logits, as `base`, with the sources' activations at the sites of one variable.
+
+        Args:
+            variable: The variable that is swapped.
+            swap: Which activations go where, if not as the pairs say.
+        """
+        swap = self.swap if swap is None else swap.to(self.swap.mask.device)
+        run = self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
+        return self._logits(run, f" with {variable} swapped")
+
+    def felt_outside(self, variable: str) -> bool:
+        """Say whether the swap of one variable changes hidden states outside the swapped positions."""
+        swapped = self.side.counterfactual_run(
+            self._base, variable, self.swap, source=self._source, tokens=self._tokens
+        )
+        real = self._base.inputs["attention_mask"].bool()
+        change, largest = (
+            one.abs().amax(-1).masked_fill(~real, 0) for one in (swapped.hidden - self._base.hidden, self._base.hidden)
+        )
+        felt = change > _FELT * largest.amax(1, keepdim=True)
+        return bool((felt & ~self.swap.mask).any())
+
+    def self_swapped(self, variable: str) -> Tensor:
+        """Return the logits, as `base`, with every example's own activations put in their own places."""
+        rows, length = self.swap.mask.shape
+        device = self.swap.mask.device
+        own = Swap(
+            torch.arange(rows, device=device),
+            self.swap.mask,
+            torch.arange(length, device=device).expand(rows, length),
+        )
+        run = self.side.counterfactual_run(self._base, variable, own, tokens=self._tokens)
+        return self._logits(run, f" with {variable} swapped with itself")
+
+    def _logits(self, run: Run, how: str) -> Tensor:
+        """Return the logits of a run where answers are read, which are never NaN: that would count as an answer."""
+        logits = self.side.logits(run)
+        logits = logits[: self._bases] if self._tokens is None else logits  # in classification, of the base rows
+        return refuse_non_finite_answers(logits, self._rows, self._what + how, self.side.model)
+
+
+def _inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in model_inputs(batch).items()}
+
+
+def groups(
+    variables: Sequence[str], swaps: Sequence[tuple[InterchangeModel, Mapping[str, Sequence[str]]]]
+) -> list[list[str]]:
+    """Part variables into groups that share base runs, so that what a run holds does not grow with their number.
+
+    A variable joins the first group that has room for its places.
+
+    Args:
+        variables: The variables.
+        swaps: The models, each with the names of what is swapped in it for a variable.
+
+    Returns:
+        Groups of one variable, or of more whose swaps together read at most 8 places of any model.
+    """
+    found: list[tuple[list[str], list[set[str]]]] = []
+    for variable in variables:
+        read = [{site.read for name in names[variable] for site in side.sites[name]} for side, names in swaps]
+        for group, held in found:
+            if all(len(one | two) <= _PLACES for one, two in zip(held, read, strict=True)):
+                group.append(variable)
+                held[:] = [one | two for one, two in zip(held, read, strict=True)]
+                break
+        else:
+            found.append(([variable], read))
+    return [group for group, _ in found]

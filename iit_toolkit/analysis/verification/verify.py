@@ -1,0 +1,251 @@
+"""Runs teacher and students under the same interchange interventions, and tabulates every case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, SelfSwap
+from iit_toolkit.analysis.statistics.outcomes import BESIDE, SHUFFLED_SOURCES, Table
+from iit_toolkit.analysis.verification.answers import Answers, log_probabilities, tabulated
+from iit_toolkit.analysis.verification.by_row import Collator, first_real
+from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
+from iit_toolkit.analysis.verification.controls import Plan, plan_controls
+from iit_toolkit.analysis.verification.measured_runs import Runs, groups
+from iit_toolkit.analysis.verification.self_checks import SELF_CHECK_PAIRS, self_checks
+from iit_toolkit.config.task import Task
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import InterchangeModel
+
+BESIDE_PAIRS = 128
+"""Swaps beside the alignment are run on the first so many pairs."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` returns.
+
+    Attributes:
+        outcomes: The outcomes table.
+        self_swap: The self-swap control.
+        ceiling: The ceiling: the teacher as its own student.
+        examples: One row per base example, with the columns of `analysis.report.examples`; tokens are numbers.
+        controls: A table as `outcomes`, where controls (`outcomes.SHUFFLED`, `outcomes.BESIDE`) stand in the place of
+            students; `None` if none were asked for.
+        absent: The controls that these models do not allow.
+    """
+
+    outcomes: pd.DataFrame
+    self_swap: SelfSwap
+    ceiling: Ceiling
+    examples: pd.DataFrame
+    controls: pd.DataFrame | None = None
+    absent: tuple[Absent, ...] = ()
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What controls are run beside a verification.
+
+    Attributes:
+        judged: The student they are controls of.
+        plan: Where it is swapped.
+    """
+
+    judged: str
+    plan: Plan
+
+    def swaps(self, variable: str) -> list[str]:
+        """What the judged student's sites of a variable are called: its own, and the shuffled ones."""
+        return [variable, *(_name(*key) for key in self.plan.shuffled if key[1] == variable)]
+
+
+@torch.no_grad()
+def verify(
+    teacher: PreTrainedModel,
+    students: Mapping[str, PreTrainedModel],
+    alignment: Alignment,
+    rows: Sequence[Mapping[str, Any]],
+    collator: Collator,
+    *,
+    task: Task,
+    pairs: int = 512,
+    batch_size: int = 16,
+    top_k: int = 10,
+    seed: int = 0,
+    judged: str | None = None,
+) -> Verification:
+    """Intervene on teacher and students at their sides of every variable, on the same pairs and positions.
+
+    Every row is base once; its source is as `draw_pairs` says, and so are the evaluated tokens.
+
+    Args:
+        teacher: The teacher.
+        students: The students, by name.
+        alignment: The alignment that is verified.
+        rows: Examples as `draw_pairs` takes them; at least two.
+        collator: Makes a batch of rows, as those of `iit_toolkit.data` do.
+        task: What is answered.
+        pairs: Pairs of base and source per variable; at most the number of rows is used.
+        batch_size: Base rows per batch; no number depends on it, but for rounding.
+        top_k: Tokens of each run that the effect correlation looks at.
+        seed: Of sources, positions, evaluated tokens and controls.
+        judged: The student whose controls are run, too: shuffled sites and sources, and sites beside the alignment.
+
+    Raises:
+        UserError: If there are fewer than two rows, the alignment does not fit a model, or no student is called
+            `judged`.
+    """
+    if judged is not None and judged not in students:
+        raise UserError(f'no student "{judged}" to judge; there are: {", ".join(students)}')
+    names = [variable.name for variable in alignment.variables]
+    teacher_side = InterchangeModel(teacher.eval(), resolve(alignment, teacher, "teacher"))
+    sides = {
+        name: InterchangeModel(student.eval(), resolve(alignment, student, "student"))
+        for name, student in students.items()
+    }
+    drawn = draw_pairs(
+        rows,
+        collator,
+        alignment.positions,
+        alignment.sources,
+        task=task,
+        pairs=pairs,
+        batch_size=batch_size,
+        seed=seed,
+        what="verifying",
+        shuffled=judged is not None,
+    )
+    if judged is None:
+        return tabulate(teacher_side, sides, names, drawn, top_k)
+    plan = plan_controls(alignment, teacher_side, sides[judged], list(drawn.first(SELF_CHECK_PAIRS)), seed)
+    shuffled = {_name(*key): sites for key, sites in plan.shuffled.items()}
+    teacher_side = InterchangeModel(teacher, {**plan.teacher, **teacher_side.sites})
+    sides[judged] = InterchangeModel(students[judged], {**shuffled, **plan.student, **sides[judged].sites})
+    return tabulate(teacher_side, sides, names, drawn, top_k, Controls(judged, plan))
+
+
+@torch.no_grad()
+def tabulate(
+    teacher: InterchangeModel,
+    students: Mapping[str, InterchangeModel],
+    variables: Sequence[str],
+    drawn: DrawnPairs,
+    top_k: int = 10,
+    controls: Controls | None = None,
+) -> Verification:
+    """Intervene on models whose sites are known already; see `verify`.
+
+    Variables take turns: of a batch, the counterfactual runs of one are held, and the base runs that a few share.
+
+    Args:
+        teacher: The teacher with its sites.
+        students: The students with theirs, by name.
+        variables: The variables that are swapped, known to all of them.
+        drawn: The pairs.
+        top_k: Tokens of each run that the effect correlation looks at.
+        controls: The controls of one student, whose sites (and the teacher's) hold those of the plan, too.
+    """
+    table, control_table = Table(), Table()
+    examples: list[dict[str, Any]] = []
+    models = {"": teacher, **students}
+    swaps = {name: {variable: [variable] for variable in variables} for name in models}
+    if controls is not None:
+        swaps[controls.judged] = {variable: controls.swaps(variable) for variable in variables}
+    grouped = groups(variables, [(side, swaps[name]) for name, side in models.items()])
+    for pairs in drawn:
+        examples += _examples(pairs)
+        for group in grouped:
+            runs = {
+                name: Runs(
+                    side,
+                    pairs,
+                    [swap for variable in group for swap in swaps[name][variable]],
+                    f"student {name}" if name else "teacher",
+                )
+                for name, side in models.items()
+            }
+            base = {name: log_probabilities(run.base()) for name, run in runs.items()}
+            for variable in group:
+                truth = Answers(base[""], log_probabilities(runs[""].counterfactual(variable)))
+                for name in students:
+                    found = Answers(base[name], log_probabilities(runs[name].counterfactual(variable)))
+                    table.add(tabulated(name, variable, pairs.cases, truth, found, top_k))
+                if controls is not None:
+                    for control, logits in _shuffled(controls, variable, pairs, runs[controls.judged]):
+                        found = Answers(base[controls.judged], log_probabilities(logits))
+                        control_table.add(tabulated(control, variable, pairs.cases, truth, found, top_k))
+    if controls is not None:
+        sides = teacher, students[controls.judged]
+        for frame in _beside(list(controls.plan.student), sides, drawn.first(BESIDE_PAIRS), top_k):
+            control_table.add(frame)
+    self_swap, ceiling = self_checks(teacher, students.values(), variables, drawn.first(SELF_CHECK_PAIRS))
+    return Verification(
+        outcomes=table.frame(variables),
+        self_swap=self_swap,
+        ceiling=ceiling,
+        examples=pd.DataFrame(sorted(examples, key=lambda example: example["base"])),
+        controls=None if controls is None else control_table.frame(variables),
+        absent=() if controls is None else tuple(controls.plan.absent),
+    )
+
+
+def _name(control: str, variable: str) -> str:
+    """What the judged student's shuffled sites of a variable are called."""
+    return f"{variable}, {control}"
+
+
+def _shuffled(controls: Controls, variable: str, pairs: Pairs, student: Runs) -> Iterator[tuple[str, Tensor]]:
+    """Swap the judged student at a variable's shuffled sites, and from shuffled sources at its own."""
+    for key in controls.plan.shuffled:
+        if key[1] == variable:
+            yield key[0], student.counterfactual(_name(*key))
+    yield SHUFFLED_SOURCES, student.counterfactual(variable, pairs.shuffled)
+
+
+def _beside(
+    names: Sequence[str], sides: tuple[InterchangeModel, InterchangeModel], batches: Iterable[Pairs], top_k: int
+) -> Iterator[pd.DataFrame]:
+    """Tabulate both models, swapped beside the alignment."""
+    own = {name: [name] for name in names}
+    grouped = groups(names, [(side, own) for side in sides])
+    for pairs in batches:
+        for group in grouped:
+            runs = [Runs(side, pairs, group, what) for side, what in zip(sides, ("teacher", "student"), strict=True)]
+            base = [log_probabilities(run.base()) for run in runs]
+            for name in group:
+                truth, found = (
+                    Answers(one, log_probabilities(run.counterfactual(name)))
+                    for one, run in zip(base, runs, strict=True)
+                )
+                yield tabulated(BESIDE, name, pairs.cases, truth, found, top_k)
+
+
+def _examples(pairs: Pairs) -> Iterator[dict[str, Any]]:
+    """Say of each base row what it and its source read, and which positions are overwritten from where."""
+    source = pairs.base if pairs.source is None else pairs.source
+    starts, source_starts = first_real(pairs.base), first_real(source)
+    for row, place in enumerate(pairs.swap.source[: pairs.bases].tolist()):
+        swapped = pairs.swap.mask[row].nonzero()[:, 0]
+        yield {
+            "base": int(pairs.base["example_id"][row]),
+            "source": int(source["example_id"][place]),
+            "base_tokens": _tokens(pairs.base, row),
+            "source_tokens": _tokens(source, place),
+            "swapped": (swapped - starts[row]).tolist(),
+            "taken": (pairs.swap.source_position[row, swapped] - source_starts[place]).tolist(),
+        }
+
+
+def _tokens(batch: Mapping[str, Tensor], row: int) -> NDArray[np.int32]:
+    """Return the tokens of a row without padding, small: those of all pairs are kept."""
+    return batch["input_ids"][row, batch["attention_mask"][row].bool()].cpu().numpy().astype(np.int32)

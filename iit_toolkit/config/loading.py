@@ -1,0 +1,194 @@
+"""Reads run configs: YAML, overrides from the command line, and errors that name the place and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.config.yaml_files import dump_yaml, parse_yaml, read_yaml
+from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
+from iit_toolkit.files.paths import check_path
+from iit_toolkit.files.text_files import MAX_DEPTH
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+_LONG = 80  # characters of an override that are told
+_MOST_MISTAKES = 5  # that are told at once
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+
+
+def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a config; what the overrides say wins over the file, and the file over the defaults.
+
+    Args:
+        path_or_name: A YAML file, or the name of a bundled config such as `quickstart`.
+        overrides: Settings as `dotted.key=value`; the value is read as YAML.
+
+    Raises:
+        UserError: If there is no such config, it is no valid YAML, or a key or value is wrong.
+    """
+    return check_config(RunConfig, read_mapping(_config_path(path_or_name)), overrides, f"config {path_or_name}")
+
+
+def check_config(
+    schema: type[ConfigT], document: dict[str, Any], overrides: Sequence[str] = (), where: str = "config"
+) -> ConfigT:
+    """Makes a config of plain data; what the overrides say wins.
+
+    Args:
+        schema: The class of the config.
+        document: Its keys and values; changed by the overrides.
+        overrides: Settings as `dotted.key=value`; the value is read as YAML.
+        where: What messages call the config.
+
+    Raises:
+        UserError: If a key or value is wrong.
+    """
+    for override in overrides:
+        apply_override(document, override)
+    try:
+        return schema.model_validate(document)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_describe(error, schema)}") from error
+
+
+def bundled_configs() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(path.stem for path in ASSETS.glob("*.yaml"))
+
+
+def dump_config(config: BaseModel) -> str:
+    """Writes a config of any kind as YAML that its loader reads back to an equal one, all defaults spelled out.
+
+    Raises:
+        UserError: If it holds what YAML has no word for, or holds itself.
+    """
+    try:
+        content = config.model_dump(mode="json")
+    except (ValueError, RecursionError) as error:  # of what Python put into it
+        raise UserError(
+            f"the config can't be written ({one_line(error)}); give plain data that does not hold itself"
+        ) from None
+    return dump_yaml(content)
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of a config, for editors that complete and check YAML."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunConfig.model_json_schema()}
+
+
+def _config_path(path_or_name: str | Path) -> Path:
+    name = check_path(path_or_name, "config")
+    path = Path(path_or_name)
+    if path.is_file():
+        return path
+    if name in bundled_configs():
+        return ASSETS / f"{name}.yaml"
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; a config is a YAML file")
+    if path.exists():
+        raise UserError(f"{path} is no regular file; a config is a YAML file")
+    raise UserError(f'no config file and no bundled config "{name}": {did_you_mean(name, bundled_configs())}')
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds keys and values.
+
+    Raises:
+        UserError: If it can't be read, is no valid YAML, or holds something else.
+    """
+    document = read_yaml(path)
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: must hold keys and values, such as `teacher: embedded`")
+    return cast(dict[str, Any], document)
+
+
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Sets what an override, `dotted.key=value` with a value in YAML, says.
+
+    Raises:
+        UserError: If it is none, or its key lies under a value.
+    """
+    key, equals, text = override.partition("=")
+    parts, where = key.split("."), f'override "{override}"' if len(override) <= _LONG else f"override {shown(override)}"
+    if not equals or not all(parts):
+        raise UserError(f"{where}: write it as key=value, such as training.learning_rate=3e-4")
+    if len(parts) > MAX_DEPTH:
+        raise UserError(f"{where}: no key lies {len(parts):,} levels deep; settings have at most {MAX_DEPTH}")
+    value = parse_yaml(text, where)
+    section = document
+    for depth, part in enumerate(parts[:-1], start=1):
+        inner = section.get(part)
+        if inner is None:
+            inner = section[part] = {}
+        if not isinstance(inner, dict):
+            raise UserError(f"{where}: {'.'.join(parts[:depth])} holds a value, not further keys")
+        section = cast(dict[str, Any], inner)
+    section[parts[-1]] = value
+
+
+def _describe(error: ValidationError, schema: type[BaseModel]) -> str:
+    """The mistakes of a config on one line, wrong keys first: other mistakes often follow from them."""
+    mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    by_place: dict[str, list[str]] = {}
+    told: set[str] = set()
+    for mistake in mistakes[:_MOST_MISTAKES]:
+        keys = _keys_of(mistake["loc"], schema)
+        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema, told))
+    told_of = [f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()]
+    if len(mistakes) > _MOST_MISTAKES:
+        told_of.append(f"and {len(mistakes) - _MOST_MISTAKES:,} more mistakes")
+    return "; ".join(told_of)
+
+
+def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel], told: set[str]) -> str:
+    """One mistake in words; the hints in `told` are not given again."""
+    if mistake["type"] == "extra_forbidden":
+        hint = did_you_mean(keys[-1], _valid_keys(keys[:-1], schema))
+        repeated = hint in told
+        told.add(hint)
+        return "unknown key" if repeated else f"unknown key, {hint}"
+    if mistake["type"] == "missing":
+        return "this key is missing"
+    if mistake["type"] == "value_error":
+        return mistake["msg"].removeprefix("Value error, ")
+    remedy = "; write true or false" if mistake["type"] == "bool_type" else ""
+    return f"{mistake['msg'][:1].lower()}{mistake['msg'][1:]}, not {shown(mistake['input'])}{remedy}"
+
+
+def _keys_of(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
+    """The keys of an error's place, without the names pydantic adds for the alternatives of a union."""
+    keys: list[str] = []
+    annotation: Any = schema
+    for part in location:
+        inner = _inner(annotation, str(part))
+        if inner is None:
+            break
+        keys.append(str(part))
+        annotation = inner
+    return keys or [str(part) for part in location]
+
+
+def _valid_keys(keys: list[str], schema: type[BaseModel]) -> list[str]:
+    annotation: Any = schema
+    for key in keys:
+        annotation = _inner(annotation, key)
+    return list(annotation.model_fields) if _is_section(annotation) else []
+
+
+def _inner(annotation: Any, key: str) -> Any:
+    """What stands under a key of a section or mapping; None where nothing is known of it."""
+    if _is_section(annotation):
+        field = annotation.model_fields.get(key)
+        return Any if field is None else field.annotation
+    if get_origin(annotation) is dict:
+        return get_args(annotation)[1]
+    return None
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

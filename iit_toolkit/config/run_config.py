@@ -1,0 +1,229 @@
+"""The fields of a run config: what a YAML file may say, with its defaults."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from iit_toolkit.config.task import Task
+from iit_toolkit.errors import listed, shown
+from iit_toolkit.files.paths import ARE_PATHS, IS_PATH, Name
+from iit_toolkit.runs.folder import check_arm_name
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+MOST_RESAMPLES = 1_000_000
+MAX_BLOCKS = 1000
+"""Blocks of a student, which are made one by one: no model has more."""
+MAX_SIZE = 10**8
+"""Any other size in a student's config. Weights of one such size alone take 400 MB."""
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class StudentConfig(_Section):
+    """Where the student comes from: teacher layers (the default), a fresh model, or a checkpoint."""
+
+    layers: Positive | list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+    """Teacher layers that the student copies: how many, or which ones; null: half of them, spread evenly."""
+    config: dict[str, Any] | None = None
+    """Changes to the teacher's config; the student then starts from random weights."""
+    checkpoint: Annotated[str | None, IS_PATH] = None
+    """Local path or Hub id of a model to start from."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> StudentConfig:
+        given = [name for name in ("layers", "config", "checkpoint") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give only one of layers, config and checkpoint (there are {' and '.join(given)})")
+        return self
+
+    @field_validator("config")
+    @classmethod
+    def _buildable(cls, config: dict[str, Any] | None) -> dict[str, Any] | None:
+        for key, value in (config or {}).items():
+            most = MAX_BLOCKS if "layer" in key else MAX_SIZE
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{shown(key)} is {value}; models are built of finite numbers")
+            if isinstance(value, int) and abs(value) > most:
+                raise ValueError(f"{shown(key)} is {shown(value)}; models are built of at most {most:,}")
+        return config
+
+
+class DataConfig(_Section):
+    """What the models read."""
+
+    source: Literal["python_docs", "datasets", "rows"] = "datasets"
+    """`python_docs`: the documentation of the running Python; `datasets`: whatever `load_dataset` takes; `rows`: the
+    Parquet files of token ids, by split, that `suite pack` wrote."""
+    path: Annotated[str | None, IS_PATH] = None
+    """First argument of `load_dataset`: a builder (`text`, `parquet`, ...) or a Hub id."""
+    name: str | None = None
+    """Configuration of the data set, such as `wikitext-103-raw-v1`."""
+    data_files: Annotated[dict[str, str | list[str]] | str | list[str] | None, ARE_PATHS] = None
+    """Files for a builder, by split; relative paths start at the working directory."""
+    train_split: str = "train"
+    eval_split: str = "validation"
+    text_column: str = "text"
+    label_column: str | None = None
+    """Column of integer labels, for sequence classification."""
+    source_column: str | None = None
+    """Column of source texts: every row is then a pair, with its base in `text_column`."""
+    span_column: str | None = None
+    """Column of the base's swapped characters, [start, end] with end excluded; null: the words that differ."""
+    source_span_column: str | None = None
+    """The same of the source."""
+    detokenize: Literal["none", "wikitext"] = "none"
+    """`wikitext`: undo WikiText's tokenisation and join its lines to articles."""
+    max_length: Positive = 128
+    """Tokens of the longest row, special tokens included."""
+    min_length: Positive = 12
+    """Tokens of the shortest row that is kept, special tokens included; the paper's code drops those of 11 and fewer.
+    Pairs and labelled rows are kept at any length."""
+    packing: bool = True
+    """Fill rows across the lines of a document; otherwise every line starts a row of its own."""
+    max_train_tokens: Positive | None = None
+    max_train_examples: Positive | None = None
+    """Train on this many labelled rows: the first of an order that is the same for all numbers and seeds."""
+    max_eval_examples: Positive | None = None
+    shuffle_eval: bool = True
+    """Take held-out rows in a shuffled order, always the same: neighbours, which are each other's sources, are then of
+    other texts, the first rows are of many, and a split that is sorted comes mixed. Otherwise in their own order."""
+
+    @model_validator(mode="after")
+    def _source_fields(self) -> DataConfig:
+        if self.source == "datasets" and self.path is None:
+            raise ValueError("source datasets needs a path: a builder such as parquet, or a Hub id")
+        if self.source == "rows":
+            cutting = ("path", "name", "source_column", "max_train_tokens", "max_train_examples", "max_eval_examples")
+            given = [name for name in cutting if getattr(self, name) is not None]
+            if given or not isinstance(self.data_files, dict):
+                raise ValueError(f"source rows takes data_files by split, and no {' or '.join(given) or 'other files'}")
+        if self.source == "python_docs":
+            loading = ("path", "name", "data_files", "label_column", "source_column")
+            given = [name for name in loading if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f"source python_docs takes no {' or '.join(given)}")
+        return self
+
+    @model_validator(mode="after")
+    def _limits(self) -> DataConfig:
+        if self.max_train_examples is not None and self.label_column is None:
+            raise ValueError("max_train_examples is of labelled rows: give label_column, or use max_train_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs(self) -> DataConfig:
+        spans = (self.span_column, self.source_span_column)
+        if self.source_column is None:
+            if spans != (None, None):
+                raise ValueError("span columns are of pairs: give source_column, too")
+            return self
+        if (spans[0] is None) != (spans[1] is None):
+            raise ValueError("give both span_column and source_span_column, or none")
+        columns = [name for name in (self.text_column, self.source_column, *spans) if name is not None]
+        if len(set(columns)) < len(columns):
+            raise ValueError(f"the columns of a pair must differ; got {listed(columns)}")
+        if self.detokenize != "none" or self.max_train_tokens is not None:
+            raise ValueError("pairs (source_column) take no detokenize or max_train_tokens")
+        return self
+
+
+class MaskingConfig(_Section):
+    """How masked language modelling chooses its tokens."""
+
+    probability: Share = 0.15
+    smoothing: Annotated[float, Field(ge=0, le=10)] | None = None
+    """Draw tokens in proportion to count ** -smoothing; the paper's code uses 0.7; null: all alike."""
+
+
+class ArmConfig(_Section):
+    """One student to train: its alignment and its losses."""
+
+    alignment: Annotated[str | dict[str, Any] | None, IS_PATH] = None
+    """A preset, a file or the alignment itself; null: an arm without interventions."""
+    weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(default_factory=dict)
+    """Weight of each loss term."""
+    temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 2.0
+    """Temperature of the distillation losses; beyond these bounds they under- or overflow."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the trainer that differ from the config's, such as `max_steps`."""
+
+
+class VerificationConfig(_Section):
+    """How students are compared with their teacher after training."""
+
+    alignment: Annotated[str | dict[str, Any] | None, IS_PATH] = None
+    """The alignment that every student is verified by; null: that of the first arm that has one."""
+    pairs: Positive = 512
+    """Pairs of base and source, per variable."""
+    batch_size: Annotated[int, Field(gt=0, lt=2**20)] = 16
+    """Base rows per batch. No mask, pair or swap depends on it; logits do in their last bits, as rows of a batch are
+    padded to one length and multiplied together."""
+    top_k: Positive = 10
+    """Tokens of each model that the effect correlation looks at."""
+    resamples: Annotated[int, Field(ge=100, le=MOST_RESAMPLES)] = 2000
+    """Bootstrap resamples behind each interval."""
+    margin: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Smallest difference of interchange intervention accuracy that counts."""
+    baseline: str | None = None
+    """The arm that `treatment` is compared with."""
+    treatment: str | None = None
+
+
+class RunConfig(_Section):
+    """A whole run: teacher, student, data, the arms to train, and their verification."""
+
+    name: Name
+    """Names the run, and the folder it is written to."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+    task: Task = "masked_lm"
+    teacher: Annotated[str, IS_PATH]
+    """Local path or Hub id; `embedded`: the small model that comes with the package."""
+    student: StudentConfig = Field(default_factory=StudentConfig)
+    data: DataConfig
+    mlm: MaskingConfig = Field(default_factory=MaskingConfig)
+    arms: Annotated[dict[str, ArmConfig], Field(min_length=1)]
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the trainer, checked there."""
+    verification: VerificationConfig = Field(default_factory=VerificationConfig)
+    evaluation: dict[Name, DataConfig] = Field(default_factory=dict)
+    """Further held-out data, by name, on whose evaluation split every model's perplexity (and, in classification,
+    accuracy) is measured."""
+
+    @field_validator("arms")
+    @classmethod
+    def _arm_names(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
+        for name in arms:
+            check_arm_name(name)
+        return arms
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunConfig:
+        if self.task == "sequence_classification":
+            self._check_labelled()
+        for role in ("baseline", "treatment"):
+            arm = getattr(self.verification, role)
+            if arm is not None and arm not in self.arms:
+                raise ValueError(f'verification.{role} "{arm}" is no arm (arms: {listed(self.arms)})')
+        return self
+
+    def _check_labelled(self) -> None:
+        if self.data.label_column is None:
+            raise ValueError("task sequence_classification needs data.label_column")
+        if self.data.eval_split in self.evaluation:
+            raise ValueError(f"evaluation.{self.data.eval_split}: data.eval_split is measured under that name already")
+        sections = {"data": self.data} | {f"evaluation.{name}": data for name, data in self.evaluation.items()}
+        for where, data in sections.items():
+            if data.label_column is None:
+                raise ValueError(f"{where}: task sequence_classification needs a label_column")
+            if data.detokenize != "none" or data.max_train_tokens is not None:
+                raise ValueError(
+                    f"{where}: labelled rows take no detokenize or max_train_tokens; use max_train_examples"
+                )

@@ -1,0 +1,1 @@
+"""Names of files, and files that may be damaged, hostile or from elsewhere."""

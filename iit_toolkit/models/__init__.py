@@ -1,0 +1,1 @@
+"""Loads models, and finds numbers in them that are not finite."""

@@ -1,0 +1,119 @@
+"""What a suite is made of: a run config, its seeds, and the tasks that its students are fine-tuned on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from iit_toolkit.config.loading import apply_override, check_config, read_mapping
+from iit_toolkit.config.run_config import RunConfig, StudentConfig
+from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
+from iit_toolkit.errors import did_you_mean, listed
+from iit_toolkit.files.paths import Name
+from iit_toolkit.pipeline.alignment_files import with_alignments_read
+
+Seeds = Annotated[list[Seed], Field(min_length=1)]
+
+
+class SuiteConfig(BaseModel):
+    """Arms times seeds: each is a run of its own, and its student is fine-tuned."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    name: Name
+    """Names the folder it is written to."""
+    run: RunConfig
+    """Everything but the seeds; in a file: the run config, or the path of its file, beside the suite's."""
+    seeds: Seeds
+    """Every arm is run with each of these."""
+    arm_seeds: dict[str, Seeds] = Field(default_factory=dict)
+    """The seeds of arms that are run with others."""
+    arm_students: dict[str, StudentConfig] = Field(default_factory=dict)
+    """Where the students of arms come from that begin otherwise than `run.student` says."""
+    baseline: str
+    """The arm that the others are compared with, at equal steps."""
+    equal_compute: str | None = None
+    """The arm that had the others' compute, if there is one."""
+    variables: list[str] | None = None
+    """Variables of the verification whose mean is compared; null: all."""
+    finetune: FinetuneTasks | None = None
+    """Tasks that teacher and students are fine-tuned on, if any; in a file: these, or the path of their file."""
+
+    @field_validator("seeds", "arm_seeds")
+    @classmethod
+    def _distinct(cls, given: Any) -> Any:
+        for seeds in given.values() if isinstance(given, dict) else [given]:
+            if len(set(seeds)) < len(seeds):
+                raise ValueError(f"a seed is given twice: {listed(map(str, seeds))}")
+        return given
+
+    @model_validator(mode="after")
+    def _known_arms(self) -> SuiteConfig:
+        named = {"baseline": self.baseline, "equal_compute": self.equal_compute}
+        named |= {f"arm_seeds.{arm}": arm for arm in self.arm_seeds}
+        named |= {f"arm_students.{arm}": arm for arm in self.arm_students}
+        for where, arm in named.items():
+            if arm is not None and arm not in self.run.arms:
+                raise ValueError(f'{where}: no arm "{arm}", {did_you_mean(arm, self.run.arms)}')
+        if self.equal_compute == self.baseline:
+            raise ValueError(f"equal_compute: {self.baseline} is the baseline; give an arm that had more compute")
+        return self
+
+    def seeds_of(self, arm: str) -> list[int]:
+        """Returns the seeds that an arm is run with."""
+        return self.arm_seeds.get(arm, self.seeds)
+
+    def student_of(self, arm: str) -> StudentConfig:
+        """Returns where the student of an arm comes from."""
+        return self.arm_students.get(arm, self.run.student)
+
+    def run_config(self, arm: str, seed: int) -> RunConfig:
+        """Returns the config of one arm's run with one seed; all arms are verified by one alignment."""
+        settings = self.run.verification
+        aligned = (one.alignment for one in self.run.arms.values() if one.alignment is not None)
+        alignment = settings.alignment if settings.alignment is not None else next(aligned, None)
+        verification = settings.model_copy(update={"alignment": alignment, "baseline": None, "treatment": None})
+        return self.run.model_copy(
+            update={
+                "name": self.name,
+                "seed": seed,
+                "student": self.student_of(arm),
+                "arms": {arm: self.run.arms[arm]},
+                "verification": verification,
+            }
+        )
+
+    def finetune_config(self, model: str) -> FinetuneConfig:
+        """Returns the config that fine-tunes a model on the suite's tasks."""
+        assert self.finetune is not None
+        return FinetuneConfig(model=model, **dict(self.finetune))
+
+
+def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
+    """Reads a suite; what the overrides (`dotted.key=value`) say wins over the file, and the file over the defaults.
+
+    What alignment files say is read into the suite: where one is changed later, the suite is another.
+
+    Raises:
+        UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
+    """
+    document = read_mapping(Path(path))
+    _read_sections(document, Path(path).parent)
+    for override in overrides:
+        apply_override(document, override)
+        _read_sections(document, Path(path).parent)
+    config = check_config(SuiteConfig, document, where=f"suite {path}")
+    return config.model_copy(update={"run": with_alignments_read(config.run)})
+
+
+def _read_sections(document: dict[str, Any], folder: Path) -> None:
+    """Put what files say in the place of their paths."""
+    for section in ("run", "finetune"):
+        given = document.get(section)
+        if isinstance(given, str):
+            document[section] = read_mapping(folder / given)

@@ -1,0 +1,98 @@
+"""What a suite will cost, before it is run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+from iit_toolkit.analysis.statistics.stored_results import read_stored
+from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.arms import micro_batches_run, steps_of_one_process, training_settings
+from iit_toolkit.pipeline.explanation import step_cost
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.suite.config import SuiteConfig
+from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, pieces
+from iit_toolkit.runs.finetuned import read_scores, read_summary
+
+
+@dataclass(frozen=True)
+class PlannedPiece:
+    """One piece, and what it costs.
+
+    Attributes:
+        piece: The piece.
+        done: Whether it is done.
+        steps: Of a training; None of a fine-tuning.
+        flops: Multiplications and additions in the matrix products of the training; None of a fine-tuning, and of a
+            training that is done.
+        seconds: What it took, or what its like took (the same arm with another seed, any other fine-tuning); None
+            where nothing like it is done. A training that was resumed is counted whole, at the speed of its last part.
+        floor_seconds: Time of the matrix products alone on this machine; None where there are no `flops`.
+    """
+
+    piece: Piece
+    done: bool
+    steps: int | None
+    flops: float | None
+    seconds: float | None
+    floor_seconds: float | None
+
+
+def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
+    """Returns what each piece costs; models and data are loaded where a training is not done.
+
+    Raises:
+        UserError: If the run config does not hold on the live models and data.
+    """
+    folder = SuiteFolder(Path(output))
+    every = pieces(config)
+    done = {piece: folder.is_done(config, piece) for piece in every}
+    took = {piece: seconds for piece in every if done[piece] and (seconds := _took(folder, piece)) is not None}
+    prepared = Prepared(config.run)
+
+    @cache
+    def step(arm: str) -> tuple[float, float]:
+        student = prepared.new_student(config.student_of(arm))
+        cost, _ = step_cost(prepared, arm, prepared.arm_alignment(arm, student), student)
+        return cost.flops, cost.floor_seconds
+
+    planned: list[PlannedPiece] = []
+    for piece in every:
+        like = [seconds for other, seconds in took.items() if _alike(piece, other)]
+        seconds = took.get(piece, median(like) if like else None)
+        steps, flops, floor = None, None, None
+        if piece.stage == "run" and not done[piece]:
+            settings, rows = training_settings(prepared, piece.arm, Path("unused")), len(prepared.train_rows)
+            steps = steps_of_one_process(settings, rows)
+            batches = micro_batches_run(settings, rows, steps)
+            flops, floor = (batches * one for one in step(piece.arm))
+        planned.append(PlannedPiece(piece, done[piece], steps, flops, seconds, floor))
+    return planned
+
+
+def _alike(one: Piece, other: Piece) -> bool:
+    return one.stage == other.stage and (one.stage == "finetune" or one.arm == other.arm)
+
+
+def _took(folder: SuiteFolder, piece: Piece) -> float | None:
+    """How long a run (training, verification, perplexity), or all fine-tunings, of a piece took, in seconds.
+
+    None of a training that was resumed after its last step.
+    """
+    if piece.stage == "run":
+        results = read_stored(folder.results(piece)).document
+        verified = results.get("verification", {"seconds": 0})  # earlier runs did not write it
+        if piece.arm not in results["arms"]:
+            raise UserError(f"{folder.results(piece)}: no arm {piece.arm}; remove the folder, and run it again")
+        arm = results["arms"][piece.arm]
+        last = arm["steps"] - arm.get("resumed_at_step", 0)  # steps that were timed; earlier runs did not write it
+        return arm["seconds"] * arm["steps"] / last + verified["seconds"] if last else None
+    finetuning = folder.finetuning(piece)
+    _, summary = read_summary(finetuning.summary)
+    scores = [finetuning.scores(task, seed) for task, found in summary.tasks.items() for seed in found.seeds]
+    try:
+        return sum(read_scores(path)["training"]["seconds"] for path in scores)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename} is missing; run `iit-toolkit suite run` again") from None

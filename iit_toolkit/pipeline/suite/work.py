@@ -1,0 +1,168 @@
+"""Works off the pieces of a suite, any number of processes side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from iit_toolkit.analysis.studies.suite import TEACHER
+from iit_toolkit.config.loading import dump_config
+from iit_toolkit.downstream.finetune import finetune
+from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.files.plain_files import refuse_links_out
+from iit_toolkit.pipeline.inputs import TEACHER_WEIGHTS, recorded_inputs
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.run import run
+from iit_toolkit.pipeline.suite.check import check
+from iit_toolkit.pipeline.suite.config import SuiteConfig
+from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, pieces
+from iit_toolkit.runs.folder import AtWorkError, RunFolder, clear_left_overs, is_free, locked, write_atomically
+from iit_toolkit.runs.provenance import fingerprint_of_weights
+
+_LOG = logging.getLogger(__name__)
+_ENDING = 40.0  # seconds that a launcher has to end; torchrun waits for 30 until it kills
+
+
+def work(
+    config: SuiteConfig,
+    output: str | Path,
+    *,
+    arms: Sequence[str] = (),
+    minutes: float | None = None,
+    launcher: Sequence[str] = (),
+) -> list[Piece]:
+    """Does what of a suite is not done.
+
+    A call that was killed can be repeated: pieces that are done are skipped, a training goes on from its last
+    checkpoint, a fine-tuning with the task and seed at which it was. Several processes may work on one folder; each
+    piece is done by one of them.
+
+    Args:
+        config: The suite.
+        output: Its folder: new, or that of earlier calls.
+        arms: Only pieces of these are done, `teacher` for its fine-tuning; all if empty.
+        minutes: No piece is begun later than this many minutes after the call.
+        launcher: A command that starts several processes, such as `torchrun --nproc_per_node 2`; runs are then made
+            by it, and fine-tuning by this process.
+
+    Returns:
+        The pieces that are not done.
+
+    Raises:
+        UserError: As `pipeline.run` and `downstream.finetune` do, or if the folder holds something else or runs of
+            another config, or an arm is unknown. What `suite.check` finds is told before anything is begun.
+    """
+    folder, began = SuiteFolder(Path(output)), time.monotonic()
+    if not is_free(folder.path) and not folder.config.is_file():
+        raise UserError(f"the folder {folder.path} is not empty and holds no suite: choose another with --output")
+    for arm in arms:
+        if arm not in (known := [*config.run.arms, TEACHER]):
+            raise UserError(f'suite {config.name}: no arm "{arm}", {did_you_mean(arm, known)}')
+    chosen = [piece for piece in pieces(config) if not arms or piece.arm in arms]
+    for piece in chosen:
+        home = folder.home(piece)
+        refuse_links_out(folder.path, folder.lock(piece).parent, home.parent, home, folder.finetuning(piece).path)
+    begun = folder.begun(config)
+    for piece in begun:  # of all arms and seeds, which will be compared
+        folder.refuse_other(config, piece)
+    todo = [piece for piece in chosen if not folder.is_done(config, piece)]
+    if todo:
+        _refuse_other_teacher(config, folder, begun)
+    check(config, todo)
+    write_atomically(folder.config, dump_config(config))
+    for piece in chosen:
+        if minutes is not None and time.monotonic() - began >= 60 * minutes:
+            break
+        if piece.stage == "run" or piece.seed is None or folder.is_done(config, Piece("run", piece.arm, piece.seed)):
+            _do_once(config, folder, piece, launcher)
+        else:
+            _LOG.info("suite %s: the student of %s is being made by another process", config.name, piece)
+    return [piece for piece in pieces(config) if not folder.is_done(config, piece)]
+
+
+def _refuse_other_teacher(config: SuiteConfig, folder: SuiteFolder, begun: Sequence[Piece]) -> None:
+    """Refuse to go on if a run was begun with other weights of the teacher than there are now."""
+    runs = {piece: recorded_inputs(RunFolder(folder.home(piece))) for piece in begun if piece.stage == "run"}
+    weights = {piece: inputs[TEACHER_WEIGHTS] for piece, inputs in runs.items() if inputs and TEACHER_WEIGHTS in inputs}
+    if not weights:
+        return
+    now = fingerprint_of_weights(Prepared(config.run).teacher.state_dict())
+    for piece, before in weights.items():
+        if before != now:
+            raise UserError(
+                f"{folder.home(piece)} was begun with another teacher: the weights of {config.run.teacher} changed "
+                "since; restore them, or choose another --output"
+            )
+
+
+def _do_once(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> None:
+    """Do a piece, unless it is done or another process is at it."""
+    folder.lock(piece).parent.mkdir(exist_ok=True)
+    with ExitStack() as alone:
+        try:
+            alone.enter_context(locked(folder.lock(piece), f"{piece} of the suite {folder.path}"))
+        except AtWorkError:
+            _LOG.info("suite %s: %s is being done by another process", config.name, piece)
+            return
+        if folder.is_done(config, piece):
+            _tidy(folder.home(piece))
+        else:
+            _LOG.info("suite %s: %s", config.name, piece)
+            _do(config, folder, piece, launcher)
+
+
+def _tidy(home: Path) -> None:
+    """Clear what a process left that was killed when the piece was done; not if another works in the folder now."""
+    with contextlib.suppress(UserError), RunFolder(home).alone():
+        clear_left_overs(home)
+
+
+def _do(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> None:
+    home = folder.home(piece)
+    if piece.stage == "run":
+        assert piece.seed is not None
+        one = config.run_config(piece.arm, piece.seed)
+        if launcher:
+            _launch(launcher, dump_config(one), home)
+        else:
+            run(one, home, resume=True)
+        shutil.rmtree(home / "checkpoints", ignore_errors=True)
+    else:
+        model = Prepared(config.run).teacher_path if piece.seed is None else str(folder.student(piece))
+        finetune(config.finetune_config(model), folder.finetuning(piece).path)
+
+
+def _launch(launcher: Sequence[str], config: str, home: Path) -> None:
+    """Make a run by a command of its own."""
+    file = home.with_name(f"{home.name}.yaml")
+    write_atomically(file, config)
+    command = [*launcher, "-m", "iit_toolkit", "run", str(file), "--resume", "--output", str(home)]
+    try:
+        process = subprocess.Popen(command, stdout=sys.stderr.fileno())
+    except OSError as error:
+        raise UserError(f"--launcher {launcher[0]}: {error.strerror}; give a command such as torchrun") from error
+    try:
+        code = process.wait()
+    except BaseException:  # such as a signal to end: what was launched would train on
+        _end(process)
+        raise
+    if code:
+        raise UserError(f"{' '.join(command)} failed with exit code {code}; its messages say why")
+    file.unlink()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a launcher, which has to end its processes itself: torchrun puts each into a session of its own."""
+    process.terminate()
+    try:
+        process.wait(_ENDING)
+    except BaseException:  # it does not end, or another signal came
+        process.kill()
+        process.wait()

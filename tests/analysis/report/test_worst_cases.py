@@ -1,0 +1,108 @@
+"""Worst cases: planted ones are picked, and their texts say what was swapped and read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from iit_toolkit.analysis.report.examples import Answers
+from iit_toolkit.analysis.report.worst_cases import Segment, worst_cases
+from tests.analysis.synthetic import make_outcomes
+
+ANSWERS = Answers({1: " one", 2: " two", 3: "##three", 4: " "}, {}, "train")
+
+
+def row(base: int, kl: float, **changes: Any) -> dict[str, Any]:
+    """A case in which the teacher goes from one to two, and the student stays with one."""
+    return {
+        "student": "causal",
+        "variable": "middle",
+        "base": base,
+        "source": base + 100,
+        "position": 1,
+        "inside": False,
+        "gold": 3,
+        "teacher_base": 1,
+        "teacher_cf": 2,
+        "student_base": 1,
+        "student_cf": 1,
+        "kl_cf": kl,
+    } | changes
+
+
+def example(base: int, tokens: int = 4, swapped: tuple[int, ...] = (2, 3)) -> dict[str, Any]:
+    return {
+        "base": base,
+        "source": base + 100,
+        "base_tokens": [f" b{place}" for place in range(tokens)],
+        "source_tokens": [f" s{place}" for place in range(tokens)],
+        "swapped": list(swapped),
+        "taken": [place - 2 for place in swapped],
+    }
+
+
+def picked(rows: list[dict[str, Any]], examples: list[dict[str, Any]] | None = None, count: int = 20) -> Any:
+    if examples is None:
+        examples = [example(base) for base in {one["base"] for one in rows}]
+    return worst_cases(pd.DataFrame(rows), pd.DataFrame(examples), ANSWERS, "causal", count)
+
+
+def test_only_wrong_cases_of_the_student_in_which_the_teacher_changed() -> None:
+    rows = [
+        row(0, 1.0),
+        row(1, 9.0, student_cf=2),
+        row(2, 9.0, teacher_cf=1),
+        row(3, 9.0, student="plain"),
+        row(4, 2.0, student_cf=3),
+    ]
+    assert [one.kl for one in picked(rows)] == [2.0, 1.0]
+    assert picked([rows[1]]) == []
+
+
+def test_the_largest_divergences_in_equal_shares() -> None:
+    outside = [row(base, 100.0 + base) for base in range(10)]
+    inside = [row(base, float(base), position=2, inside=True) for base in range(10)]
+    found = picked(outside + inside, count=6)
+    assert [(one.inside, one.kl) for one in found] == [
+        (False, 109.0),
+        (False, 108.0),
+        (False, 107.0),
+        (True, 9.0),
+        (True, 8.0),
+        (True, 7.0),
+    ]
+
+
+def test_a_case_as_text() -> None:
+    [case] = picked([row(0, 1.0, student_cf=4)])
+    assert case.base == [Segment("plain", " b0"), Segment("read", " b1"), Segment("swapped", " b2 b3")]
+    assert case.source == [Segment("swapped", " s0 s1"), Segment("plain", " s2 s3")]
+    assert (case.teacher, case.student, case.gold) == (("one", "two"), ("one", "(space)"), "##three")
+    [case] = picked([row(0, 1.0, position=3, inside=True, gold=-100, student_cf=77)])
+    assert case.base[-2:] == [Segment("swapped", " b2"), Segment("read, swapped", " b3")]
+    assert (case.gold, case.student[1]) == ("", "number 77")
+
+
+def test_a_long_text_is_cut_around_what_matters() -> None:
+    [case] = picked([row(0, 1.0, position=50)], [example(0, 200, (60, 61))])
+    assert [part.kind for part in case.base] == ["gap", "plain", "read", "plain", "swapped", "plain", "gap"]
+    assert case.base[1].text.split()[0] == "b20" and case.base[-2].text.split()[-1] == "b91"
+    assert case.source[1].text.split()[0] == "s28"
+
+
+def test_classification_has_no_place() -> None:
+    [case] = picked([row(0, 1.0, position=-1)])
+    assert [part.kind for part in case.base] == ["plain", "swapped"]
+    assert (case.position, case.inside) == (-1, False)
+
+
+def test_cases_without_text_are_left_out() -> None:
+    assert [one.kl for one in picked([row(0, 1.0), row(1, 2.0)], [example(0)])] == [1.0]
+
+
+def test_the_same_each_time() -> None:
+    outcomes = make_outcomes(bases=40)
+    examples = pd.DataFrame([example(base, 10) | {"source": (base + 1) % 40} for base in range(40)])
+    one, two = (worst_cases(outcomes.sample(frac=1, random_state=k), examples, ANSWERS, "plain") for k in (1, 2))
+    assert one == two and len(one) == 20

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from iit_toolkit.analysis.statistics.comparison import Comparison, compare
+from iit_toolkit.analysis.statistics.metrics import Summary, summarise
+from iit_toolkit.errors import UserError
+from tests.analysis.synthetic import make_outcomes
+
+
+def middle(follows, **kwargs):
+    outcomes = make_outcomes({"student": follows}, **kwargs)
+    return outcomes, summarise(outcomes, resamples=200).students["student"].variables["middle"]
+
+
+def test_a_perfect_student_scores_one():
+    _, found = middle(1.0)
+    for split in (found.iia, found.effective_iia):
+        assert (split.all.value, split.inside.value, split.outside.value) == (1.0, 1.0, 1.0)
+    assert found.margin.value == 1.0
+    assert found.effect_correlation.outside.value == pytest.approx(1.0)
+
+
+def test_an_indifferent_student_scores_its_floor():
+    outcomes, found = middle(0.0)
+    unchanged = (outcomes["teacher_cf"] == outcomes["teacher_base"]).mean()
+    assert found.iia.all.value == pytest.approx(unchanged)
+    assert found.iia.all.value == found.floor.all.value
+    assert found.effective_iia.outside.value == found.effective_floor.outside.value == 0.0
+    assert found.margin.value == 0.0
+    assert -0.05 < found.margin.low < 0.0 < found.margin.high < 0.05
+    assert found.base_agreement.value == 1.0
+    assert abs(found.effect_correlation.all.value) < 0.05
+
+
+def test_every_share_is_the_plain_count():
+    """A twin by pandas, on answers without any structure."""
+    outcomes = make_outcomes({"student": 0.5}, bases=40)
+    generator = np.random.default_rng(0)
+    for column in ("student_base", "student_cf", "teacher_base", "teacher_cf"):
+        outcomes[column] = generator.integers(0, 3, len(outcomes))
+    found = summarise(outcomes, resamples=50).students["student"].variables["middle"]
+    hit = outcomes["student_cf"] == outcomes["teacher_cf"]
+    changed = outcomes["teacher_cf"] != outcomes["teacher_base"]
+    floor = outcomes["student_base"] == outcomes["teacher_cf"]
+    everywhere = outcomes["inside"] | True
+    for region, rows in {
+        "all": everywhere,
+        "inside": outcomes["inside"],
+        "outside": ~outcomes["inside"],
+    }.items():
+        expected = {
+            "iia": hit[rows].mean(),
+            "changed": changed[rows].mean(),
+            "floor": floor[rows].mean(),
+            "effective_iia": hit[rows & changed].mean(),
+            "effective_floor": floor[rows & changed].mean(),
+        }
+        for name, value in expected.items():
+            estimate = getattr(getattr(found, name), region)
+            assert estimate.value == pytest.approx(value), (name, region)
+            assert estimate.low < value < estimate.high
+        assert getattr(found.effective_iia, region).cases == int((rows & changed).sum())
+    outside = changed & ~outcomes["inside"]
+    assert found.margin.value == pytest.approx(hit[outside].mean() - floor[outside].mean())
+    assert found.base_agreement.value == pytest.approx((outcomes.student_base == outcomes.teacher_base).mean())
+
+
+def test_labels_of_whole_inputs_count_as_outside():
+    outcomes, found = middle(0.5, classification=True)
+    assert found.iia.outside.cases == len(outcomes)
+    assert found.iia.inside.value is None
+    assert found.iia.inside.cases == 0
+
+
+def test_without_changed_cases_effective_iia_is_undefined():
+    _, found = middle(0.5, changed=0.0)
+    assert (found.effective_iia.outside.value, found.effective_iia.outside.cases) == (None, 0)
+    assert found.margin.value is None
+    assert found.iia.all.value == 1.0
+
+
+def test_behaviour_counts_base_runs_once():
+    """Base rows repeat for every variable; a second variable must not change them, but it counts in kl_cf."""
+    outcomes = make_outcomes({"student": 0.5}, variables=("middle", "late"))
+    outcomes.loc[outcomes["variable"] == "late", ["kl", "student_nll"]] = 99.0
+    outcomes.loc[outcomes["variable"] == "late", "kl_cf"] = 3.3
+    behaviour = summarise(outcomes, resamples=100).students["student"].behaviour
+    assert behaviour.kl.value == pytest.approx(1.0)
+    assert behaviour.kl.cases == 1200
+    assert behaviour.kl_counterfactual.value == pytest.approx((1.3 + 3.3) / 2)
+    assert behaviour.student_perplexity.value == pytest.approx(6.0)
+    assert behaviour.student_perplexity.cases == 900
+    assert behaviour.teacher_perplexity.value == pytest.approx(4.0)
+    assert behaviour.top1_agreement.value == 1.0
+
+
+def test_a_student_that_went_nan_is_undefined_and_stays_json():
+    outcomes = make_outcomes({"student": 0.5}, bases=30)
+    outcomes.loc[3, "kl"] = np.nan
+    outcomes.loc[5, "student_nll"] = np.inf
+    behaviour = summarise(outcomes, resamples=100).students["student"].behaviour
+    assert behaviour.kl.value is None
+    assert behaviour.student_perplexity.value is None
+    assert behaviour.teacher_perplexity.value is not None
+
+
+def test_summary_and_comparison_survive_json():
+    outcomes = make_outcomes(variables=("middle", "late"), bases=30, changed=0.2)
+    summary = summarise(outcomes, resamples=100)
+    assert Summary.from_dict(json.loads(json.dumps(summary.to_dict(), allow_nan=False))) == summary
+    compared = compare(outcomes, "causal", "plain", resamples=100)
+    assert Comparison.from_dict(json.loads(json.dumps(compared.to_dict(), allow_nan=False))) == compared
+    with pytest.raises(ValidationError):
+        Summary.from_dict(summary.to_dict() | {"students": {"causal": 1}})
+
+
+def test_comparison_says_which_student_is_higher():
+    outcomes = make_outcomes({"causal": 0.9, "plain": 0.2}, bases=200)
+    found = compare(outcomes, "causal", "plain", resamples=300)
+    middle = found.variables["middle"]
+    assert (found.outcome, middle.outcome) == ("HIGHER", "HIGHER")
+    assert middle.treatment.low > middle.baseline.high
+    values = [estimate.value for estimate in (middle.treatment, middle.baseline)]
+    assert middle.effective_iia.value == pytest.approx(values[0] - values[1])
+    assert middle.margin.value == pytest.approx(middle.effective_iia.value)
+    assert found.kl.value == pytest.approx(-0.7)
+    assert found.log_perplexity.value == pytest.approx(np.log(4.4 / 7.2))
+    assert "the intervals are separated, causal is higher" in found.sentence
+    reverse = compare(outcomes, "plain", "causal", resamples=300)
+    assert reverse.outcome == "LOWER"
+    assert "plain is LOWER than causal" in reverse.sentence
+
+
+def test_comparison_of_equals_says_that_nothing_is_shown():
+    found = compare(make_outcomes({"causal": 0.5, "plain": 0.5}), "causal", "plain", resamples=300)
+    assert found.outcome == "NOT SEPARATED"
+    assert "the intervals overlap; causal is not shown to be better than plain" in found.sentence
+
+
+def test_comparison_reports_a_paired_difference_that_overlapping_intervals_hide():
+    found = compare(make_outcomes({"causal": 0.55, "plain": 0.45}), "causal", "plain", resamples=300)
+    assert found.outcome == "NOT SEPARATED"
+    assert found.variables["middle"].effective_iia.low > 0
+    assert "causal is ahead of plain by at least" in found.sentence
+    reverse = compare(make_outcomes({"causal": 0.45, "plain": 0.55}), "causal", "plain", resamples=300)
+    assert "plain is ahead of causal by at least" in reverse.sentence
+
+
+def test_comparison_without_changed_cases_is_undefined():
+    found = compare(make_outcomes(changed=0.0), "causal", "plain", resamples=50)
+    assert found.outcome == "UNDEFINED"
+    assert "cannot be compared, with 0 changed cases" in found.sentence
+
+
+def test_only_the_same_cases_can_be_compared():
+    outcomes = make_outcomes()
+    with pytest.raises(UserError, match='no student "clausal" in the outcomes; there are: causal, plain, untrained'):
+        compare(outcomes, "clausal", "plain")
+    fewer = outcomes.drop(index=outcomes.index[outcomes["student"] == "plain"][:1])
+    with pytest.raises(UserError, match='different cases of variable "middle"'):
+        compare(fewer, "causal", "plain")
+    renamed = outcomes.assign(variable=np.where(outcomes["student"] == "plain", "late", "middle"))
+    with pytest.raises(UserError, match="different variables"):
+        compare(renamed, "causal", "plain")
