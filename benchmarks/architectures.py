@@ -27,12 +27,11 @@ from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.analysis.verification.verify import verify
 from iit_toolkit.distillation.config import training_config
-from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.objective import Interchanged
 from iit_toolkit.distillation.students import student_from_teacher
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer, make_objective
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
+from iit_toolkit.interchange import Interchange, InterchangeModel, Swap, draw_swap, other_rows
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.interchange.hooks import replaced_forward
@@ -187,11 +186,9 @@ def _student(trial: Trial) -> float:
 
 
 def _certify(trial: Trial) -> float:
-    inputs, batch = trial.inputs, trial.batch
-    eligible, pad = ~batch["special_tokens_mask"], trial.made.padding
-    refuse_failed(
-        certify(trial.teacher, trial.student, trial.alignment, inputs, eligible, task=trial.made.task, pad=pad)
-    )
+    batch = {**trial.inputs, "special_tokens_mask": trial.batch["special_tokens_mask"]}
+    made = trial.made
+    refuse_failed(certify(trial.teacher, trial.student, trial.alignment, batch, task=made.task, pad=made.padding))
     return 0.0
 
 
@@ -250,7 +247,7 @@ def _train(trial: Trial) -> float:
         for share_prefix in (True, False):
             config = training_config(folder, {**settings, "share_prefix": share_prefix, "save_strategy": "no"})
             objective = make_objective(student, trial.teacher, trial.alignment, config)
-            losses.append(float(objective(trial.batch, [Interchanged("v", _swap(trial), None, 1.0)]).total))
+            losses.append(float(objective(trial.batch, [Interchange("v", _swap(trial), None, 1.0)]).total))
         before = {name: value.clone() for name, value in student.named_parameters()}
         CausalDistillationTrainer(
             student,

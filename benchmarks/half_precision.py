@@ -21,9 +21,8 @@ from torch import Tensor
 from transformers.utils import logging
 
 from iit_toolkit.config.loading import load_config
-from iit_toolkit.distillation.objective import Interchanged
 from iit_toolkit.distillation.trainer import make_objective
-from iit_toolkit.interchange import draw_swap, other_rows
+from iit_toolkit.interchange import Interchange, draw_swap, other_rows
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.provenance import provenance
 
@@ -56,7 +55,7 @@ def main() -> None:
         swap = draw_swap(alignment.positions, other_rows(ROWS, generator), ordinary, ordinary, generator)
         student.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            total = objective(batch, [Interchanged(alignment.variables[0].name, swap)]).total
+            total = objective(batch, [Interchange(alignment.variables[0].name, swap)]).total
         total.backward()
         return torch.cat([one.grad.flatten() for one in student.parameters() if one.grad is not None])
 

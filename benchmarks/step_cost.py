@@ -51,9 +51,9 @@ from benchmarks.steps import (
 from iit_toolkit.alignment import Alignment, preset, resolve
 from iit_toolkit.config.task import Task
 from iit_toolkit.distillation.cost import Ledger, StepCost, floor_seconds, flops
-from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.objective import Interchanged, Objective
-from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
+from iit_toolkit.distillation.objective import Objective
+from iit_toolkit.distillation.terms import ObjectiveWeights
+from iit_toolkit.interchange import Interchange, InterchangeModel, draw_swap, other_rows
 from iit_toolkit.runs.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "step_cost.json"
@@ -123,12 +123,12 @@ class Setting:
         """Make a `diito` alignment."""
         return preset(f"diito/{name}", self.shape.teacher_layers, self.shape.student_layers)
 
-    def interchanged(self, variable: str) -> Interchanged:
+    def interchanged(self, variable: str) -> Interchange:
         """Draw an interchange: new sources and spans."""
         eligible = torch.ones_like(self.batch["input_ids"], dtype=torch.bool)
         source = other_rows(self.shape.batch, self.generator)
         swap = draw_swap(self.alignment("middle").positions, source, eligible, eligible, self.generator)
-        return Interchanged(variable, swap)
+        return Interchange(variable, swap)
 
     def objective(
         self,

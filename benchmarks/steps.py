@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from iit_toolkit.alignment.architectures import blocks
-from iit_toolkit.data.batch import model_inputs
+from iit_toolkit.data.batch import gold_answers, model_inputs
 from iit_toolkit.distillation.losses import cosine_loss, cross_entropy_to_labels, distillation_loss
-from iit_toolkit.distillation.objective import Objective, task_labels
+from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.interchange import InterchangeModel, Run, Swap
 from iit_toolkit.interchange.hooks import (
     block_outputs,
@@ -155,7 +155,7 @@ def _causal_loss(setting: Any, student: tuple[Any, Any], teacher: tuple[Any, Any
 def _plain_terms(
     setting: Any, student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], select: Select
 ) -> list[Tensor]:
-    labels = task_labels(setting.batch, setting.shape.task)
+    labels = gold_answers(setting.batch, setting.shape.task)
     logits, hidden = ([select(setting, side[part]) for side in (student, teacher)] for part in (0, 1))
     return [
         F.cross_entropy(student[0].flatten(0, 1), labels.flatten(), ignore_index=-100),

@@ -236,3 +236,8 @@ def make_batch(
     inputs = {"input_ids": tokens.masked_fill(~real, padding), "attention_mask": real.long()}
     eligible = real & (position > 0) & (position[None] < torch.tensor(lengths)[:, None] - 1)
     return inputs, eligible
+
+
+def as_batch(inputs: dict[str, Tensor], eligible: Tensor) -> dict[str, Tensor]:
+    """Return model inputs as the batch of a collator, with their special tokens and padding."""
+    return {**inputs, "special_tokens_mask": ~eligible}

@@ -21,7 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs": {"files"},
     "config": {"files", "runs"},
     "models": {"files"},
-    "data": set(),
+    "data": {"config"},
     "alignment": {"files", "config"},
     "interchange": {"config", "models", "data", "alignment"},
     "distillation": {"runs", "config", "models", "data", "alignment", "interchange"},

@@ -1,26 +1,92 @@
-"""What models are trained for, and what they can read."""
+"""What a batch means: its keys, which positions are real, may be swapped and are predicted, and what models read of it.
+
+Legend of shapes: B rows, S positions.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from iit_toolkit.config.task import Task
+from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
+Row = Mapping[str, Any]
+Batch = Mapping[str, Tensor]
+Collator = Callable[[Sequence[Row]], dict[str, Tensor]]
+
+IGNORE_INDEX = -100
+"""The label that no loss counts and no answer is held against, as in `torch.nn.functional.cross_entropy`."""
+
 _MODEL_INPUTS = ("input_ids", "pixel_values", "attention_mask", "token_type_ids", "position_ids")
+_SOURCE = "source_"
 
 
-def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def model_inputs(batch: Batch) -> dict[str, Tensor]:
     """Return what of a batch goes into a model."""
     return {name: batch[name] for name in _MODEL_INPUTS if name in batch}
 
 
-def readable_tokens(model: PreTrainedModel) -> int | None:
-    """Return the most tokens that a model reads; None where its config has no limit.
+def real_tokens(batch: Batch) -> Tensor | None:
+    """Return (B, S) boolean: the tokens that are not padding; `None` for images, which have none."""
+    if "attention_mask" in batch:
+        return batch["attention_mask"].bool()
+    return torch.ones_like(batch["input_ids"], dtype=torch.bool) if "input_ids" in batch else None
 
-    Models of the RoBERTa family count positions from `padding_idx + 1`, so so many of theirs can't be used.
+
+def eligible_positions(batch: Batch) -> Tensor:
+    """Return (B, S) boolean: positions that may be swapped, which are neither padding nor special tokens.
+
+    Raises:
+        UserError: If the batch does not say which tokens are special.
+    """
+    if "special_tokens_mask" not in batch:
+        raise UserError(
+            "batches lack special_tokens_mask, so special tokens would be swapped; use a collator of "
+            "iit_toolkit.data.collate, or let yours give it, true at special tokens and padding"
+        )
+    real = real_tokens(batch)
+    ordinary = ~batch["special_tokens_mask"].bool()
+    return ordinary if real is None else real & ordinary
+
+
+def predicted_positions(batch: Batch, task: Task) -> Tensor | None:
+    """Return (B, S) boolean: positions whose own token is predicted; `None` except for masked language models."""
+    return batch["labels"] != IGNORE_INDEX if task == "masked_lm" and "labels" in batch else None
+
+
+def gold_answers(batch: Batch, task: Task) -> Tensor:
+    """Return each token's gold answer (B, S), or each example's (B,).
+
+    Labels of causal language models are shifted left by one: at position p stands the token that p predicts.
+    """
+    labels = batch["labels"]
+    if task != "causal_lm":
+        return labels
+    return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORE_INDEX)], dim=1)
+
+
+def paired_sources(batch: Batch) -> dict[str, Tensor]:
+    """Return the sources of a batch of pairs, a batch whose row i is the source of base row i.
+
+    Raises:
+        UserError: If the batch was not made of pairs.
+    """
+    if f"{_SOURCE}input_ids" not in batch:
+        raise UserError("sources `paired` need a source text for every row; name its column in data.source_column")
+    return {name.removeprefix(_SOURCE): value for name, value in batch.items() if name.startswith(_SOURCE)}
+
+
+def readable_tokens(model: PreTrainedModel) -> int | None:
+    """Return the longest input that a model accepts, or `None` if its config sets no limit.
+
+    Models of the RoBERTa family count positions from `padding_idx + 1`, so that many positions are unavailable.
     """
     limit: int | None = getattr(model.config, "max_position_embeddings", None)
     if limit is None:

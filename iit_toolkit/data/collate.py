@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from iit_toolkit.data.batch import IGNORE_INDEX
 from iit_toolkit.data.encoding import known_ids
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
 from iit_toolkit.errors import NothingToPredictError, UserError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Rows = Sequence[Mapping[str, Any]]
-IGNORED = -100  # a label that no loss counts
 
 
 class MaskedLanguageCollator:
@@ -103,7 +103,7 @@ class MaskedLanguageCollator:
         else:
             chosen = self._choose(ids, ordinary, generator)
         original = ids[chosen]
-        batch["labels"] = torch.full_like(ids, IGNORED).masked_scatter_(chosen, original)
+        batch["labels"] = torch.full_like(ids, IGNORE_INDEX).masked_scatter_(chosen, original)
         batch["input_ids"] = ids.masked_scatter(chosen, self._corrupt(original, generator))
         if "source_input_ids" in batch:
             source = batch["source_input_ids"]
@@ -150,7 +150,7 @@ class CausalLanguageCollator:
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
         """Makes a batch."""
         batch = _pad(rows, self._special)
-        batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORED)
+        batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORE_INDEX)
         return batch
 
 

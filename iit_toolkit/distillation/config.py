@@ -12,8 +12,8 @@ from transformers import TrainingArguments
 from iit_toolkit.config.parallelism import refuse_compiled, refuse_environment
 from iit_toolkit.config.task import Task
 from iit_toolkit.config.training_arguments import check_settings, refuse_half_on_cpu
-from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.launch import forget_a_launcher_of_one
 

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.data.batch import model_inputs
+from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, model_inputs, real_tokens
 from iit_toolkit.distillation.aligned import last_site
 from iit_toolkit.distillation.config import CausalDistillationConfig
-from iit_toolkit.distillation.losses import IGNORED_LABEL
-from iit_toolkit.distillation.objective import Objective, real_tokens, task_labels
+from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.products import Product, RunProducts, trace_products
 from iit_toolkit.interchange import InterchangeModel
 
@@ -45,10 +44,10 @@ class StepCost:
         self._teacher = trace_products(objective.teacher.model, one)
         self._student = trace_products(objective.student.model, one)
         self._examples = len(next(iter(inputs.values())))
-        labels, real = task_labels(batch, objective.task), real_tokens(batch)
+        labels, real = gold_answers(batch, objective.task), real_tokens(batch)
         self._tokens = {
             "all": 0 if real is None else int(real.sum()),
-            "labelled": int((labels != IGNORED_LABEL).sum()),
+            "labelled": int((labels != IGNORE_INDEX).sum()),
             "none": 0,
         }
         self._tokens["swapped"] = self._tokens["all"]  # at most
@@ -56,16 +55,16 @@ class StepCost:
     def plain(self) -> Ledger:
         """Return the products of a step without counterfactual runs."""
         objective, weights = self._objective, self._objective.weights
-        compares_logits = bool(weights.ce or weights.logit_mse)
-        tokens = objective.base_tokens if compares_logits else "labelled" if weights.task else "none"
+        compares_logits = weights.compares("logits")
+        tokens = objective.base_tokens if compares_logits else "labelled" if weights.compares("labels") else "none"
         teacher = self._run(self._teacher, None) if weights.needs_teacher else []
-        compares_hidden = bool(weights.cos or weights.hidden_mse)
+        compares_hidden, aligned = weights.compares("hidden"), weights.compares("activations")
         backward = self._run(self._student, None, above=tokens != "none")
-        if weights.aligned_mse and tokens == "none" and not compares_hidden:  # no gradient comes from further up
+        if aligned and tokens == "none" and not compares_hidden:  # no gradient comes from further up
             backward = max(
                 (self._source(self._student, objective.student, name) for name in objective.student.sites), key=len
             )
-        projection = self._projection(objective.base_tokens, compares_hidden, aligned=bool(weights.aligned_mse))
+        projection = self._projection(objective.base_tokens, compares_hidden, aligned=aligned)
         return {
             "teacher, base": teacher,
             "student, base": self._run(self._student, None),
@@ -85,11 +84,11 @@ class StepCost:
             own_source: Whether sources are another batch, which is run as far as the variable reads.
         """
         objective, weights = self._objective, self._objective.weights
-        compares_logits = bool(weights.causal_ce or weights.causal_logit_mse)
+        compares_logits = weights.compares("logits", counterfactual=True)
         tokens = objective.counterfactual_tokens if compares_logits else "none"
         cut = objective.student.cuts[variable]
         source = self._source(self._student, objective.student, variable) if own_source else []
-        compares_hidden = bool(weights.causal_cos or weights.causal_hidden_mse)
+        compares_hidden = weights.compares("hidden", counterfactual=True)
         projection = self._projection(objective.counterfactual_tokens, compares_hidden)
         return {
             "teacher, source": self._source(self._teacher, objective.teacher, variable) if own_source else [],

@@ -7,17 +7,11 @@ their interchange twins. A twin is the same function on the outputs of the count
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from iit_toolkit.errors import UserError, did_you_mean
-
-IGNORED_LABEL = -100
-"""The label of a row without a gold answer, as in `torch.nn.functional.cross_entropy`."""
+from iit_toolkit.data.batch import IGNORE_INDEX
 
 
 def cross_entropy_to_labels(logits: Tensor, labels: Tensor) -> Tensor:
@@ -25,15 +19,15 @@ def cross_entropy_to_labels(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (..., V) scores of the student.
-        labels: (...) long gold answers, `IGNORED_LABEL` where there is none. For a causal language model the
+        labels: (...) long gold answers, `IGNORE_INDEX` where there is none. For a causal language model the
             caller has shifted them already.
 
     Returns:
         A scalar; zero, still part of the graph, when nothing is labelled.
     """
     rows = _as_rows(logits)
-    total = F.cross_entropy(rows, labels.reshape(-1), ignore_index=IGNORED_LABEL, reduction="sum")
-    return total / (labels != IGNORED_LABEL).sum().clamp(min=1)
+    total = F.cross_entropy(rows, labels.reshape(-1), ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
@@ -92,89 +86,6 @@ class HiddenProjection(nn.Module):
     def forward(self, student_hidden: Tensor) -> Tensor:
         """Map (..., student_width) to (..., teacher_width)."""
         return self.linear(student_hidden)
-
-
-class ObjectiveWeights(BaseModel):
-    """How much each term counts in the total loss. A term of weight zero is not computed for training.
-
-    Attributes:
-        task: L_MLM, or the task's own cross entropy.
-        ce: L_CE, the distillation loss of the base runs.
-        cos: L_Cos, the cosine loss of the last hidden states of the base runs.
-        logit_mse: Mean squared difference of the logits of the base runs.
-        hidden_mse: Mean squared difference of the last hidden states of the base runs.
-        aligned_mse: Mean squared difference of the aligned activations of the base runs, a mean over all variables.
-        causal_ce: L_CE^DIITO, the distillation loss of the counterfactual runs.
-        causal_cos: L_Cos^DIITO, the cosine loss of the counterfactual runs.
-        causal_logit_mse: As `logit_mse`, of the counterfactual runs.
-        causal_hidden_mse: As `hidden_mse`, of the counterfactual runs.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    task: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    ce: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    cos: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    logit_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    hidden_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    aligned_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    causal_ce: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    causal_cos: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    causal_logit_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    causal_hidden_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _something_is_trained(self) -> ObjectiveWeights:
-        if not any(self.model_dump().values()):
-            raise ValueError("all weights are zero; give at least one term, e.g. task, a weight above zero")
-        return self
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, float], where: str) -> ObjectiveWeights:
-        """Validate weights by term; `where` they were given is told.
-
-        Raises:
-            UserError: If a term is unknown, a weight is out of range, or all are zero.
-        """
-        for name in given:
-            if name not in cls.model_fields:
-                raise UserError(f"{where}.{name}: no such loss term, {did_you_mean(name, cls.model_fields)}")
-        try:
-            return cls(**given)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join([where, *map(str, first["loc"])])
-            raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
-
-    @classmethod
-    def standard(cls) -> ObjectiveWeights:
-        """The paper's standard distillation: a third each of task, ce and cos."""
-        return cls(task=0.33, ce=0.33, cos=0.33)
-
-    @classmethod
-    def causal(cls) -> ObjectiveWeights:
-        """The paper's DIITO objective: a quarter each, with `causal_ce`."""
-        return cls(task=0.25, ce=0.25, cos=0.25, causal_ce=0.25)
-
-    @classmethod
-    def causal_with_cosine(cls) -> ObjectiveWeights:
-        """The paper's DIITO + Cos objective, that of its released models: a fifth each."""
-        return cls(task=0.20, ce=0.20, cos=0.20, causal_ce=0.20, causal_cos=0.20)
-
-    @property
-    def interchange(self) -> bool:
-        """Whether any term needs counterfactual runs."""
-        return any(value > 0 for name, value in self.model_dump().items() if name.startswith("causal_"))
-
-    @property
-    def needs_alignment(self) -> bool:
-        """Whether any term looks at the sites of an alignment."""
-        return self.interchange or self.aligned_mse > 0
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether any term besides `task` counts."""
-        return any(value > 0 for name, value in self.model_dump().items() if name != "task")
 
 
 def _as_rows(values: Tensor) -> Tensor:

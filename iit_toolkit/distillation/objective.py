@@ -11,42 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from iit_toolkit.config.task import Task
-from iit_toolkit.data.batch import model_inputs
+from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, model_inputs, real_tokens
 from iit_toolkit.distillation.aligned import aligned_activations
-from iit_toolkit.distillation.losses import (
-    IGNORED_LABEL,
-    HiddenProjection,
-    ObjectiveWeights,
-    cosine_loss,
-    cross_entropy_to_labels,
-    distillation_loss,
-    hidden_mse_loss,
-    logit_mse_loss,
-)
+from iit_toolkit.distillation.losses import HiddenProjection, cross_entropy_to_labels, distillation_loss
+from iit_toolkit.distillation.terms import COUNTERFACTUAL, Compared, ObjectiveWeights, Term
 from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, Run, Swap
+from iit_toolkit.interchange import Interchange, InterchangeModel, Run, Swap
 
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
-_BASE_TERMS = ("task", "ce", "cos", "logit_mse", "hidden_mse")
-
-
-@dataclass(frozen=True)
-class Interchanged:
-    """One interchange intervention of a step.
-
-    Attributes:
-        variable: The variable that is swapped.
-        swap: Which activations go where.
-        source: The source batch, if sources are not rows of the base's own batch.
-        weight: Factor on its loss; other than 1 where variables are not drawn as the alignment says.
-    """
-
-    variable: str
-    swap: Swap
-    source: Mapping[str, Tensor] | None = None
-    weight: float = 1.0
+_TOGETHER = ("task", "ce")
+"""The terms over the vocabulary, which are computed together: of large ones, no logits are held."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +38,12 @@ class Losses:
     terms: dict[str, Tensor]
 
 
-def task_labels(batch: Mapping[str, Tensor], task: Task) -> Tensor:
-    """Return each token's (or example's) gold answer: shifted left by one for causal language models."""
-    labels = batch["labels"]
-    if task != "causal_lm":
-        return labels
-    return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORED_LABEL)], dim=1)
-
-
-def real_tokens(batch: Mapping[str, Tensor]) -> Tensor | None:
-    """Return (B, S) boolean: the tokens that are not padding; `None` for images, which have none."""
-    if "attention_mask" in batch:
-        return batch["attention_mask"].bool()
-    return torch.ones_like(batch["input_ids"], dtype=torch.bool) if "input_ids" in batch else None
-
-
-def _evaluated(labels: Tensor, compared: Tensor | None, on_compared: float, on_labelled: float) -> Tensor | None:
+def _evaluated(labels: Tensor, compared: Tensor | None, *, on_compared: bool, on_labelled: bool) -> Tensor | None:
     """Return (B, S) the tokens whose logits are needed; `None` in classification, which has no choice."""
     if labels.dim() == 1:
         return None
     assert compared is not None
-    labelled = labels != IGNORED_LABEL
+    labelled = labels != IGNORE_INDEX
     if on_compared:
         return compared | labelled if on_labelled else compared
     return labelled if on_labelled else torch.zeros_like(labelled)
@@ -142,7 +103,7 @@ class Objective:
     def __call__(
         self,
         batch: Mapping[str, Tensor],
-        interchanges: Sequence[Interchanged] = (),
+        interchanges: Sequence[Interchange] = (),
         weights: ObjectiveWeights | None = None,
     ) -> Losses:
         """Compute the step's losses.
@@ -158,27 +119,25 @@ class Objective:
                 sites cannot be compared.
         """
         weights = weights or self.weights
-        labels = task_labels(batch, self.task)
+        labels = gold_answers(batch, self.task)
         inputs = model_inputs(batch)
         if not weights.interchange:
             interchanges = ()
         elif not interchanges:
             raise UserError("causal loss terms need an alignment to intervene on; give one or set their weights to 0")
-        if weights.aligned_mse and not self.student.sites:
+        aligned = weights.compares("activations")
+        if aligned and not self.student.sites:
             raise UserError("aligned_mse needs an alignment whose sites it compares; give one or set its weight to 0")
-        read = self.student.sites if weights.aligned_mse else (one.variable for one in interchanges)
+        read = self.student.sites if aligned else (one.variable for one in interchanges)
         variables = tuple(dict.fromkeys(read))
         compared = self._compared(batch, labels, self.base_tokens)
-        tokens = _evaluated(labels, compared, weights.ce or weights.logit_mse, weights.task)
+        on_compared, on_labelled = weights.compares("logits"), weights.compares("labels")
+        tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=on_labelled)
         student = self.student.base_run(inputs, variables, tokens)
         teacher = self._teacher_base(inputs, variables, tokens, weights)
         sum_ = _Sum()
-        base_weights = {name: getattr(weights, name) for name in _BASE_TERMS}
         base_labels = labels if tokens is None else labels[tokens]
-        self._add_terms(sum_, student, teacher, base_labels, compared, base_weights)
-        if weights.aligned_mse:
-            assert teacher is not None
-            sum_.add("aligned_mse", weights.aligned_mse, self._aligned_mse(student, teacher, compared))
+        self._add_terms(sum_, student, teacher, base_labels, compared, weights.of_runs(counterfactual=False))
         for one in interchanges:
             assert teacher is not None
             self._add_counterfactual_terms(sum_, batch, labels, student, teacher, one, weights, len(interchanges))
@@ -189,10 +148,10 @@ class Objective:
         return self(batch, weights=ObjectiveWeights(task=1.0)).total
 
     @torch.no_grad()
-    def effect_size(self, batch: Mapping[str, Tensor], interchanged: Interchanged) -> Tensor:
+    def effect_size(self, batch: Mapping[str, Tensor], interchanged: Interchange) -> Tensor:
         """Return the share of labelled tokens (or examples) at which the swap changes the teacher's answer."""
-        labels = task_labels(batch, self.task)
-        tokens = None if self.task == "sequence_classification" else labels != IGNORED_LABEL
+        labels = gold_answers(batch, self.task)
+        tokens = None if self.task == "sequence_classification" else labels != IGNORE_INDEX
         names = (interchanged.variable,)
         self.teacher.model.eval()
         base = self.teacher.base_run(model_inputs(batch), names, tokens)
@@ -215,7 +174,7 @@ class Objective:
         if which == "all" or real is None:
             return real
         if which == "labelled":
-            return labels != IGNORED_LABEL
+            return labels != IGNORE_INDEX
         assert swap is not None
         return swap.mask & real
 
@@ -235,11 +194,9 @@ class Objective:
         if not weights.needs_teacher:
             return None
         self.teacher.model.eval()  # whatever a callback left it in
-        needs_logits = bool(weights.ce or weights.logit_mse)
+        needed = tokens if weights.compares("logits") or tokens is None else tokens & False
         with self._teachers_precision():
-            return self.teacher.base_run(
-                inputs, variables, tokens if needs_logits or tokens is None else tokens & False
-            )
+            return self.teacher.base_run(inputs, variables, needed)
 
     def _add_counterfactual_terms(
         self,
@@ -248,25 +205,27 @@ class Objective:
         labels: Tensor,
         student: Run,
         teacher: Run,
-        interchanged: Interchanged,
+        interchanged: Interchange,
         weights: ObjectiveWeights,
         count: int,
     ) -> None:
         """Add the terms of one of `count` counterfactual runs."""
         name, swap = interchanged.variable, interchanged.swap.to(student.hidden.device)
         compared = self._compared(batch, labels, self.counterfactual_tokens, swap)
-        tokens = _evaluated(labels, compared, weights.causal_ce or weights.causal_logit_mse, 0.0)
+        on_compared = weights.compares("logits", counterfactual=True)
+        tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=False)
         with torch.no_grad(), self._teachers_precision():
             source = self._source(self.teacher, interchanged)
             teacher = self.teacher.counterfactual_run(teacher, name, swap, source=source, tokens=tokens)
         source = self._source(self.student, interchanged)
         student = self.student.counterfactual_run(student, name, swap, source=source, tokens=tokens)
         one = _Sum()
-        causal_weights = {name: getattr(weights, f"causal_{name}", 0.0) for name in _BASE_TERMS}
-        self._add_terms(one, student, teacher, None, compared, causal_weights, prefix="causal_")
+        self._add_terms(
+            one, student, teacher, None, compared, weights.of_runs(counterfactual=True), prefix=COUNTERFACTUAL
+        )
         sum_.add_share(one, interchanged.weight, count)
 
-    def _source(self, side: InterchangeModel, interchanged: Interchanged) -> Run | None:
+    def _source(self, side: InterchangeModel, interchanged: Interchange) -> Run | None:
         """Run the source batch where there is one."""
         if interchanged.source is None:
             return None
@@ -279,36 +238,37 @@ class Objective:
         teacher: Run | None,
         labels: Tensor | None,
         compared: Tensor | None,
-        weights: dict[str, float],
+        terms: Sequence[tuple[Term, float]],
         prefix: str = "",
     ) -> None:
-        """Add the active terms of one pair of runs."""
-        self._add_vocabulary_terms(sum_, student, teacher, labels, weights["task"], weights["ce"], prefix)
-        if teacher is None:
-            return
-        if weights["logit_mse"]:
+        """Add the weighted terms of one pair of runs."""
+        weights = {term.name: weight for term, weight in terms}
+        self._add_vocabulary_terms(sum_, student, teacher, labels, weights, prefix)
+        sides: dict[Compared, list[tuple[Tensor, Tensor]]] = {}
+        for term, weight in terms:
+            if term.name in _TOGETHER:
+                continue
+            assert teacher is not None
+            if term.compares not in sides:
+                sides[term.compares] = self._sides(term.compares, student, teacher, compared)
+            losses = [term.loss(*pair) for pair in sides[term.compares]]
+            sum_.add(f"{prefix}{term.name}", weight, losses[0] if len(losses) == 1 else torch.stack(losses).mean())
+
+    def _sides(
+        self, what: Compared, student: Run, teacher: Run, compared: Tensor | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return what a term compares, of student and teacher: one pair, or one per variable."""
+        if what == "logits":
             with torch.no_grad(), self._teachers_precision():
                 target = self.teacher.logits(teacher)
-            loss = logit_mse_loss(self.student.logits(student), target)
-            sum_.add(f"{prefix}logit_mse", weights["logit_mse"], loss)
-        if weights["cos"] or weights["hidden_mse"]:
-            hidden, target = (
-                run.hidden.flatten(0, 1) if compared is None else run.hidden[compared] for run in (student, teacher)
-            )
-            if self.projection is not None:
-                hidden = self.projection(hidden)
-            for name, function in (("cos", cosine_loss), ("hidden_mse", hidden_mse_loss)):
-                if weights[name]:
-                    sum_.add(f"{prefix}{name}", weights[name], function(hidden, target))
-
-    def _aligned_mse(self, student: Run, teacher: Run, compared: Tensor | None) -> Tensor:
-        """Return the mean over variables of the squared difference of their activations in the base runs."""
-        pairs = aligned_activations(self.student, self.teacher, student, teacher, self.projection)
-        losses = [
-            hidden_mse_loss(*pair) if compared is None else hidden_mse_loss(*(one[compared] for one in pair))
-            for pair in pairs
-        ]
-        return torch.stack(losses).mean()
+            return [(self.student.logits(student), target)]
+        if what == "activations":
+            pairs = aligned_activations(self.student, self.teacher, student, teacher, self.projection)
+            return pairs if compared is None else [(ours[compared], theirs[compared]) for ours, theirs in pairs]
+        hidden, target = (
+            run.hidden.flatten(0, 1) if compared is None else run.hidden[compared] for run in (student, teacher)
+        )
+        return [(hidden if self.projection is None else self.projection(hidden), target)]
 
     def _add_vocabulary_terms(
         self,
@@ -316,11 +276,11 @@ class Objective:
         student: Run,
         teacher: Run | None,
         labels: Tensor | None,
-        task: float,
-        ce: float,
+        weights: Mapping[str, float],
         prefix: str,
     ) -> None:
         """Add cross entropy and temperature KL: chunk by chunk where both logits are linear in the features."""
+        task, ce = (weights.get(name, 0.0) for name in _TOGETHER)
         if not (ce or task):
             return
         compared = teacher if ce else None

@@ -1,20 +1,16 @@
-"""What several processes do together in training: batches dealt out in rounds, one forward pass, averaged gradients."""
+"""What several processes share in training: batches dealt out in rounds, and a group with a time-out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from accelerate.data_loader import BatchSamplerShard
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import BatchSampler
 from transformers import TrainingArguments
 
-from iit_toolkit.distillation.objective import Losses
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.hooks import replaced_forward
 
 
 class Rounds(BatchSampler):
@@ -85,31 +81,6 @@ def deal_in_rounds(loader: Any) -> Rounds | None:
     shard.batch_sampler, shard.drop_last, shard.even_batches = rounds, False, False
     shard.num_processes, shard.process_index = 1, 0  # hands on what it gets
     return rounds
-
-
-def inside(wrapper: nn.Module, student: nn.Module, step: Callable[[], Losses]) -> Losses:
-    """Run a step inside the wrapper's forward, so that distributed wrappers see one forward and one backward pass."""
-    if not isinstance(wrapper, DistributedDataParallel):
-        return step()
-    result: list[Losses] = []
-
-    def forward() -> Tensor:
-        with replaced_forward(student, type(student).forward.__get__(student)):
-            result.append(step())
-        return result[0].total
-
-    with replaced_forward(student, forward):
-        wrapper()
-    return result[0]
-
-
-def average_gradients(module: nn.Module) -> None:
-    """Give all processes the mean of their gradients, of a module that no wrapper knows."""
-    if torch.distributed.is_initialized():
-        for parameter in module.parameters():
-            torch.distributed.all_reduce(parameter.grad, op=torch.distributed.ReduceOp.SUM)
-            assert parameter.grad is not None
-            parameter.grad /= torch.distributed.get_world_size()
 
 
 def prepare_group(args: TrainingArguments) -> None:

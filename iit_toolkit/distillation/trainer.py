@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.resolve import Side
-from iit_toolkit.alignment.spec import MaskedPositions
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
 from iit_toolkit.distillation.length_groups import SeededLengthGroups
-from iit_toolkit.distillation.losses import IGNORED_LABEL, HiddenProjection, ObjectiveWeights
-from iit_toolkit.distillation.objective import Interchanged, Losses, Objective, real_tokens
-from iit_toolkit.distillation.processes import average_gradients, deal_in_rounds, inside, prepare_group
+from iit_toolkit.distillation.losses import HiddenProjection
+from iit_toolkit.distillation.objective import Losses, Objective
+from iit_toolkit.distillation.processes import deal_in_rounds, prepare_group
 from iit_toolkit.distillation.spoilt import NonFiniteLossError as NonFiniteLossError
 from iit_toolkit.distillation.spoilt import refuse_spoilt_gradient, refuse_spoilt_losses, refuse_spoilt_weights
+from iit_toolkit.distillation.step import DistillationStep
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, draw_swap, other_rows, refuse_empty
+from iit_toolkit.interchange import Interchange, InterchangeModel, Sampler, refuse_empty
+from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
 
 _PROJECTION = "projection.safetensors"
 _GRADIENT_ROWS = 4
@@ -48,10 +52,7 @@ def make_objective(
     if weights.needs_alignment and alignment is None:
         raise UserError("causal_* and aligned_mse loss weights need an alignment; give one, or set these weights to 0")
     widths = (student.config.hidden_size, teacher.config.hidden_size)
-    compares_hidden = any(
-        (weights.cos, weights.hidden_mse, weights.aligned_mse, weights.causal_cos, weights.causal_hidden_mse)
-    )
-    projected = compares_hidden and widths[0] != widths[1]
+    projected = weights.compares_widths and widths[0] != widths[1]
 
     def engine(model: PreTrainedModel, side: Side) -> InterchangeModel:
         sites = {} if alignment is None else resolve(alignment, model, side)
@@ -74,8 +75,8 @@ def make_objective(
 class CausalDistillationTrainer(WholeCheckpoints):
     """Trains a student to answer like its teacher, also when aligned neurons are swapped between inputs.
 
-    The student stays a plain `PreTrainedModel`: it is saved, loaded, pushed and used as any other. Without an
-    alignment (or with no `causal_*` weight) this is plain distillation.
+    What the Trainer trains is a `DistillationStep`. Its student stays a plain `PreTrainedModel`, here `student`: it is
+    saved, loaded and used as any other. Without an alignment (or with no `causal_*` weight) this is plain distillation.
 
     Batches hold `input_ids` (B, S), `attention_mask`, `labels` and, for interchange, `special_tokens_mask` (B, S)
     true at special tokens and padding, as the collators of `iit_toolkit.data` make them; for sources `fixed` also
@@ -109,25 +110,28 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 "launch, or show it one with CUDA_VISIBLE_DEVICES"
             )
         refuse_other_training(args)
-        super().__init__(model=model, args=args, **rest)
+        teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
+        set_seed(args.seed)
+        self.objective = make_objective(model, teacher, alignment, args)
+        with torch.random.fork_rng(devices=[]):  # the Trainer seeds anew
+            super().__init__(model=DistillationStep(self.objective), args=args, **rest)
+        if args.label_names is None:
+            self.label_names = ["labels"]
         refuse_other_kind(self.accelerator.distributed_type)
         prepare_group(args)
         self.loss_is_scaled_for_ga = False
         self.settings = args
         self.alignment = alignment
-        teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
-        self.objective = make_objective(model, teacher, alignment, args)
+        self.student = model
         self.projection = self.objective.projection
-        if self.projection is not None:
-            if self.optimizer is not None:
-                raise UserError(
-                    "the given optimizer would not train the projection between the unequal widths of student and "
-                    "teacher; name one in args.optim instead"
-                )
-            self.add_callback(_ZeroGradients(self.projection))
+        if self.projection is not None and self.optimizer is not None:
+            raise UserError(
+                "the given optimizer would not train the projection between the unequal widths of student and "
+                "teacher; name one in args.optim instead"
+            )
         self._swapped = False
-        self._pairing: Tensor | None = None
-        self._drawn: tuple[Tensor, Tensor] | None = None
+        self._sampler: Sampler | None = None
+        self._drawn: Variables | None = None
         self._sums: dict[str, Tensor] = {}
         self._summed_steps = 0
         self._micro_step = (-1, 0)
@@ -162,15 +166,15 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 loss = self.objective.task_loss(inputs)
                 return (loss, {"loss": loss}) if return_outputs else loss
             interchanges = self.draw_interchanges(inputs)
-            student = self.accelerator.unwrap_model(model).train(self.settings.dropout)
-            losses = inside(model, student, lambda: self.objective(inputs, interchanges))
+            self.student.train(self.settings.dropout)
+            losses = Losses(*model(inputs, interchanges))
             refuse_spoilt_losses(self.objective, losses, inputs, self.state.global_step)
             self._gather(losses, inputs, interchanges)
         weight = self._weights.pop(0) if self._weights else 1.0
         loss = losses.total if weight == 1 else losses.total * weight
         return (loss, {"loss": loss}) if return_outputs else loss
 
-    def draw_interchanges(self, batch: Mapping[str, Tensor]) -> list[Interchanged]:
+    def draw_interchanges(self, batch: Mapping[str, Tensor]) -> list[Interchange]:
         """Draw the variables, the sources and the positions of a batch; none if no term needs them.
 
         The draw depends only on the seed, the step, the micro-step and the process, so a resumed run draws the same.
@@ -178,21 +182,28 @@ class CausalDistillationTrainer(WholeCheckpoints):
         if not self.objective.weights.interchange:
             return []
         assert self.alignment is not None
-        generator = torch.Generator().manual_seed(self._draw_seed())
-        probabilities, weights = self._draw()
-        drawn: list[Interchanged] = []
-        for _ in range(self.settings.interchanges):
-            index = int(torch.multinomial(probabilities, 1, generator=generator))
-            source_batch, swap = self._draw_swap(self.alignment, batch, generator)
-            if not self._swapped:  # later on, a batch that cannot be swapped is one among many
-                refuse_empty(swap, self.alignment.positions)
-                self._swapped = True
-            name = self.alignment.variables[index].name
-            drawn.append(Interchanged(name, swap, source_batch, float(weights[index])))
-        return drawn
+        step, micro = self._micro_step
+        self._micro_step = (self.state.global_step, micro + 1 if step == self.state.global_step else 0)
+        generator = step_generator(self.args.seed, *self._micro_step, self.args.process_index)
+        if self.alignment.sources.kind == "in_batch" and self.args.train_batch_size < 2:
+            raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
+        if self._sampler is None:
+            dataset: Any = self.train_dataset
+            rows = SourceRows(len(dataset), self._rows_of, self.args.seed)
+            self._sampler = Sampler(self.alignment.positions, self.alignment.sources, self.settings.task, rows)
+        drawn = self._sampler.interchanges(batch, self._draw(), self.settings.interchanges, generator)
+        if not self._swapped:  # later on, a batch that cannot be swapped is one among many
+            refuse_empty(drawn[0].swap, self.alignment.positions)
+            self._swapped = True
+        return [replace(one, swap=one.swap.to(self.args.device)) for one in drawn]
 
-    def _draw(self) -> tuple[Tensor, Tensor]:
-        """Return, per variable, the probability with which it is drawn and the weight that its loss then has.
+    def _rows_of(self, numbers: Sequence[int]) -> Mapping[str, Tensor]:
+        """Make a batch of rows of the training data."""
+        dataset: Any = self.train_dataset
+        return self._prepare_inputs(self.data_collator([dataset[number] for number in numbers]))
+
+    def _draw(self) -> Variables:
+        """Return how variables are drawn.
 
         Costs are judged by the first rows of the data, so that every process and a resumed run judge alike.
         """
@@ -202,72 +213,15 @@ class CausalDistillationTrainer(WholeCheckpoints):
             drawn = declared
             if self.settings.cost_aware_draw:
                 dataset: Any = self.train_dataset
-                rows = range(min(self.args.train_batch_size, len(dataset)))
-                first = self._prepare_inputs(self.data_collator([dataset[index] for index in rows]))
+                first = self._rows_of(range(min(self.args.train_batch_size, len(dataset))))
                 drawn = cheapest_draw(
                     declared, StepCost(self.objective, first), self.alignment, self.settings.interchanges
                 )
-            self._drawn = drawn, torch.where(drawn > 0, declared / drawn, 0.0)
+            names = [variable.name for variable in self.alignment.variables]
+            self._drawn = Variables(names, drawn, torch.where(drawn > 0, declared / drawn, 0.0))
         return self._drawn
 
-    def _draw_swap(
-        self, alignment: Alignment, batch: Mapping[str, Tensor], generator: torch.Generator
-    ) -> tuple[Mapping[str, Tensor] | None, Swap]:
-        """Draw the sources (a batch of their own, or rows of this one) and the positions of one interchange."""
-        rows = len(batch["labels"])
-        predicted = None
-        if isinstance(alignment.positions, MaskedPositions) and self.settings.task == "masked_lm":
-            predicted = batch["labels"] != IGNORED_LABEL
-        if alignment.sources.kind == "paired":
-            source_batch, swap = draw_paired_swap(alignment.positions, batch, generator, predicted)
-            return source_batch, swap.to(self.args.device)
-        if alignment.sources.kind == "dataset":
-            source_batch = self._source_batch(rows, generator)
-            source = torch.randperm(rows, generator=generator)
-        elif alignment.sources.kind == "fixed":
-            source_batch, source = self._fixed_sources(batch), torch.arange(rows)
-        elif self.args.train_batch_size < 2:  # a row that is left alone in the last batch is its own source
-            raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
-        else:
-            source_batch, source = None, other_rows(rows, generator)
-        swap = draw_swap(
-            alignment.positions,
-            source,
-            _eligible(batch),
-            _eligible(batch if source_batch is None else source_batch),
-            generator,
-            predicted,
-        )
-        return source_batch, swap.to(self.args.device)
-
-    def _draw_seed(self) -> int:
-        step, micro = self._micro_step
-        self._micro_step = (self.state.global_step, micro + 1 if step == self.state.global_step else 0)
-        parts = (self.args.seed, *self._micro_step, self.args.process_index)
-        seed = 0
-        for part in parts:  # a small integer hash: any change of any part gives an unrelated seed
-            seed = ((seed ^ part) * 0x9E3779B97F4A7C15 + 0x7F4A7C15) % 2**63
-        return seed
-
-    def _source_batch(self, rows: int, generator: torch.Generator) -> Mapping[str, Tensor]:
-        dataset: Any = self.train_dataset
-        chosen = torch.randint(len(dataset), (rows,), generator=generator).tolist()
-        return self._prepare_inputs(self.data_collator([dataset[index] for index in chosen]))
-
-    def _fixed_sources(self, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Return a batch whose row i is the one source of base row i, by a pairing that follows from the seed."""
-        dataset: Any = self.train_dataset
-        if self._pairing is None:
-            self._pairing = other_rows(len(dataset), torch.Generator().manual_seed(self.args.seed))
-        numbers = batch["example_id"].tolist() if "example_id" in batch else [len(dataset)]
-        if max(numbers) < len(dataset):
-            chosen = self._pairing[numbers].tolist()
-            rows = [dataset[index] for index in chosen]
-            if [row["example_id"] for row in rows] == chosen:
-                return self._prepare_inputs(self.data_collator(rows))
-        raise UserError("sources `fixed` need rows whose `example_id` is their number in the training data, from 0")
-
-    def _gather(self, losses: Losses, inputs: Mapping[str, Tensor], interchanges: list[Interchanged]) -> None:
+    def _gather(self, losses: Losses, inputs: Mapping[str, Tensor], interchanges: list[Interchange]) -> None:
         """Sum up the terms for the next log line; measure shares and effect size once per line."""
         for name, value in losses.terms.items():
             self._sums[f"loss/{name}"] = self._sums.get(f"loss/{name}", torch.zeros_like(value)) + value
@@ -342,28 +296,10 @@ class CausalDistillationTrainer(WholeCheckpoints):
         self._weights = [] if self._rounds is None else self._rounds.weights(len(batches), last=last)
         return batches, count
 
-    def create_optimizer(self, *arguments: Any, **named: Any) -> torch.optim.Optimizer:
-        """Create the optimizer over the student and, where there is one, the projection."""
-        fresh = self.optimizer is None
-        optimizer = super().create_optimizer(*arguments, **named)
-        if fresh and self.projection is not None:
-            optimizer.add_param_group({"params": list(self.projection.parameters()), "weight_decay": 0.0})
-        return optimizer
-
-    # The Trainer averages over processes, clips and zeroes the gradients of its model only.
-
-    def training_step(self, *arguments: Any, **named: Any) -> Tensor:
-        """Take a micro-step, after which all processes have the same gradients of the projection."""
-        loss = super().training_step(*arguments, **named)
-        if self.projection is not None:
-            average_gradients(self.projection)
-        return loss
-
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        if self.projection is None:
-            return super()._clip_grad_norm(model)
-        parameters = [*model.parameters(), *self.projection.parameters()]
-        return self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Return the names of the weights that decay, which those of companions do not."""
+        names = super().get_decay_parameter_names(model)
+        return [name for name in names if not name.startswith("companions.")]
 
     def _get_grad_norm(self, *arguments: Any, **named: Any) -> Any:
         norm = cast(Any, super()._get_grad_norm(*arguments, **named))  # None of DeepSpeed alone, which is refused
@@ -375,39 +311,43 @@ class CausalDistillationTrainer(WholeCheckpoints):
         refuse_spoilt_weights(self.objective, self.state.global_step)
         super()._save_checkpoint(*arguments, **named)
 
+    # What transformers saves, loads and looks at is the plain student; companions lie beside it in a checkpoint.
+
+    @contextlib.contextmanager
+    def _student_alone(self) -> Generator[None]:
+        step: Any = self.model
+        self.model = step.student
+        try:
+            yield
+        finally:
+            self.model = step
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)
+        with self._student_alone():
+            super()._save(output_dir, state_dict)
         if self.projection is not None and self.args.should_save:
             folder = Path(output_dir or self.args.output_dir or ".")
             safetensors.torch.save_file(self.projection.state_dict(), folder / _PROJECTION)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)  # pyright: ignore[reportArgumentType]
+        del model  # what is wrapped
+        with self._student_alone():
+            super()._load_from_checkpoint(resume_from_checkpoint, self.student)  # pyright: ignore[reportArgumentType]
         if self.projection is not None:
             weights = safetensors.torch.load_file(Path(resume_from_checkpoint) / _PROJECTION)
             self.projection.load_state_dict(weights)
 
+    def _load_best_model(self) -> None:
+        with self._student_alone():
+            super()._load_best_model()
 
-class _ZeroGradients(TrainerCallback):
-    """Zeroes a module's gradients after every update, as the Trainer does its model's."""
+    def _set_signature_columns_if_needed(self) -> None:
+        with self._student_alone():
+            super()._set_signature_columns_if_needed()
 
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self._module.zero_grad()
-
-
-def _eligible(batch: Mapping[str, Tensor]) -> Tensor:
-    """Return (B, S) boolean: positions that may be swapped, which are neither padding nor special tokens."""
-    if "special_tokens_mask" not in batch:
-        raise UserError(
-            "batches lack special_tokens_mask, so special tokens would be swapped; use a collator of "
-            "iit_toolkit.data.collate, or let yours give it, true at special tokens and padding"
-        )
-    real = real_tokens(batch)
-    ordinary = ~batch["special_tokens_mask"].bool()
-    return ordinary if real is None else real & ordinary
+    def _build_accelerator_args(self, **named: Any) -> dict[str, Any]:
+        with self._student_alone():
+            return super()._build_accelerator_args(**named)
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from iit_toolkit.distillation.losses import IGNORED_LABEL
+from iit_toolkit.data.batch import IGNORE_INDEX
 from iit_toolkit.errors import UserError
 
 _CACHED = 2**17
@@ -72,7 +72,7 @@ def vocabulary_losses(
     Args:
         student: N rows of width D_s, V words.
         teacher: The same N rows, of width D_t, the same V words; None leaves `ce` zero.
-        labels: (N,) long gold words, `IGNORED_LABEL` where there is none; None leaves `task` zero.
+        labels: (N,) long gold words, `IGNORE_INDEX` where there is none; None leaves `task` zero.
         ce_weight: Weight of the distillation loss in the total.
         task_weight: Weight of the cross entropy in the total.
         temperature: Of the distillation loss.
@@ -305,7 +305,7 @@ def _labelled(labels: Tensor | None, features: Tensor) -> Tensor:
     """Return the rows that have a gold word, ascending."""
     if labels is None:
         return torch.empty(0, dtype=torch.long, device=features.device)
-    return torch.nonzero(labels != IGNORED_LABEL).flatten()
+    return torch.nonzero(labels != IGNORE_INDEX).flatten()
 
 
 _kept = threading.local()

@@ -9,10 +9,10 @@ import numpy as np
 from datasets import Dataset
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
+from iit_toolkit.data.batch import IGNORE_INDEX
 from iit_toolkit.downstream.prepared import Evaluation, PreparedTask, names_of_classes, tokenized
 from iit_toolkit.downstream.scores import Scores, entity_scores
 
-IGNORED = -100  # a label that no loss counts
 UNSEEN = -1  # the position of a word that is cut off
 OUTSIDE = "O"
 
@@ -41,10 +41,10 @@ def prepare_entities(
         for index, tags in enumerate(batch["tags"]):
             words = encoded.word_ids(index)
             first = [words.index(word) if word in words else UNSEEN for word in range(len(tags))]
-            row = [IGNORED] * len(words)
+            row = [IGNORE_INDEX] * len(words)
             for tag, position in zip(tags, first, strict=True):
                 if position != UNSEEN:
-                    row[position] = numbers.get(tag, IGNORED)
+                    row[position] = numbers.get(tag, IGNORE_INDEX)
             labels.append(row)
             first_subwords.append(first)
         return {**encoded, "labels": labels, "first_subwords": first_subwords}

@@ -2,25 +2,18 @@
 
 from iit_toolkit.interchange.engine import InterchangeModel, Run
 from iit_toolkit.interchange.pyvene_guard import SubspaceInterchange
-from iit_toolkit.interchange.swap import (
-    Swap,
-    draw_paired_swap,
-    draw_swap,
-    other_rows,
-    other_sources,
-    paired_sources,
-    refuse_empty,
-)
+from iit_toolkit.interchange.sampling import Interchange, Sampler
+from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows, other_sources, refuse_empty
 
 __all__ = [
+    "Interchange",
     "InterchangeModel",
     "Run",
+    "Sampler",
     "SubspaceInterchange",
     "Swap",
-    "draw_paired_swap",
     "draw_swap",
     "other_rows",
     "other_sources",
-    "paired_sources",
     "refuse_empty",
 ]

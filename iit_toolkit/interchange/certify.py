@@ -13,14 +13,16 @@ from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import Side, get_module, split_component
 from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import Batch, model_inputs, paired_sources
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.answers import same_answers
 from iit_toolkit.interchange.checks import Check, attempt
 from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
 from iit_toolkit.interchange.measured import evaluating
 from iit_toolkit.interchange.reading import check_order, check_padding
+from iit_toolkit.interchange.sampling import Sampler
 from iit_toolkit.interchange.sound import refuse_unfit, refuse_unsound
-from iit_toolkit.interchange.swap import Swap, draw_swap, other_rows, refuse_empty
+from iit_toolkit.interchange.swap import Swap, refuse_empty
 
 _TOLERANCE = 1e-4
 _FROZEN = "teacher is frozen"
@@ -31,10 +33,7 @@ def certify(
     teacher: PreTrainedModel,
     student: PreTrainedModel,
     alignment: Alignment | None,
-    inputs: _Inputs,
-    eligible: Tensor,
-    predicted: Tensor | None = None,
-    swap: Swap | None = None,
+    batch: Batch,
     *,
     task: Task = "masked_lm",
     pad: int = 0,
@@ -47,10 +46,7 @@ def certify(
         teacher: The teacher.
         student: The student.
         alignment: The alignment; without one, only what plain distillation needs is checked.
-        inputs: Model inputs of at least two rows; `input_ids` (B, S) with `attention_mask`, or `pixel_values`.
-        eligible: (B, S) boolean; positions that are neither padding nor special.
-        predicted: (B, S) boolean; positions whose token is predicted, for `masked` positions.
-        swap: The swap to try, between rows of the inputs; drawn by the alignment when absent.
+        batch: At least two rows: model inputs, and `labels` and `special_tokens_mask` if there is an alignment.
         task: What the models are for; of `causal_lm`, that they read no later tokens is checked.
         pad: The id that short rows are filled with.
         padded: Whether any row of the data is ever shorter than the others of its batch.
@@ -63,9 +59,9 @@ def certify(
     Raises:
         torch.OutOfMemoryError: As the models do.
     """
-    checks = certify_models(teacher, student, inputs, task=task, pad=pad, padded=padded)
+    checks = certify_models(teacher, student, batch, task=task, pad=pad, padded=padded)
     if alignment is not None and sites_can_be_tried(checks):
-        checks += certify_alignment(teacher, student, alignment, inputs, eligible, predicted, swap, trains=trains)
+        checks += certify_alignment(teacher, student, alignment, batch, task=task, trains=trains)
     return checks
 
 
@@ -77,13 +73,20 @@ def sites_can_be_tried(checks: Sequence[Check]) -> bool:
 def certify_models(
     teacher: PreTrainedModel,
     student: PreTrainedModel,
-    inputs: _Inputs,
+    batch: Batch,
     *,
     task: Task = "masked_lm",
     pad: int = 0,
     padded: bool = True,
 ) -> list[Check]:
-    """Check what must hold of both models under any alignment; see `certify`."""
+    """Check what must hold of both models under any alignment; see `certify`.
+
+    Sources of pairs are read, too.
+    """
+    inputs = model_inputs(batch)
+    if "source_input_ids" in batch:
+        sources = paired_sources(batch)
+        inputs = {name: torch.cat([value, sources[name]]) for name, value in inputs.items()}
     sides = {"teacher": teacher, "student": student}
     checks = [attempt(f"{side}: model", one, lambda one=one: refuse_unfit(one, task)) for side, one in sides.items()]
     if not all(check.passed for check in checks):  # what they compute means nothing
@@ -119,16 +122,15 @@ def certify_alignment(
     teacher: PreTrainedModel,
     student: PreTrainedModel,
     alignment: Alignment,
-    inputs: _Inputs,
-    eligible: Tensor,
-    predicted: Tensor | None = None,
-    swap: Swap | None = None,
+    batch: Batch,
     *,
+    task: Task = "masked_lm",
     trains: bool = True,
 ) -> list[Check]:
     """Check the sites of an alignment on models that passed `certify_models`; see `certify`."""
     try:
-        swap = swap or _draw(alignment, eligible, predicted)
+        sampler = Sampler(alignment.positions, alignment.sources, task)
+        batch, swap = sampler.within(batch, torch.Generator().manual_seed(0))
         refuse_empty(swap, alignment.positions)
     except UserError as error:
         return [Check("positions", False, str(error))]
@@ -137,6 +139,7 @@ def certify_alignment(
             "positions", True, f"{int(swap.mask.sum())} positions of {int(swap.mask.any(1).sum())} rows can be swapped"
         )
     ]
+    inputs = model_inputs(batch)
     with evaluating(teacher, student):
         checks += _certify_side("teacher", teacher, alignment, inputs, swap)
         checks += _certify_side("student", student, alignment, inputs, swap)
@@ -214,12 +217,6 @@ def _check_ranges(site: ResolvedSite, read_width: int, write_width: int) -> None
     for low, high in site.ranges or ():
         if high > write_width:
             raise UserError(f"{site.write}: neurons [{low}, {high}) go beyond its width of {write_width}")
-
-
-def _draw(alignment: Alignment, eligible: Tensor, predicted: Tensor | None) -> Swap:
-    generator = torch.Generator().manual_seed(0)
-    source = other_rows(len(eligible), generator)
-    return draw_swap(alignment.positions, source, eligible, eligible, generator, predicted)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import ResolvedSite
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import pyvene_guard as safe_pyvene
+from iit_toolkit.interchange import pyvene_guard
 from iit_toolkit.interchange.hooks import (
     block_outputs,
     called_with,
@@ -71,22 +71,22 @@ class InterchangeModel:
         sites: Mapping[str, Sequence[ResolvedSite]],
         *,
         share_prefix: bool = True,
-        subspaces: Mapping[str, safe_pyvene.SubspaceInterchange] | None = None,
+        subspaces: Mapping[str, pyvene_guard.SubspaceInterchange] | None = None,
     ) -> None:
         self.model = model
         self.sites = {name: tuple(variable) for name, variable in sites.items()}
         self.cuts = {name: _cut(variable) if share_prefix else None for name, variable in self.sites.items()}
         self.ends = {name: _end(variable) for name, variable in self.sites.items()}
         self._subspaces = dict(subspaces or {})
-        self._collecting: dict[tuple[str, ...], safe_pyvene.SafeIntervenableModel] = {}
-        self._swapping: dict[str, safe_pyvene.SafeIntervenableModel] = {}
+        self._collecting: dict[tuple[str, ...], pyvene_guard.SafeIntervenableModel] = {}
+        self._swapping: dict[str, pyvene_guard.SafeIntervenableModel] = {}
         self._head_is_linear: bool | None = None
         self._restarts: dict[int, bool] = {}
         self._stops: dict[int, bool] = {}
 
     def measure(self, inputs: Mapping[str, Tensor]) -> None:
         """Find out where counterfactual runs can restart, so that `cuts` says so; base runs do it by themselves."""
-        with safe_pyvene.lock(self.model):
+        with pyvene_guard.lock(self.model):
             self._settle_cuts(self.sites, called_with(self.model, inputs))
 
     @property
@@ -177,28 +177,28 @@ class InterchangeModel:
             if view is None:
                 view = self._swapping[variable] = self._swapping_view(variable)
             run, _ = self._evaluate(
-                lambda: (safe_pyvene.swap(view, base.inputs, sources, masks), None), base.inputs, tokens
+                lambda: (pyvene_guard.swap(view, base.inputs, sources, masks), None), base.inputs, tokens
             )
         return run
 
     @contextlib.contextmanager
     def _alone(self) -> Generator[None, None, None]:
         """Keep other threads from the model, whose outputs are plain meanwhile."""
-        with safe_pyvene.lock(self.model), plain_outputs(self.model):
+        with pyvene_guard.lock(self.model), plain_outputs(self.model):
             yield
 
-    def _swapping_view(self, variable: str) -> safe_pyvene.SafeIntervenableModel:
+    def _swapping_view(self, variable: str) -> pyvene_guard.SafeIntervenableModel:
         components = [site.write for site in self.sites[variable]]
         if variable in self._subspaces:
-            return safe_pyvene.rotating_view(self.model, components[0], self._subspaces[variable])
-        return safe_pyvene.swapping_view(self.model, components)
+            return pyvene_guard.rotating_view(self.model, components[0], self._subspaces[variable])
+        return pyvene_guard.swapping_view(self.model, components)
 
     def logits(self, run: Run) -> Tensor:
         """Return a run's logits at its evaluated tokens (N, V), or per example (B, C) in classification."""
         if run.logits is not None:
             return run.logits
         assert run.features is not None and self.head is not None
-        with safe_pyvene.lock(self.model):
+        with pyvene_guard.lock(self.model):
             return self.head(run.features)
 
     def _collected(self, inputs: Mapping[str, Tensor], variables: tuple[str, ...], tokens: Tensor | None) -> Run:
@@ -209,8 +209,8 @@ class InterchangeModel:
             return self._evaluate(lambda: (self.model(**kept), None), kept, tokens)[0]
         view = self._collecting.get(components)
         if view is None:
-            view = self._collecting[components] = safe_pyvene.collecting_view(self.model, components)
-        run, activations = self._evaluate(lambda: safe_pyvene.collect(view, kept), kept, tokens)
+            view = self._collecting[components] = pyvene_guard.collecting_view(self.model, components)
+        run, activations = self._evaluate(lambda: pyvene_guard.collect(view, kept), kept, tokens)
         for component, activation in zip(components, activations, strict=True):
             refuse_other_shape(component, activation.shape, kept)
         run.activations = dict(zip(components, activations, strict=True))

@@ -35,7 +35,7 @@ def lock(model: nn.Module) -> threading.RLock:
     return _locks.setdefault(model, threading.RLock())
 
 
-class Interchange(pv.Intervention):
+class SwapIntervention(pv.Intervention):
     """Replaces the base's activation by the source's wherever a mask says so.
 
     Unlike pyvene's `VanillaIntervention`, it takes a mask instead of index lists, so rows may differ in the number of
@@ -176,7 +176,7 @@ def collecting_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIn
 def swapping_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIntervenableModel:
     """Return a view whose run swaps the activations of these components, wherever a mask says so."""
     return SafeIntervenableModel(
-        pv.IntervenableConfig([{"component": name, "intervention": Interchange()} for name in components]),
+        pv.IntervenableConfig([{"component": name, "intervention": SwapIntervention()} for name in components]),
         model,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -144,42 +143,6 @@ def refuse_empty(swap: Swap, positions: Positions) -> None:
             "no position can be swapped: every position of the batch is padding, special, or excluded by the position "
             "policy; use longer texts or another policy"
         )
-
-
-def paired_sources(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the sources of a batch of pairs, a batch whose row i is the source of base row i.
-
-    Raises:
-        UserError: If the batch was not made of pairs.
-    """
-    if "source_input_ids" not in batch:
-        raise UserError("sources `paired` need a source text for every row; name its column in data.source_column")
-    return {name.removeprefix("source_"): value for name, value in batch.items() if name.startswith("source_")}
-
-
-def draw_paired_swap(
-    positions: Positions, batch: Mapping[str, Tensor], generator: torch.Generator, predicted: Tensor | None = None
-) -> tuple[dict[str, Tensor], Swap]:
-    """Draw the swapped positions of a batch whose rows have sources of their own (sources `paired`).
-
-    Args:
-        positions: The policy.
-        batch: A batch that the collators of `iit_toolkit.data` made of pairs.
-        generator: As for `draw_swap`; `differing` positions are given, not drawn.
-        predicted: As for `draw_swap`.
-
-    Returns:
-        The sources, a batch whose row i is the source of base row i; and the swap.
-
-    Raises:
-        UserError: If the batch was not made of pairs, or as for `draw_swap`.
-    """
-    sources = paired_sources(batch)
-    rows = torch.arange(len(batch["input_ids"]))
-    if isinstance(positions, DifferingPositions):
-        return sources, Swap(rows, batch["swapped"].cpu(), batch["swapped_from"].cpu())
-    eligible, source_eligible = (~one["special_tokens_mask"].bool() for one in (batch, sources))
-    return sources, draw_swap(positions, rows, eligible, source_eligible, generator, predicted)
 
 
 def _rank(eligible: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.alignment.spec import Positions
 from iit_toolkit.analysis.statistics.numbers import count
 from iit_toolkit.analysis.statistics.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.config.run_config import RunConfig
@@ -27,9 +26,9 @@ from iit_toolkit.data.same_tokenizer import tokenizer_difference
 from iit_toolkit.data.shared import count_seen, count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.data.tables import lists_of, numbers_of
-from iit_toolkit.distillation.losses import ObjectiveWeights
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line, shown
-from iit_toolkit.interchange import InterchangeModel, Swap, draw_paired_swap, paired_sources
+from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.certify import certify_alignment, certify_models, sites_can_be_tried
 from iit_toolkit.interchange.checks import Check
 from iit_toolkit.pipeline.explanation import first_step
@@ -165,21 +164,12 @@ def certify_on_rows(
 def _certify_models(prepared: Prepared, student: PreTrainedModel, trains: bool) -> list[Check]:
     batch = _tried_rows(prepared, student, trains)
     pad, padded = SpecialTokens.of(prepared.tokenizer).pad, _rows_differ(prepared, trains)
-    inputs, task = model_inputs(batch), prepared.config.task
-    if "source_input_ids" in batch:  # sources of pairs are read, too
-        sources = paired_sources(batch)
-        inputs = {name: torch.cat([value, sources[name]]) for name, value in inputs.items()}
-    return certify_models(prepared.teacher, student, inputs, task=task, pad=pad, padded=padded)
+    return certify_models(prepared.teacher, student, batch, task=prepared.config.task, pad=pad, padded=padded)
 
 
 def _certify_alignment(prepared: Prepared, student: PreTrainedModel, alignment: Alignment, trains: bool) -> list[Check]:
-    batch = _tried_rows(prepared, student, trains)
-    predicted = batch["labels"] != -100 if prepared.config.task == "masked_lm" else None
-    swap = None
-    if alignment.sources.kind == "paired":
-        batch, swap = _with_sources(alignment.positions, batch, predicted)
-    inputs, eligible = model_inputs(batch), ~batch["special_tokens_mask"]
-    return certify_alignment(prepared.teacher, student, alignment, inputs, eligible, predicted, swap, trains=trains)
+    batch, task = _tried_rows(prepared, student, trains), prepared.config.task
+    return certify_alignment(prepared.teacher, student, alignment, batch, task=task, trains=trains)
 
 
 def _tried_rows(prepared: Prepared, student: PreTrainedModel, trains: bool) -> dict[str, Tensor]:
@@ -278,20 +268,6 @@ def certify_losses(prepared: Prepared, arm: str, student: PreTrainedModel) -> li
     except UserError as error:
         return [Check("aligned activations", False, str(error))]
     return [Check("aligned activations", True, f"their mean squared difference is {float(value):.3g}")]
-
-
-def _with_sources(
-    positions: Positions, batch: dict[str, Tensor], predicted: Tensor | None
-) -> tuple[dict[str, Tensor], Swap]:
-    """Put pairs into one batch, the sources below the bases, with the swap from those to these."""
-    sources, swap = draw_paired_swap(positions, batch, torch.Generator().manual_seed(0), predicted)
-    rows = len(swap.source)
-    below = Swap(
-        torch.arange(2 * rows).roll(rows),
-        torch.cat([swap.mask, torch.zeros_like(swap.mask)]),
-        torch.cat([swap.source_position, torch.zeros_like(swap.source_position)]),
-    )
-    return {name: torch.cat([batch[name], value]) for name, value in sources.items()}, below
 
 
 def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:

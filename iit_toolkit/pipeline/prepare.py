@@ -45,7 +45,6 @@ from iit_toolkit.data.tokenization import (
 )
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.dropped import refuse_dropped_blocks
-from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.students import (
     default_layers,
     refuse_unknown_size,
@@ -53,6 +52,7 @@ from iit_toolkit.distillation.students import (
     student_from_config,
     student_from_teacher,
 )
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.answers import class_elsewhere, class_names
 from iit_toolkit.interchange.sound import digests, refuse_changed

@@ -10,10 +10,11 @@ import torch
 
 from iit_toolkit.alignment import Alignment, preset, resolve
 from iit_toolkit.distillation.cost import StepCost
-from iit_toolkit.distillation.losses import HiddenProjection, ObjectiveWeights
-from iit_toolkit.distillation.objective import Interchanged, Objective
+from iit_toolkit.distillation.losses import HiddenProjection
+from iit_toolkit.distillation.objective import Objective
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange import Interchange, InterchangeModel
 from tests.distillation.test_cost import counted, step_flops
 from tests.distillation.test_objective import bert, by_hand, make_batch, other_swap, terms_by_hand
 
@@ -87,7 +88,7 @@ def test_loss_and_gradients_equal_those_of_hand_written_hooks(case: str, width: 
     assert weights.interchange == causal
     swap = other_swap(batch)
     name = alignment.variables[0].name if case == "full" else "whole"  # one whose swap `by_hand` can make
-    interchanges = [Interchanged(name, swap)] if causal else []
+    interchanges = [Interchange(name, swap)] if causal else []
     found = Objective(*sides, weights, "masked_lm", projection=projection)(batch, interchanges)
 
     base = terms_by_hand(by_hand(student, 0, batch, None), by_hand(teacher, 1, batch, None), batch, 2.0, projection)
@@ -118,7 +119,7 @@ def test_it_costs_no_counterfactual_run() -> None:
     objective(make_batch())  # the first run also measures the heads
     for name, model in (("teacher", teacher), ("student", student)):
         model.bert.encoder.layer[0].register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
-    objective(make_batch(), [Interchanged("full-0", other_swap(make_batch()))])
+    objective(make_batch(), [Interchange("full-0", other_swap(make_batch()))])
     assert calls == {"teacher": 1, "student": 1}
 
 
@@ -131,7 +132,7 @@ def test_the_ledger_counts_what_torch_counts(others: dict[str, float], width: in
         side.model.set_attn_implementation("eager")  # torch does not count its fused attention on a CPU
     batch = make_batch()
     variable = "middle" if "causal_cos" in others else None
-    interchanges = [] if variable is None else [Interchanged(variable, other_swap(batch))]
+    interchanges = [] if variable is None else [Interchange(variable, other_swap(batch))]
     assert step_flops(StepCost(objective, batch), variable) == pytest.approx(
         counted(objective, batch, interchanges), rel=0.02
     )

@@ -28,10 +28,10 @@ from iit_toolkit.distillation.cost import (
     floor_seconds,
     flops,
 )
-from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.objective import Interchanged, Objective
+from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.products import trace_products
-from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
+from iit_toolkit.distillation.terms import ObjectiveWeights
+from iit_toolkit.interchange import Interchange, InterchangeModel, draw_swap, other_rows
 
 ROWS, LENGTH, WORDS = 6, 40, 500
 SIZES: dict[str, Any] = {
@@ -93,18 +93,18 @@ def setup(family: str, weights: ObjectiveWeights, **settings: Any) -> tuple[Obje
     return objective, {"input_ids": ids, "attention_mask": attention, "labels": labels}
 
 
-def interchanged(batch: dict[str, torch.Tensor], variable: str, source: Any = None) -> Interchanged:
+def interchanged(batch: dict[str, torch.Tensor], variable: str, source: Any = None) -> Interchange:
     generator = torch.Generator().manual_seed(1)
     real = batch["attention_mask"].bool()
     swap = draw_swap(ALIGNMENT.positions, other_rows(ROWS, generator), real, real, generator)
-    return Interchanged(variable, swap, source)
+    return Interchange(variable, swap, source)
 
 
 def in_place(_self: torch.Size, left: torch.Size, right: torch.Size, **_: Any) -> int:
     return addmm_flop(None, left, right)
 
 
-def counted(objective: Objective, batch: dict[str, torch.Tensor], interchanges: list[Interchanged]) -> int:
+def counted(objective: Objective, batch: dict[str, torch.Tensor], interchanges: list[Interchange]) -> int:
     """What torch counts in one forward and backward pass; it leaves out in-place products, if not told."""
     objective(batch, interchanges)  # the first run also measures the heads
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place}) as counter:

@@ -78,7 +78,9 @@ def test_a_resumed_run_has_the_pairing_and_the_weights_of_the_uninterrupted_one(
     pairs = pairs_of(whole)
     rest = pairs_of(resumed, resume_from_checkpoint=str(tmp_path / "checkpoint-10"))
     assert rest and set(rest) <= set(pairs)
-    for (name, value), other in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+    for (name, value), other in zip(
+        whole.student.state_dict().items(), resumed.student.state_dict().values(), strict=True
+    ):
         assert torch.equal(value, other), name
 
 

@@ -8,13 +8,13 @@ from pydantic import ValidationError
 
 from iit_toolkit.distillation.losses import (
     HiddenProjection,
-    ObjectiveWeights,
     cosine_loss,
     cross_entropy_to_labels,
     distillation_loss,
     hidden_mse_loss,
     logit_mse_loss,
 )
+from iit_toolkit.distillation.terms import ObjectiveWeights
 
 
 def test_cross_entropy_is_the_mean_over_labelled_rows() -> None:

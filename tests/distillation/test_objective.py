@@ -9,10 +9,11 @@ import torch
 from transformers import BertConfig, BertForMaskedLM
 
 from iit_toolkit.alignment import preset, resolve
-from iit_toolkit.distillation.losses import HiddenProjection, ObjectiveWeights
-from iit_toolkit.distillation.objective import Interchanged, Objective
+from iit_toolkit.distillation.losses import HiddenProjection
+from iit_toolkit.distillation.objective import Objective
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
+from iit_toolkit.interchange import Interchange, InterchangeModel, Swap, draw_swap, other_rows
 
 ROWS, LENGTH, WORDS = 4, 9, 23
 ALL_TERMS = ObjectiveWeights(
@@ -112,7 +113,7 @@ def test_every_term_and_gradient_equals_the_formulas_written_out(width: int) -> 
     torch.manual_seed(5)
     projection = HiddenProjection(width, 16).double() if width != 16 else None
     objective = Objective(*sides, ALL_TERMS, "masked_lm", temperature=2.0, projection=projection)
-    losses = objective(batch, [Interchanged("middle", swap)])
+    losses = objective(batch, [Interchange("middle", swap)])
     losses.total.backward()
     gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
     student.zero_grad()
@@ -133,9 +134,7 @@ def test_every_term_and_gradient_equals_the_formulas_written_out(width: int) -> 
 
 def test_the_papers_five_weights_sum_the_five_losses() -> None:
     _, _, sides, batch, swap = setup()
-    losses = Objective(*sides, ObjectiveWeights.causal_with_cosine(), "masked_lm")(
-        batch, [Interchanged("middle", swap)]
-    )
+    losses = Objective(*sides, ObjectiveWeights.causal_with_cosine(), "masked_lm")(batch, [Interchange("middle", swap)])
     assert set(losses.terms) == {"task", "ce", "cos", "causal_ce", "causal_cos"}
     assert math.isclose(losses.total.item(), 0.2 * sum(map(float, losses.terms.values())), rel_tol=1e-9)
 
@@ -144,8 +143,8 @@ def test_naacl2022_differs_from_diito() -> None:
     _, _, sides, batch, swap = setup()
     _, _, official, _, _ = setup(family="naacl2022")
     weights = ObjectiveWeights(causal_ce=1.0)
-    ours = Objective(*sides, weights, "masked_lm")(batch, [Interchanged("middle", swap)])
-    theirs = Objective(*official, weights, "masked_lm")(batch, [Interchanged("middle", swap)])
+    ours = Objective(*sides, weights, "masked_lm")(batch, [Interchange("middle", swap)])
+    theirs = Objective(*official, weights, "masked_lm")(batch, [Interchange("middle", swap)])
     assert abs(ours.total.item() - theirs.total.item()) > 1e-3
 
 
@@ -157,7 +156,7 @@ def test_a_term_without_weight_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         model.bert.encoder.layer[-1].register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
     Objective(*sides, ObjectiveWeights(task=1.0), "masked_lm")(batch)
     assert calls == {"teacher": 0, "student": 1}
-    Objective(*sides, ObjectiveWeights.standard(), "masked_lm")(batch, [Interchanged("middle", swap)])
+    Objective(*sides, ObjectiveWeights.standard(), "masked_lm")(batch, [Interchange("middle", swap)])
     assert calls == {"teacher": 1, "student": 2 + 0}
     seen: list[int] = []
     head = teacher.get_output_embeddings()
@@ -180,7 +179,7 @@ def test_effect_size_counts_changed_answers() -> None:
     base, counterfactual = (by_hand(teacher, 1, batch, s)[0][labelled].argmax(-1) for s in (None, swap))
     share = float((base != counterfactual).double().mean())
     assert 0 < share < 1
-    assert math.isclose(float(objective.effect_size(batch, Interchanged("middle", swap))), share, rel_tol=1e-6)
+    assert math.isclose(float(objective.effect_size(batch, Interchange("middle", swap))), share, rel_tol=1e-6)
 
 
 def other_swap(batch: dict[str, torch.Tensor]) -> Swap:
@@ -194,15 +193,13 @@ def test_several_interchanges_share_a_base_run_and_are_averaged_with_their_weigh
     objective = Objective(*sides, ALL_TERMS, "masked_lm")
     causal = {name: weight for name, weight in ALL_TERMS.model_dump().items() if name.startswith("causal_")}
     swaps = (swap, other_swap(batch))
-    both = objective(
-        batch, [Interchanged("middle", swaps[0], weight=3.0), Interchanged("middle", swaps[1], weight=0.5)]
-    )
+    both = objective(batch, [Interchange("middle", swaps[0], weight=3.0), Interchange("middle", swaps[1], weight=0.5)])
     both.total.backward()
     gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
     student.zero_grad()
 
     plain = objective(batch, weights=ALL_TERMS.model_copy(update=dict.fromkeys(causal, 0.0))).total
-    apart = [objective(batch, [Interchanged("middle", one)], ObjectiveWeights(**causal)) for one in swaps]
+    apart = [objective(batch, [Interchange("middle", one)], ObjectiveWeights(**causal)) for one in swaps]
     total = plain + (3.0 * apart[0].total + 0.5 * apart[1].total) / 2
     assert math.isclose(both.total.item(), total.item(), rel_tol=1e-12)
     for name in causal:
@@ -226,7 +223,7 @@ def test_terms_on_chosen_tokens_equal_the_formulas_on_these(base: str, counterfa
         base_tokens=base,
         counterfactual_tokens=counterfactual,  # pyright: ignore
     )
-    found = objective(batch, [Interchanged("middle", swap)]).terms
+    found = objective(batch, [Interchange("middle", swap)]).terms
     chosen = {
         "all": batch["attention_mask"],
         "labelled": (batch["labels"] != -100).long(),
@@ -253,7 +250,7 @@ def test_tokens_cannot_be_chosen_in_classification() -> None:
 def test_a_teacher_in_bfloat16_is_close_and_leaves_the_student_in_its_own_precision() -> None:
     teacher, student, sides, batch, swap = setup()
     teacher.float(), student.float()
-    interchanges = [Interchanged("middle", swap)]
+    interchanges = [Interchange("middle", swap)]
     weights = ObjectiveWeights(task=1, ce=1, cos=1, logit_mse=1, causal_ce=1, causal_logit_mse=1)
     exact = Objective(*sides, weights, "masked_lm")(batch, interchanges).terms
     half = Objective(*sides, weights, "masked_lm", teacher_dtype=torch.bfloat16)(batch, interchanges).terms

@@ -11,7 +11,7 @@ from datasets import Dataset
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.data.collate import MaskedLanguageCollator
 from iit_toolkit.data.pairs import tokenize_pairs
-from iit_toolkit.distillation.losses import ObjectiveWeights
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
 from tests.data.conftest import words_of
 from tests.distillation.test_trainer import Rows, collate, trainer

@@ -13,9 +13,9 @@ from transformers import BertForMaskedLM
 from iit_toolkit.alignment import Alignment, preset, resolve
 from iit_toolkit.alignment.spec import MaskedPositions, Positions, RandomPositions, Sources, SpanPositions
 from iit_toolkit.distillation.cost import StepCost
-from iit_toolkit.distillation.losses import ObjectiveWeights
-from iit_toolkit.distillation.objective import Interchanged, Objective
-from iit_toolkit.interchange import InterchangeModel, Swap
+from iit_toolkit.distillation.objective import Objective
+from iit_toolkit.distillation.terms import ObjectiveWeights
+from iit_toolkit.interchange import Interchange, InterchangeModel, Swap
 from tests.distillation.test_cost import counted, step_flops
 from tests.distillation.test_objective import bert, make_batch, other_swap, terms_by_hand
 from tests.distillation.test_trainer import trainer
@@ -84,7 +84,7 @@ def test_the_loss_and_its_gradient_are_those_of_exchanged_tokens() -> None:
     teacher, student, batch = bert(4, seed=1).eval().requires_grad_(False), bert(2, seed=2), make_batch()
     swap = other_swap(batch)
     loss = Objective(*sides_of(teacher, student), ObjectiveWeights(causal_ce=1.0), "masked_lm")(
-        batch, [Interchanged("tokens", swap)]
+        batch, [Interchange("tokens", swap)]
     )
     runs = [
         model(exchanged(batch["input_ids"], swap), batch["attention_mask"], output_hidden_states=True)
@@ -106,7 +106,7 @@ def test_the_ledger_counts_both_models_once_more() -> None:
         side.model.set_attn_implementation("eager")  # torch does not count its fused attention on a CPU
     objective = Objective(*sides, ObjectiveWeights.causal(), "masked_lm")
     cost = StepCost(objective, batch)
-    found = counted(objective, batch, [Interchanged("tokens", other_swap(batch))])
+    found = counted(objective, batch, [Interchange("tokens", other_swap(batch))])
     assert step_flops(cost, "tokens") == pytest.approx(found, rel=0.02)
     ledger = cost.counterfactual("tokens")
     for name in ("teacher", "student"):

@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch.utils.data import BatchSampler, SequentialSampler
 
-from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.processes import Rounds
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs import processes
 
@@ -95,7 +95,7 @@ def trained(folder: Path, rows: int, accumulation: int, **settings: Any) -> dict
     one.train_dataset = of_trainer.Rows(rows)
     one.train()
     assert one.projection is not None
-    return {**one.model.state_dict(), **one.projection.state_dict()}
+    return {**one.student.state_dict(), **one.projection.state_dict()}
 
 
 def untouched() -> dict[str, torch.Tensor]:

@@ -15,8 +15,8 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, Trai
 from iit_toolkit.alignment import Alignment, preset
 from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.distillation.config import training_config
-from iit_toolkit.distillation.losses import ObjectiveWeights
 from iit_toolkit.distillation.students import student_from_teacher
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer, NonFiniteLossError
 from iit_toolkit.errors import UserError
 
@@ -97,7 +97,7 @@ def test_training_learns_logs_every_term_and_saves_a_plain_student(tmp_path: Pat
     loaded = AutoModelForMaskedLM.from_pretrained(tmp_path / "student").eval()
     batch = collate([Rows()[index] for index in range(4)])
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    assert torch.equal(loaded(**inputs).logits, trained.model.eval()(**inputs).logits)
+    assert torch.equal(loaded(**inputs).logits, trained.student.eval()(**inputs).logits)
 
 
 @pytest.mark.parametrize("share_prefix", [True, False])
@@ -111,8 +111,8 @@ def test_without_dropout_a_student_learns_as_one_that_has_none(tmp_path: Path, s
             tmp_path / folder, student=student, share_prefix=share_prefix, gradient_accumulation_steps=2, **settings
         )
         one.train()
-        assert one.model.config.hidden_dropout_prob == probability  # what is saved is as it was
-        return one.model.state_dict()
+        assert one.student.config.hidden_dropout_prob == probability  # what is saved is as it was
+        return one.student.state_dict()
 
     without, silenced, noisy = trained("a", 0.0), trained("b", 0.3, dropout=False), trained("c", 0.3)
     assert all(torch.equal(without[name], silenced[name]) for name in without)
@@ -162,7 +162,9 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path, cost_aware_draw:
     whole.train()
     resumed = make(save_strategy="no")
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-    for (name, one), other in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+    for (name, one), other in zip(
+        whole.student.state_dict().items(), resumed.student.state_dict().values(), strict=True
+    ):
         assert torch.equal(one, other), name
 
 
@@ -173,7 +175,9 @@ def test_rows_of_like_length_come_in_the_same_order_again(tmp_path: Path) -> Non
     whole.train()
     resumed = trainer(tmp_path, **settings)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-11"))
-    for (name, one), other in zip(whole.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+    for (name, one), other in zip(
+        whole.student.state_dict().items(), resumed.student.state_dict().values(), strict=True
+    ):
         assert torch.equal(one, other), name
 
 
@@ -195,7 +199,7 @@ def test_a_projection_is_clipped_with_the_student(tmp_path: Path) -> None:
     settings = {"max_steps": 1, "optim": "sgd", "learning_rate": 1.0, "lr_scheduler_type": "constant"}
     narrow = trainer(tmp_path, student=bert(2, width=12), max_grad_norm=0.01, **settings)
     assert narrow.projection is not None
-    weights = [*narrow.model.parameters(), *narrow.projection.parameters()]
+    weights = [*narrow.student.parameters(), *narrow.projection.parameters()]
     before = [weight.detach().clone() for weight in weights]
     narrow.train()
     moved = torch.cat([(weight - old).flatten() for weight, old in zip(weights, before, strict=True)])
@@ -238,7 +242,7 @@ def test_a_nan_stops_training_names_the_weight_and_keeps_the_last_checkpoint(tmp
 
     def poisoned(rows: Any) -> dict[str, torch.Tensor]:
         if broken.state.global_step == 4:
-            broken.model.bert.embeddings.LayerNorm.bias.data[0] = torch.nan  # pyright: ignore
+            broken.student.bert.embeddings.LayerNorm.bias.data[0] = torch.nan  # pyright: ignore
         return collate(rows)
 
     broken.data_collator = poisoned
@@ -254,7 +258,7 @@ def test_mixed_precision_leaves_a_plain_float_student(tmp_path: Path) -> None:
     trained = trainer(tmp_path, bf16=True, loss_dtype="bfloat16")
     trained.train()
     batch = collate([Rows()[index] for index in range(4)])
-    logits = trained.model(batch["input_ids"], batch["attention_mask"]).logits
+    logits = trained.student(batch["input_ids"], batch["attention_mask"]).logits
     assert logits.dtype == torch.float32 and torch.isfinite(logits).all()
 
 
@@ -301,7 +305,7 @@ def test_two_processes_stay_one_student(tmp_path: Path) -> None:
         "import test_trainer as t\n"
         "settings = {'max_steps': 3, 'ddp_backend': 'gloo', 'gradient_accumulation_steps': 2}\n"
         f"trained = t.trainer(Path({str(tmp_path)!r}), student=t.bert(2, width=12), **settings)\n"
-        "weights = [*trained.model.parameters(), *trained.projection.parameters()]\n"
+        "weights = [*trained.student.parameters(), *trained.projection.parameters()]\n"
         "before = [p.detach().clone() for p in weights]\n"
         "trained.train()\n"
         "moved = not any(torch.equal(weights[i], before[i]) for i in (0, -1))\n"
@@ -428,7 +432,7 @@ def test_rows_of_like_length_can_share_batches(tmp_path: Path) -> None:
 def test_weights_that_the_last_update_spoilt_are_neither_saved_nor_returned(tmp_path: Path, strategy: str) -> None:
     class Spoiling(TrainerCallback):
         def on_step_end(self, *_: Any, model: Any, **__: Any) -> None:
-            model.bert.embeddings.LayerNorm.bias.data[0] = torch.inf
+            model.student.bert.embeddings.LayerNorm.bias.data[0] = torch.inf
 
     spoilt = trainer(tmp_path, max_steps=1, save_strategy=strategy, save_steps=1)
     spoilt.add_callback(Spoiling)

@@ -16,7 +16,7 @@ from torch import Tensor
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
 from iit_toolkit.distillation.config import training_config
-from iit_toolkit.distillation.losses import ObjectiveWeights
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from tests.downstream.tiny import tiny_tokenizer
 from tests.families import BERT_LIKE, LLAMA_LIKE
@@ -135,7 +135,7 @@ def trained(folder: Path, case: tuple[str, str, bool], resumed: bool = False, **
 
 def tensors(one: CausalDistillationTrainer) -> Iterator[Tensor]:
     """The weights of the student and of the projection."""
-    yield from one.model.state_dict().values()
+    yield from one.student.state_dict().values()
     if one.projection is not None:
         yield from one.projection.state_dict().values()
 

@@ -11,11 +11,12 @@ import transformers as tf
 from torch import Tensor, nn
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.data.batch import IGNORE_INDEX
 from iit_toolkit.distillation.students import student_from_teacher
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.checks import Check, refuse_failed
-from tests.families import FAMILIES, LLAMA_LIKE, bert_config, make_batch, make_model, with_large_weights
+from tests.families import FAMILIES, LLAMA_LIKE, as_batch, bert_config, make_batch, make_model, with_large_weights
 from tests.model_classes import make_tiny
 
 BLOCK = {"component": "block_output", "layer": 0}
@@ -41,7 +42,7 @@ def checked(
 ) -> dict[str, Check]:
     """Certify, and return the checks by name."""
     inputs, eligible = make_batch(family)
-    return {check.name: check for check in certify(teacher, student, alignment, inputs, eligible, **rest)}
+    return {check.name: check for check in certify(teacher, student, alignment, as_batch(inputs, eligible), **rest)}
 
 
 def failed(checks: dict[str, Check]) -> dict[str, str]:
@@ -144,9 +145,9 @@ def test_rows_as_long_as_the_model_reads() -> None:
         "attention_mask": torch.ones(3, length, dtype=torch.long),
     }
     eligible = torch.ones(3, length, dtype=torch.bool)
-    assert failed({one.name: one for one in certify(*models, aligned(), inputs, eligible)}) == {}
+    assert failed({one.name: one for one in certify(*models, aligned(), as_batch(inputs, eligible))}) == {}
     ignore_padding(models[0])
-    assert list(failed({one.name: one for one in certify(*models, aligned(), inputs, eligible)})) == [
+    assert list(failed({one.name: one for one in certify(*models, aligned(), as_batch(inputs, eligible))})) == [
         "teacher: padding"
     ]
 
@@ -241,8 +242,9 @@ def test_a_classifier_that_knows_fewer_tokens_than_its_teacher() -> None:
 
 
 def test_predicted_positions_can_be_swapped() -> None:
-    _, eligible = make_batch("bert")
-    checks = checked(*teacher_and_student(), aligned(positions={"kind": "masked"}), predicted=eligible)
+    inputs, eligible = make_batch("bert")
+    batch = {**as_batch(inputs, eligible), "labels": inputs["input_ids"].masked_fill(~eligible, IGNORE_INDEX)}
+    checks = {one.name: one for one in certify(*teacher_and_student(), aligned(positions={"kind": "masked"}), batch)}
     assert failed(checks) == {} and "positions" in checks
 
 
@@ -289,7 +291,7 @@ def tiny(name: str, task: str, alignment: Alignment | None = None, student: Any 
     last = inputs["attention_mask"].sum(1) - 1
     inputs["input_ids"][torch.arange(len(last)), last] = 2
     models = frozen(make_tiny(name)), student or make_tiny(name, seed=1).train()
-    found = certify(*models, alignment or aligned(), inputs, eligible, task=task)  # pyright: ignore
+    found = certify(*models, alignment or aligned(), as_batch(inputs, eligible), task=task)  # pyright: ignore
     return failed({one.name: one for one in found})
 
 
@@ -313,7 +315,7 @@ def test_a_classifier_without_a_padding_token_ends_the_checks() -> None:
     teacher, student = (make_tiny("GPT2ForSequenceClassification", seed=seed) for seed in (0, 1))
     teacher.config.pad_token_id = student.config.pad_token_id = None
     inputs, eligible = make_batch("bert")
-    found = certify(frozen(teacher), student, aligned(), inputs, eligible, task="sequence_classification")
+    found = certify(frozen(teacher), student, aligned(), as_batch(inputs, eligible), task="sequence_classification")
     faults = failed({one.name: one for one in found})
     assert list(faults) == ["teacher: padding", "student: padding"] and found[-1].name == "student: padding"
     assert faults["teacher: padding"].endswith("set pad_token_id in the model's config to the tokenizer's, 0")
@@ -375,8 +377,9 @@ def test_a_classifier_of_the_last_token_that_takes_padding_for_it() -> None:
     inputs, eligible = make_batch("llama")
 
     def faults(pad: int) -> dict[str, str]:
-        task = "sequence_classification"
-        return failed({one.name: one for one in certify(teacher, student, None, inputs, eligible, task=task, pad=pad)})
+        batch = as_batch(inputs, eligible)
+        found = certify(teacher, student, None, batch, task="sequence_classification", pad=pad)
+        return failed({one.name: one for one in found})
 
     assert faults(0) == {}
     assert list(faults(2)) == ["teacher: padding", "student: padding"]
@@ -398,7 +401,7 @@ def test_a_causal_language_model_that_reads_ahead() -> None:
 def test_rows_of_one_token_have_no_order() -> None:
     inputs, eligible = make_batch("gpt2", lengths=(1, 1))
     teacher, student = teacher_and_student("gpt2")
-    checks = {one.name: one for one in certify(teacher, student, None, inputs, eligible, task="causal_lm")}
+    checks = {one.name: one for one in certify(teacher, student, None, as_batch(inputs, eligible), task="causal_lm")}
     assert failed(checks) == {} and checks["teacher: order"].detail == "rows of one token have no order"
-    inputs, eligible = make_batch("gpt2", lengths=(1, 12))
-    assert failed({one.name: one for one in certify(teacher, student, None, inputs, eligible, task="causal_lm")}) == {}
+    batch = as_batch(*make_batch("gpt2", lengths=(1, 12)))
+    assert failed({one.name: one for one in certify(teacher, student, None, batch, task="causal_lm")}) == {}

@@ -14,7 +14,7 @@ from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, draw_swap, other_rows
 from iit_toolkit.interchange.certify import certify
-from tests.families import BERT_LIKE, LLAMA_LIKE, VOCABULARY, make_batch, with_large_weights
+from tests.families import BERT_LIKE, LLAMA_LIKE, VOCABULARY, as_batch, make_batch, with_large_weights
 
 ALIGNMENT = Alignment.from_dict(
     {
@@ -163,7 +163,7 @@ def test_a_site_whose_rows_are_positions_is_refused() -> None:
     place = {"component": "transformer.layer[1].output"}
     alignment = Alignment.from_dict({"name": "x", "variables": [{"name": "v", "teacher": [place], "student": [place]}]})
     inputs = {"input_ids": torch.arange(5, 21).reshape(4, 4), "attention_mask": torch.ones(4, 4, dtype=torch.long)}
-    checks = certify(model, model, alignment, inputs, torch.ones(4, 4, dtype=torch.bool))
+    checks = certify(model, model, alignment, as_batch(inputs, torch.ones(4, 4, dtype=torch.bool)))
     fault = next(check for check in checks if check.name == "teacher: sites fire once")
     assert not fault.passed and "[4, 3, 32] for inputs of 3 rows and 4 tokens" in fault.detail
     engine = InterchangeModel(model, resolve(alignment, model, "teacher"))

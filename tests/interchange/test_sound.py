@@ -14,7 +14,7 @@ from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.interchange.sound import digests, refuse_changed, unanswered_rows
-from tests.families import make_batch, make_model
+from tests.families import as_batch, make_batch, make_model
 
 RWKV: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "attention_hidden_size": 16, "context_length": 32}
 
@@ -29,7 +29,7 @@ def answers_of(model: Any) -> str:
     """What certification says of the answers of a model as its own student."""
     ids = torch.randint(3, 50, (3, 6), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
-    found = certify(model, model, None, {"input_ids": ids, "attention_mask": mask}, mask.bool(), task="causal_lm")
+    found = certify(model, model, None, {"input_ids": ids, "attention_mask": mask}, task="causal_lm")
     return next(check.detail for check in found if check.name == "teacher: answers")
 
 
@@ -71,7 +71,7 @@ def test_certification_names_a_spoilt_weight_before_all_else(side: str) -> None:
     }
     models[side].bert.encoder.layer[1].output.dense.weight.data[0, 0] = math.nan
     inputs, eligible = make_batch("bert")
-    found = certify(models["teacher"], models["student"], None, inputs, eligible)
+    found = certify(models["teacher"], models["student"], None, as_batch(inputs, eligible))
     with pytest.raises(
         UserError, match=f"{side}: model: .* values of bert.encoder.layer.1.output.dense.weight are NaN"
     ):
@@ -86,4 +86,4 @@ def test_answers_that_overflow_are_told_of_a_model_with_finite_weights() -> None
     with pytest.raises(
         UserError, match=r"teacher: answers: BertForMaskedLM: answers are NaN or infinite in 4 of 4 rows"
     ):
-        refuse_failed(certify(teacher, make_model("bert", seed=1), None, inputs, eligible))
+        refuse_failed(certify(teacher, make_model("bert", seed=1), None, as_batch(inputs, eligible)))

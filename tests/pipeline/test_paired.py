@@ -11,7 +11,8 @@ import pytest
 
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.config.loading import load_config
-from iit_toolkit.interchange.checks import Check
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange import certify
 from iit_toolkit.pipeline import check
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.folder import RunFolder
@@ -71,11 +72,11 @@ def run(place: Path) -> Path:
 def test_sources_are_among_the_rows_that_both_models_are_checked_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
-    def spied(*models: Any, **_: Any) -> list[Check]:
-        seen.append(models[2])
-        return [Check("answers", False, "not asked")]
+    def spied(_: Any, inputs: Any) -> str:
+        seen.append(inputs)
+        raise UserError("not asked")
 
-    monkeypatch.setattr(check, "certify_models", spied)
+    monkeypatch.setattr(certify, "refuse_unsound", spied)
     prepared = Prepared(load_config("config.yaml"))
     check.certify_on_rows(prepared, prepared.new_student(), None)
     [inputs] = seen

@@ -1,6 +1,6 @@
 """Each silent (or costly) trap of bare pyvene 0.1.8, shown on bare pyvene, and shown closed in our engine.
 
-Where a test fails in its bare half, upstream has changed: the matching guard in `interchange/safe_pyvene.py`
+Where a test fails in its bare half, upstream has changed: the matching guard in `interchange/pyvene_guard.py`
 may go.
 """
 
@@ -19,7 +19,7 @@ from iit_toolkit.alignment import resolve
 from iit_toolkit.alignment.presets import preset
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap
-from iit_toolkit.interchange.pyvene_guard import Interchange, SafeIntervenableModel, collecting_view
+from iit_toolkit.interchange.pyvene_guard import SafeIntervenableModel, SwapIntervention, collecting_view
 from tests.cases import resolved
 from tests.families import FAMILIES, HIDDEN, make_batch, make_model
 from tests.twin import Answers, engine, gradient_difference, gradients, twin
@@ -163,7 +163,7 @@ def test_6_subspaces_of_one_example_are_swapped_in_all() -> None:
     swapped = vanilla(base.clone(), source, [[0], [1]])
     assert swapped[:, 0].tolist() == [[1, 1, 1, 1], [1, 1, 1, 1]], "meant: [1, 1, 0, 0] and [0, 0, 1, 1]"
     mask = torch.tensor([[[1, 1, 0, 0]], [[0, 0, 1, 1]]], dtype=torch.bool)
-    assert Interchange()(base, source, mask)[:, 0].tolist() == [[1, 1, 0, 0], [0, 0, 1, 1]]
+    assert SwapIntervention()(base, source, mask)[:, 0].tolist() == [[1, 1, 0, 0], [0, 0, 1, 1]]
 
 
 def test_6_without_positions_components_are_not_split() -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from iit_toolkit.data.batch import Collator, Row
 from iit_toolkit.errors import NothingToPredictError
 
-Row = Mapping[str, Any]
-Collator = Callable[[Sequence[Row]], dict[str, Tensor]]
 _DRAWN = {"input_ids": "attention_mask", "labels": "attention_mask", "source_input_ids": "source_attention_mask"}
 
 

@@ -5,7 +5,6 @@ Whatever measures two models (`verify`, `search`, `subspace`) draws its cases he
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -15,17 +14,12 @@ from tqdm.auto import tqdm
 
 from iit_toolkit.alignment.spec import Positions, Sources
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
-from iit_toolkit.analysis.verification.by_row import Collator, Row, collated_alone, collated_together, first_real
+from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together, first_real
 from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import Collator, Row, eligible_positions, gold_answers, paired_sources
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import (
-    Swap,
-    draw_paired_swap,
-    draw_swap,
-    other_sources,
-    paired_sources,
-    refuse_empty,
-)
+from iit_toolkit.interchange import Sampler, Swap, other_sources, refuse_empty
+from iit_toolkit.interchange.sampling import pair_generator
 
 _CAUSAL_TOKENS = 16
 
@@ -77,22 +71,25 @@ class DrawnPairs:
     """Pairs, a batch at a time, and the same at every pass: what `draw_pairs` returns.
 
     Attributes:
-        rows, collator, positions, task, batch_size, seed, what: As given to `draw_pairs`.
-        paired: Whether every row has its own source; else the next base's row is a base's source.
+        rows, collator, batch_size, seed, what: As given to `draw_pairs`.
+        sampler: Draws the positions.
         order: The row that is base first, second, and so on.
         others: For every base, which one's source is its other source; `None` if there are to be none.
     """
 
     rows: Sequence[Row]
     collator: Collator
-    positions: Positions
-    task: Task
+    sampler: Sampler
     batch_size: int
     seed: int
     what: str
-    paired: bool
     order: Sequence[int]
     others: Sequence[int] | None
+
+    @property
+    def paired(self) -> bool:
+        """Whether every row has its own source; else the next base's row is a base's source."""
+        return self.sampler.sources.kind == "paired"
 
     def __iter__(self) -> Iterator[Pairs]:
         """Draw all pairs.
@@ -108,7 +105,7 @@ class DrawnPairs:
             if longest is None or pairs.swap.mask.shape[1] > longest.mask.shape[1]:
                 longest = pairs.swap
             if not swapped and span is spans[-1]:
-                refuse_empty(longest, self.positions)
+                refuse_empty(longest, self.sampler.positions)
             yield pairs
 
     def first(self, count: int) -> Iterator[Pairs]:
@@ -143,23 +140,17 @@ class DrawnPairs:
         if self.others is not None:
             source = torch.arange(len(rows))
             source[: len(bases)] = torch.tensor([place[other] for other in others])
-            shuffled = other_sources(swap, source, _eligible(source_batch or batch))
+            shuffled = other_sources(swap, source, eligible_positions(source_batch or batch))
         cases = _padded_cases([one for _, one in drawn], batch["special_tokens_mask"].shape, shifts)
         return Pairs(len(bases), batch, source_batch, swap, cases, shuffled)
 
     def _pair(self, base: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> tuple[Swap, Cases]:
         """Draw the swap and the cases of a base, from batches of one row each."""
         other = paired_sources(base) if self.paired else source
-        key = f"{self.seed} {int(base['example_id'])} {int(other['example_id'])}"
-        generator = torch.Generator().manual_seed(zlib.crc32(key.encode()))
-        predicted = base["labels"] != NO_GOLD if self.task == "masked_lm" else None
-        if self.paired:
-            _, swap = draw_paired_swap(self.positions, base, generator, predicted)
-        else:
-            row = torch.zeros(1, dtype=torch.long)
-            swap = draw_swap(self.positions, row, _eligible(base), _eligible(other), generator, predicted)
+        generator = pair_generator(self.seed, int(base["example_id"]), int(other["example_id"]))
+        swap = self.sampler.swap(base, other, torch.zeros(1, dtype=torch.long), generator)
         reached = swap.mask.cumsum(1) > 0 if self.paired else None
-        return swap, _cases(base, other, swap, self.task, generator, reached)
+        return swap, _cases(base, other, swap, self.sampler.task, generator, reached)
 
 
 def draw_pairs(
@@ -215,13 +206,13 @@ def draw_pairs(
         alone = collated_alone(collator, rows[index])
         if alone is not None:
             usable.append(index)
-            taken_from.append(bool(_eligible(paired_sources(alone) if paired else alone).any()))
+            taken_from.append(bool(eligible_positions(paired_sources(alone) if paired else alone).any()))
     if len(usable) < (1 if paired else 2):
         raise UserError(f"{len(usable)} of {count} examples hold a token to predict, too few; give longer texts")
     shuffling = torch.randperm(len(usable), generator=torch.Generator().manual_seed(seed)).tolist()
     others = _next_but([taken_from[index] for index in shuffling], 1 if paired else 2) if shuffled else None
     order = [usable[index] for index in shuffling]
-    return DrawnPairs(rows, collator, positions, task, batch_size, seed, what, paired, order, others)
+    return DrawnPairs(rows, collator, Sampler(positions, sources, task), batch_size, seed, what, order, others)
 
 
 def _next_but(allowed: Sequence[bool], steps: int) -> list[int]:
@@ -272,10 +263,6 @@ def _padded_cases(drawn: Sequence[Cases], shape: Sequence[int], shifts: Tensor) 
     return Cases(tokens, *(torch.cat([getattr(one, name) for one in drawn]) for name in columns))
 
 
-def _eligible(batch: Mapping[str, Tensor]) -> Tensor:
-    return ~batch["special_tokens_mask"].bool()
-
-
 def _cases(
     batch: Mapping[str, Tensor],
     source: Mapping[str, Tensor],
@@ -290,10 +277,9 @@ def _cases(
     if task == "sequence_classification":
         nowhere, outside = torch.full((1,), NO_POSITION), torch.zeros(1, dtype=torch.bool)
         return Cases(None, base, origin, base_text, text, nowhere, outside, batch["labels"])
-    gold = batch["labels"]
+    gold = gold_answers(batch, task)
     tokens = gold != NO_GOLD
     if task == "causal_lm":
-        gold = torch.cat([gold[:, 1:], torch.full_like(gold[:, :1], NO_GOLD)], 1)
         if reached is not None:
             gold = gold.masked_fill(~reached, NO_GOLD)
         keys = torch.rand(gold.shape, generator=generator).masked_fill(gold == NO_GOLD, 2.0)

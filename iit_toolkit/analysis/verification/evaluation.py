@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
-from iit_toolkit.analysis.verification.by_row import Collator, collated_alone, collated_together
+from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together
 from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import IGNORE_INDEX, Collator, gold_answers
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.models.finite import refuse_non_finite_answers
@@ -62,10 +63,8 @@ def evaluate(
             continue
         texts += [some[index].get("text_id", index) for index in alone]
         batch = collated_together(collator, [some[index] for index in alone], list(alone.values()))
-        labels = batch["labels"]
-        if task == "causal_lm":
-            labels = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], -100)], 1)
-        tokens = None if task == "sequence_classification" else labels != -100
+        labels = gold_answers(batch, task)
+        tokens = None if task == "sequence_classification" else labels != IGNORE_INDEX
         inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
         run = engine.base_run(inputs, tokens=None if tokens is None else tokens.to(model.device))
         gold = labels if tokens is None else labels[tokens]

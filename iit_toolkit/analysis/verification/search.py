@@ -28,10 +28,10 @@ from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
 from iit_toolkit.analysis.statistics.layer_matrix import Cell, Matrix, Region
 from iit_toolkit.analysis.statistics.quantities import Columns, counted
 from iit_toolkit.analysis.statistics.verdict import MINIMUM_CLUSTERS
-from iit_toolkit.analysis.verification.by_row import Collator
 from iit_toolkit.analysis.verification.cases import draw_pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import Collator
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 

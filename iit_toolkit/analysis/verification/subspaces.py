@@ -25,12 +25,12 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.resolve import resolve_site
 from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
-from iit_toolkit.analysis.verification.by_row import Collator
 from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.analysis.verification.search import block_output
 from iit_toolkit.analysis.verification.verify import Verification, tabulate
 from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import Collator
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, SubspaceInterchange
 

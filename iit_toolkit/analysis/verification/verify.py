@@ -17,12 +17,13 @@ from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, SelfSwap
 from iit_toolkit.analysis.statistics.outcomes import BESIDE, SHUFFLED_SOURCES, Table
 from iit_toolkit.analysis.verification.answers import Answers, log_probabilities, tabulated
-from iit_toolkit.analysis.verification.by_row import Collator, first_real
+from iit_toolkit.analysis.verification.by_row import first_real
 from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
 from iit_toolkit.analysis.verification.controls import Plan, plan_controls
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
 from iit_toolkit.analysis.verification.self_checks import SELF_CHECK_PAIRS, self_checks
 from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import Collator
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 

@@ -39,7 +39,8 @@ def test_a_report_needs_no_model(tmp_path):
     make_run(tmp_path)
     program = (
         "import sys, pathlib\n"
-        "from iit_toolkit.analysis import card, comparison, report\n"
+        "from iit_toolkit.analysis.report import model_card, report\n"
+        "from iit_toolkit.analysis.statistics import comparison\n"
         f"report.write_report(pathlib.Path({str(tmp_path)!r}))\n"
         "sys.exit(sorted({'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)).__repr__() "
         "if {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules) else 0)"

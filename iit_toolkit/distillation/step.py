@@ -1,0 +1,71 @@
+"""One training step as a module: the student and whatever trains with it, whose one forward pass gives the losses.
+
+Trainer, clipping and `DistributedDataParallel` see this module alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from iit_toolkit.distillation.objective import Objective
+from iit_toolkit.interchange import Interchange
+
+
+class DistillationStep(nn.Module):
+    """The student, its companions and the objective that they are trained by.
+
+    The teacher is no part of the module: it has no gradients, and is neither moved, wrapped nor saved with it.
+
+    Args:
+        objective: The objective, with both models.
+
+    Attributes:
+        student: The student, a plain model.
+        companions: What is trained with the student and not part of it: a `projection` between unequal widths.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        """Hold what the objective trains."""
+        super().__init__()
+        self.student: PreTrainedModel = objective.student.model
+        self.companions = nn.ModuleDict({} if objective.projection is None else {"projection": objective.projection})
+        self.objective = objective
+
+    def forward(
+        self, batch: Mapping[str, Tensor], interchanges: Sequence[Interchange] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the step's losses; see `Objective`.
+
+        Returns:
+            The weighted sum of the terms, for the backward pass; and each term's value, unweighted and without graph.
+        """
+        losses = self.objective(batch, interchanges)
+        return losses.total, losses.terms
+
+    # What transformers asks of a model that it trains is asked of the student.
+
+    @property
+    def config(self) -> Any:
+        """The student's."""
+        return self.student.config
+
+    @property
+    def main_input_name(self) -> str:
+        """The student's."""
+        return self.student.main_input_name
+
+    def num_parameters(self, *arguments: Any, **named: Any) -> int:
+        """Return the student's."""
+        return self.student.num_parameters(*arguments, **named)
+
+    def activation_checkpointing_enable(self, *arguments: Any, **named: Any) -> None:
+        """Compute the activations of the student's blocks again in its backward pass."""
+        self.student.activation_checkpointing_enable(*arguments, **named)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the student's."""
+        return self.student.get_input_embeddings()  # pyright: ignore[reportReturnType]

@@ -1,0 +1,157 @@
+"""The terms of the distillation objective: what each compares, by which loss, and how much it counts.
+
+A new term is a row in `TERMS` and a weight in `ObjectiveWeights`, two if it has a counterfactual twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
+
+from iit_toolkit.distillation.losses import (
+    cosine_loss,
+    cross_entropy_to_labels,
+    distillation_loss,
+    hidden_mse_loss,
+    logit_mse_loss,
+)
+from iit_toolkit.errors import UserError, did_you_mean
+
+Compared = Literal["labels", "logits", "hidden", "activations"]
+"""What a term compares: the student's logits with the labels, or with the teacher's; last hidden states; or the
+activations at an alignment's sites."""
+COUNTERFACTUAL = "causal_"
+"""How the weight of a term's counterfactual twin begins."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the objective.
+
+    Attributes:
+        name: What its weight and its value are called; its twin has `causal_` in front.
+        compares: What it compares.
+        loss: Takes the student's side and the other, and returns a scalar.
+    """
+
+    name: str
+    compares: Compared
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+
+TERMS = (
+    Term("task", "labels", cross_entropy_to_labels),
+    Term("ce", "logits", distillation_loss),
+    Term("logit_mse", "logits", logit_mse_loss),
+    Term("cos", "hidden", cosine_loss),
+    Term("hidden_mse", "hidden", hidden_mse_loss),
+    Term("aligned_mse", "activations", hidden_mse_loss),
+)
+"""All terms, in the order in which they are added."""
+
+
+class ObjectiveWeights(BaseModel):
+    """How much each term counts in the total loss. A term of weight zero is not computed for training.
+
+    Attributes:
+        task: L_MLM, or the task's own cross entropy.
+        ce: L_CE, the distillation loss of the base runs.
+        cos: L_Cos, the cosine loss of the last hidden states of the base runs.
+        logit_mse: Mean squared difference of the logits of the base runs.
+        hidden_mse: Mean squared difference of the last hidden states of the base runs.
+        aligned_mse: Mean squared difference of the aligned activations of the base runs, a mean over all variables.
+        causal_ce: L_CE^DIITO, the distillation loss of the counterfactual runs.
+        causal_cos: L_Cos^DIITO, the cosine loss of the counterfactual runs.
+        causal_logit_mse: As `logit_mse`, of the counterfactual runs.
+        causal_hidden_mse: As `hidden_mse`, of the counterfactual runs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    ce: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    cos: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    logit_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    hidden_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    aligned_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    causal_ce: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    causal_cos: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    causal_logit_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    causal_hidden_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> ObjectiveWeights:
+        if not any(self.model_dump().values()):
+            raise ValueError("all weights are zero; give at least one term, e.g. task, a weight above zero")
+        return self
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, float], where: str) -> ObjectiveWeights:
+        """Validate the weight of each loss term.
+
+        Args:
+            given: The weights by term.
+            where: The config path that error messages name.
+
+        Raises:
+            UserError: If a term is unknown, a weight is out of range, or all are zero.
+        """
+        for name in given:
+            if name not in cls.model_fields:
+                raise UserError(f"{where}.{name}: no such loss term, {did_you_mean(name, cls.model_fields)}")
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join([where, *map(str, first["loc"])])
+            raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+
+    @classmethod
+    def standard(cls) -> ObjectiveWeights:
+        """The paper's standard distillation: a third each of task, ce and cos."""
+        return cls(task=0.33, ce=0.33, cos=0.33)
+
+    @classmethod
+    def causal(cls) -> ObjectiveWeights:
+        """The paper's DIITO objective: a quarter each, with `causal_ce`."""
+        return cls(task=0.25, ce=0.25, cos=0.25, causal_ce=0.25)
+
+    @classmethod
+    def causal_with_cosine(cls) -> ObjectiveWeights:
+        """The paper's DIITO + Cos objective, that of its released models: a fifth each."""
+        return cls(task=0.20, ce=0.20, cos=0.20, causal_ce=0.20, causal_cos=0.20)
+
+    def compares(self, what: Compared, *, counterfactual: bool = False) -> bool:
+        """Say whether any weighted term compares this, in the base runs or in the counterfactual runs."""
+        return any(term.compares == what for term, _ in self.of_runs(counterfactual=counterfactual))
+
+    def of_runs(self, *, counterfactual: bool) -> list[tuple[Term, float]]:
+        """Return the weighted terms of the base runs, or of the counterfactual runs, with their weights."""
+        weights: dict[str, float] = self.model_dump()
+        rows = [(term, weights.get(f"{COUNTERFACTUAL}{term.name}" if counterfactual else term.name)) for term in TERMS]
+        return [(term, weight) for term, weight in rows if weight]
+
+    @property
+    def interchange(self) -> bool:
+        """Whether any term needs counterfactual runs."""
+        return bool(self.of_runs(counterfactual=True))
+
+    @property
+    def needs_alignment(self) -> bool:
+        """Whether any term looks at the sites of an alignment."""
+        return self.interchange or self.compares("activations")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term is held against the teacher."""
+        return self.interchange or any(term.compares != "labels" for term, _ in self.of_runs(counterfactual=False))
+
+    @property
+    def compares_widths(self) -> bool:
+        """Whether any term compares states that are as wide as the models."""
+        runs = (False, True)
+        return self.compares("activations") or any(self.compares("hidden", counterfactual=one) for one in runs)

@@ -1,0 +1,30 @@
+"""The table of terms and the weights name the same terms, and say what an objective has to compute."""
+
+from __future__ import annotations
+
+import pytest
+
+from iit_toolkit.distillation.terms import COUNTERFACTUAL, TERMS, ObjectiveWeights
+
+NAMES = [term.name for term in TERMS]
+
+
+def test_every_weight_is_that_of_a_term_or_of_its_twin_and_every_term_has_one() -> None:
+    weights = set(ObjectiveWeights.model_fields)
+    assert len(set(NAMES)) == len(NAMES) and set(NAMES) <= weights
+    assert {name.removeprefix(COUNTERFACTUAL) for name in weights} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", ObjectiveWeights.model_fields)
+def test_a_single_term_needs_what_it_compares(name: str) -> None:
+    weights = ObjectiveWeights(**{name: 0.5})
+    base, twin = weights.of_runs(counterfactual=False), weights.of_runs(counterfactual=True)
+    causal = name.startswith(COUNTERFACTUAL)
+    [(term, weight)] = twin if causal else base
+    assert (term.name, weight) == (name.removeprefix(COUNTERFACTUAL), 0.5) and not (base if causal else twin)
+    assert weights.interchange == causal
+    assert weights.needs_teacher == (name != "task")
+    assert weights.needs_alignment == (causal or name == "aligned_mse")
+    assert weights.compares_widths == (term.name in ("cos", "hidden_mse", "aligned_mse"))
+    assert weights.compares(term.compares, counterfactual=causal)
+    assert not weights.compares(term.compares, counterfactual=not causal)
