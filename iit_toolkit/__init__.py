@@ -1,3 +1,74 @@
-"""Interchange intervention training and verification of neural networks."""
+"""Interchange intervention training and verification of neural networks.
+
+    import iit_toolkit as iit
+
+Each name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from iit_toolkit.alignment.presets import preset
+    from iit_toolkit.alignment.spec import Alignment, Site, Variable
+    from iit_toolkit.analysis.statistics.verdict import judge
+    from iit_toolkit.analysis.verification.verify import verify
+    from iit_toolkit.config.loading import EMBEDDED_TEACHER, load_config
+    from iit_toolkit.distillation.config import CausalDistillationConfig
+    from iit_toolkit.distillation.students import student
+    from iit_toolkit.distillation.trainer import CausalDistillationTrainer
+    from iit_toolkit.errors import UserError
+    from iit_toolkit.interchange.engine import InterchangeModel
+    from iit_toolkit.pipeline.run import run
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Alignment": "alignment.spec",
+    "CausalDistillationConfig": "distillation.config",
+    "CausalDistillationTrainer": "distillation.trainer",
+    "EMBEDDED_TEACHER": "config.loading",
+    "InterchangeModel": "interchange.engine",
+    "Site": "alignment.spec",
+    "UserError": "errors",
+    "Variable": "alignment.spec",
+    "judge": "analysis.statistics.verdict",
+    "load_config": "config.loading",
+    "preset": "alignment.presets",
+    "run": "pipeline.run",
+    "student": "distillation.students",
+    "verify": "analysis.verification.verify",
+}
+
+__all__ = [
+    "EMBEDDED_TEACHER",
+    "Alignment",
+    "CausalDistillationConfig",
+    "CausalDistillationTrainer",
+    "InterchangeModel",
+    "Site",
+    "UserError",
+    "Variable",
+    "judge",
+    "load_config",
+    "preset",
+    "run",
+    "student",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """Return the names that an editor offers."""
+    return sorted({*globals(), *__all__})

@@ -49,11 +49,8 @@ def test_the_example_runs_offline_and_ends_with_a_verdict(tmp_path: Path) -> Non
         [sys.executable, script.name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    label, _, report = done.stdout.splitlines()[-1].partition(" in ")
-    assert label in LABELS
-    assert (tmp_path / report).is_file()
-    for student in ("plain", "causal", "untrained"):
-        assert re.search(rf"^{student} .*'value': [01]\.\d", done.stdout, re.MULTILINE), done.stdout
+    assert done.stdout.splitlines()[-1].partition(":")[0] in LABELS
+    assert 'Variable "middle":' in done.stdout.splitlines()[-1]
 
 
 def test_every_verb_that_the_readme_names_exists() -> None:

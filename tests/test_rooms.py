@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "runs": {"files"},
     "config": {"files", "runs"},
-    "models": {"files"},
+    "models": {"files", "config"},
     "data": {"config"},
     "alignment": {"files", "config"},
     "interchange": {"config", "models", "data", "alignment"},

@@ -8,6 +8,8 @@ writes the same place, the blocks' outputs. `naacl2022/*` reproduces the officia
 
 from __future__ import annotations
 
+from transformers import PreTrainedModel
+
 from iit_toolkit.alignment.spec import Alignment, Place, Site, Variable
 from iit_toolkit.errors import UserError, did_you_mean
 
@@ -44,8 +46,8 @@ def _proportional(layer: int, teacher: int, student: int) -> int:
     return round((layer + 1) * teacher / student) - 1
 
 
-def preset(name: str, teacher_layers: int, student_layers: int) -> Alignment:
-    """Return a preset alignment for a teacher and a student of these depths.
+def preset(name: str, teacher: int | PreTrainedModel, student: int | PreTrainedModel) -> Alignment:
+    """Return a preset alignment for a teacher and a student, by their depths.
 
     12-layer teachers with 3-, 6- and 9-layer students get the paper's layer lists. Other depths get the
     proportional rule: a student block corresponds to the teacher block at the same relative depth (`middle`: the
@@ -54,14 +56,17 @@ def preset(name: str, teacher_layers: int, student_layers: int) -> Alignment:
 
     Args:
         name: `diito/middle`, `diito/late`, `diito/full`, or the same with `naacl2022/`.
-        teacher_layers: Number of blocks of the teacher.
-        student_layers: Number of blocks of the student, at most the teacher's.
+        teacher: The teacher, or its number of blocks.
+        student: The student, or its number of blocks: at most the teacher's.
 
     Raises:
         UserError: If the name is unknown, or the depths do not allow the alignment.
     """
     if name not in PRESETS:
         raise UserError(f'no preset "{name}", {did_you_mean(name, PRESETS)}')
+    teacher_layers, student_layers = (
+        one if isinstance(one, int) else int(one.config.num_hidden_layers) for one in (teacher, student)
+    )
     if not 1 <= student_layers <= teacher_layers:
         raise UserError(
             f"preset {name}: a student of {student_layers} layers cannot be aligned with a teacher of "
@@ -70,16 +75,16 @@ def preset(name: str, teacher_layers: int, student_layers: int) -> Alignment:
     family, kind = name.split("/")
     lists = {"middle": _MIDDLE, "late": _LATE, "full": _FULL}[kind]
     rule = {"middle": _middle, "late": _late, "full": _full}[kind]
-    layers = lists.get(student_layers) if teacher_layers == 12 else None
-    pairs = layers if layers is not None else rule(teacher_layers, student_layers)
+    listed = lists.get(student_layers) if teacher_layers == 12 else None
+    pairs = listed if listed is not None else rule(teacher_layers, student_layers)
     shift = family == "naacl2022"
     variables = tuple(
         Variable(
             name=kind if len(pairs) == 1 else f"{kind}-{index}",
-            teacher=tuple(_site(layer, shift) for layer in teacher),
-            student=(_site(student, shift),),
+            teacher=tuple(_site(layer, shift) for layer in layers),
+            student=(_site(layer_of_student, shift),),
         )
-        for index, (teacher, student) in enumerate(pairs)
+        for index, (layers, layer_of_student) in enumerate(pairs)
     )
     return Alignment(name=name.replace("/", "-"), variables=variables)
 

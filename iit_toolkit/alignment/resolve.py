@@ -171,16 +171,16 @@ def _locate(component: str, model: PreTrainedModel) -> tuple[int | None, int | N
 
 
 def _ranges(site: Site, model: PreTrainedModel) -> tuple[tuple[int, int], ...] | None:
-    if site.neurons is not None:
-        return (site.neurons,)
-    if site.heads is None:
+    if site.neuron_range is not None:
+        return (site.neuron_range,)
+    if site.head_indices is None:
         return None
     count = model.config.num_attention_heads
     width = getattr(model.config, "head_dim", None) or model.config.hidden_size // count
-    outside = [head for head in site.heads if not 0 <= head < count]
+    outside = [head for head in site.head_indices if not 0 <= head < count]
     if outside:
         raise UserError(f"head {outside[0]}: {type(model).__name__} has heads 0 to {count - 1}")
-    return tuple((head * width, (head + 1) * width) for head in site.heads)
+    return tuple((head * width, (head + 1) * width) for head in site.head_indices)
 
 
 def _refuse_overlaps(sites: tuple[ResolvedSite, ...], where: str) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import COMPONENTS
 from iit_toolkit.config.yaml_files import dump_yaml, read_yaml
@@ -65,26 +64,75 @@ class Site(Place):
     """One place in one model whose activations are swapped.
 
     Attributes:
-        neurons: Range `[low, high)` of neurons; the whole vector when absent.
-        heads: Attention heads, for `attention_value_output`.
+        neuron_range: Range `[low, high)` of neurons, in files `neurons`; the whole vector when absent.
+        head_indices: Attention heads, for `attention_value_output`; in files `heads`.
         read: Where the source's activation is read, if that is another place than where it is written.
     """
 
-    neurons: tuple[Index, Index] | None = None
-    heads: tuple[Index, ...] | None = None
+    neuron_range: tuple[Index, Index] | None = Field(default=None, alias="neurons")
+    head_indices: tuple[Index, ...] | None = Field(default=None, alias="heads")
     read: Place | None = None
 
     @model_validator(mode="after")
     def _part_is_sound(self) -> Site:
-        if self.neurons is not None and self.heads is not None:
+        if self.neuron_range is not None and self.head_indices is not None:
             raise ValueError("a site has `neurons` or `heads`, not both")
-        if self.neurons is not None and not 0 <= self.neurons[0] < self.neurons[1]:
-            raise ValueError(f"neurons {list(self.neurons)} is empty; write [low, high] with 0 <= low < high")
-        if self.heads is not None and self.component != "attention_value_output":
+        if self.neuron_range is not None and not 0 <= self.neuron_range[0] < self.neuron_range[1]:
+            raise ValueError(f"neurons {list(self.neuron_range)} is empty; write [low, high] with 0 <= low < high")
+        if self.head_indices is not None and self.component != "attention_value_output":
             raise ValueError("`heads` needs component attention_value_output (the heads' outputs side by side)")
-        if self.heads is not None and (not self.heads or len(set(self.heads)) != len(self.heads)):
+        if self.head_indices is not None and not 0 < len(self.head_indices) == len(set(self.head_indices)):
             raise ValueError("`heads` must name at least one head, each once")
         return self
+
+    @classmethod
+    def block(cls, layer: int) -> Site:
+        """Return the output of a block.
+
+        Args:
+            layer: 0-based index of the block.
+
+        Raises:
+            UserError: If the index is no whole number.
+        """
+        return cls._made(component="block_output", layer=layer)
+
+    @classmethod
+    def neurons(cls, layer: int, low: int, high: int) -> Site:
+        """Return the neurons `[low, high)` of a block's output.
+
+        Raises:
+            UserError: If the range is empty.
+        """
+        return cls._made(component="block_output", layer=layer, neurons=(low, high))
+
+    @classmethod
+    def heads(cls, layer: int, heads: Sequence[int]) -> Site:
+        """Return the outputs of attention heads of a block.
+
+        Raises:
+            UserError: If no head is named, or one twice.
+        """
+        return cls._made(component="attention_value_output", layer=layer, heads=tuple(heads))
+
+    @classmethod
+    def _made(cls, **content: Any) -> Site:
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise UserError(f"site: {explain_validation_error(error, cls)}") from None
+
+
+Aligned = int | Site | Sequence[int | Site]
+"""What a variable is in one model: a block's number, a site, or several of either."""
+
+
+def _sites(given: Aligned, where: str) -> list[Site]:
+    several = given if isinstance(given, Sequence) else [given]
+    for one in several:
+        if isinstance(one, bool) or not isinstance(one, int | Site):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UserError(f"{where}: {shown(one)} is neither the number of a block nor a Site; give (3, 1), say")
+    return [one if isinstance(one, Site) else Site.block(one) for one in several]
 
 
 class Variable(_Strict):
@@ -203,6 +251,42 @@ class Alignment(_Strict):
         return tuple(self.draw.get(variable.name, 0.0) / total for variable in self.variables)
 
     @classmethod
+    def pairs(
+        cls,
+        name: str = "aligned",
+        /,
+        *,
+        positions: Positions | Mapping[str, Any] | str = "span",
+        sources: str = "in_batch",
+        draw: Mapping[str, float] | Literal["uniform"] = "uniform",
+        **variables: tuple[Aligned, Aligned],
+    ) -> Alignment:
+        """Return the alignment of pairs of places, one pair per variable: `Alignment.pairs(middle=(3, 1))`.
+
+        Args:
+            name: The alignment's name in reports.
+            positions: Which token positions are swapped: a policy, its fields, or its kind alone.
+            sources: Where source inputs come from: `in_batch`, `dataset`, `fixed` or `paired`.
+            draw: `uniform`, or the probability of each variable by name.
+            **variables: Of each variable, what is aligned in teacher and student: the number of a block, a site, or
+                several of either.
+
+        Raises:
+            UserError: If a variable is no such pair, or does not fit.
+        """
+        rows: list[dict[str, Any]] = []
+        for variable, pair in variables.items():
+            if not isinstance(pair, tuple) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise UserError(f"variable {variable}: give a pair, (teacher, student), such as {variable}=(3, 1)")
+            teacher, student = (_sites(one, f"variable {variable}") for one in pair)
+            rows.append({"name": variable, "teacher": teacher, "student": student})
+        if not rows:
+            raise UserError("an alignment needs a variable; give one, such as middle=(3, 1)")
+        policy = {"kind": positions} if isinstance(positions, str) else positions
+        content: dict[str, Any] = {"name": name, "variables": rows, "positions": policy, "sources": {"kind": sources}}
+        return cls.from_dict({**content, "draw": draw if isinstance(draw, str) else dict(draw)})
+
+    @classmethod
     def from_dict(cls, content: Any, where: str = "alignment") -> Alignment:
         """Build an alignment from plain data.
 
@@ -225,27 +309,16 @@ class Alignment(_Strict):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that `from_dict` reads back, without what is left at its default inside sites."""
-        content = self.model_dump(mode="json")
-        content["variables"] = [variable.model_dump(mode="json", exclude_none=True) for variable in self.variables]
+        content = self.model_dump(mode="json", by_alias=True)
+        content["variables"] = [
+            variable.model_dump(mode="json", by_alias=True, exclude_none=True) for variable in self.variables
+        ]
         content["positions"] = self.positions.model_dump(mode="json", exclude_none=True)
         return content
 
     def to_yaml(self) -> str:
         """Return the alignment file's text, which `from_yaml` reads back as an equal alignment."""
         return dump_yaml(self.to_dict())
-
-    @classmethod
-    def from_pyvene(cls, teacher: Any, student: Any, name: str = "pyvene", **rest: Any) -> Alignment:
-        """Build an alignment from two `pyvene.IntervenableConfig`s; see `iit_toolkit.alignment.pyvene_io`."""
-        from iit_toolkit.alignment.pyvene_io import from_pyvene
-
-        return from_pyvene(teacher, student, name, **rest)
-
-    def to_pyvene(self, model: PreTrainedModel, side: Literal["teacher", "student"]) -> Any:
-        """Return one side's `pyvene.IntervenableConfig`; see `iit_toolkit.alignment.pyvene_io`."""
-        from iit_toolkit.alignment.pyvene_io import to_pyvene
-
-        return to_pyvene(self, model, side)
 
 
 def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> str:

@@ -19,6 +19,8 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 _LONG = 80  # characters of an override that are told
 _MOST_MISTAKES = 5  # that are told at once
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+EMBEDDED_TEACHER = str(ASSETS / "teacher")
+"""A small masked language model of Python's documentation, which comes with the package."""
 
 
 def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -6,7 +6,7 @@ Legend of shapes: B rows, S positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +20,40 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Batch = Mapping[str, Tensor]
 Collator = Callable[[Sequence[Row]], dict[str, Tensor]]
+
+
+class Rows(Protocol):
+    """Rows by number: a list of them, or a `datasets.Dataset`."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, index: int, /) -> Row:
+        """One row."""
+        ...
+
+
+class Numbered(Sequence[Row]):
+    """Rows that all have an `example_id`: those without one get their place.
+
+    Args:
+        rows: The rows.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        """Keep the rows."""
+        self._rows = rows
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Row:  # pyright: ignore[reportIncompatibleMethodOverride] - no slices are taken
+        """Return one row with its number."""
+        row = self._rows[index]
+        return row if "example_id" in row else {**row, "example_id": index}
+
 
 IGNORE_INDEX = -100
 """The label that no loss counts and no answer is held against, as in `torch.nn.functional.cross_entropy`."""

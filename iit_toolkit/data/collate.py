@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from iit_toolkit.data.batch import IGNORE_INDEX
+from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import IGNORE_INDEX, Collator
 from iit_toolkit.data.encoding import known_ids
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
 from iit_toolkit.errors import NothingToPredictError, UserError
@@ -166,6 +167,19 @@ class ClassificationCollator:
         batch = _pad(rows, self._special)
         batch["labels"] = torch.tensor([row["label"] for row in rows])
         return batch
+
+
+def collator_for(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int = 42) -> Collator:
+    """Return what makes batches for a task, with the defaults of its collator.
+
+    Args:
+        task: What the models are trained for.
+        tokenizer: The teacher's.
+        seed: Of the masks of `masked_lm`.
+    """
+    if task == "masked_lm":
+        return MaskedLanguageCollator(tokenizer, seed=seed)
+    return CausalLanguageCollator(tokenizer) if task == "causal_lm" else ClassificationCollator(tokenizer)
 
 
 def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:

@@ -6,23 +6,16 @@ with the alignment in the place of its layer map.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from iit_toolkit.alignment import ResolvedSite
 from iit_toolkit.distillation.losses import HiddenProjection
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, Run
-
-
-def last_site(side: InterchangeModel, variable: str) -> ResolvedSite:
-    """Return a variable's site in the highest block, the last one declared if there are several."""
-    return max(reversed(side.sites[variable]), key=lambda site: -1 if site.last is None else site.last)
+from iit_toolkit.interchange import Run, Side
 
 
 def aligned_activations(
-    student: InterchangeModel,
-    teacher: InterchangeModel,
+    student: Side,
+    teacher: Side,
     student_run: Run,
     teacher_run: Run,
     projection: HiddenProjection | None,
@@ -43,10 +36,9 @@ def aligned_activations(
         UserError: If a variable's activations are not equally wide, and are no hidden states that the projection maps.
     """
     pairs: list[tuple[Tensor, Tensor]] = []
-    for variable in student.sites:
+    for variable in student.variables:
         ours, theirs = (
-            _activation(run, last_site(side, variable))
-            for side, run in ((student, student_run), (teacher, teacher_run))
+            side.aligned_activation(run, variable) for side, run in ((student, student_run), (teacher, teacher_run))
         )
         widths = ours.shape[-1], theirs.shape[-1]
         if widths[0] != widths[1]:
@@ -58,10 +50,3 @@ def aligned_activations(
             ours = projection(ours)
         pairs.append((ours, theirs))
     return pairs
-
-
-def _activation(run: Run, site: ResolvedSite) -> Tensor:
-    activation = run.activations[site.read]
-    if site.ranges is None:
-        return activation
-    return torch.cat([activation[..., low:high] for low, high in site.ranges], dim=-1)

@@ -27,7 +27,7 @@ class CausalDistillationConfig(TrainingArguments):
 
     Attributes:
         ddp_timeout: Seconds after which a process that does not answer the others ends them all.
-        task: What `labels` mean.
+        task: What `labels` mean; told by the student's class if absent.
         weights: Weight of each loss term; the paper's causal objective (.25 each) when empty.
         temperature: Temperature of the distillation losses.
         share_prefix: Whether counterfactual runs restart from the base run, sharing its dropout masks below the
@@ -55,7 +55,7 @@ class CausalDistillationConfig(TrainingArguments):
     logging_steps: float = 20
     ddp_timeout: int = 600
 
-    task: Task = "masked_lm"
+    task: Task | None = None
     weights: dict[str, float] = field(default_factory=dict[str, float])
     temperature: float = 2.0
     share_prefix: bool = True

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, model_inputs, real_tokens
-from iit_toolkit.distillation.aligned import last_site
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.products import Product, RunProducts, trace_products
-from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange import InterchangeModel, Side
 
 Ledger = dict[str, list[Product]]
 """The products of a step by part, in the order in which they run."""
@@ -28,7 +27,8 @@ _REPLAYED = 2**26
 class StepCost:
     """The matrix products of steps on batches like one example of them.
 
-    Attention, linear layers, the vocabulary and all gradients are counted; what is not a matrix product is not.
+    Attention, linear layers, the vocabulary and all gradients are counted; what is not a matrix product is not, nor is
+    what a teacher computes that is no live model.
 
     Args:
         objective: The objective that the step computes.
@@ -39,10 +39,10 @@ class StepCost:
         self._objective = objective
         inputs = model_inputs(batch)
         one = {name: value[:1] for name, value in inputs.items()}
-        for side in (objective.teacher, objective.student):
-            side.measure(one)
-        self._teacher = trace_products(objective.teacher.model, one)
-        self._student = trace_products(objective.student.model, one)
+        teacher = objective.teacher
+        self._live_teacher = teacher if isinstance(teacher, InterchangeModel) else None
+        self._teacher = None if self._live_teacher is None else _traced(self._live_teacher, one)
+        self._student = _traced(objective.student, one)
         self._examples = len(next(iter(inputs.values())))
         labels, real = gold_answers(batch, objective.task), real_tokens(batch)
         self._tokens = {
@@ -86,14 +86,14 @@ class StepCost:
         objective, weights = self._objective, self._objective.weights
         compares_logits = weights.compares("logits", counterfactual=True)
         tokens = objective.counterfactual_tokens if compares_logits else "none"
-        cut = objective.student.cuts[variable]
+        cut, teacher = objective.student.cuts[variable], self._live_teacher
         source = self._source(self._student, objective.student, variable) if own_source else []
         compares_hidden = weights.compares("hidden", counterfactual=True)
         projection = self._projection(objective.counterfactual_tokens, compares_hidden)
         return {
-            "teacher, source": self._source(self._teacher, objective.teacher, variable) if own_source else [],
+            "teacher, source": self._source(self._teacher, self._live_teacher, variable) if own_source else [],
             "student, source": source,
-            "teacher, counterfactual": self._run(self._teacher, objective.teacher.cuts[variable]),
+            "teacher, counterfactual": self._run(self._teacher, teacher.cuts[variable] if teacher else None),
             "student, counterfactual": self._run(self._student, cut),
             "vocabulary, teacher": self._head(objective.teacher, tokens),
             "vocabulary, student": self._head(objective.student, tokens),
@@ -103,17 +103,21 @@ class StepCost:
             "backward, projection": _backward(projection),
         }
 
-    def _run(self, run: RunProducts, cut: int | None, *, above: bool = True) -> list[Product]:
-        """Products of a run that restarts after block `cut`."""
+    def _run(self, run: RunProducts | None, cut: int | None, *, above: bool = True) -> list[Product]:
+        """Products of a run that restarts after block `cut`; none of a side that is no live model."""
+        if run is None:
+            return []
         used = run.below + [one for block in run.blocks[0 if cut is None else cut + 1 :] for one in block]
         return [one.of_examples(self._examples) for one in (used + run.above if above else used)]
 
-    def _source(self, run: RunProducts, side: InterchangeModel, variable: str) -> list[Product]:
+    def _source(self, run: RunProducts | None, side: InterchangeModel | None, variable: str) -> list[Product]:
+        if run is None or side is None:
+            return []
         last = side.ends[variable]
         used = run.below + [one for block in run.blocks[: None if last is None else last + 1] for one in block]
         return [one.of_examples(self._examples) for one in used]
 
-    def _head(self, side: InterchangeModel, tokens: str) -> list[Product]:
+    def _head(self, side: Side, tokens: str) -> list[Product]:
         rows = self._tokens[tokens]
         if side.head is None or not rows:
             return []
@@ -125,10 +129,15 @@ class StepCost:
         objective = self._objective
         if objective.projection is None:
             return []
-        whole = [name for name in objective.student.sites if last_site(objective.student, name).ranges is None]
+        whole = [name for name in objective.student.sites if objective.student.last_site(name).ranges is None]
         count = compares_hidden + aligned * len(whole)
         linear = objective.projection.linear
         return [Product(self._tokens[tokens], linear.in_features, linear.out_features)] * count
+
+
+def _traced(side: InterchangeModel, inputs: Mapping[str, Tensor]) -> RunProducts:
+    side.measure(inputs)
+    return trace_products(side.model, inputs)
 
 
 def flops(ledger: Ledger) -> int:

@@ -17,7 +17,7 @@ from iit_toolkit.distillation.losses import HiddenProjection, cross_entropy_to_l
 from iit_toolkit.distillation.terms import COUNTERFACTUAL, Compared, ObjectiveWeights, Term
 from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import Interchange, InterchangeModel, Run, Swap
+from iit_toolkit.interchange import Interchange, InterchangeModel, Run, Side, Swap
 
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
@@ -57,7 +57,7 @@ class Objective:
     computed.
 
     Args:
-        teacher: The teacher's side; in eval mode and without gradients.
+        teacher: The teacher's side, of whatever kind; without gradients.
         student: The student's side.
         weights: The weight of each term.
         task: What `labels` mean.
@@ -75,7 +75,7 @@ class Objective:
 
     def __init__(
         self,
-        teacher: InterchangeModel,
+        teacher: Side,
         student: InterchangeModel,
         weights: ObjectiveWeights,
         task: Task,
@@ -126,9 +126,9 @@ class Objective:
         elif not interchanges:
             raise UserError("causal loss terms need an alignment to intervene on; give one or set their weights to 0")
         aligned = weights.compares("activations")
-        if aligned and not self.student.sites:
+        if aligned and not self.student.variables:
             raise UserError("aligned_mse needs an alignment whose sites it compares; give one or set its weight to 0")
-        read = self.student.sites if aligned else (one.variable for one in interchanges)
+        read = self.student.variables if aligned else (one.variable for one in interchanges)
         variables = tuple(dict.fromkeys(read))
         compared = self._compared(batch, labels, self.base_tokens)
         on_compared, on_labelled = weights.compares("logits"), weights.compares("labels")
@@ -153,7 +153,7 @@ class Objective:
         labels = gold_answers(batch, self.task)
         tokens = None if self.task == "sequence_classification" else labels != IGNORE_INDEX
         names = (interchanged.variable,)
-        self.teacher.model.eval()
+        self.teacher.eval()
         base = self.teacher.base_run(model_inputs(batch), names, tokens)
         source = self._source(self.teacher, interchanged)
         counterfactual = self.teacher.counterfactual_run(
@@ -181,7 +181,7 @@ class Objective:
     def _teachers_precision(self) -> contextlib.AbstractContextManager[object]:
         if self.teacher_dtype == torch.float32:
             return contextlib.nullcontext()
-        return torch.autocast(self.teacher.model.device.type, dtype=self.teacher_dtype)
+        return torch.autocast(self.teacher.device.type, dtype=self.teacher_dtype)
 
     @torch.no_grad()
     def _teacher_base(
@@ -193,7 +193,7 @@ class Objective:
     ) -> Run | None:
         if not weights.needs_teacher:
             return None
-        self.teacher.model.eval()  # whatever a callback left it in
+        self.teacher.eval()  # whatever a callback left it in
         needed = tokens if weights.compares("logits") or tokens is None else tokens & False
         with self._teachers_precision():
             return self.teacher.base_run(inputs, variables, needed)
@@ -225,7 +225,7 @@ class Objective:
         )
         sum_.add_share(one, interchanged.weight, count)
 
-    def _source(self, side: InterchangeModel, interchanged: Interchange) -> Run | None:
+    def _source(self, side: Side, interchanged: Interchange) -> Run | None:
         """Run the source batch where there is one."""
         if interchanged.source is None:
             return None
@@ -325,6 +325,6 @@ class _Sum:
             self.values[name] = self.values[name] + value / count if name in self.values else value / count
 
 
-def _head(side: InterchangeModel, features: Tensor | None) -> Head:
+def _head(side: Side, features: Tensor | None) -> Head:
     assert features is not None and isinstance(side.head, nn.Module)
     return Head(features, side.head.get_parameter("weight"), getattr(side.head, "bias", None))

@@ -34,7 +34,7 @@ def refuse_spoilt_losses(objective: Objective, losses: Losses, batch: Mapping[st
         bad = [name for name, fine in zip(losses.terms, finite.tolist(), strict=True) if not fine]
         refuse_spoilt_weights(objective, step)
         if rows := unanswered_rows(objective.teacher, batch):
-            refuse_rows(rows, len(batch["labels"]), "teacher, in training", objective.teacher.model)
+            refuse_rows(rows, len(batch["labels"]), "teacher, in training", objective.teacher.module)
         raise NonFiniteLossError(
             f"loss term {', '.join(bad)} is not finite at step {step}; {_STOPPED} or the term's weight"
         )

@@ -94,6 +94,23 @@ def default_layers(teacher_layers: int, student_layers: int) -> tuple[int, ...]:
     return tuple(i * teacher_layers // student_layers for i in range(student_layers))
 
 
+def student(teacher: PreTrainedModel, layers: int | Sequence[int] | None = None) -> PreTrainedModel:
+    """Make a student of the teacher's class from some of the teacher's blocks.
+
+    Args:
+        teacher: The teacher.
+        layers: How many blocks the student has, chosen by `default_layers`, or which of the teacher's it starts from;
+            half as many as the teacher if absent.
+
+    Raises:
+        UserError: As for `student_from_teacher`.
+    """
+    depth = int(teacher.config.num_hidden_layers)
+    if layers is None or isinstance(layers, int):
+        return student_from_teacher(teacher, default_layers(depth, max(1, depth // 2) if layers is None else layers))
+    return student_from_teacher(teacher, layers)
+
+
 def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
     """Make a student of the teacher's class from copies of some of its blocks and of all that is not a block.
 

@@ -12,12 +12,13 @@ from typing import Any, cast
 import safetensors.torch
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.resolve import Side
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
+from iit_toolkit.data.collate import collator_for
 from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
@@ -32,6 +33,7 @@ from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Interchange, InterchangeModel, Sampler, refuse_empty
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
+from iit_toolkit.models.task import task_of
 
 _PROJECTION = "projection.safetensors"
 _GRADIENT_ROWS = 4
@@ -62,7 +64,7 @@ def make_objective(
         engine(teacher, "teacher"),
         engine(student, "student"),
         weights,
-        args.task,
+        args.task or task_of(student),
         temperature=args.temperature,
         projection=HiddenProjection(*widths).to(args.device) if projected else None,
         loss_dtype=getattr(torch, args.loss_dtype),
@@ -87,7 +89,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
         teacher: The teacher; set to eval mode and without gradients.
         alignment: The alignment; needed by `causal_*` weights and `aligned_mse`.
         args: The settings.
-        **rest: What `transformers.Trainer` takes.
+        **rest: What `transformers.Trainer` takes. Without a `data_collator`, the task's own is made with the tokenizer
+            that is given as `processing_class`.
 
     Raises:
         UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models; if
@@ -113,6 +116,9 @@ class CausalDistillationTrainer(WholeCheckpoints):
         teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         set_seed(args.seed)
         self.objective = make_objective(model, teacher, alignment, args)
+        tokenizer = rest.get("processing_class")
+        if rest.get("data_collator") is None and isinstance(tokenizer, PreTrainedTokenizerBase):
+            rest["data_collator"] = collator_for(self.objective.task, tokenizer, args.seed)
         with torch.random.fork_rng(devices=[]):  # the Trainer seeds anew
             super().__init__(model=DistillationStep(self.objective), args=args, **rest)
         if args.label_names is None:
@@ -190,7 +196,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         if self._sampler is None:
             dataset: Any = self.train_dataset
             rows = SourceRows(len(dataset), self._rows_of, self.args.seed)
-            self._sampler = Sampler(self.alignment.positions, self.alignment.sources, self.settings.task, rows)
+            self._sampler = Sampler(self.alignment.positions, self.alignment.sources, self.objective.task, rows)
         drawn = self._sampler.interchanges(batch, self._draw(), self.settings.interchanges, generator)
         if not self._swapped:  # later on, a batch that cannot be swapped is one among many
             refuse_empty(drawn[0].swap, self.alignment.positions)

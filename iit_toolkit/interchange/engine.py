@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,30 +23,9 @@ from iit_toolkit.interchange.hooks import (
     stopped_at_vocabulary,
 )
 from iit_toolkit.interchange.measured import can_restart, can_stop, head_is_linear
+from iit_toolkit.interchange.side import Run
 from iit_toolkit.interchange.swap import Swap
 from iit_toolkit.models.loading import plain_outputs
-
-
-@dataclass
-class Run:
-    """What one run of a model gave.
-
-    Attributes:
-        inputs: The model's inputs.
-        features: (N, D) what enters the output embedding at the N evaluated tokens, in row-major order; `None` for
-            models whose logits are not a linear function of it.
-        logits: (N, V) logits at the evaluated tokens, where `features` is `None`; (B, C) for classification.
-        hidden: (B, S, D) last hidden state.
-        activations: (B, S, D) activation of every place that the run's variables read.
-        block_outputs: What the blocks returned from which counterfactual runs restart.
-    """
-
-    inputs: dict[str, Any]
-    features: Tensor | None
-    logits: Tensor | None
-    hidden: Tensor
-    activations: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-    block_outputs: dict[int, Any] = field(default_factory=dict[int, Any])
 
 
 class InterchangeModel:
@@ -88,6 +66,45 @@ class InterchangeModel:
         """Find out where counterfactual runs can restart, so that `cuts` says so; base runs do it by themselves."""
         with pyvene_guard.lock(self.model):
             self._settle_cuts(self.sites, called_with(self.model, inputs))
+
+    @property
+    def module(self) -> nn.Module:
+        """The model."""
+        return self.model
+
+    @property
+    def device(self) -> torch.device:
+        """The model's."""
+        return self.model.device
+
+    @property
+    def variables(self) -> Collection[str]:
+        """The variables whose sites are known."""
+        return self.sites.keys()
+
+    def eval(self) -> None:
+        """Set the model to eval mode."""
+        self.model.eval()
+
+    def places(self, variable: str) -> Collection[str]:
+        """Return the module paths that a variable reads."""
+        return {site.read for site in self.sites[variable]}
+
+    def reads_what_it_writes(self, variable: str) -> bool:
+        """Say whether every site of a variable is read where it is written."""
+        return all(site.read == site.write for site in self.sites[variable])
+
+    def last_site(self, variable: str) -> ResolvedSite:
+        """Return a variable's site in the highest block, the last one declared if there are several."""
+        return max(reversed(self.sites[variable]), key=lambda site: -1 if site.last is None else site.last)
+
+    def aligned_activation(self, run: Run, variable: str) -> Tensor:
+        """Return (B, S, D) the activation at a variable's last site, where it is read."""
+        site = self.last_site(variable)
+        activation = run.activations[site.read]
+        if site.ranges is None:
+            return activation
+        return torch.cat([activation[..., low:high] for low, high in site.ranges], dim=-1)
 
     @property
     def head(self) -> nn.Module | None:

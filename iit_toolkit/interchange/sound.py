@@ -14,6 +14,7 @@ from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.engine import InterchangeModel
+from iit_toolkit.interchange.side import Side
 from iit_toolkit.models.finite import non_finite_rows, refuse_non_finite_weights, refuse_rows
 from iit_toolkit.models.loading import refuse_other_problem
 
@@ -99,23 +100,23 @@ def _alone(inputs: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def unanswered_rows(engine: InterchangeModel, batch: Mapping[str, Tensor]) -> list[int]:
+def unanswered_rows(side: Side, batch: Mapping[str, Tensor]) -> list[int]:
     """Return the rows of a batch in which a model has no finite answer, by `example_id` if they have any.
 
     Args:
-        engine: The model.
+        side: The model.
         batch: Its inputs, among whatever else; padding is not looked at.
     """
-    inputs = {name: value.to(engine.model.device) for name, value in model_inputs(batch).items()}
+    inputs = {name: value.to(side.device) for name, value in model_inputs(batch).items()}
     real = inputs["attention_mask"].bool() if "attention_mask" in inputs else None
-    run = engine.base_run(inputs, tokens=real)
+    run = side.base_run(inputs, tokens=real)
     parts = [run] if run.features is None else [replace(run, features=some) for some in run.features.split(_TOKENS)]
     rows = torch.arange(len(next(iter(inputs.values()))))
     numbers = batch.get("example_id", rows).cpu()
     places, start = rows if real is None else real.nonzero()[:, 0].cpu(), 0
     found: set[int] = set()
     for part in parts:
-        logits = engine.logits(part)
+        logits = side.logits(part)
         some = rows if part.logits is not None and len(logits) == len(rows) else places[start : start + len(logits)]
         found.update(non_finite_rows(logits, numbers[some]))
         start += len(logits)

@@ -24,11 +24,11 @@ from transformers import (
 )
 
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset
-from iit_toolkit.config.loading import ASSETS
+from iit_toolkit.config.loading import EMBEDDED_TEACHER
 from iit_toolkit.config.run_config import DataConfig, RunConfig, StudentConfig
 from iit_toolkit.config.training_arguments import check_settings
 from iit_toolkit.data.batch import readable_tokens
-from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
+from iit_toolkit.data.collate import MaskedLanguageCollator, collator_for
 from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
@@ -45,13 +45,8 @@ from iit_toolkit.data.tokenization import (
 )
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.dropped import refuse_dropped_blocks
-from iit_toolkit.distillation.students import (
-    default_layers,
-    refuse_unknown_size,
-    student_from_checkpoint,
-    student_from_config,
-    student_from_teacher,
-)
+from iit_toolkit.distillation.students import refuse_unknown_size, student_from_checkpoint, student_from_config
+from iit_toolkit.distillation.students import student as student_of_layers
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.answers import class_elsewhere, class_names
@@ -84,7 +79,7 @@ class Prepared:
     def teacher_path(self) -> str:
         """Path or Hub id of the teacher."""
         if self.config.teacher == "embedded":
-            return str(ASSETS / "teacher")
+            return EMBEDDED_TEACHER
         return self.config.teacher
 
     @cached_property
@@ -225,10 +220,8 @@ class Prepared:
     @cached_property
     def collator(self) -> Collator:
         """Makes batches of rows, with masks that depend on the seed and the batch only."""
-        if self.config.task == "causal_lm":
-            return CausalLanguageCollator(self.tokenizer)
-        if self.config.task == "sequence_classification":
-            return ClassificationCollator(self.tokenizer)
+        if self.config.task != "masked_lm":
+            return collator_for(self.config.task, self.tokenizer)
         mlm = self.config.mlm
         counts = None if mlm.smoothing is None else count_tokens(self.train_rows, ids_spanned(self.tokenizer))
         return MaskedLanguageCollator(self.tokenizer, mlm.probability, mlm.smoothing, counts, self.config.seed)
@@ -251,10 +244,7 @@ class Prepared:
             return student_from_checkpoint(self.teacher, student.checkpoint, new_head=True)
         if student.config is not None:
             return student_from_config(self.teacher, student.config)
-        depth = self.teacher.config.num_hidden_layers
-        if isinstance(student.layers, list):
-            return student_from_teacher(self.teacher, student.layers)
-        return student_from_teacher(self.teacher, default_layers(depth, student.layers or max(1, depth // 2)))
+        return student_of_layers(self.teacher, student.layers)
 
     def alignment(self, given: str | dict[str, Any], student: PreTrainedModel, where: str = "alignment") -> Alignment:
         """Return the alignment that a config gives as preset, file (YAML or `.nm`) or data; `where` names the place."""

@@ -24,7 +24,7 @@ def places(sites: Any) -> list[tuple[int, tuple[int, int] | None]]:
     for site in sites:
         assert site.component == "block_output"
         assert (site.read.component, site.read.layer) == ("block_input", site.layer)
-    return [(site.layer, site.neurons) for site in sites]
+    return [(site.layer, site.neuron_range) for site in sites]
 
 
 @pytest.mark.parametrize(

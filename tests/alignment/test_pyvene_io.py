@@ -56,8 +56,8 @@ def written(alignment: Alignment, model: Any) -> list[list[tuple[str, tuple[int,
 @pytest.mark.parametrize("kind", VARIABLES)
 def test_round_trip(family: str, kind: str) -> None:
     model, alignment = make_model(family), alignment_of(kind)
-    config = alignment.to_pyvene(model, "student")
-    back = Alignment.from_pyvene(config, to_pyvene(alignment, model, "teacher"), positions=alignment.positions)
+    config = to_pyvene(alignment, model, "student")
+    back = from_pyvene(config, to_pyvene(alignment, model, "teacher"), positions=alignment.positions)
     assert written(back, model) == written(alignment, model)
     assert back.positions == alignment.positions
 
@@ -134,7 +134,7 @@ def test_native_components_and_index_lists_are_read() -> None:
         ]
     )
     first, second = from_pyvene(config, config, name="n").variables
-    assert [(site.layer, site.component, site.neurons) for site in first.teacher] == [
+    assert [(site.layer, site.component, site.neuron_range) for site in first.teacher] == [
         (2, "block_output", (0, 4)),
         (2, "block_output", (7, 10)),
     ]

@@ -483,7 +483,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(
 
     def poisoned(self: CausalDistillationTrainer, model: Any, *arguments: Any, **named: Any) -> Any:
         if self.state.global_step == 2:
-            model.bert.embeddings.LayerNorm.bias.data[0] = torch.nan
+            self.student.bert.embeddings.LayerNorm.bias.data[0] = torch.nan
         return compute(self, model, *arguments, **named)
 
     monkeypatch.setattr(CausalDistillationTrainer, "compute_loss", poisoned)
@@ -504,7 +504,7 @@ def test_a_loss_that_overflows_names_the_term(
     compute = CausalDistillationTrainer.compute_loss
 
     def inflated(self: CausalDistillationTrainer, model: Any, *arguments: Any, **named: Any) -> Any:
-        model.cls.predictions.bias.data[:] = torch.arange(len(model.cls.predictions.bias)) * 6e34
+        self.student.cls.predictions.bias.data[:] = torch.arange(len(self.student.cls.predictions.bias)) * 6e34
         return compute(self, model, *arguments, **named)
 
     monkeypatch.setattr(CausalDistillationTrainer, "compute_loss", inflated)

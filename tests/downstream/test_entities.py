@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
+from iit_toolkit.data.batch import IGNORE_INDEX
 from iit_toolkit.downstream.config import FinetuneConfig, task_settings
-from iit_toolkit.downstream.entities import IGNORED, prepare_entities
+from iit_toolkit.downstream.entities import prepare_entities
 from iit_toolkit.downstream.examples import load_examples
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.downstream.tasks import TASKS
@@ -39,7 +40,7 @@ def test_only_the_first_subword_of_a_word_has_its_label() -> None:
     tokens = tiny_tokenizer().convert_ids_to_tokens(task.train["input_ids"][0])
     assert tokens == ["[CLS]", "anna", "play", "##ing", "rome", "play", "##ed", "[SEP]"]
     assert task.head["id2label"] == dict(enumerate(NAMES))
-    labels = [NAMES[label] if label != IGNORED else "" for label in task.train["labels"][0]]
+    labels = [NAMES[label] if label != IGNORE_INDEX else "" for label in task.train["labels"][0]]
     assert labels == ["", "B-PER", "O", "", "B-LOC", "I-LOC", "", ""]
 
 
@@ -64,7 +65,7 @@ def test_a_tag_that_training_lacks_is_missed_not_forgotten() -> None:
     evaluation = prepared(
         [{"tokens": WORDS, "tags": TAGS}], [{"tokens": ["Anna", "Oslo"], "tags": ["B-PER", "B-MISC"]}]
     ).evaluations["validation"]
-    assert evaluation.rows["labels"][0][2] == IGNORED
+    assert evaluation.rows["labels"][0][2] == IGNORE_INDEX
     scores = evaluation.score(logits_of([["B-PER", "O"]], [[1, 2]], width=4))
     assert (scores["precision"], scores["recall"]) == (pytest.approx(100), pytest.approx(50))
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from iit_toolkit.data.batch import IGNORE_INDEX
 from iit_toolkit.downstream.classification import prepare_classification
 from iit_toolkit.downstream.config import FinetuneConfig, task_settings
-from iit_toolkit.downstream.entities import IGNORED, prepare_entities
+from iit_toolkit.downstream.entities import prepare_entities
 from iit_toolkit.downstream.examples import load_examples
 from iit_toolkit.downstream.question_answering import prepare_question_answering
 from iit_toolkit.downstream.tasks import TASKS
@@ -31,7 +32,7 @@ def load(shared: Path, name: str, folder: str, **data: Any) -> dict[str, Any]:
 
 
 def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
-    return np.eye(classes)[np.where(labels == IGNORED, 0, labels)]
+    return np.eye(classes)[np.where(labels == IGNORE_INDEX, 0, labels)]
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -52,7 +53,7 @@ def test_conll2003(shared: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(shared / "models" / "minilm-mlm")
     prepared = prepare_entities(splits["train"], {"train": splits["train"]}, tokenizer, 512)
     rows = prepared.evaluations["train"].rows
-    labels = np.full((len(rows), max(len(row) for row in rows["labels"])), IGNORED)
+    labels = np.full((len(rows), max(len(row) for row in rows["labels"])), IGNORE_INDEX)
     for index, row in enumerate(rows["labels"]):
         labels[index, : len(row)] = row
     scores = prepared.evaluations["train"].score(one_hot(labels, prepared.head["num_labels"]))

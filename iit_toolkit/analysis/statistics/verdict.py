@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import pandas as pd
 from pydantic import TypeAdapter
@@ -38,6 +38,7 @@ from iit_toolkit.analysis.statistics.outcomes import (
 )
 from iit_toolkit.analysis.statistics.quantities import check_same_cases, resample_variable, students, variables
 from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.errors import UserError
 
 Label = Literal["SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"]
 
@@ -110,6 +111,10 @@ class Verdict:
     power: str
     scope: str
 
+    def __str__(self) -> str:
+        """The verdict in words."""
+        return f"{self.label}: {self.sentence}"
+
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON data; undefined values are None."""
         return asdict(self)
@@ -124,9 +129,28 @@ class Verdict:
         return TypeAdapter(Verdict).validate_python(data)
 
 
+class Verified(Protocol):
+    """A finished verification, as `iit_toolkit.analysis.verification.verify.verify` returns it."""
+
+    @property
+    def outcomes(self) -> pd.DataFrame:
+        """The outcomes table."""
+        ...
+
+    @property
+    def controls(self) -> pd.DataFrame | None:
+        """The table of the judged student's controls."""
+        ...
+
+    @property
+    def judged(self) -> str | None:
+        """The student whose controls were run."""
+        ...
+
+
 def judge(
-    outcomes: pd.DataFrame,
-    student: str,
+    verified: Verified | pd.DataFrame,
+    student: str | None = None,
     *,
     controls: pd.DataFrame | None = None,
     untrained: str = UNTRAINED,
@@ -138,9 +162,10 @@ def judge(
     """Gives the verdict on one student.
 
     Args:
-        outcomes: The table of `iit_toolkit.analysis.statistics.outcomes`.
-        student: The student that is judged.
-        controls: The table of this student's controls, if there is one: shuffled sites and sources.
+        verified: What `verify` returns; or its table of outcomes alone.
+        student: The student that is judged; by default the one whose controls were run.
+        controls: The table of this student's controls, if there is one: shuffled sites and sources. That of `verified`
+            is taken if this student's controls were run.
         untrained: The student before training, a control where the table holds it.
         margin: How far effective IIA must lie above every control.
         resamples: Bootstrap resamples behind each interval.
@@ -150,6 +175,12 @@ def judge(
     Raises:
         UserError: Where a student is not in the table, or was verified on other cases than its control.
     """
+    outcomes = verified if isinstance(verified, pd.DataFrame) else verified.outcomes
+    if not isinstance(verified, pd.DataFrame):
+        student = student or verified.judged
+        controls = verified.controls if controls is None and student == verified.judged else controls
+    if student is None:
+        raise UserError(f"judge needs the student's name; give one of {', '.join(students(outcomes))}")
     check_same_cases(outcomes, student, student)
     has_untrained = untrained in students(outcomes) and untrained != student
     if has_untrained:

@@ -109,7 +109,7 @@ def _shuffle(plan: Plan, variable: Variable, runs: _Probed, generator: torch.Gen
     ranges = [site.ranges for site in own if site.ranges is not None]
     if len(ranges) == len(own):
         low, high = ranges[0][0]  # of a head, if it is heads
-        unit = high - low if all(site.heads for site in variable.student) else 1
+        unit = high - low if all(site.head_indices for site in variable.student) else 1
         found[RANDOM_NEURONS] = _random_neurons(own, runs.widths, unit, generator)
         reasons[RANDOM_NEURONS] = "the sites leave out fewer neurons than they hold"
     elif len(runs.side.sites) > 1:

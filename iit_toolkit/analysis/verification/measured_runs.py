@@ -9,8 +9,7 @@ from torch import Tensor
 
 from iit_toolkit.analysis.verification.cases import Pairs
 from iit_toolkit.data.batch import model_inputs
-from iit_toolkit.interchange import InterchangeModel, Swap
-from iit_toolkit.interchange.engine import Run
+from iit_toolkit.interchange import Run, Side, Swap
 from iit_toolkit.models.finite import refuse_non_finite_answers
 
 _FELT = 1e-4  # a change of hidden states that is no rounding, relative to the largest of the row
@@ -21,15 +20,15 @@ class Runs:
     """One model's base run on a batch of pairs, from which its counterfactual runs start.
 
     Args:
-        side: The model with its sites.
+        side: The model with its variables.
         pairs: The batch.
         variables: The variables that will be swapped.
         what: What messages call the model.
     """
 
-    def __init__(self, side: InterchangeModel, pairs: Pairs, variables: Sequence[str], what: str = "the model") -> None:
-        side.model.eval()
-        device = side.model.device
+    def __init__(self, side: Side, pairs: Pairs, variables: Sequence[str], what: str = "the model") -> None:
+        side.eval()
+        device = side.device
         self.side = side
         self._what = what
         self._rows = pairs.cases.base
@@ -86,16 +85,14 @@ class Runs:
         """Return the logits of a run where answers are read, which are never NaN: that would count as an answer."""
         logits = self.side.logits(run)
         logits = logits[: self._bases] if self._tokens is None else logits  # in classification, of the base rows
-        return refuse_non_finite_answers(logits, self._rows, self._what + how, self.side.model)
+        return refuse_non_finite_answers(logits, self._rows, self._what + how, self.side.module)
 
 
 def _inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
     return {name: value.to(device) for name, value in model_inputs(batch).items()}
 
 
-def groups(
-    variables: Sequence[str], swaps: Sequence[tuple[InterchangeModel, Mapping[str, Sequence[str]]]]
-) -> list[list[str]]:
+def groups(variables: Sequence[str], swaps: Sequence[tuple[Side, Mapping[str, Sequence[str]]]]) -> list[list[str]]:
     """Part variables into groups that share base runs, so that what a run holds does not grow with their number.
 
     A variable joins the first group that has room for its places.
@@ -109,7 +106,7 @@ def groups(
     """
     found: list[tuple[list[str], list[set[str]]]] = []
     for variable in variables:
-        read = [{site.read for name in names[variable] for site in side.sites[name]} for side, names in swaps]
+        read = [{place for name in names[variable] for place in side.places(name)} for side, names in swaps]
         for group, held in found:
             if all(len(one | two) <= _PLACES for one, two in zip(held, read, strict=True)):
                 group.append(variable)

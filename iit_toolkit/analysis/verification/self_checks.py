@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from iit_toolkit.analysis.statistics.control_results import Ceiling, SelfSwap
 from iit_toolkit.analysis.verification.cases import Pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
-from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange import Side
 
 SELF_CHECK_PAIRS = 16
 """Both controls are run on the first so many pairs."""
 
 
 def self_checks(
-    teacher: InterchangeModel,
-    students: Iterable[InterchangeModel],
+    teacher: Side,
+    students: Iterable[Side],
     variables: Sequence[str],
     batches: Iterable[Pairs],
 ) -> tuple[SelfSwap, Ceiling]:
@@ -38,7 +38,7 @@ def self_checks(
 def _self_swapped(so_far: SelfSwap, runs: Runs, variables: Sequence[str]) -> SelfSwap:
     base = runs.base()
     for variable in variables:
-        if any(site.read != site.write for site in runs.side.sites[variable]):
+        if not runs.side.reads_what_it_writes(variable):
             continue
         swapped = runs.self_swapped(variable)
         so_far = SelfSwap(

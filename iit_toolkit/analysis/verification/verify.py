@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, SelfSwap
@@ -23,9 +23,11 @@ from iit_toolkit.analysis.verification.controls import Plan, plan_controls
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
 from iit_toolkit.analysis.verification.self_checks import SELF_CHECK_PAIRS, self_checks
 from iit_toolkit.config.task import Task
-from iit_toolkit.data.batch import Collator
+from iit_toolkit.data.batch import Collator, Numbered, Rows
+from iit_toolkit.data.collate import collator_for
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange import InterchangeModel, Side
+from iit_toolkit.models.task import task_of
 
 BESIDE_PAIRS = 128
 """Swaps beside the alignment are run on the first so many pairs."""
@@ -43,6 +45,7 @@ class Verification:
         controls: A table as `outcomes`, where controls (`outcomes.SHUFFLED`, `outcomes.BESIDE`) stand in the place of
             students; `None` if none were asked for.
         absent: The controls that these models do not allow.
+        judged: The student whose controls were run; `None` if none were asked for.
     """
 
     outcomes: pd.DataFrame
@@ -51,6 +54,7 @@ class Verification:
     examples: pd.DataFrame
     controls: pd.DataFrame | None = None
     absent: tuple[Absent, ...] = ()
+    judged: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,13 @@ class Controls:
 @torch.no_grad()
 def verify(
     teacher: PreTrainedModel,
-    students: Mapping[str, PreTrainedModel],
+    students: Mapping[str, PreTrainedModel] | PreTrainedModel,
     alignment: Alignment,
-    rows: Sequence[Mapping[str, Any]],
-    collator: Collator,
+    rows: Rows,
+    collator: Collator | None = None,
     *,
-    task: Task,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    task: Task | None = None,
     pairs: int = 512,
     batch_size: int = 16,
     top_k: int = 10,
@@ -91,11 +96,13 @@ def verify(
 
     Args:
         teacher: The teacher.
-        students: The students, by name.
+        students: The students, by name; or one, which is then called `student` and judged.
         alignment: The alignment that is verified.
-        rows: Examples as `draw_pairs` takes them; at least two.
-        collator: Makes a batch of rows, as those of `iit_toolkit.data` do.
-        task: What is answered.
+        rows: At least two examples with `input_ids`, such as a `datasets.Dataset`; further columns as `draw_pairs`
+            says. Rows without an `example_id` get their number.
+        collator: Makes a batch of rows, as those of `iit_toolkit.data` do; by default the task's own.
+        tokenizer: Needed if there is no collator.
+        task: What is answered; told by the teacher's class if absent.
         pairs: Pairs of base and source per variable; at most the number of rows is used.
         batch_size: Base rows per batch; no number depends on it, but for rounding.
         top_k: Tokens of each run that the effect correlation looks at.
@@ -103,9 +110,15 @@ def verify(
         judged: The student whose controls are run, too: shuffled sites and sources, and sites beside the alignment.
 
     Raises:
-        UserError: If there are fewer than two rows, the alignment does not fit a model, or no student is called
-            `judged`.
+        UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
+            `judged`, or there is neither a collator nor a tokenizer.
     """
+    if not isinstance(students, Mapping):
+        students, judged = {"student": students}, judged or "student"
+    task = task or task_of(teacher)
+    if collator is None and tokenizer is None:
+        raise UserError("verify needs the tokenizer that made the rows, or a collator; give tokenizer=...")
+    collator = collator or collator_for(task, cast(PreTrainedTokenizerBase, tokenizer), seed)
     if judged is not None and judged not in students:
         raise UserError(f'no student "{judged}" to judge; there are: {", ".join(students)}')
     names = [variable.name for variable in alignment.variables]
@@ -115,7 +128,7 @@ def verify(
         for name, student in students.items()
     }
     drawn = draw_pairs(
-        rows,
+        Numbered(rows),
         collator,
         alignment.positions,
         alignment.sources,
@@ -137,8 +150,8 @@ def verify(
 
 @torch.no_grad()
 def tabulate(
-    teacher: InterchangeModel,
-    students: Mapping[str, InterchangeModel],
+    teacher: Side,
+    students: Mapping[str, Side],
     variables: Sequence[str],
     drawn: DrawnPairs,
     top_k: int = 10,
@@ -149,7 +162,7 @@ def tabulate(
     Variables take turns: of a batch, the counterfactual runs of one are held, and the base runs that a few share.
 
     Args:
-        teacher: The teacher with its sites.
+        teacher: The teacher with its variables.
         students: The students with theirs, by name.
         variables: The variables that are swapped, known to all of them.
         drawn: The pairs.
@@ -191,6 +204,7 @@ def tabulate(
             control_table.add(frame)
     self_swap, ceiling = self_checks(teacher, students.values(), variables, drawn.first(SELF_CHECK_PAIRS))
     return Verification(
+        judged=None if controls is None else controls.judged,
         outcomes=table.frame(variables),
         self_swap=self_swap,
         ceiling=ceiling,
@@ -214,7 +228,7 @@ def _shuffled(controls: Controls, variable: str, pairs: Pairs, student: Runs) ->
 
 
 def _beside(
-    names: Sequence[str], sides: tuple[InterchangeModel, InterchangeModel], batches: Iterable[Pairs], top_k: int
+    names: Sequence[str], sides: tuple[Side, Side], batches: Iterable[Pairs], top_k: int
 ) -> Iterator[pd.DataFrame]:
     """Tabulate both models, swapped beside the alignment."""
     own = {name: [name] for name in names}

@@ -22,7 +22,7 @@ COMPONENTS = ("block_input", "block_output", "attention_output", "mlp_output", "
 
 
 def side(**places: list[str]) -> Any:
-    return SimpleNamespace(sites={name: [SimpleNamespace(read=one) for one in read] for name, read in places.items()})
+    return SimpleNamespace(places=lambda name: set(places[name]))
 
 
 def test_variables_share_base_runs_that_hold_eight_places() -> None:

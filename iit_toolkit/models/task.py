@@ -1,0 +1,34 @@
+"""What a live model is trained for, told by its class."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
+
+from iit_toolkit.config.task import Task
+from iit_toolkit.errors import UserError
+
+_CLASSES: tuple[tuple[Task, object], ...] = (
+    ("masked_lm", MODEL_FOR_MASKED_LM_MAPPING_NAMES),
+    ("sequence_classification", MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+    ("causal_lm", MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
+)
+
+
+def task_of(model: PreTrainedModel) -> Task:
+    """Return what a model of transformers is trained for.
+
+    Raises:
+        UserError: If its class does not tell.
+    """
+    name = type(model).__name__
+    for task, classes in _CLASSES:
+        if name in dict(classes).values():  # pyright: ignore[reportArgumentType, reportCallIssue]
+            return task
+    raise UserError(
+        f"{name} is neither a masked nor a causal language model nor a sequence classifier of transformers; give task"
+    )
