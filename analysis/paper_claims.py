@@ -112,7 +112,7 @@ class Judged:
         measure: The suite's measure.
         numbers: Ours, in words.
         verdict: By the rule above.
-        p: Two-sided p value of the difference, paired by seed; None where there are too few seeds.
+        p: Two-sided p value of the difference, paired by seed; None if there are too few seeds.
     """
 
     claim: Claim
@@ -123,7 +123,7 @@ class Judged:
 
 
 def claims_table(comparison: SuiteComparison) -> str:
-    """Returns every claim with the paper's number, ours, and the verdicts, in Markdown."""
+    """Return every claim with the paper's number, ours, and the verdicts, in Markdown."""
     asked = [(claim, name) for claim in CLAIMS for name in _measures(comparison, claim)]
     bases = {
         basis: [judge_claim(comparison, claim, name, basis) for claim, name in asked]
@@ -142,7 +142,7 @@ def claims_table(comparison: SuiteComparison) -> str:
 
 
 def judge_claim(comparison: SuiteComparison, claim: Claim, name: str, basis: str) -> Judged:
-    """Holds a claim against a suite.
+    """Hold a claim against a suite.
 
     Args:
         comparison: The suite.
@@ -182,7 +182,7 @@ def _corrected(basis: str, judged: Sequence[Judged]) -> str:
 
 
 def _measures(comparison: SuiteComparison, claim: Claim) -> list[str]:
-    """The suite's measures that a claim is about; where there is none, what it would be about."""
+    """Return the suite's measures that a claim is about; where there is none, what it would be about."""
     if claim.measure == _PERPLEXITY:
         found = [name for name in comparison.rows if name.startswith("perplexity, ")]
     elif claim.measure == _GLUE:

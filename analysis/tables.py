@@ -56,7 +56,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _repeated(runs: dict[str, dict[str, Any]]) -> str:
-    """What two runs of one config have in common: numbers, but not times."""
+    """Return what two runs of one config have in common: numbers, but not times."""
     rows: list[list[str]] = []
     for run, results in runs.items():
         for arm, trained in results["arms"].items():
@@ -91,7 +91,7 @@ def _minimal_pairs(runs: dict[str, dict[str, Any]]) -> str:
 
 
 def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
-    """A plain and a causal arm on each number of training examples, paired by seed."""
+    """Return a plain and a causal arm on each number of training examples, paired by seed."""
     by_size: dict[int, list[dict[str, Any]]] = {}
     for run in sorted(runs, key=lambda run: (run["data"]["train"]["examples"], run["seed"])):
         by_size.setdefault(run["data"]["train"]["examples"], []).append(run)
@@ -216,7 +216,7 @@ def _texts(estimate: dict[str, Any]) -> str:
 
 
 def _cpu_time(*arms: dict[str, Any]) -> str:
-    """The mean CPU time of trainings; what was resumed has that of its last part only."""
+    """Return the mean CPU time of trainings; what was resumed has that of its last part only."""
     if any(arm.get("resumed_at_step") for arm in arms):
         return "n/a (resumed)"
     return f"{mean(arm['cpu_seconds'] for arm in arms):,.0f} s"

@@ -28,7 +28,7 @@ class Worker:
     """A process that takes steps of variants of one shape."""
 
     def __init__(self, shape: str, variants: Sequence[str], setting: str) -> None:
-        """Starts it; what the environment says of another allocator does not reach it."""
+        """Start it; what the environment says of another allocator does not reach it."""
         other = ("MALLOC_", "LD_PRELOAD", "GLIBC_TUNABLES")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(other)}
         command = [sys.executable, "-m", "benchmarks.step_cost", shape, "--serve", json.dumps(list(variants))]
@@ -37,7 +37,7 @@ class Worker:
         )
 
     def step(self, variant: str, number: int) -> tuple[float, int]:
-        """Takes one step: CPU seconds and page faults."""
+        """Take one step: CPU seconds and page faults."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps([variant, number]) + "\n")
         self._process.stdin.flush()
@@ -48,18 +48,18 @@ class Worker:
         raise RuntimeError(f"the process that takes the steps has ended with code {self._process.wait()}")
 
     def __enter__(self) -> Worker:
-        """Returns the process, which is running."""
+        """Return the process, which is running."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
-        """Ends it."""
+        """End it."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
 
 def serve(steps: Mapping[str, Callable[[int], None]]) -> None:
-    """Takes the steps that standard input asks for, until it ends."""
+    """Take the steps that standard input asks for, until it ends."""
     for line in sys.stdin:
         variant, number = json.loads(line)
         faults, started = _faults(), time.process_time()

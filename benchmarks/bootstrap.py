@@ -60,7 +60,7 @@ def measure(bases: int, sources: int, students: int, quantities: int) -> float:
 
 
 def cases(bases: int, sources: int) -> tuple[Ints, Ints]:
-    """Base and source of every case."""
+    """Return base and source of every case."""
     case = np.arange(CASES)
     if bases == sources:
         return case % bases, (case + 1) % sources

@@ -78,7 +78,7 @@ def allocators_table(result: Mapping[str, Any]) -> str:
 
 
 def page(results: _Results) -> str:
-    """The page of all that was measured."""
+    """Return the page of all that was measured."""
     text = PAGE
     for shape, found in results.items():
         where = found["provenance"]
@@ -90,12 +90,12 @@ def page(results: _Results) -> str:
 
 
 def with_parts(text: str, results: _Results) -> str:
-    """The other page, with the parts between its marks written anew."""
+    """Return the other page, with the parts between its marks written anew."""
     return _PART.sub(lambda match: f"{match[1]}{PARTS[match[2]](results)}\n{match[3]}", text)
 
 
 def write_pages() -> None:
-    """Writes both pages."""
+    """Write both pages."""
     for name, text in _pages():
         (DOCS / name).write_text(text, encoding="utf-8")
 
@@ -111,7 +111,7 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _steps(results: _Results) -> str:
-    """The savings one by one, at 30,522 words."""
+    """Return the savings one by one, at 30,522 words."""
     named = {
         NAIVE: "naive: three passes of both models, losses on all logits, rows selected as in the paper's code",
         "naive, rows selected by index": "the same, rows selected by index",
@@ -130,7 +130,7 @@ def _steps(results: _Results) -> str:
 
 
 def _both(results: _Results) -> str:
-    """What holds with either allocator, and what each is worth."""
+    """Return what holds with either allocator, and what each is worth."""
     shapes = {name: found for name, found in results.items() if "allocators" in found}
     if not shapes:
         return "Only malloc as it is was measured, so nothing is claimed of malloc that keeps its memory."
@@ -249,7 +249,7 @@ def _missed(results: _Results) -> str:
 
 
 def _rows(_: _Results) -> str:
-    """What rows hold, by their number."""
+    """Return what rows hold, by their number."""
     if not (DOCS / "rows_memory.json").exists():
         return "Not measured yet."
     text = "| rows | tokens | own memory, MB | with pages of files, MB |\n|--:|--:|--:|--:|\n"
@@ -269,7 +269,7 @@ PARTS: dict[str, Callable[[_Results], str]] = {
 
 
 def main() -> None:
-    """Writes the pages, or compares them with the numbers."""
+    """Write the pages, or compare them with the numbers."""
     if sys.argv[1:] == ["--check"]:
         stale = [name for name, text in _pages() if text != (DOCS / name).read_text(encoding="utf-8")]
         if stale:

@@ -56,7 +56,7 @@ class Setting:
     """
 
     def texts(self, examples: Ints) -> Ints:
-        """The texts of examples."""
+        """Return the texts of examples."""
         if not self.largest:
             return examples // self.rows
         return np.where(examples < self.largest, 0, 1 + (examples - self.largest) // self.rows)
@@ -244,7 +244,7 @@ class Drawn:
     seed: int
 
     def resampled(self) -> Resampled:
-        """The same, resampled."""
+        """Return the same, resampled."""
         texts = {"base_text": self.base_text, "source_text": self.source_text}
         return Resampled(
             self.sums, base=self.base, source=self.source, **texts, resamples=RESAMPLES, seed=self.seed, level=LEVEL
@@ -278,7 +278,7 @@ def draw(setting: Setting, generator: np.random.Generator, seed: int) -> Drawn:
 
 
 def pairs(setting: Setting, generator: np.random.Generator) -> tuple[Ints, Ints]:
-    """Base and source of every pair."""
+    """Return base and source of every pair."""
     base = np.arange(setting.bases)
     if setting.design == "batch":
         source = base.copy()
@@ -352,7 +352,7 @@ three times as variable as it is.
 
 
 def document(covered: list[dict[str, Any]], verdicts: list[dict[str, Any]], others: list[dict[str, Any]]) -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     text = HEADER.format(
         margin=MARGIN,
         simulations=SIMULATIONS,

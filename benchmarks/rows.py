@@ -41,7 +41,7 @@ def measure(count: int) -> dict[str, Any]:
 
 
 def _write(path: Path, count: int, seed: int) -> None:
-    """Writes texts of sixteen words, a few at a time."""
+    """Write texts of sixteen words, a few at a time."""
     import numpy as np
 
     draw = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ class _Watch:
             self.peak = {name: max(value, self.peak[name]) for name, value in _memory().items()}
 
     def stop(self) -> dict[str, float]:
-        """What was held beyond the beginning."""
+        """Return what was held beyond the beginning."""
         self._done.set()
         self._thread.join()
         return {name: round(value - self.before[name], 1) for name, value in self.peak.items()}
@@ -80,7 +80,7 @@ def _memory() -> dict[str, float]:
 
 
 def print_memory(folder: Path) -> None:
-    """Does what a run does with rows, and prints what that held."""
+    """Do what a run does with rows, and print what that held."""
     import numpy as np
 
     from iit_toolkit.config.loading import ASSETS

@@ -50,11 +50,11 @@ class Setting:
     collator: Any
 
     def draw(self) -> dict[str, Any]:
-        """The arguments with which all three draw the same pairs."""
+        """Return the arguments with which all three draw the same pairs."""
         return {"task": "masked_lm", "pairs": len(self.rows), "batch_size": BATCH, "seed": 0}
 
     def batches(self) -> list[Pairs]:
-        """The pairs that the engine's search draws."""
+        """Return the pairs that the engine's search draws."""
         pairs = draw_pairs(self.rows, self.collator, SpanPositions(), Sources(), **self.draw(), what="drawing")
         return list(pairs)
 
@@ -102,7 +102,7 @@ def prepare(pairs: int) -> Setting:
 
 
 def engine(setting: Setting) -> Matrix:
-    """The search itself."""
+    """Return the search itself."""
     answers = answer_layers(setting.teacher, setting.student, setting.rows, setting.collator, **setting.draw())
     return layer_matrix(answers)
 

@@ -153,7 +153,7 @@ Loss = Callable[[int], Tensor]
 
 
 def losses(setting: Setting) -> dict[str, Callable[[Any], Loss]]:
-    """What each variant computes, as a function of its student: the loss of the step with a number."""
+    """Return what each variant computes, as a function of its student: the loss of the step with a number."""
     causal, plain = ObjectiveWeights.causal(), ObjectiveWeights.standard()
 
     def ours(alignment: str, weights: ObjectiveWeights, precision: torch.dtype | None = None, **how: Any) -> Any:
@@ -203,7 +203,7 @@ def losses(setting: Setting) -> dict[str, Callable[[Any], Loss]]:
 
 
 def stepper(setting: Setting, make: Callable[[Any], Loss]) -> Callable[[int], None]:
-    """A whole training step of a fresh student."""
+    """Return a whole training step of a fresh student."""
     torch.manual_seed(1)
     student = setting.model(setting.shape.student_layers).train()
     loss = make(student)
@@ -269,7 +269,7 @@ def spread(found: list[float]) -> dict[str, float]:
 
 
 def ledgers(setting: Setting) -> dict[str, list[Ledger]]:
-    """The matrix products of a causal and of a plain step."""
+    """Return the matrix products of a causal and of a plain step."""
     found: dict[str, list[Ledger]] = {}
     for name, weights in (("causal, middle", ObjectiveWeights.causal()), ("plain", ObjectiveWeights.standard())):
         student = setting.model(setting.shape.student_layers)

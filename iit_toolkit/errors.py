@@ -30,7 +30,7 @@ class NothingToPredictError(UserError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, on one line of at most 300 characters, for the inside of an error message."""
+    """Return what an exception says, on one line of at most 300 characters, for the inside of an error message."""
     return on_one_line(str(error))[:300]
 
 
@@ -41,7 +41,7 @@ def on_one_line(text: str) -> str:
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A wrong value as Python writes it, cut after so many characters; of one that can't be written, its kind."""
+    """Return a wrong value as Python writes it, cut after so many characters; its kind if it can't be written."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of more than 4,300 digits; what holds itself

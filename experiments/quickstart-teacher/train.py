@@ -36,7 +36,7 @@ DOCS, WIKI = "python_documentation", "wikipedia"
 
 
 def trim_tokenizer(source: Path, target: Path, texts: list[list[str]], size: int) -> Tensor:
-    """Writes a tokenizer with the most frequent wordpieces; returns the old id of each new id."""
+    """Write a tokenizer with the most frequent wordpieces; return the old id of each new id."""
     content = json.loads((source / "tokenizer.json").read_text())
     old = content["model"]["vocab"]
     weight: Counter[int] = Counter()
@@ -61,7 +61,7 @@ def trim_tokenizer(source: Path, target: Path, texts: list[list[str]], size: int
 
 
 def encode(tokenizer: Path, texts: list[str]) -> Tensor:
-    """Returns all texts as one stream of token ids, each text followed by [SEP]."""
+    """Return all texts as one stream of token ids, each text followed by [SEP]."""
     backend = AutoTokenizer.from_pretrained(tokenizer).backend_tokenizer
     parts: list[Tensor] = []
     for start in range(0, len(texts), 64):  # in small groups: the ids of all texts as lists are large
@@ -94,7 +94,7 @@ def mask(ids: Tensor, rate: float, vocabulary: int, generator: torch.Generator) 
 
 
 def run(model: BertForMaskedLM, ids: Tensor, positions: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Returns the logits at flat positions and all hidden states."""
+    """Return the logits at flat positions and all hidden states."""
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.bert(ids, output_hidden_states=True).hidden_states
         return model.cls(hidden[-1].flatten(0, 1)[positions]), hidden
@@ -127,7 +127,7 @@ def evaluate(model: BertForMaskedLM, stream: Tensor, unigram: Tensor, sequences:
 
 
 def batches(streams: list[Tensor], share: float, rate: float, size: int, seed: int) -> Iterator[Batch]:
-    """Yields batches of 1,024 tokens; a share of the sequences is of the first stream."""
+    """Yield batches of 1,024 tokens; a share of the sequences is of the first stream."""
     generator = torch.Generator().manual_seed(seed)
     while True:
         length = (64, 128)[int(torch.randint(2, (1,), generator=generator))]
@@ -251,7 +251,7 @@ def cut(teacher: BertForMaskedLM, data: Iterator[Batch]) -> tuple[BertForMaskedL
 
 
 def save(model: BertForMaskedLM, folder: Path) -> None:
-    """Writes the float16 weights and the configuration, each file in one move."""
+    """Write the float16 weights and the configuration, each file in one move."""
     part = folder / "part"
     halved = BertForMaskedLM(model.config).half()
     halved.load_state_dict(model.state_dict())
@@ -263,7 +263,7 @@ def save(model: BertForMaskedLM, folder: Path) -> None:
 
 
 def main() -> None:
-    """Runs the recipe."""
+    """Run the recipe."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--wikipedia",

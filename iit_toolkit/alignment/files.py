@@ -12,7 +12,7 @@ from iit_toolkit.files.paths import check_path
 
 
 def alignment_from_file(given: str) -> Alignment | None:
-    """Reads an alignment file.
+    """Read an alignment file.
 
     Args:
         given: A path, or something else that may be the name of a preset.

@@ -42,7 +42,7 @@ def _full(teacher: int, student: int) -> _Map:
 
 
 def _proportional(layer: int, teacher: int, student: int) -> int:
-    """The teacher block at the same relative depth: both have then run the same share of their blocks."""
+    """Return the teacher block at the same relative depth: both have then run the same share of their blocks."""
     return round((layer + 1) * teacher / student) - 1
 
 

@@ -130,7 +130,7 @@ def moved(site: ResolvedSite, model: PreTrainedModel, by: int) -> ResolvedSite |
         by: How many blocks further.
 
     Returns:
-        The site there; `None` where the model has no such place.
+        The site there; `None` if the model has no such place.
     """
     places: list[str] = []
     for component in (site.write, site.read):

@@ -30,11 +30,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 def is_override(argument: str) -> bool:
     """Whether an argument in a config's place is an override, as the config is left out."""
-    return "=" in argument and not os.path.isfile(argument)  # which also takes what is too long for a path
+    return "=" in argument and not os.path.isfile(argument)  # also of what is too long for a path
 
 
 def read_config(config: str, overrides: list[str] | None) -> RunConfig:
-    """Reads the config that the arguments name."""
+    """Read the config that the arguments name."""
     from iit_toolkit.config.loading import load_config
 
     return load_config(config, overrides or [])
@@ -42,7 +42,7 @@ def read_config(config: str, overrides: list[str] | None) -> RunConfig:
 
 @contextlib.contextmanager
 def stdout_for_results() -> Generator[None]:
-    """Sends what libraries print to standard error, where progress bars are drawn on terminals only."""
+    """Send what libraries print to standard error, where progress bars are drawn on terminals only."""
     if not sys.stderr.isatty():
         import datasets
         from transformers.utils import logging
@@ -54,12 +54,12 @@ def stdout_for_results() -> Generator[None]:
 
 
 def output_folder(output: Path | None, config: RunConfig) -> Path:
-    """The folder to write to: as given, or `runs/<name of the config>`."""
+    """Return the folder to write to: as given, or `runs/<name of the config>`."""
     return output or Path("runs") / config.name
 
 
 def print_folder(folder: Path, *, as_json: bool) -> None:
-    """Prints where a run was written."""
+    """Print where a run was written."""
     if as_json:
         import json
 

@@ -22,7 +22,7 @@ _WRONG_INPUT = 2
 
 @contextlib.contextmanager
 def one_line_at_most() -> Generator[None]:
-    """Turns what ends a command into an exit code, with at most one line on standard error.
+    """Turn what ends a command into an exit code, with at most one line on standard error.
 
     Standard output is written to the end inside of it, so that a full device is told.
 

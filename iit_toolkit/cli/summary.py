@@ -36,7 +36,7 @@ def print_summary(folder: Path) -> None:
 
 
 def interval(estimate: dict[str, Any], digits: int = 3) -> str:
-    """Writes an estimate on one line and its interval on the next, for a cell of a table."""
+    """Write an estimate on one line and its interval on the next, for a cell of a table."""
     value, low, high = (estimate[key] for key in ("value", "low", "high"))
     if value is None:
         return "n/a"

@@ -24,7 +24,7 @@ EMBEDDED_TEACHER = str(ASSETS / "teacher")
 
 
 def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Reads a config; what the overrides say wins over the file, and the file over the defaults.
+    """Read a config; what the overrides say wins over the file, and the file over the defaults.
 
     Args:
         path_or_name: A YAML file, or the name of a bundled config such as `quickstart`.
@@ -39,7 +39,7 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunC
 def check_config(
     schema: type[ConfigT], document: dict[str, Any], overrides: Sequence[str] = (), where: str = "config"
 ) -> ConfigT:
-    """Makes a config of plain data; what the overrides say wins.
+    """Make a config of plain data; what the overrides say wins.
 
     Args:
         schema: The class of the config.
@@ -64,7 +64,7 @@ def bundled_configs() -> list[str]:
 
 
 def dump_config(config: BaseModel) -> str:
-    """Writes a config of any kind as YAML that its loader reads back to an equal one, all defaults spelled out.
+    """Write a config of any kind as YAML that its loader reads back to an equal one, all defaults spelled out.
 
     Raises:
         UserError: If it holds what YAML has no word for, or holds itself.
@@ -79,7 +79,7 @@ def dump_config(config: BaseModel) -> str:
 
 
 def config_schema() -> dict[str, Any]:
-    """The JSON schema of a config, for editors that complete and check YAML."""
+    """Return the JSON schema of a config, for editors that complete and check YAML."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunConfig.model_json_schema()}
 
 
@@ -98,7 +98,7 @@ def _config_path(path_or_name: str | Path) -> Path:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Reads a YAML file that holds keys and values.
+    """Read a YAML file that holds keys and values.
 
     Raises:
         UserError: If it can't be read, is no valid YAML, or holds something else.
@@ -110,7 +110,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def apply_override(document: dict[str, Any], override: str) -> None:
-    """Sets what an override, `dotted.key=value` with a value in YAML, says.
+    """Set what an override, `dotted.key=value` with a value in YAML, says.
 
     Raises:
         UserError: If it is none, or its key lies under a value.
@@ -134,7 +134,7 @@ def apply_override(document: dict[str, Any], override: str) -> None:
 
 
 def _describe(error: ValidationError, schema: type[BaseModel]) -> str:
-    """The mistakes of a config on one line, wrong keys first: other mistakes often follow from them."""
+    """Return the mistakes of a config on one line, wrong keys first: other mistakes often follow from them."""
     mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
     by_place: dict[str, list[str]] = {}
     told: set[str] = set()
@@ -163,7 +163,7 @@ def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel
 
 
 def _keys_of(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
-    """The keys of an error's place, without the names pydantic adds for the alternatives of a union."""
+    """Return the keys of an error's place, without the names pydantic adds for the alternatives of a union."""
     keys: list[str] = []
     annotation: Any = schema
     for part in location:
@@ -183,7 +183,7 @@ def _valid_keys(keys: list[str], schema: type[BaseModel]) -> list[str]:
 
 
 def _inner(annotation: Any, key: str) -> Any:
-    """What stands under a key of a section or mapping; None where nothing is known of it."""
+    """Return what stands under a key of a section or mapping; None if nothing is known of it."""
     if _is_section(annotation):
         field = annotation.model_fields.get(key)
         return Any if field is None else field.annotation

@@ -84,7 +84,7 @@ _REFUSED = {  # where they are not at their defaults, which say what is so
 
 
 def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], where: str) -> None:
-    """Checks that settings exist, and that their values are of the right type and size.
+    """Check that settings exist, and that their values are of the right type and size.
 
     Args:
         kind: What the settings are for.
@@ -140,7 +140,7 @@ def refuse_half_on_cpu(settings: Mapping[str, Any], where: str) -> None:
 
 
 def refuse_unusable(settings: TrainingArguments, where: str) -> None:
-    """Checks that a trainer, its optimizer, schedule and batches can be made with settings, by making them.
+    """Check that a trainer, its optimizer, schedule and batches can be made with settings, by making them.
 
     Args:
         settings: What training will be given; they stay as they are.
@@ -151,7 +151,7 @@ def refuse_unusable(settings: TrainingArguments, where: str) -> None:
     """
     tried, verbosity = copy(settings), logging.get_verbosity()
     states = random.getstate(), np.random.get_state()
-    tried.full_determinism = False  # which the whole process would keep
+    tried.full_determinism = False  # the whole process would keep it
     tried.log_level = "error"  # training tells the same
     try:
         for level in (settings.log_level, settings.log_level_replica):
@@ -161,7 +161,7 @@ def refuse_unusable(settings: TrainingArguments, where: str) -> None:
         logging.set_verbosity_error()
         with torch.random.fork_rng(devices=[]), scratch_folder() as tried.output_dir:
             trainer = Trainer(nn.Linear(1, 1), tried, train_dataset=[{"input_ids": [0]}] * 2)  # pyright: ignore
-            if not tried.optim_target_modules:  # which this model has not
+            if not tried.optim_target_modules:  # this model has none
                 _step(trainer)
             trainer.get_train_dataloader()
     except UserError:
@@ -219,7 +219,7 @@ def _check_json(value: Any, where: str) -> None:
 def _check_size(name: str, value: Any, where: str) -> None:
     if not isinstance(value, int | float):  # of a setting that may be left open
         return
-    if name in _AT_LEAST and not value >= _AT_LEAST[name]:  # which NaN is not either
+    if name in _AT_LEAST and not value >= _AT_LEAST[name]:  # NaN fails, too
         raise UserError(f"{where}.{name}: should be {_AT_LEAST[name]} or more, not {value}")
     if name in _ABOVE_ZERO and not 0 < value < math.inf:
         raise UserError(f"{where}.{name}: should be above 0 and finite, not {value}")

@@ -32,7 +32,7 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def read_yaml(path: Path) -> object:
-    """Reads a YAML file.
+    """Read a YAML file.
 
     Raises:
         UserError: If it can't be read or is no valid YAML.
@@ -41,7 +41,7 @@ def read_yaml(path: Path) -> object:
 
 
 def parse_yaml(text: str, where: str) -> object:
-    """Reads YAML.
+    """Read YAML.
 
     Args:
         text: What is read.
@@ -57,7 +57,7 @@ def parse_yaml(text: str, where: str) -> object:
 
 
 def dump_yaml(content: Any) -> str:
-    """Writes plain data as YAML that `parse_yaml`, and any other reader of YAML 1.1 or 1.2, reads back equal.
+    """Write plain data as YAML that `parse_yaml`, and any other reader of YAML 1.1 or 1.2, reads back equal.
 
     Raises:
         UserError: If it holds itself, or what YAML has no word for.
@@ -100,7 +100,7 @@ class _Reader:
         self._levels = 0  # of what was read last
 
     def document(self) -> object:
-        """Reads the only document; None if there is none."""
+        """Read the only document; None if there is none."""
         event = next(self._events)
         if isinstance(event, yaml.StreamStartEvent):
             event = next(self._events)
@@ -190,7 +190,7 @@ class _Reader:
         return {**merged, **own}
 
     def _key(self, event: yaml.Event) -> tuple[str, bool]:
-        """The text of a key, and whether it merges."""
+        """Return the text of a key, and whether it merges."""
         if not isinstance(event, yaml.ScalarEvent):
             self._refuse(event, "no valid YAML: a key must be a text, such as name")
         self._refuse_tag(event)

@@ -60,7 +60,7 @@ class MaskedLanguageCollator:
         token_counts: Tensor | None = None,
         seed: int = 42,
     ) -> None:
-        """Prepares the draws.
+        """Prepare the draws.
 
         Args:
             tokenizer: Must have a mask token.
@@ -90,7 +90,7 @@ class MaskedLanguageCollator:
             self._weights = token_counts.clamp(min=1).double() ** -smoothing
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
-        """Makes a batch; `labels` are (B, S).
+        """Make a batch; `labels` are (B, S).
 
         Raises:
             UserError: If the batch holds no ordinary token.
@@ -116,7 +116,7 @@ class MaskedLanguageCollator:
         return torch.Generator().manual_seed(seed)
 
     def _choose(self, ids: Tensor, ordinary: Tensor, generator: torch.Generator) -> Tensor:
-        """The tokens to predict: (B, S) bool."""
+        """Return the tokens to predict: (B, S) bool."""
         places = ordinary.flatten().nonzero().squeeze(1)
         if not len(places):
             raise NothingToPredictError("a batch holds no token but special ones: nothing can be masked")
@@ -129,7 +129,7 @@ class MaskedLanguageCollator:
         return chosen.view_as(ids)
 
     def _corrupt(self, original: Tensor, generator: torch.Generator) -> Tensor:
-        """What the chosen tokens become: (N,)."""
+        """Return what the chosen tokens become: (N,)."""
         share = torch.rand(len(original), generator=generator)
         other = self._ordinary[torch.randint(len(self._ordinary), (len(original),), generator=generator)]
         corrupted = torch.where(share < 0.9, other, original)
@@ -145,11 +145,11 @@ class CausalLanguageCollator:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Takes the teacher's tokenizer."""
+        """Take the teacher's tokenizer."""
         self._special = SpecialTokens.of(tokenizer)
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
-        """Makes a batch."""
+        """Make a batch."""
         batch = _pad(rows, self._special)
         batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORE_INDEX)
         return batch
@@ -159,11 +159,11 @@ class ClassificationCollator:
     """Makes batches for sequence classification from rows with a `label`; `labels` are (B,) int64."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Takes the teacher's tokenizer."""
+        """Take the teacher's tokenizer."""
         self._special = SpecialTokens.of(tokenizer)
 
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
-        """Makes a batch."""
+        """Make a batch."""
         batch = _pad(rows, self._special)
         batch["labels"] = torch.tensor([row["label"] for row in rows])
         return batch
@@ -183,7 +183,7 @@ def collator_for(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int = 42)
 
 
 def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
-    """Pads rows to the longest; of pairs, bases and sources alike."""
+    """Pad rows to the longest; of pairs, bases and sources alike."""
     if "source_input_ids" not in rows[0]:
         return _padded(rows, special)
     names = [name for name in ("input_ids", "example_id", "text_id") if f"source_{name}" in rows[0]]

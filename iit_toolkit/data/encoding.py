@@ -63,7 +63,7 @@ def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any], numbers: S
 def _culprit(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any], settings: dict[str, Any]
 ) -> tuple[int, str] | None:
-    """The place of the first text that can't be tokenized by itself, and why."""
+    """Return the place of the first text that can't be tokenized by itself, and why."""
     for place, text in enumerate(texts):
         try:
             cast(Any, tokenizer)([text], **settings)

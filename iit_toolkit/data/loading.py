@@ -30,7 +30,7 @@ TEXT = ("string", "large_string", "string_view")
 """What columns of text are called."""
 _LINES = ("text", "csv", "json")  # builders of files that are text
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "text": {"encoding": "utf-8-sig"},  # which drops a byte order mark; the other builders do by themselves
+    "text": {"encoding": "utf-8-sig"},  # drops a byte order mark, as the other builders do by themselves
     "csv": {"keep_default_na": False, "na_values": [""]},  # "null" and "NA" are texts, too
 }
 _PACKED = (b"\x1f\x8b", b"PK", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"7z")
@@ -45,7 +45,7 @@ def load_split(
     data_files: DataFiles | None = None,
     columns: Sequence[str] | None = None,
 ) -> Dataset:
-    """Loads one split as `datasets.load_dataset` does, of local data only the files of that split.
+    """Load one split as `datasets.load_dataset` does, of local data only the files of that split.
 
     Args:
         path: A builder (`text`, `parquet`, `json`, ...), a folder, or a Hub id.
@@ -98,7 +98,7 @@ def describe_split(path: str, name: str | None, split: str) -> str:
 def _local_files(
     path: str, split: str, data_files: DataFiles | None, where: str
 ) -> tuple[_Files, dict[str, Any] | None] | None:
-    """The files of a split, by its parts' names, with the patterns that gave them; `None` of what is not local."""
+    """Return the files of a split, by its parts' names, with their patterns; `None` of what is not local."""
     given = data_files is not None
     if path in BUILDERS:
         base = None
@@ -140,7 +140,7 @@ def _patterns_of(folder: str) -> dict[str, Any] | None:
 
 
 def _literal(pattern: str, base: str | None = None) -> str:
-    """A pattern that only matches the file, where one has that very name."""
+    """Return a pattern that only matches the file, where one has that very name."""
     named = pattern != (escaped := glob.escape(pattern)) and Path(base or "", pattern).is_file()
     return escaped if named else pattern
 
@@ -152,7 +152,7 @@ def _remote(pattern: str) -> bool:
 
 
 def _resolved(patterns: list[str], base: str | None) -> list[str]:
-    """The files behind patterns; none where one matches nothing, which `load_dataset` tells."""
+    """Return the files behind patterns; none where one matches nothing, which `load_dataset` tells."""
     try:
         return [str(file) for pattern in patterns for file in resolve_pattern(pattern, base or "")]
     except Exception:
@@ -160,7 +160,7 @@ def _resolved(patterns: list[str], base: str | None) -> list[str]:
 
 
 def _read(path: str, name: str | None, files: dict[str, Any] | None, split: str, **options: Any) -> Dataset:
-    """Reads local files; what is read stays mapped when the folder is gone."""
+    """Read local files; what is read stays mapped when the folder is gone."""
     with tempfile.TemporaryDirectory(prefix="iit_toolkit-", ignore_cleanup_errors=True) as folder, _quiet():
         loaded = cast(
             Dataset, load_dataset(path, name, data_files=files, split=split, cache_dir=folder, **cast(Any, options))
@@ -171,7 +171,7 @@ def _read(path: str, name: str | None, files: dict[str, Any] | None, split: str,
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Keeps `datasets` from writing lines of its own about what is told here."""
+    """Keep `datasets` from writing lines of its own about what is told here."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)
     try:
@@ -183,7 +183,7 @@ def _quiet() -> Generator[None]:
 def _file_by_file(
     path: str, name: str | None, files: _Files, split: str, where: str, columns: Sequence[str] | None
 ) -> Dataset:
-    """Reads each file by itself, so that only what is needed must agree, and puts the split together."""
+    """Read each file by itself, so that only what is needed must agree, and put the split together."""
     read = [(file, _read_file(path, name, file, where, columns)) for some in files.values() for file in some]
     for column in columns or ():
         lacking = [(file, part) for file, part in read if column not in part.column_names]
@@ -290,7 +290,7 @@ def _short(file: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """What a reader says, in few words, with the remedy where one is known."""
+    """Return what a reader says, in few words, with the remedy where one is known."""
     cause = error.__cause__ or error
     reason = one_line(cause)[:160] or (type(cause).__name__ if not isinstance(cause, StopIteration) else "")
     if not reason or "at least one example" in reason or "corresponds to no data" in reason:  # of empty files

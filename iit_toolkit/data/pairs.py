@@ -53,7 +53,7 @@ class _Text:
         return {place for place, (low, high) in enumerate(self.offsets) if low < end and high > start and low < high}
 
     def whole_words(self, places: set[int]) -> set[int]:
-        """The positions, and those of every token of the words that they are part of."""
+        """Return the positions, and those of every token of the words that they are part of."""
         words = [match.span() for match in _WORD.finditer(self.text)]
         for tokens in [self.touching(*word) for word in words]:
             if tokens & places:
@@ -196,7 +196,7 @@ def _tokenized(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, 
 
 
 def _aligned(base: _Text, source: _Text, span: Any) -> tuple[list[int], list[int]]:
-    """The swapped positions of base and source."""
+    """Return the swapped positions of base and source."""
     if not base.text.strip() or not source.text.strip():
         raise _Unusable("a text is missing")
     if span is not None:

@@ -26,7 +26,7 @@ _TIMES = 3
 
 
 def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:
-    """Loads the tokenizer of a model (a folder or a Hub id), with settings that differ from its own.
+    """Load the tokenizer of a model (a folder or a Hub id), with settings that differ from its own.
 
     Raises:
         UserError: If there is none, or it makes other ids of a text each time. For a folder that lacks its files,

@@ -44,7 +44,7 @@ _CODE = re.compile(
 
 @cache
 def python_documentation() -> tuple[tuple[str, str], ...]:
-    """Reads the documentation of the running Python, once in a process.
+    """Read the documentation of the running Python, once in a process.
 
     Returns:
         (name, text) per document, sorted by name: `topics/<topic>` for a help topic and
@@ -64,7 +64,7 @@ def python_documentation() -> tuple[tuple[str, str], ...]:
 
 
 def python_documentation_splits() -> dict[str, list[str]]:
-    """Splits the documentation into train, validation and test (about 80/10/10) by document.
+    """Split the documentation into train, validation and test (about 80/10/10) by document.
 
     The split of a document follows from a checksum of its name, so it is the same for every Python
     version that has the document.
@@ -114,7 +114,7 @@ def _docstrings(path: Path) -> Iterator[str]:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Yields the prose of each paragraph of a reStructuredText or plain-text document."""
+    """Yield the prose of each paragraph of a reStructuredText or plain-text document."""
     for paragraph in re.split(r"\n\s*\n", _ROLE.sub(r"\1", text)):
         if prose := _prose(paragraph):
             yield prose

@@ -16,7 +16,7 @@ _SHORT = 2**16
 
 
 def write_rows(rows: Dataset, path: Path) -> None:
-    """Writes rows of token ids as Parquet, two bytes an id before compression where the vocabulary allows it.
+    """Write rows of token ids as Parquet, two bytes an id before compression where the vocabulary allows it.
 
     Args:
         rows: What `tokenize_corpus`, `tokenize_labelled` or `tokenize_pairs` gave.
@@ -30,14 +30,14 @@ def write_rows(rows: Dataset, path: Path) -> None:
 
 
 def write_small(dataset: Dataset, path: Path) -> None:
-    """Writes any dataset as Parquet, compressed as far as is sensible; what stood at `path` is replaced."""
+    """Write any dataset as Parquet, compressed as far as is sensible; what stood at `path` is replaced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table: Any = dataset.with_format("arrow")[:]
     pq.write_table(table, path, compression="zstd", compression_level=19, use_dictionary=False)
 
 
 def load_rows(data_files: dict[str, str | list[str]] | str | list[str], split: str) -> Dataset:
-    """Reads rows that `write_rows` wrote.
+    """Read rows that `write_rows` wrote.
 
     Raises:
         UserError: If there is no such split or file, or it holds no token ids.

@@ -64,7 +64,7 @@ def tokenizer_difference(
 
 
 def _written(text: str) -> Iterator[str]:
-    """A text as it is, and in the other ways that normalisers take for the same."""
+    """Yield a text as it is, and in the other ways that normalisers take for the same."""
     yield text
     yield text.upper()
     yield text.title()
@@ -83,7 +83,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | str:
 
 
 def _differing(text: str, teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase) -> str:
-    """The first word of a text that differs by itself; the text if it is no single word."""
+    """Return the first word of a text that differs by itself; the text if it is no single word."""
     differing = (word for word in text.split() if _ids(teacher, word) != _ids(student, word))
     return next(differing, text)
 

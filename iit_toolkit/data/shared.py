@@ -17,14 +17,14 @@ DIGEST = "text_digest"
 
 
 def text_digest(text: str, *, exact: bool = False) -> int:
-    """Identifies a text, in 64 bits; white space does not count unless it is to be `exact`."""
+    """Identify a text, in 64 bits; white space does not count unless it is to be `exact`."""
     content = text if exact else " ".join(text.split())
     digest = hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "little", signed=True)
 
 
 def count_shared(rows: Dataset, others: Dataset) -> int:
-    """Counts the rows of token ids that are also among others, each as often as it occurs in `rows`.
+    """Count the rows of token ids that are also among others, each as often as it occurs in `rows`.
 
     A pair is the same if base and source are. Where only the others are pairs, texts are looked for among the bases
     and the sources; where only the rows are, their bases are.
@@ -33,7 +33,7 @@ def count_shared(rows: Dataset, others: Dataset) -> int:
 
 
 def count_seen(rows: Dataset, others: Dataset) -> int:
-    """Counts the rows that are among others or cut from a text that others are cut from, at whatever length.
+    """Count the rows that are among others or cut from a text that others are cut from, at whatever length.
 
     Texts are compared where both sets say of which text a row is; pairs as for `count_shared`.
     """
@@ -73,7 +73,7 @@ def _among(keys: NDArray[np.int64], others: Any) -> NDArray[np.bool_]:
 
 
 def _keys(rows: Dataset, column: str) -> NDArray[np.int64]:
-    """What identifies the ids of each row, in 64 bits."""
+    """Return what identifies the ids of each row, in 64 bits."""
     keys = np.empty(len(rows), np.int64)
     for index, key in enumerate(_digests(rows, column)):
         keys[index] = key

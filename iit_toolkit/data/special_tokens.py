@@ -29,7 +29,7 @@ class Wrapping:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Wrapping:
-        """Finds it by what the tokenizer does with pieces of its own vocabulary.
+        """Find it by what the tokenizer does with pieces of its own vocabulary.
 
         Neither the names of its special tokens nor their flags are asked: a template, a flag such as `add_bos_token`
         and a method of its own all come out as ids.
@@ -63,13 +63,13 @@ class Wrapping:
         return len(self.prefix) + len(self.suffix)
 
     def around(self, ids: Sequence[int]) -> list[int]:
-        """Puts the special tokens around a text's."""
+        """Put the special tokens around a text's."""
         return [*self.prefix, *ids, *self.suffix]
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Ids of the special tokens; None where the tokenizer has no such token.
+    """Ids of the special tokens; None if the tokenizer has no such token.
 
     Attributes:
         every: All special ids.
@@ -86,7 +86,7 @@ class SpecialTokens:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
-        """Reads them from a tokenizer.
+        """Read them from a tokenizer.
 
         Raises:
             UserError: As for `Wrapping.of`.

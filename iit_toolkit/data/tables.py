@@ -23,7 +23,7 @@ _BATCH = 10_000
 
 
 def gathered(batches: Iterable[Any], schema: Any) -> Any:
-    """Puts record batches together; more than `HELD` bytes go to a temporary file, mapped and without a name.
+    """Put record batches together; more than `HELD` bytes go to a temporary file, mapped and without a name.
 
     Raises:
         UserError: If the disk is full.
@@ -40,12 +40,12 @@ def gathered(batches: Iterable[Any], schema: Any) -> Any:
 
 
 def dataset_of(table: Any) -> Dataset:
-    """Makes a dataset of a table as it is: nothing is copied or hashed."""
+    """Make a dataset of a table as it is: nothing is copied or hashed."""
     return Dataset(InMemoryTable(table), fingerprint=uuid.uuid4().hex[:16])
 
 
 def lists_of(rows: Dataset, *columns: str) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Reads columns of lists of integers, one after the other.
+    """Read columns of lists of integers, one after the other.
 
     Yields:
         Of some rows: the integers of all lists, one after the other (N,), and the lists' lengths (R,).
@@ -57,18 +57,18 @@ def lists_of(rows: Dataset, *columns: str) -> Iterator[tuple[NDArray[Any], NDArr
 
 
 def numbers_of(rows: Dataset, column: str) -> NDArray[np.int64]:
-    """Reads a column of integers."""
+    """Read a column of integers."""
     some = [batch.to_numpy(zero_copy_only=False).astype(np.int64) for batch in _batches(rows, column)]
     return np.concatenate(some) if some else np.empty(0, np.int64)
 
 
 def count_ids(rows: Dataset) -> int:
-    """Counts the tokens of all rows; of pairs, those of bases and sources."""
+    """Count the tokens of all rows; of pairs, those of bases and sources."""
     return sum(len(values) for values, _ in lists_of(rows, *id_columns(rows)))
 
 
 def id_columns(rows: Dataset) -> list[str]:
-    """The columns of token ids: of pairs, those of the bases and the sources."""
+    """Return the columns of token ids: of pairs, those of the bases and the sources."""
     return [name for name in ("input_ids", "source_input_ids") if name in rows.column_names]
 
 

@@ -13,7 +13,7 @@ from iit_toolkit.errors import UserError, did_you_mean, listed
 
 
 def load_python_docs(split: str) -> Dataset:
-    """Loads the documentation of the running Python: one document per row, in the column `text`.
+    """Load the documentation of the running Python: one document per row, in the column `text`.
 
     Raises:
         UserError: If the split is none of train, validation and test.
@@ -35,7 +35,7 @@ def load_texts(
     source_column: str | None = None,
     span_columns: tuple[str, str] | None = None,
 ) -> Dataset:
-    """Loads one split of whatever `datasets.load_dataset` takes.
+    """Load one split of whatever `datasets.load_dataset` takes.
 
     Args:
         path: A builder (`text`, `parquet`, `json`, ...) or a Hub id.
@@ -81,7 +81,7 @@ def load_texts(
 
 
 def join_wikitext(lines: Dataset, unknown_token: str | None) -> Dataset:
-    """Joins a dataset of WikiText lines to one of articles; see `wikitext_articles`."""
+    """Join a dataset of WikiText lines to one of articles; see `wikitext_articles`."""
     texts = (text or "" for text in lines["text"])
     return Dataset.from_dict({"text": wikitext_articles(texts, unknown_token)})
 

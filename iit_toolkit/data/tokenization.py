@@ -183,7 +183,7 @@ def _labelled(
 
 
 def _whole(texts: Sequence[str | None], first: int, where: str) -> list[str]:
-    """The texts, none of which may be missing: its label would be learned of nothing."""
+    """Return the texts; refuse a missing one, whose label would be learned of nothing."""
     for number, text in enumerate(texts, first):
         if text is None:
             raise UserError(f"{where}: row {number:,} has no text (null, or an empty cell); give one, or leave it out")
@@ -191,14 +191,14 @@ def _whole(texts: Sequence[str | None], first: int, where: str) -> list[str]:
 
 
 def spread_examples(rows: Dataset, count: int | None) -> Dataset:
-    """Takes `count` rows (None: all) at even distances, so that few rows still come from many texts."""
+    """Take `count` rows (None: all) at even distances, so that few rows still come from many texts."""
     if count is None or count >= len(rows):
         return rows
     return rows.select(np.arange(count) * len(rows) // count)
 
 
 def first_examples(rows: Dataset, count: int | None) -> Dataset:
-    """Takes the first `count` rows (None: all) of one shuffled order.
+    """Take the first `count` rows (None: all) of one shuffled order.
 
     The order is always the same: fewer rows are part of more rows, whatever a run's seed, and sorted data come mixed.
     """
@@ -208,12 +208,12 @@ def first_examples(rows: Dataset, count: int | None) -> Dataset:
 
 
 def shuffled(rows: Dataset) -> Dataset:
-    """Puts rows into a shuffled order, which is always the same."""
+    """Put rows into a shuffled order, which is always the same."""
     return rows.select(np.random.default_rng(0).permutation(len(rows)))
 
 
 def count_tokens(rows: Dataset, vocabulary: int) -> Tensor:
-    """Counts each token id in the rows: (V,) int64."""
+    """Count each token id in the rows: (V,) int64."""
     counts = torch.zeros(vocabulary, dtype=torch.long)
     for ids, _ in lists_of(rows, "input_ids"):
         counts += torch.from_numpy(np.bincount(ids, minlength=vocabulary))
@@ -252,7 +252,7 @@ def _batch(first: int, ids: array[int], ends: array[int], texts: array[int], dig
 
 
 def checked_labels(texts: Dataset, where: str = "data") -> NDArray[np.int64]:
-    """Returns the labels, none of which may be missing or negative."""
+    """Return the labels, none of which may be missing or negative."""
     start = 0
     for batch in cast(Any, texts.select_columns(["label"])).iter(batch_size=1000):
         for index, label in enumerate(batch["label"], start):

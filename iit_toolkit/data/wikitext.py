@@ -13,7 +13,7 @@ _AFTER_OPENING = re.compile(r"([(\[{])\s+")
 
 
 def wikitext_articles(lines: Iterable[str], unknown_token: str | None = None) -> list[str]:
-    """Joins WikiText's lines (one paragraph or heading each) to articles of plain text.
+    """Join WikiText's lines (one paragraph or heading each) to articles of plain text.
 
     A heading (after a blank line) of the first level (` = Title = `) starts an article. Headings and blank
     lines are dropped; paragraphs are separated by a newline.

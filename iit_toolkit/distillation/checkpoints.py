@@ -236,7 +236,7 @@ def _checked(checkpoint: Path) -> dict[str, Any]:
 
 
 def _made_with(device: torch.device) -> dict[str, str]:
-    """What sums are rounded by, besides the training itself."""
+    """Return what sums are rounded by, besides the training itself."""
     versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "accelerate", "numpy")}
     return {**versions, "device": device.type, "threads": str(torch.get_num_threads())}
 

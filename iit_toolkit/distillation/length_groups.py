@@ -31,6 +31,6 @@ class SeededLengthGroups(Sampler[int]):
         return len(self._groups)
 
     def __iter__(self) -> Iterator[int]:
-        """The rows of the epoch that the training is in."""
+        """Yield the rows of the epoch that the training is in."""
         self._groups.generator = torch.Generator().manual_seed(self._seed + self._epoch())
         return iter(self._groups)

@@ -33,11 +33,11 @@ class Rounds(BatchSampler):
         self._process = process
 
     def __len__(self) -> int:
-        """Rounds of an epoch."""
+        """Round of an epoch."""
         return -(-len(self._batches) // self._processes)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches of an epoch, as many on every process."""
+        """Yield the batches of an epoch, as many on every process."""
         first: list[int] = []
         number = -1
         for number, batch in enumerate(self._batches):
@@ -70,7 +70,7 @@ def deal_in_rounds(loader: Any) -> Rounds | None:
     """Make a loader that accelerate has prepared for several processes deal out its batches in rounds.
 
     Returns:
-        What deals them out; `None` where nothing is to be changed: one process, or batches that are not of equal size.
+        What deals them out; `None` if nothing is to be changed: one process, or batches that are not of equal size.
     """
     shard = getattr(loader, "batch_sampler", None)
     if not isinstance(shard, BatchSamplerShard) or shard.num_processes == 1:

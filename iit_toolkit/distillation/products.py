@@ -48,13 +48,13 @@ class Product:
         return (self.rows * self.inner + self.inner * self.columns + self.rows * self.columns) * self.count
 
     def of_examples(self, examples: int) -> Product:
-        """The products of as many examples, if these are those of one."""
+        """Return the products of as many examples, if these are those of one."""
         if self.batched:
             return Product(self.rows, self.inner, self.columns, self.count * examples, True)
         return Product(self.rows * examples, self.inner, self.columns, self.count)
 
     def backward(self) -> list[Product]:
-        """The two products that give the gradients of both operands."""
+        """Return the two products that give the gradients of both operands."""
         return [
             Product(self.rows, self.columns, self.inner, self.count, self.batched),
             Product(self.inner, self.rows, self.columns, self.count, self.batched),
@@ -154,6 +154,6 @@ def _product(left: Tensor, right: Tensor) -> Product:
 
 
 def _convolution(image: Tensor, weight: Tensor, stride: list[int]) -> Product:
-    """A convolution without overlap, as of ViT's patches, is one product."""
+    """Return the one product of a convolution without overlap, as of ViT's patches."""
     places = prod(size // step for size, step in zip(image.shape[2:], stride, strict=True))
     return Product(places * image.shape[0], prod(weight.shape[1:]), weight.shape[0])

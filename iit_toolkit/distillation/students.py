@@ -400,7 +400,7 @@ def _refuse_other_kinds(teacher: PreTrainedModel, student: PreTrainedModel, laye
 
 
 def _settings(module: torch.nn.Module) -> dict[str, Any]:
-    """What is set on a module, as far as it can be compared."""
+    """Return what is set on a module, as far as it can be compared."""
     return {
         name: value
         for name, value in vars(module).items()

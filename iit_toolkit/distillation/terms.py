@@ -112,17 +112,17 @@ class ObjectiveWeights(BaseModel):
 
     @classmethod
     def standard(cls) -> ObjectiveWeights:
-        """The paper's standard distillation: a third each of task, ce and cos."""
+        """Return the paper's standard distillation: a third each of task, ce and cos."""
         return cls(task=0.33, ce=0.33, cos=0.33)
 
     @classmethod
     def causal(cls) -> ObjectiveWeights:
-        """The paper's DIITO objective: a quarter each, with `causal_ce`."""
+        """Return the paper's DIITO objective: a quarter each, with `causal_ce`."""
         return cls(task=0.25, ce=0.25, cos=0.25, causal_ce=0.25)
 
     @classmethod
     def causal_with_cosine(cls) -> ObjectiveWeights:
-        """The paper's DIITO + Cos objective, that of its released models: a fifth each."""
+        """Return the paper's DIITO + Cos objective, that of its released models: a fifth each."""
         return cls(task=0.20, ce=0.20, cos=0.20, causal_ce=0.20, causal_cos=0.20)
 
     def compares(self, what: Compared, *, counterfactual: bool = False) -> bool:

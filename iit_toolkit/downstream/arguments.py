@@ -24,7 +24,7 @@ _SCORED = {  # what scoring needs
 
 
 def training_arguments(settings: Mapping[str, Any], seed: int, where: str, output: str) -> TrainingArguments:
-    """Builds the trainer's arguments of one fine-tuning.
+    """Build the trainer's arguments of one fine-tuning.
 
     Args:
         settings: Settings of `TrainingArguments` that are not at our defaults.

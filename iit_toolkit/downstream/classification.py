@@ -21,7 +21,7 @@ def prepare_classification(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
 ) -> PreparedTask:
-    """Makes rows of a GLUE task. Of two texts that are too long together, the longer is cut first.
+    """Make rows of a GLUE task. Of two texts that are too long together, the longer is cut first.
 
     Args:
         task: Names columns, classes and metrics.

@@ -102,7 +102,7 @@ class FinetuneConfig(FinetuneTasks):
 
 
 def load_finetune_config(path: str | Path, overrides: Sequence[str] = ()) -> FinetuneConfig:
-    """Reads a config; what the overrides (`dotted.key=value`) say wins over the file, and the file over the defaults.
+    """Read a config; what the overrides (`dotted.key=value`) say wins over the file, and the file over the defaults.
 
     Raises:
         UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
@@ -128,7 +128,7 @@ class TaskSettings:
 
 
 def task_settings(config: FinetuneConfig, name: str) -> TaskSettings:
-    """Fills in what a config leaves open of one task: the Hub's data, the paper's hyperparameters."""
+    """Fill in what a config leaves open of one task: the Hub's data, the paper's hyperparameters."""
     task, given = TASKS[name], config.tasks[name]
     data = given.data
     on_hub = data.path is None

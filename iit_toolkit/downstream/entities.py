@@ -20,7 +20,7 @@ OUTSIDE = "O"
 def prepare_entities(
     train: Dataset, evaluated: Mapping[str, Dataset], tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> PreparedTask:
-    """Makes rows of tagged words.
+    """Make rows of tagged words.
 
     The first subword of a word has the word's label, everything else none. Words beyond `max_length` are not seen, and
     "O" is predicted for them.

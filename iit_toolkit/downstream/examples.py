@@ -20,7 +20,7 @@ ANSWERS = {"classification": "label", "entities": "tags", "question_answering": 
 
 
 def load_examples(task: Task, settings: TaskSettings) -> dict[str, Dataset]:
-    """Loads training and evaluation splits, at most as many examples as the settings allow, evenly spread.
+    """Load training and evaluation splits, at most as many examples as the settings allow, evenly spread.
 
     Returns:
         By split, the task's columns and what is to be predicted: `label` (class number or value), `tags` (the tag of

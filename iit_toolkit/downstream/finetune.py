@@ -120,7 +120,7 @@ def _finetune(config: FinetuneConfig, folder: FinetuneFolder) -> None:
 
 
 def check_finetuning(config: FinetuneConfig) -> None:
-    """Checks all that `finetune` checks before it trains, without a folder.
+    """Check all that `finetune` checks before it trains, without a folder.
 
     Raises:
         UserError: If the model, a task's data or a setting is unusable.
@@ -145,7 +145,7 @@ def _checked(config: FinetuneConfig) -> tuple[BaseModel, dict[str, TaskSettings]
 
 
 def _identity(settings: TaskSettings, base: BaseModel) -> dict[str, Any]:
-    """What, with task and seed, determines scores: where it differs, they are others."""
+    """Return what, with task and seed, determines scores: where it differs, they are others."""
     return {"weights": base.fingerprint, **asdict(settings)}
 
 

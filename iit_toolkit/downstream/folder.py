@@ -38,11 +38,11 @@ class FinetuneFolder:
         return self.path / "finetune.json"
 
     def scores(self, task: str, seed: int) -> Path:
-        """The scores of one fine-tuning."""
+        """Return the scores of one fine-tuning."""
         return self.path / "scores" / f"{task}-{seed}.json"
 
     def model(self, task: str, seed: int) -> Path:
-        """The fine-tuned model, if it is kept."""
+        """Return the fine-tuned model, if it is kept."""
         return self.path / "models" / f"{task}-{seed}"
 
     def refuse_foreign(self) -> None:
@@ -61,7 +61,7 @@ class FinetuneFolder:
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """Keeps other processes from fine-tuning in the folder, which is made and cleared of what killed ones left.
+        """Keep other processes from fine-tuning in the folder, which is made and cleared of what killed ones left.
 
         Raises:
             UserError: If another does, the folder can't be made, written or locked, or a link leads out of it.
@@ -71,7 +71,7 @@ class FinetuneFolder:
             yield
 
     def read_scores(self, task: str, seed: int, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Reads the scores of a finished fine-tuning; None where it is not finished.
+        """Read the scores of a finished fine-tuning; None if it is not finished.
 
         Raises:
             UserError: If it was made with other settings, or the file can't be read.
@@ -106,7 +106,7 @@ class FinetuneFolder:
             )
 
     def write_scores(self, task: str, seed: int, document: Mapping[str, Any]) -> None:
-        """Writes the scores of one fine-tuning, which is finished by that.
+        """Write the scores of one fine-tuning, which is finished by that.
 
         Raises:
             UserError: If they can't be written.
@@ -114,7 +114,7 @@ class FinetuneFolder:
         write_json(self.scores(task, seed), {"schema": SCORES_SCHEMA, "task": task, "seed": seed, **document})
 
     def save_model(self, task: str, seed: int, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Saves a fine-tuned model whole or not at all.
+        """Save a fine-tuned model whole or not at all.
 
         Raises:
             UserError: If it can't be written.
@@ -125,7 +125,7 @@ class FinetuneFolder:
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Puts the scores of one task together over its seeds.
+    """Put the scores of one task together over its seeds.
 
     Args:
         runs: What `FinetuneFolder.read_scores` gives, one per seed.

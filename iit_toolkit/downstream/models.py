@@ -43,7 +43,7 @@ class BaseModel:
 
 
 def load_base(path: str) -> BaseModel:
-    """Loads what can be said of a model before it has a head.
+    """Load what can be said of a model before it has a head.
 
     Raises:
         UserError: If model or tokenizer can't be loaded, weights are missing, or the tokenizer is not a fast one or
@@ -97,7 +97,7 @@ def try_once(base: BaseModel, task: PreparedTask, where: str) -> None:
 
 
 def with_new_head(base: BaseModel, task: PreparedTask, seed: int) -> PreTrainedModel:
-    """Loads the model in float32 with the head that a task needs.
+    """Load the model in float32 with the head that a task needs.
 
     The seed draws the head's weights, unless the model has a head of that kind and size already, which is told.
     """

@@ -57,13 +57,13 @@ class PreparedTask:
 
 
 def names_of_classes(names: list[str]) -> dict[str, Any]:
-    """What a model's config says of named classes."""
+    """Return what a model's config says of named classes."""
     numbers = {name: number for number, name in enumerate(names)}
     return {"num_labels": len(names), "id2label": dict(enumerate(names)), "label2id": numbers}
 
 
 def tokenized(examples: Dataset, function: Callable[..., Any], *, with_indices: bool = False) -> Dataset:
-    """Applies a function to batches of examples and keeps what it returns, in memory, and nothing in a cache.
+    """Apply a function to batches of examples and keep what it returns, in memory, and nothing in a cache.
 
     Raises:
         UserError: If the function cannot take an example, naming the first such one.

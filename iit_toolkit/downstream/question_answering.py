@@ -21,7 +21,7 @@ NO_ANSWER_HERE = 0
 
 
 def check_windows(examples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int) -> None:
-    """Checks that every question leaves room for windows that are longer than they overlap.
+    """Check that every question leaves room for windows that are longer than they overlap.
 
     Raises:
         UserError: If one does not.
@@ -43,7 +43,7 @@ def prepare_question_answering(
     max_length: int,
     doc_stride: int,
 ) -> PreparedTask:
-    """Makes rows of questions and windows of their contexts.
+    """Make rows of questions and windows of their contexts.
 
     Args:
         train: Examples: `question`, `context`, and `answers` with `text` and `answer_start`.
@@ -123,7 +123,7 @@ def answer_tokens(offsets: list[list[int]], begin: int, end: int) -> tuple[int, 
 
 
 def best_answers(contexts: list[str], rows: Dataset, starts: np.ndarray, ends: np.ndarray) -> list[str]:
-    """Reads the answer to every question from the logits of all windows of its context.
+    """Read the answer to every question from the logits of all windows of its context.
 
     Of each window, the 20 best starts are paired with the 20 best ends. Pairs count whose tokens are of the context,
     in order, and at most 30; the one with the largest sum of logits is the answer, in the letters of the context.

@@ -87,7 +87,7 @@ def _word_f1(answer: str, predicted: str) -> float:
 
 def _correlation(measure: Callable[..., Any]) -> Callable[[np.ndarray, np.ndarray], float]:
     def correlation(gold: np.ndarray, predicted: np.ndarray) -> float:
-        defined = np.ptp(gold) * np.ptp(predicted) > 0  # which is false for NaN, too
+        defined = np.ptp(gold) * np.ptp(predicted) > 0  # false for NaN, too
         return measure(gold, predicted).statistic if defined else 0.0
 
     return correlation

@@ -26,7 +26,7 @@ _ANOTHER = "another version wrote this file, or it was changed"
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Reads a file that holds one JSON object.
+    """Read a file that holds one JSON object.
 
     Raises:
         FileNotFoundError: If there is no file.
@@ -60,7 +60,7 @@ def refuse_other_schema(path: Path, document: dict[str, Any], schema: str) -> No
 
 
 def validated(path: Path, document: dict[str, Any], layout: TypeAdapter[_T], remedy: str) -> _T:
-    """Returns a document as the dataclass or model that describes it.
+    """Return a document as the dataclass or model that describes it.
 
     Args:
         path: Where it was read.
@@ -81,7 +81,7 @@ def validated(path: Path, document: dict[str, Any], layout: TypeAdapter[_T], rem
 
 
 def where(keys: tuple[_Key, ...]) -> str:
-    """An entry's place, as `arms.causal.steps`, in at most 100 characters."""
+    """Return an entry's place, as `arms.causal.steps`, in at most 100 characters."""
     written = printable(".".join(map(str, keys)))
     return written if len(written) <= 100 else f"{written[:60]}...{written[-37:]}"
 
@@ -96,7 +96,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _sound(value: object, keys: tuple[_Key, ...], path: Path) -> object:
-    """The value with texts that can be printed anywhere; refuses what JSON can hold and results cannot."""
+    """Return the value with texts that can be printed anywhere; refuse what JSON can hold and results cannot."""
     reason = ""
     if len(keys) > DEEPEST:
         reason = "nested too deep"

@@ -22,7 +22,7 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 
 
 def check_name(name: str, what: str = "") -> str:
-    """Returns a name if it can be that of a file or folder of its own, on every system.
+    """Return a name if it can be that of a file or folder of its own, on every system.
 
     Args:
         name: What a config calls something that gets a folder or file.
@@ -45,7 +45,7 @@ def check_name(name: str, what: str = "") -> str:
 
 
 def check_path(path: str | Path, what: str = "path") -> str:
-    """Returns a path, or the name of something on the Hub or of a preset, if a system can look for it.
+    """Return a path, or the name of something on the Hub or of a preset, if a system can look for it.
 
     Args:
         path: As it was given.

@@ -13,7 +13,7 @@ LARGEST = 2**25
 
 
 def read_plain(path: Path, largest: int = LARGEST) -> bytes:
-    """Reads a file whole; a pipe, a device or a folder is never waited for.
+    """Read a file whole; a pipe, a device or a folder is never waited for.
 
     Args:
         path: The file, or a link to it.

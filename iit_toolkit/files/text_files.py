@@ -24,7 +24,7 @@ _JSON_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)
 
 
 def read_text(path: Path) -> str:
-    """Reads a regular file of text.
+    """Read a regular file of text.
 
     Raises:
         UserError: If it can't be read, is no regular file, is too large, or is not text in UTF-8.
@@ -56,7 +56,7 @@ def check_size(text: str, where: str) -> None:
 
 
 def parse_json(text: str, where: str) -> Any:
-    """Reads JSON.
+    """Read JSON.
 
     Args:
         text: What is read.

@@ -110,7 +110,7 @@ def certify_models(
 
 
 def _teacher_is_frozen(teacher: PreTrainedModel) -> Check:
-    """A teacher that drops out or learns is no fixed target."""
+    """Check that the teacher is a fixed target: it neither drops out nor learns."""
     if any(module.training for module in teacher.modules()) or any(
         parameter.requires_grad for parameter in teacher.parameters()
     ):
@@ -221,7 +221,7 @@ def _check_ranges(site: ResolvedSite, read_width: int, write_width: int) -> None
 
 @torch.no_grad()
 def _self_swap(model: PreTrainedModel, sites: tuple[ResolvedSite, ...], inputs: _Inputs, swap: Swap) -> str:
-    """Swapping an example with itself must leave the logits bit for bit as they are.
+    """Check that swapping an example with itself leaves the logits bit for bit as they are.
 
     However runs are made, a swap must give the same: restarted or from the input, with sources of the base run or of a
     run of their own.
@@ -253,7 +253,7 @@ def _self_swap(model: PreTrainedModel, sites: tuple[ResolvedSite, ...], inputs: 
 
 
 def _gradients(student: PreTrainedModel, alignment: Alignment, inputs: _Inputs, swap: Swap) -> list[Check]:
-    """The student must receive gradient through its base run and through its source run, in training mode."""
+    """Check that gradient reaches the student through its base run and its source run, in training mode."""
     sites = resolve(alignment, student, "student")
     checks: list[Check] = []
     student.train()

@@ -182,7 +182,7 @@ class InterchangeModel:
         activations = (source or base).activations
         sources = [swap.take(activations[site.read]) for site in sites]
         masks = [_mask(swap, site, moved.shape[-1]) for site, moved in zip(sites, sources, strict=True)]
-        if variable in self._subspaces:  # whose intervention takes no mask: elsewhere, the base is its own source
+        if variable in self._subspaces:  # its intervention takes no mask: elsewhere, the base is its own source
             sources = [torch.where(masks[0], sources[0], base.activations[sites[0].read])]
             masks = None
         cut = self.cuts[variable]

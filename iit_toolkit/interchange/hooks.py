@@ -125,7 +125,7 @@ def last_hidden_state(model: PreTrainedModel) -> Generator[list[Tensor], None, N
 
     handles = [
         model.base_model.register_forward_hook(keeping(captured)),
-        model.get_decoder().register_forward_hook(keeping(of_decoder)),  # which OPT calls instead
+        model.get_decoder().register_forward_hook(keeping(of_decoder)),  # OPT calls this instead
     ]
     try:
         yield captured

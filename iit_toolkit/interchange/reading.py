@@ -23,7 +23,7 @@ _Inputs = Mapping[str, Tensor]
 
 @torch.no_grad()
 def check_padding(model: PreTrainedModel, inputs: _Inputs, pad: int, padded: bool = True) -> str:
-    """A row must give the same hidden states, and in classification the same answer, alone as in a batch.
+    """Check that a row gives the same hidden states, and in classification the same answer, alone and in a batch.
 
     Args:
         model: The model, in eval mode.
@@ -136,7 +136,7 @@ def _rows(model: PreTrainedModel, inputs: _Inputs) -> list[dict[str, Tensor]]:
 
 
 def _telling(rows: Sequence[_Inputs]) -> list[_Inputs]:
-    """The shortest row, the longest and the first ones: some models read rows by the longest of the batch."""
+    """Return the shortest row, the longest and the first ones: some models read rows by the longest of the batch."""
     lengths = [row["input_ids"].shape[1] for row in rows]
     chosen = [lengths.index(min(lengths)), lengths.index(max(lengths)), *range(len(rows))]
     return [rows[index] for index in sorted(list(dict.fromkeys(chosen))[:_ROWS])]
@@ -171,7 +171,7 @@ def _pad_remedy(pad: int) -> str:
 
 @torch.no_grad()
 def check_order(model: PreTrainedModel, inputs: _Inputs) -> str:
-    """A causal language model must not read the tokens that it is to predict.
+    """Check that a causal language model does not read the tokens that it is to predict.
 
     Raises:
         UserError: If it does.

@@ -18,7 +18,7 @@ from iit_toolkit.interchange.side import Side
 from iit_toolkit.models.finite import non_finite_rows, refuse_non_finite_weights, refuse_rows
 from iit_toolkit.models.loading import refuse_other_problem
 
-_TOKENS = 256  # whose logits are looked at together
+_TOKENS = 256  # so many logits are looked at together
 
 
 def digests(model: nn.Module) -> dict[str, str]:

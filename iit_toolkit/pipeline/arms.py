@@ -251,7 +251,7 @@ def _record(folder: RunFolder, name: str) -> dict[str, Any] | None:
 
 
 def _newest_checkpoint(checkpoints: Path, trainer: CausalDistillationTrainer) -> Path | None:
-    """The newest whole checkpoint, which the main process looks for; it must be of this training."""
+    """Return the newest whole checkpoint, which the main process looks for; refuse that of another training."""
     found: list[Path | None] = [None]
     with processes.main_first():
         if processes.is_main() and (newest := newest_whole(checkpoints)) is not None:
@@ -277,18 +277,18 @@ def _tell_stopped(name: str, trainer: CausalDistillationTrainer, checkpoints: Pa
 
 
 def _inputs_of_arm(prepared: Prepared, name: str, inputs: Mapping[str, str]) -> dict[str, str]:
-    """What a training must share with an earlier one to go on from it, or to take its student."""
+    """Return what a training must share with an earlier one to go on from it, or to take its student."""
     return {**training_inputs(inputs), "settings": _fingerprint_of_arm(prepared, name)}
 
 
 def _fingerprint_of_arm(prepared: Prepared, name: str) -> str:
-    """What the config says of an arm's training."""
+    """Return what the config says of an arm's training."""
     config = prepared.config.model_dump(mode="json", exclude={"name", "arms", "verification", "evaluation"})
     return fingerprint_of_json({**config, "arm": prepared.config.arms[name].model_dump(mode="json")})
 
 
 def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a step was expected to cost, and what it took: the median over the log's lines."""
+    """Return what a step was expected to cost, and what it took: the median over the log's lines."""
     measured = [entry["step_seconds"] for entry in history if "step_seconds" in entry]
     return {
         "parts": {name: part.flops for name, part in expected.parts.items()},
@@ -310,7 +310,7 @@ def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
 
 
 def _parallelism(trainer: CausalDistillationTrainer) -> dict[str, Any]:
-    """What ran: how processes shared the work, by what they spoke, and in which precision they multiplied."""
+    """Return what ran: how processes shared the work, by what they spoke, and in which precision they multiplied."""
     group = torch.distributed.is_initialized()
     return {
         "type": trainer.accelerator.distributed_type.value,

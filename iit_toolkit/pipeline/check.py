@@ -61,7 +61,7 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     student = prepared.new_student()
     alignments = [(name, prepared.arm_alignment(name, student)) for name in config.arms]
     alignments.append(("verification", prepared.verified_alignment(student)))
-    for arm in config.arms:  # which loads the data: what is wrong above is told before
+    for arm in config.arms:  # this loads the data, so what is wrong above is told first
         check_batches(prepared, arm)
     _check_rows("held-out", prepared.eval_rows)
     _tell_seen(prepared, "data", config.data.eval_split, prepared.eval_rows)
@@ -187,7 +187,7 @@ def _tried_rows(prepared: Prepared, student: PreTrainedModel, trains: bool) -> d
 
 
 def _extremes(sets: Sequence[Dataset]) -> list[dict[str, Any]]:
-    """The shortest and the longest row of several sets: how a model reads rows may depend on it."""
+    """Return the shortest and the longest row of several sets: how a model reads rows may depend on it."""
     rows: list[tuple[int, dict[str, Any]]] = []
     for some in sets:
         lengths = np.concatenate([sizes for _, sizes in lists_of(some, "input_ids")])
@@ -201,7 +201,7 @@ def _rows_differ(prepared: Prepared, trains: bool) -> bool:
     sets = [prepared.eval_rows, *prepared.evaluation_rows.values(), *([prepared.train_rows] if trains else [])]
     if any("source_input_ids" in rows.column_names for rows in sets):
         return True
-    compute = cast(Any, pc)  # which makes most of its functions as it is imported
+    compute = cast(Any, pc)  # it makes most of its functions as it is imported
     of_rows = (compute.list_value_length(rows.data.column("input_ids")) for rows in sets)
     lengths = {length for some in of_rows for length in compute.unique(some)}
     return len(lengths) > 1
@@ -288,5 +288,5 @@ def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
 
 
 def device() -> torch.device:
-    """The device that runs go to: a GPU if there is one."""
+    """Return the device that runs go to: a GPU if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

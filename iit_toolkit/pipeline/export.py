@@ -35,7 +35,7 @@ _PYVENE = "that side of the alignment for stock pyvene, as keyword arguments of 
 
 
 def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
-    """Writes the student of one arm with tokenizer, model card, alignment, verdict and pyvene configs to a folder.
+    """Write the student of one arm with tokenizer, model card, alignment, verdict and pyvene configs to a folder.
 
     Args:
         run: The folder of a finished run.
@@ -86,7 +86,7 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
 
 
 def push_to_hub(folder: Path, repo: str) -> str:
-    """Uploads an export as a model repository, which is made where it does not exist; returns its address.
+    """Upload an export as a model repository, made if it does not exist; return its address.
 
     Endpoint and token are those of huggingface_hub: `HF_ENDPOINT`, `HF_TOKEN` or the saved login.
 
@@ -109,7 +109,7 @@ def push_to_hub(folder: Path, repo: str) -> str:
 
 
 def chosen_arm(stored: StoredResults, arm: str | None = None) -> str:
-    """Returns the arm that is asked for, or the only one.
+    """Return the arm that is asked for, or the only one.
 
     Raises:
         UserError: If there is no such arm, or no choice among several.
@@ -140,13 +140,13 @@ def _pyvene_sides(config: RunConfig, alignment: Alignment, student: Path) -> dic
 
 
 def _for_verification(config: RunConfig, arm: str) -> RunConfig:
-    """The config with this arm alone; how the student was made stays, for the untrained control."""
+    """Return the config with this arm alone; how the student was made stays, for the untrained control."""
     verification = config.verification.model_copy(update={"baseline": None, "treatment": arm})
     return config.model_copy(update={"arms": {arm: config.arms[arm]}, "verification": verification})
 
 
 def _verdict(stored: StoredResults, outcomes: pd.DataFrame, arm: str) -> dict[str, Any]:
-    """The run's verdict if it is on this arm, else one on it."""
+    """Return the run's verdict if it is on this arm, else one on it."""
     verdict: dict[str, Any] = stored.document["verdict"]
     if verdict["student"] == arm:
         return verdict
@@ -155,10 +155,10 @@ def _verdict(stored: StoredResults, outcomes: pd.DataFrame, arm: str) -> dict[st
 
 
 def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> dict[str, Any]:
-    """The results without some arms; controls, which are no arms, stay."""
+    """Return the results without some arms; controls, which are no arms, stay."""
     document = stored.document
     controls = document["controls"]
-    if verdict["student"] != stored.judged:  # whose own these two are
+    if verdict["student"] != stored.judged:  # these two are the judged student's own
         controls = {**controls, "absent": None, "leaks": None}
 
     def rest(students: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def training_inputs(inputs: Mapping[str, str]) -> dict[str, str]:
 
 
 def fingerprint_of_table(rows: Dataset) -> str:
-    """Identifies rows by all of their columns: SHA-256 over names, types and values, in order."""
+    """Identify rows by all of their columns: SHA-256 over names, types and values, in order."""
     digest = hashlib.sha256()
     for name in sorted(rows.column_names):
         digest.update(f"{name}\0".encode())
@@ -75,7 +75,7 @@ def _add(digest: Any, values: Any) -> None:
     kind = array.type
     digest.update(f"{kind}\0{len(array)}\0".encode())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        if array.null_count:  # which is no empty list
+        if array.null_count:  # a null is no empty list
             digest.update(b"null\0" + np.packbits(array.is_null().to_numpy(zero_copy_only=False)).tobytes())
         digest.update(np.diff(array.offsets.to_numpy()).astype(np.int64).tobytes())
         _add(digest, array.flatten())

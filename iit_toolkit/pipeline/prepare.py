@@ -324,7 +324,7 @@ class Prepared:
 
 
 def fingerprint_of_rows(rows: Dataset) -> str:
-    """What identifies rows: their token ids and, in classification, their labels."""
+    """Return what identifies rows: their token ids and, in classification, their labels."""
     labels = [numbers_of(rows, "label")] if "label" in rows.column_names else []
     return fingerprint_of_lists([*lists_of(rows, *id_columns(rows)), *((one, np.array([len(one)])) for one in labels)])
 

@@ -39,7 +39,7 @@ class Reverified:
 
 
 def verify_export(folder: str | Path, output: str | Path | None = None, overrides: Sequence[str] = ()) -> Reverified:
-    """Verifies an exported student again, as its run did, and compares the answers.
+    """Verify an exported student again, as its run did, and compare the answers.
 
     Args:
         folder: What `export` wrote.

@@ -193,7 +193,7 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
 
 
 def _untrained(prepared: Prepared, alignment: Alignment, student: PreTrainedModel) -> dict[str, PreTrainedModel]:
-    """The control of a finished student: the config's student, if it is as deep and has the alignment's sites."""
+    """Return the control of a finished student: the config's, if it is as deep and has the alignment's sites."""
     untrained = prepared.new_student()
     if untrained.config.num_hidden_layers != student.config.num_hidden_layers:
         return {}
@@ -298,7 +298,7 @@ def _results(
 
 
 def _judged(config: RunConfig, students: dict[str, PreTrainedModel]) -> str:
-    """The student that the verdict is on."""
+    """Return the student that the verdict is on."""
     return next(n for n in (config.verification.treatment, _first_causal(config), *students) if n in students)
 
 
@@ -308,7 +308,7 @@ def _first_causal(config: RunConfig) -> str | None:
 
 @told_if_out_of_memory("evaluation", "lower the data's max_length; trained students are kept")
 def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[str, dict[str, Any]]:
-    """What `evaluate` measures of teacher and students on each whole held-out set."""
+    """Return what `evaluate` measures of teacher and students on each whole held-out set."""
     result: dict[str, dict[str, Any]] = {}
     for name, rows in prepared.evaluation_rows.items():
         models = {"teacher": prepared.teacher, **students}

@@ -17,7 +17,7 @@ _DEEPEST = 8
 
 
 def check_student_files(student: Path) -> list[Path]:
-    """Returns the files of a student's folder, by their places in it.
+    """Return the files of a student's folder, by their places in it.
 
     Raises:
         UserError: If there is a link that leads out of the folder, or something that is no file or folder, or a file
@@ -34,7 +34,7 @@ def check_student_files(student: Path) -> list[Path]:
 
 
 def check_named_files(files: Iterable[Path]) -> None:
-    """Checks that those of a student's files that name others name files beside them.
+    """Check that those of a student's files that name others name files beside them.
 
     Raises:
         UserError: If one names a place outside.
@@ -47,7 +47,7 @@ def check_named_files(files: Iterable[Path]) -> None:
 
 
 def copy_student(student: Path, target: Path) -> None:
-    """Copies a student's folder to a new or empty one; links inside become files.
+    """Copy a student's folder to a new or empty one; links inside become files.
 
     Raises:
         UserError: As for `check_student_files`, or if a file can't be read or written.
@@ -87,7 +87,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def _check_index(file: Path) -> None:
-    """An index names the files of the weights, which lie beside it."""
+    """Check the files of the weights that an index names, which lie beside it."""
     shards: Any = read_object(file).get("weight_map")
     for name in cast(dict[str, Any], shards).values() if isinstance(shards, dict) else [shards]:
         if not isinstance(name, str) or name != Path(name).name or not (file.parent / name).is_file():
@@ -97,7 +97,7 @@ def _check_index(file: Path) -> None:
 
 
 def _check_code(file: Path) -> None:
-    """What a config names as code is a file of the folder or of a repository on the Hub."""
+    """Check what a config names as code: a file of the folder or of a repository on the Hub."""
     found: Any = read_object(file).get("auto_map")
     values = list(cast(dict[str, Any], found).values()) if isinstance(found, dict) else [found]
     for name in [one for value in values for one in (cast(list[Any], value) if isinstance(value, list) else [value])]:

@@ -22,7 +22,7 @@ _ANSWERS = ["gold", "teacher_base", "teacher_cf", "student_base", "student_cf"]
 def write_texts(
     prepared: Prepared, folder: RunFolder, verification: Verification, counted_in: str, counted: Dataset
 ) -> None:
-    """Writes `examples.parquet` and `answers.parquet`.
+    """Write `examples.parquet` and `answers.parquet`.
 
     Args:
         prepared: Gives tokenizer, task and the teacher's labels.
@@ -50,7 +50,7 @@ def write_texts(
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> dict[int, str]:
-    """Returns what each token adds to a text that it continues, the space before a word included.
+    """Return what each token adds to a text that it continues, the space before a word included.
 
     Tokenizers mark the beginnings or the ends of words in ways of their own; what they have in common is how they
     decode.

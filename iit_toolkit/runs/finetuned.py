@@ -61,7 +61,7 @@ _SCORES = TypeAdapter(Scores)
 
 
 def read_summary(path: Path) -> tuple[dict[str, Any], Summary]:
-    """Reads a finetune.json: its content, and what of it is known.
+    """Read a finetune.json: its content, and what of it is known.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -73,7 +73,7 @@ def read_summary(path: Path) -> tuple[dict[str, Any], Summary]:
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """Reads the scores of one task and seed.
+    """Read the scores of one task and seed.
 
     Raises:
         FileNotFoundError: If there are none.

@@ -36,7 +36,7 @@ class AtWorkError(UserError):
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
-    """Writes a file whole or not at all: to a temporary file beside it, which then takes its name.
+    """Write a file whole or not at all: to a temporary file beside it, which then takes its name.
 
     Missing parent folders are made. Text is written as UTF-8.
 
@@ -62,7 +62,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 
 @contextlib.contextmanager
 def folder_written_whole(target: Path) -> Generator[Path]:
-    """Gives a new folder to write to, which takes the name `target` if all went well, in the place of what stood there.
+    """Give a new folder to write to, which takes the name `target` if all went well, in the place of what stood there.
 
     What killed processes left beside `target` is removed. Nobody else may be writing there.
 
@@ -77,7 +77,7 @@ def folder_written_whole(target: Path) -> Generator[Path]:
             remove(path)
         temporary.mkdir(parents=True)
         yield temporary
-        for weights in temporary.glob("*.safetensors"):  # which only their owner could read
+        for weights in temporary.glob("*.safetensors"):  # only their owner could read them
             weights.chmod(temporary.stat().st_mode & 0o666)
         for path in temporary.rglob("*"):
             if path.is_file():
@@ -94,7 +94,7 @@ def folder_written_whole(target: Path) -> Generator[Path]:
 
 
 def left_over(name: str) -> str:
-    """A name for what takes another in the end; what still has it was left by a process that was killed."""
+    """Return a name for what takes another in the end; what still has it was left by a process that was killed."""
     return f".{name}.{uuid.uuid4().hex}"
 
 
@@ -114,7 +114,7 @@ def _reason(error: Exception) -> str:
 
 
 def clear_left_overs(folder: Path) -> None:
-    """Removes what writers that were killed left in a folder and in the folders directly below it.
+    """Remove what writers that were killed left in a folder and in the folders directly below it.
 
     Nobody else may be writing there.
     """
@@ -146,7 +146,7 @@ def is_free(folder: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a link or a folder with all that it holds; what cannot be removed stays."""
+    """Remove a file, a link or a folder with all that it holds; what cannot be removed stays."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -155,7 +155,7 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Writes a document as JSON, whole or not at all.
+    """Write a document as JSON, whole or not at all.
 
     NumPy and torch scalars become plain numbers; a number that is not finite becomes null, since JSON has none.
 
@@ -166,7 +166,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Reads a file of results, whatever its name.
+    """Read a file of results, whatever its name.
 
     Raises:
         UserError: If it is missing, no JSON, or of another schema.
@@ -182,7 +182,7 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def check_arm_name(name: str) -> str:
-    """Returns the name of an arm if it can be the name of a folder in a run.
+    """Return the name of an arm if it can be the name of a folder in a run.
 
     Raises:
         UserError: If it is no slug (lower-case letters, digits, `-`, `_`), is taken, or is no name of a folder.
@@ -202,7 +202,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | Path) -> RunFolder:
-        """Makes a new run folder, or takes an empty one.
+        """Make a new run folder, or take an empty one.
 
         Raises:
             UserError: If something is there already, or the folder can't be made.
@@ -213,7 +213,7 @@ class RunFolder:
 
     @classmethod
     def make(cls, path: str | Path) -> RunFolder:
-        """Makes a run folder, or takes the one that is there, whatever it holds.
+        """Make a run folder, or take the one that is there, whatever it holds.
 
         Raises:
             UserError: If it can't be made.
@@ -238,7 +238,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """Opens the folder of an earlier run.
+        """Open the folder of an earlier run.
 
         Raises:
             UserError: If it is no run folder (neither a config nor results in it).
@@ -299,7 +299,7 @@ class RunFolder:
         return self.path / "figures"
 
     def arm(self, name: str) -> Path:
-        """The folder of the student that an arm trained.
+        """Return the folder of the student that an arm trained.
 
         Raises:
             UserError: If the name can't be that of an arm.
@@ -307,12 +307,12 @@ class RunFolder:
         return self.path / check_arm_name(name)
 
     def checkpoints(self, name: str) -> Path:
-        """The folder of an arm's checkpoints."""
+        """Return the folder of an arm's checkpoints."""
         return self.path / "checkpoints" / check_arm_name(name)
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """Keeps other processes from working on the run while this one does.
+        """Keep other processes from working on the run while this one does.
 
         The system takes the lock from a process that ends, however it ends.
 
@@ -323,7 +323,7 @@ class RunFolder:
             yield
 
     def read_results(self) -> dict[str, Any]:
-        """Reads `results.json`.
+        """Read `results.json`.
 
         Raises:
             UserError: If it is missing, no JSON, or of another schema.
@@ -331,7 +331,7 @@ class RunFolder:
         return read_results(self.results)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
-        """Writes `results.json`; `schema` is put in where it is missing.
+        """Write `results.json`; `schema` is put in where it is missing.
 
         Raises:
             UserError: If `results` is of another schema, or the file can't be written.
@@ -343,7 +343,7 @@ class RunFolder:
 
 
 def _plain(value: Any) -> Any:
-    """Turns what results hold into what JSON holds."""
+    """Turn what results hold into what JSON holds."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in cast(Mapping[Any, Any], value).items()}
     if isinstance(value, list | tuple):
@@ -357,7 +357,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def locked(lock: Path, what: str) -> Generator[None]:
-    """Keeps other processes out of the block.
+    """Keep other processes out of the block.
 
     Args:
         lock: The file to lock; removed at the end.

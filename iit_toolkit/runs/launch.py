@@ -39,7 +39,7 @@ def launched() -> Launch:
         UserError: If the environment's variables do not add up, as those left by another launcher may.
     """
     given = {name: _number(name) for name in (*_NUMBERS, *_MPI_SIZES) if name in os.environ}
-    if given.get("LOCAL_RANK") == -1:  # which says that there is no launcher
+    if given.get("LOCAL_RANK") == -1:  # -1 says that there is no launcher
         del given["LOCAL_RANK"]
     for name, number in given.items():
         if number < (name not in ("RANK", "LOCAL_RANK")):

@@ -22,7 +22,7 @@ class NotWholeError(Exception):
 
 
 def digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """Describes every file below a folder, manifests and hidden files apart, once it is on the disk.
+    """Describe every file below a folder, manifests and hidden files apart, once it is on the disk.
 
     Returns:
         `size` in bytes and `sha256` by the file's path relative to the folder.
@@ -36,7 +36,7 @@ def digests(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Writes the manifest of a folder, which makes it whole.
+    """Write the manifest of a folder, which makes it whole.
 
     Args:
         folder: The folder; everything else of it is written.
@@ -49,7 +49,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_whole(folder: Path, required: Iterable[str] = ()) -> dict[str, Any]:
-    """Reads the manifest of a folder after comparing every file with it.
+    """Read the manifest of a folder after comparing every file with it.
 
     Args:
         folder: The folder.
@@ -78,7 +78,7 @@ def read_whole(folder: Path, required: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def compare_files(folder: Path, files: Any, but: Sequence[str] = ()) -> None:
-    """Compares the files of a folder with what `digests` said of them.
+    """Compare the files of a folder with what `digests` said of them.
 
     Further files are accepted if no library would read them.
 

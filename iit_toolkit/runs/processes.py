@@ -224,7 +224,7 @@ def _join() -> _Joined | None:
 
 
 def _backends() -> str:
-    """What carries tensors between processes: gloo on CPUs, and what goes with the accelerator, if there is one."""
+    """Return what carries tensors between processes: gloo on CPUs, and what goes with the accelerator, if any."""
     import torch
 
     device = torch.accelerator.current_accelerator(check_available=True)

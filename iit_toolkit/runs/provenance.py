@@ -24,10 +24,10 @@ _PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 
 
 def provenance() -> dict[str, Any]:
-    """Describes the code and the machine that produce a result.
+    """Describe the code and the machine that produce a result.
 
     Returns:
-        `git_commit` of the toolkit's own checkout (None where it is installed from a wheel), `git_dirty`
+        `git_commit` of the toolkit's own checkout (None if it is installed from a wheel), `git_dirty`
         (whether that checkout has uncommitted changes; None without one), `versions` by package, `platform`,
         and `hardware`: `cpu`, `cores`, `memory_gb`, `cuda` (names of the CUDA devices).
     """
@@ -47,7 +47,7 @@ def provenance() -> dict[str, Any]:
 
 
 def fingerprint(rows: Iterable[Sequence[int]]) -> str:
-    """Identifies data by its token ids: SHA-256 over the length and the ids of each row, in order.
+    """Identify data by its token ids: SHA-256 over the length and the ids of each row, in order.
 
     Args:
         rows: The token ids of each example.
@@ -62,7 +62,7 @@ def fingerprint(rows: Iterable[Sequence[int]]) -> str:
 
 
 def fingerprint_of_lists(batches: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> str:
-    """Identifies data as `fingerprint` does, without a list of a row.
+    """Identify data as `fingerprint` does, without a list of a row.
 
     Args:
         batches: The ids of some rows, one after the other (N,), and the rows' lengths (R,).
@@ -79,7 +79,7 @@ def fingerprint_of_lists(batches: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -
 
 
 def fingerprint_of_weights(weights: Mapping[str, Tensor]) -> str:
-    """Identifies a model: SHA-256 over the names and values of its weights, in float32.
+    """Identify a model: SHA-256 over the names and values of its weights, in float32.
 
     Args:
         weights: By name, as `state_dict` gives them.
@@ -95,7 +95,7 @@ def fingerprint_of_weights(weights: Mapping[str, Tensor]) -> str:
 
 
 def fingerprint_of_json(data: Any) -> str:
-    """Identifies plain data: SHA-256 over its JSON."""
+    """Identify plain data: SHA-256 over its JSON."""
     return f"sha256:{hashlib.sha256(json.dumps(data).encode()).hexdigest()}"
 
 

@@ -471,7 +471,7 @@ def test_a_full_disk_while_a_student_is_saved(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(BertForMaskedLM, "save_pretrained", full)
-    message = refused("run", "config.yaml", "-o", "out")  # which tries it before the first step
+    message = refused("run", "config.yaml", "-o", "out")  # saving is tried before the first step
     assert "out: nothing is trained" in message and "No space left on device" in message
     assert not (folder / "out").exists()
 

@@ -186,7 +186,7 @@ def test_every_default_passes() -> None:
     defaults = vars(CausalDistillationConfig("unused", use_cpu=True))
     known = CausalDistillationConfig.__dataclass_fields__
     changed = {"accelerator_config", "parallelism_config", "fsdp", "fsdp_config", "deepspeed"}  # made by transformers
-    left_out = {*changed, "do_train"}  # whose default says what is not so
+    left_out = {*changed, "do_train"}  # its default says what is not so
     settings = {name: value for name, value in defaults.items() if name in known and name not in left_out}
     assert len(settings) > 80
     check_settings(CausalDistillationConfig, settings, "training")

@@ -91,7 +91,7 @@ LONG_BATCH = {"input_ids": torch.arange(3, 45).view(1, 42)}
 
 
 def logits(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    model.config.use_cache = False  # which some models cannot make where all their attention is linear
+    model.config.use_cache = False  # some models cannot make one if all their attention is linear
     with torch.no_grad():
         return model.eval()(**inputs).logits
 

@@ -314,7 +314,7 @@ def test_two_processes_stay_one_student(tmp_path: Path) -> None:
         "world = torch.distributed.get_world_size()\n"
         "out.write_text(json.dumps([world, moved, digest.hexdigest()]))\n"
         "torch.distributed.barrier()\n"
-        "torch.distributed.destroy_process_group()\n"  # whose threads could outlive the interpreter
+        "torch.distributed.destroy_process_group()\n"  # its threads could outlive the interpreter
     )
     (tmp_path / "script.py").write_text(script)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

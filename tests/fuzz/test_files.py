@@ -69,7 +69,7 @@ def bounded(what: str) -> Iterator[None]:
     """Lets a `UserError` of one line pass; anything else, a hang included, fails and names the file."""
 
     def expired(*_: Any) -> None:
-        raise Hangs  # which no code takes for an error of its own, as it would a TimeoutError
+        raise Hangs  # no code takes it for an error of its own, as it would a TimeoutError
 
     before = signal.signal(signal.SIGALRM, expired)
     signal.alarm(PATIENCE)

@@ -58,7 +58,7 @@ def test_weights_whose_squares_overflow_are_named() -> None:
 
 def test_large_finite_weights_and_masks_of_minus_infinity_pass() -> None:
     model: Any = two_layers()
-    model[0].weight.data[:] = 3e38  # whose sum overflows
+    model[0].weight.data[:] = 3e38  # their sum overflows
     model.register_buffer("mask", torch.full((2, 2), -math.inf))
     refuse_non_finite_weights(model, "m", "r")
     model.mask[0, 0] = math.nan

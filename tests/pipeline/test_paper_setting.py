@@ -62,7 +62,7 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         f"evaluation={{wikitext-103-test: {data}}}",
         "training.max_steps=3",
         "training.per_device_train_batch_size=4",
-        "training.train_sampling_strategy=random",  # whose order one process can follow, too
+        "training.train_sampling_strategy=random",  # one process can follow this order, too
         "training.logging_steps=1",
         "verification.pairs=16",
         "verification.resamples=100",

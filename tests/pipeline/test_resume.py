@@ -271,7 +271,7 @@ def test_other_inputs_are_refused(
     moved = RunConfig.model_validate(json.loads(json.dumps(given).replace(str(place), str(other))))
     monkeypatch.setattr(RUN, "load_config", lambda *_: moved)
     settings = arms._fingerprint_of_arm(Prepared(with_alignments_read(RunConfig.model_validate(given))), "causal")
-    monkeypatch.setattr(arms, "_fingerprint_of_arm", lambda *_: settings)  # which names the files, too
+    monkeypatch.setattr(arms, "_fingerprint_of_arm", lambda *_: settings)  # it names the files, too
     make, told = CHANGES[change]
     make(other)
     if not recorded:
@@ -351,7 +351,7 @@ def test_train_takes_the_lock_of_run_and_can_be_resumed(config: RunConfig, whole
     shutil.rmtree(newest(stopped))
     pipeline.train(config, stopped, "causal", resume=True)
     assert resumed_at(stopped) == 2 and (stopped / STUDENT).read_bytes() == (whole / STUDENT).read_bytes()
-    pipeline.run(config, stopped, resume=True)  # which takes up what train made
+    pipeline.run(config, stopped, resume=True)  # this takes up what train made
     assert resumed_at(stopped) == 2 and RunFolder(stopped).results.is_file()
 
 

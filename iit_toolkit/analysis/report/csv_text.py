@@ -8,7 +8,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def to_csv(table: pd.DataFrame) -> str:
-    """Returns a table as CSV; an apostrophe keeps a text from being a formula."""
+    """Return a table as CSV; an apostrophe keeps a text from being a formula."""
     return table.rename(columns=_text).map(_text).to_csv(index=False)
 
 

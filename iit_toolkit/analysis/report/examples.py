@@ -58,12 +58,12 @@ class Answers:
 
 
 def write_examples(frame: pd.DataFrame, path: Path) -> None:
-    """Writes the columns of `EXAMPLES` as parquet, whole or not at all."""
+    """Write the columns of `EXAMPLES` as parquet, whole or not at all."""
     _write(pa.Table.from_pandas(frame[EXAMPLES.names], schema=EXAMPLES), EXAMPLES.metadata, path)
 
 
 def read_examples(path: Path) -> pd.DataFrame | None:
-    """Reads what `write_examples` wrote; None where there is no such file (a run of an earlier version, an export).
+    """Read what `write_examples` wrote; None if there is no such file (a run of an earlier version, an export).
 
     Raises:
         UserError: If the file is unreadable or of another schema.
@@ -79,7 +79,7 @@ def read_examples(path: Path) -> pd.DataFrame | None:
 
 
 def write_answers(answers: Answers, path: Path) -> None:
-    """Writes what is known of the answers as parquet, whole or not at all."""
+    """Write what is known of the answers as parquet, whole or not at all."""
     columns = {
         "answer": list(answers.texts),
         "text": list(answers.texts.values()),
@@ -90,7 +90,7 @@ def write_answers(answers: Answers, path: Path) -> None:
 
 
 def read_answers(path: Path) -> Answers | None:
-    """Reads what `write_answers` wrote; None where there is no such file.
+    """Read what `write_answers` wrote; None if there is no such file.
 
     Raises:
         UserError: If the file is unreadable or of another schema.
@@ -112,8 +112,8 @@ def read_answers(path: Path) -> Answers | None:
 
 
 def _check_places(path: Path, table: Any) -> None:
-    """Checks that every position is one of its text."""
-    compute = cast(Any, pc)  # which makes most of its functions as it is imported
+    """Check that every position is one of its text."""
+    compute = cast(Any, pc)  # it makes most of its functions as it is imported
     for side, places in (("base", "swapped"), ("source", "taken")):
         lengths = compute.list_value_length(table.column(f"{side}_tokens"))
         column = table.column(places)

@@ -36,7 +36,7 @@ _PATIENCE = 120  # seconds
 
 
 def to_latex(rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
-    """Returns the table of students for a paper; it needs the package booktabs."""
+    """Return the table of students for a paper; it needs the package booktabs."""
     several = len({row.variable for row in rows}) > 1
     heads = ["student", *(["variable"] if several else []), "effective IIA", "floor", "above floor", "IIA", "n"]
     lines = [
@@ -76,7 +76,7 @@ def to_document(
     controls: Sequence[ControlRow],
     worst: Sequence[WorstCase],
 ) -> dict[str, Any]:
-    """Returns the numbers of the report as plain data; undefined values are None."""
+    """Return the numbers of the report as plain data; undefined values are None."""
     return {
         "schema": REPORT_SCHEMA,
         "name": results["name"],
@@ -96,7 +96,7 @@ def to_document(
 
 
 def find_browser() -> str:
-    """Returns the path of a Chromium or Chrome.
+    """Return the path of a Chromium or Chrome.
 
     Raises:
         UserError: If there is none on the PATH.
@@ -111,7 +111,7 @@ def find_browser() -> str:
 
 
 def print_pdf(browser: str, page: Path) -> bytes:
-    """Prints a page.
+    """Print a page.
 
     Args:
         browser: Path of a Chromium or Chrome.
@@ -124,7 +124,7 @@ def print_pdf(browser: str, page: Path) -> bytes:
         printed = Path(folder) / "report.pdf"
         command = [browser, *QUIET, f"--user-data-dir={folder}/profile", f"--print-to-pdf={printed}"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            command.append("--no-sandbox")  # which root has to do without
+            command.append("--no-sandbox")  # root has to do without a sandbox
         try:
             done = subprocess.run(
                 [*command, page.resolve().as_uri()], capture_output=True, text=True, timeout=_PATIENCE, check=False

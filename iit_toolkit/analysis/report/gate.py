@@ -53,7 +53,7 @@ class Gate:
 def gate(
     results: StoredResults, min_lower: float, *, baseline: StoredResults | None = None, margin: float = 0.02
 ) -> Gate:
-    """Checks the judged student of a run.
+    """Check the judged student of a run.
 
     * self-swap: swapping activations for themselves changed no answer.
     * lower bound, per variable: the lower end of the interval of effective IIA outside is at least `min_lower`.
@@ -67,7 +67,7 @@ def gate(
         margin: How much lower than the baseline is tolerated; from 0 to 1.
 
     Raises:
-        UserError: Where a bound is out of range, the two runs can't be compared, or the baseline has no value.
+        UserError: If a bound is out of range, the two runs can't be compared, or the baseline has no value.
     """
     for name, bound in (("--min-lower", min_lower), ("--margin", margin)):
         if not 0 <= bound <= 1:
@@ -137,7 +137,7 @@ def _untested(estimate: Estimate) -> str:
 
 
 def to_markdown(checked: Gate) -> str:
-    """Returns a summary to paste into a pull request."""
+    """Return a summary to paste into a pull request."""
     failed = sum(not check.passed for check in checked.checks)
     head = "passed" if checked.passed else f"FAILED ({count(failed, 'check')} of {len(checked.checks)})"
     rows = [
@@ -153,7 +153,7 @@ def to_markdown(checked: Gate) -> str:
 
 
 def to_junit(checked: Gate) -> str:
-    """Returns a JUnit XML document with one test case per check and variable."""
+    """Return a JUnit XML document with one test case per check and variable."""
     failed = str(sum(not check.passed for check in checked.checks))
     counts = {"tests": str(len(checked.checks)), "failures": failed, "errors": "0", "skipped": "0"}
     suites = ElementTree.Element("testsuites", counts)

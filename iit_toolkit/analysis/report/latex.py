@@ -31,7 +31,7 @@ def latex_text(text: str) -> str:
 
 
 def latex_comment(text: str) -> str:
-    """A line that LaTeX skips."""
+    """Return a line that LaTeX skips."""
     return f"% {' '.join(printable(text).split())}"
 
 

@@ -14,7 +14,7 @@ _LINK = re.compile(r"\](?=[(\[])")
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table of plain texts."""
+    """Return a table of plain texts."""
     return "\n".join(f"| {' | '.join(map(markdown_cell, cells))} |" for cells in (head, ["---"] * len(head), *rows))
 
 

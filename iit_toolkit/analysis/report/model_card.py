@@ -21,7 +21,7 @@ _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
 def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | None = None) -> str:
-    """Writes the card (README.md) of one arm's student.
+    """Write the card (README.md) of one arm's student.
 
     Args:
         results: The content of results.json.
@@ -32,7 +32,7 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         Markdown with YAML metadata: library, base model, tags and, as `model-index`, the measured values.
 
     Raises:
-        UserError: Where the results hold no such arm, or nothing was measured of it.
+        UserError: If the results hold no such arm, or nothing was measured of it.
     """
     summary = Summary.from_dict(results["summary"])
     if arm not in results["arms"] or arm not in summary.students:
@@ -64,7 +64,7 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
 
 
 def _base_model(name: str) -> dict[str, str]:
-    """The teacher as `base_model`, where its name can be one on the Hub.
+    """Return the teacher as `base_model`, where its name can be one on the Hub.
 
     A path of this machine cannot, nor `embedded`, which is the toolkit's own.
     """

@@ -17,7 +17,7 @@ from iit_toolkit.files.printable import printable
 
 
 def render(name: str, context: dict[str, Any]) -> str:
-    """Renders a report: `report.html` or `report.md`; no text in the context can be markup of it."""
+    """Render a report: `report.html` or `report.md`; no text in the context can be markup of it."""
     made = _environment(name.endswith(".html"))
     return made.get_template(f"{name}.j2").render(context | _script(made))
 
@@ -41,7 +41,7 @@ def _environment(html: bool) -> Environment:
 
 
 def _script(made: Environment) -> dict[str, str]:
-    """The page's own script and its digest: a browser runs no other."""
+    """Return the page's own script and its digest: a browser runs no other."""
     assert made.loader is not None
     source = f"\n{made.loader.get_source(made, 'report.js')[0]}\n"
     return {"script": Markup(source), "digest": base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}
@@ -72,7 +72,7 @@ def _bounds(estimate: Estimate, digits: int = 3, *, signed: bool = False) -> str
 
 
 def _plain(value: object) -> str:
-    """A value of a figure's data; empty where there is none."""
+    """Return a value of a figure's data; empty where there is none."""
     if value is None or value != value:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -66,7 +66,7 @@ class _Report:
 
 
 def write_report(folder: Path, form: Format | None = None) -> Path:
-    """Writes the report of a run folder; no model is loaded.
+    """Write the report of a run folder; no model is loaded.
 
     Every number is computed anew from the outcomes; results.json gives what cannot be: names, training,
     provenance, and which student is judged and compared.
@@ -80,7 +80,7 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
         The path of what was written; by default of report.html.
 
     Raises:
-        UserError: Where one of the two files is absent, unreadable or of another schema; for `pdf`, if there is no
+        UserError: If one of the two files is absent, unreadable or of another schema; for `pdf`, if there is no
             browser to print with.
     """
     browser = find_browser() if form == "pdf" else None
@@ -105,7 +105,7 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
 
 
 def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
-    """Reads and computes what a report says, and writes the figures."""
+    """Read and compute what a report says, and write the figures."""
     run = RunFolder(folder)
     read_too = (run.config, run.results, run.outcomes, run.controls, run.examples, run.answers)
     refuse_links_out(run.path, *read_too, run.figures, run.path / FOLDER / "search.json")
@@ -135,7 +135,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
 
 
 def _config(path: Path) -> str:
-    """A config to be shown, its beginning if it is long."""
+    """Return a config to be shown, its beginning if it is long."""
     text = read_plain(path, MAX_BYTES).decode(errors="replace")
     return text if len(text) <= _SHOWN_CONFIG else f"{text[:_SHOWN_CONFIG]}\n[...: {len(text):,} characters in all]"
 
@@ -212,7 +212,7 @@ def _warnings(report: _Report) -> list[str]:
 
 
 def _differs(stored: Summary, found: Summary) -> str | None:
-    """The first student and variable whose effective IIA outside is not the same in two summaries."""
+    """Return the first student and variable whose effective IIA outside is not the same in two summaries."""
     for student, one in stored.students.items():
         for variable, measured in one.variables.items():
             again = found.students[student].variables[variable]

@@ -12,12 +12,12 @@ SHOWN, PANELS = 8, 24
 
 
 def most_shown(students: int) -> int:
-    """Returns how many variables a figure of so many students shows."""
+    """Return how many variables a figure of so many students shows."""
     return max(1, min(SHOWN, PANELS // max(1, students)))
 
 
 def telling(verdict: Verdict, names: Sequence[str], most: int) -> list[str]:
-    """Returns the variables that say most of the judged student, in their own order.
+    """Return the variables that say most of the judged student, in their own order.
 
     Those are half as many as are wanted with the smallest leads over their hardest controls, and as many with the
     largest.

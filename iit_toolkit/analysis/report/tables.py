@@ -57,7 +57,7 @@ class ControlRow:
 
 
 def student_rows(summary: Summary, judged: str) -> list[Row]:
-    """The table of students: one line per variable and student."""
+    """Return the table of students: one line per variable and student."""
     end = ceiling(summary)
     return [
         Row(
@@ -97,7 +97,7 @@ def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None
 
 
 def control_rows(stored: ControlResults, verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
-    """The table of controls: exactness, what the verdict was held against, what there is not, and the baseline."""
+    """Return the table of controls: exactness, those of the verdict, those that there are not, and the baseline."""
     rows = [_self_swap(stored.self_swap)]
     if stored.ceiling is not None:
         rows.append(_ceiling(stored.ceiling))
@@ -118,7 +118,7 @@ def _not_run(student: str) -> Absent:
 
 
 def control_legend(verdict: Verdict) -> dict[str, tuple[str, str]]:
-    """What it means that a control is passed, and that it is failed, by its name in the table of controls."""
+    """Return what it means that a control is passed, and that it is failed, by its name in the table of controls."""
     names = dict.fromkeys(control.name for judged in verdict.variables.values() for control in judged.controls)
     return {"self-swap": _SELF_SWAP, "teacher as its own student": _CEILING} | {
         describe_control(name): control_meanings(verdict.student, name) for name in names
@@ -164,7 +164,7 @@ def _ceiling(found: Ceiling) -> ControlRow:
 
 
 def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
-    """What was intervened on, in words: sites per variable, positions and sources."""
+    """Return what was intervened on, in words: sites per variable, positions and sources."""
     if not alignment:
         return None
 
@@ -180,7 +180,7 @@ def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def cost_cells(cost: dict[str, Any] | None) -> list[str]:
-    """A step's operations, their ratio to a plain step's, its time, and how near that is to the floor."""
+    """Return a step's operations, their ratio to a plain step's, its time, and how near that is to the floor."""
     if cost is None:  # a run of a version that did not count them
         return ["n/a"] * 4
     cells = [f"{cost['flops'] / 1e9:,.3g} GFLOP", f"{cost['flops'] / cost['plain_flops']:.2f} times"]

@@ -60,7 +60,7 @@ class WorstCase:
 def worst_cases(
     outcomes: pd.DataFrame, examples: pd.DataFrame, answers: Answers, student: str, count: int = COUNT
 ) -> list[WorstCase]:
-    """Picks the cases with the largest divergence among those that the student got wrong.
+    """Pick the cases with the largest divergence among those that the student got wrong.
 
     A case is wrong where the intervention changes the teacher's answer and the student gives another one under its
     own intervention. Each variable, and inside and outside, has an equal share of the picked cases.
@@ -111,7 +111,7 @@ def _answer(answers: Answers, number: int) -> str:
 
 
 def _segments(tokens: Sequence[str], swapped: Sequence[int], read: int, centre: Sequence[int]) -> list[Segment]:
-    """The tokens around `centre`, those of one kind put together."""
+    """Return the tokens around `centre`, those of one kind put together."""
     start = max(0, min(map(int, centre), default=0) - _AROUND)
     end = min(len(tokens), max(map(int, centre), default=0) + _AROUND + 1)
     segments = list(_runs(tokens, {int(place) for place in swapped}, read, range(start, end)))

@@ -56,15 +56,15 @@ class Comparison:
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain JSON data; undefined values are None."""
+        """Return plain JSON data; undefined values are None."""
         return asdict(self)
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Comparison:
-        """Reads what `to_dict` wrote.
+        """Read what `to_dict` wrote.
 
         Raises:
-            pydantic.ValidationError: Where the data is something else.
+            pydantic.ValidationError: If the data is something else.
         """
         return TypeAdapter(Comparison).validate_python(data)
 
@@ -78,7 +78,7 @@ def compare(
     seed: int = 0,
     level: float = 0.95,
 ) -> Comparison:
-    """Compares two students of an outcomes table, paired over examples.
+    """Compare two students of an outcomes table, paired over examples.
 
     Args:
         outcomes: The table of `iit_toolkit.analysis.statistics.outcomes`.
@@ -89,7 +89,7 @@ def compare(
         level: Coverage of the intervals.
 
     Raises:
-        UserError: Where a student is not in the table, or the two were verified on different cases.
+        UserError: If a student is not in the table, or the two were verified on different cases.
     """
     check_same_cases(outcomes, treatment, baseline)
     behaviour = resample_behaviour(outcomes, resamples=resamples, seed=seed, level=level)

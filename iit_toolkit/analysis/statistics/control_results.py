@@ -71,8 +71,8 @@ class ControlResults:
     Attributes:
         self_swap: The self-swap control.
         ceiling: The teacher as its own student; `None` in results of a version that did not run it.
-        absent: The controls that the judged student does not allow; `None` where its controls were not run.
-        leaks: The leak check; `None` where it was not run.
+        absent: The controls that the judged student does not allow; `None` if its controls were not run.
+        leaks: The leak check; `None` if it was not run.
     """
 
     self_swap: SelfSwap

@@ -94,15 +94,15 @@ class Summary:
     level: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain JSON data; undefined values are None."""
+        """Return plain JSON data; undefined values are None."""
         return asdict(self)
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Summary:
-        """Reads what `to_dict` wrote.
+        """Read what `to_dict` wrote.
 
         Raises:
-            pydantic.ValidationError: Where the data is something else.
+            pydantic.ValidationError: If the data is something else.
         """
         return TypeAdapter(Summary).validate_python(data)
 

@@ -76,16 +76,16 @@ class Table:
     """
 
     def __init__(self) -> None:
-        """Makes an empty table."""
+        """Make an empty table."""
         self._sink = pa.BufferOutputStream()
         self._writer = pa.ipc.new_stream(self._sink, SCHEMA)
 
     def add(self, frame: pd.DataFrame) -> None:
-        """Copies the rows of a batch; `frame` has the columns of `SCHEMA`."""
+        """Copy the rows of a batch; `frame` has the columns of `SCHEMA`."""
         self._writer.write_table(pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False))
 
     def frame(self, variables: Sequence[str]) -> pd.DataFrame:
-        """Returns all rows; none can be added any more.
+        """Return all rows; none can be added any more.
 
         Args:
             variables: The rows of a base are in this order, those of other variables last, and else as they were added.
@@ -101,14 +101,14 @@ class Table:
 
 
 def write_outcomes(frame: pd.DataFrame, path: Path) -> None:
-    """Writes the table as parquet, whole or not at all.
+    """Write the table as parquet, whole or not at all.
 
     Args:
         frame: The columns of `SCHEMA`, in any order.
         path: The file; one that exists is replaced.
 
     Raises:
-        UserError: Where columns are missing or unknown, a value does not fit its column, or a case stands
+        UserError: If columns are missing or unknown, a value does not fit its column, or a case stands
             twice.
     """
     refuse_columns(sorted(frame.columns, key=_order), SCHEMA.names, "the outcomes", SCHEMA_NAME)
@@ -124,10 +124,10 @@ def write_outcomes(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_outcomes(path: Path) -> pd.DataFrame:
-    """Reads and checks an outcomes table.
+    """Read and check an outcomes table.
 
     Raises:
-        UserError: Where the file is absent or unreadable, is a link to elsewhere, has another schema, or holds a case
+        UserError: If the file is absent or unreadable, is a link to elsewhere, has another schema, or holds a case
             twice or values that no verification gives.
     """
     if not path.is_file():
@@ -152,7 +152,7 @@ def _narrow(values: Any) -> Any:
 
 
 def _check_values(frame: pd.DataFrame, where: str) -> None:
-    """Checks what a table that was changed could hold and no verification gives."""
+    """Check what a table that was changed could hold and no verification gives."""
     for name in KEY[:2]:
         found = [str(one) for one in pd.unique(frame[name])]
         if len(found) > MOST_NAMES:
@@ -185,7 +185,7 @@ def _order(name: str) -> int:
 
 
 def check_cases(frame: pd.DataFrame, where: str) -> None:
-    """Checks that there are cases, that none stands twice and that none lacks its key.
+    """Check that there are cases, that none stands twice and that none lacks its key.
 
     Raises:
         UserError: Naming the first offending case.

@@ -23,7 +23,7 @@ _REMEDY = "verify the run again"
 
 
 def read_table(path: Path, schema: Any, *, nullable: Sequence[str] = ()) -> Any:
-    """Reads a table of exactly the columns and types of a schema.
+    """Read a table of exactly the columns and types of a schema.
 
     Args:
         path: The file, which must exist.
@@ -42,7 +42,7 @@ def read_table(path: Path, schema: Any, *, nullable: Sequence[str] = ()) -> Any:
 
 
 def read_columns(path: Path, schema: Any, *, nullable: Sequence[str] = ()) -> Iterator[tuple[str, Any]]:
-    """Reads a table like `read_table`, one column after the other, so that not all need stay in memory."""
+    """Read a table like `read_table`, one column after the other, so that not all need stay in memory."""
     try:
         with pq.ParquetFile(path) as file:
             _refuse_other_schema(path, file.schema_arrow, schema)
@@ -107,7 +107,7 @@ def _refuse_bomb(path: Path, metadata: Any) -> None:
 
 
 def _read_parts(path: Path, whole: Any, name: str, kind: Any) -> Any:
-    """Reads a column of texts or lists part by part, and stops where it grows beyond what a table of a run holds.
+    """Read a column of texts or lists part by part, and stop where it grows beyond what a table of a run holds.
 
     Texts are read as a dictionary and numbers in it, as they are often stored: one of some bytes may stand there a
     million times, and is written out only where that is known to fit.
@@ -133,7 +133,7 @@ def _read_parts(path: Path, whole: Any, name: str, kind: Any) -> Any:
 
 def _text_bytes(path: Path, name: str, part: Any) -> int:
     """How many bytes a part will have when its texts are written out."""
-    compute = cast(Any, pc)  # which makes most of its functions as it is imported
+    compute = cast(Any, pc)  # it makes most of its functions as it is imported
     coded = part.flatten() if pa.types.is_list(part.type) else part
     longest = compute.max(compute.utf8_length(coded.dictionary)).as_py() or 0
     if longest > LONGEST_TEXT:

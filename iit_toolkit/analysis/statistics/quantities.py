@@ -34,12 +34,12 @@ Columns = dict[str, NDArray[Any]]
 
 
 def students(outcomes: pd.DataFrame) -> list[str]:
-    """The students of the table, in order of appearance."""
+    """Return the students of the table, in order of appearance."""
     return [str(name) for name in pd.unique(outcomes["student"])]
 
 
 def variables(outcomes: pd.DataFrame, student: str | None = None) -> list[str]:
-    """The variables of the table, or those a student was verified on, in order of appearance."""
+    """Return the variables of the table, or those a student was verified on, in order of appearance."""
     rows = outcomes if student is None else _where(outcomes, outcomes["student"] == student)
     return [str(name) for name in pd.unique(rows["variable"])]
 
@@ -98,16 +98,16 @@ def _of_first_variable(outcomes: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def cases_of(outcomes: pd.DataFrame, student: str, variable: str) -> Columns:
-    """The columns of one student's cases on one variable, each (N,)."""
+    """Return the columns of one student's cases on one variable, each (N,)."""
     chosen = _rows((outcomes["student"] == student) & (outcomes["variable"] == variable))
     return _columns(outcomes, tuple(str(name) for name in outcomes.columns[2:]), chosen)
 
 
 def check_same_cases(outcomes: pd.DataFrame, first: str, second: str) -> None:
-    """Checks that two students can be compared pairwise: verified on the same variables and cases.
+    """Check that two students can be compared pairwise: verified on the same variables and cases.
 
     Raises:
-        UserError: Where one is not in the table, or their cases differ.
+        UserError: If one is not in the table, or their cases differ.
     """
     known = students(outcomes)
     for student in (first, second):
@@ -134,12 +134,12 @@ def _where(frame: pd.DataFrame, chosen: Any) -> pd.DataFrame:
 
 
 def _rows(chosen: Any) -> Ints:
-    """The numbers of the rows that are chosen."""
+    """Return the numbers of the rows that are chosen."""
     return np.flatnonzero(np.asarray(chosen, dtype=np.bool_))
 
 
 def _columns(frame: pd.DataFrame, names: Sequence[str], rows: Ints) -> Columns:
-    """Some columns in some rows; the frame is never copied as a whole, as it may have millions of rows."""
+    """Return some columns in some rows; the frame is never copied as a whole, as it may have millions of rows."""
     return {name: frame[name].to_numpy()[rows] for name in names}
 
 
@@ -152,7 +152,7 @@ class _Pairs:
         self._codes = groups.ngroup().to_numpy()
 
     def summed(self, student: str, rows: Ints, quantities: Iterable[tuple[str, NDArray[Any]]]) -> dict[str, Numbers]:
-        """Sums the quantities of some rows within pairs, one after the other."""
+        """Sum the quantities of some rows within pairs, one after the other."""
         codes, pairs = self._codes[rows], len(self._pairs)
         return {
             f"{student}/{name}": _compact(sum_by_cluster(codes, {name: values}, pairs)[name], values.dtype)
@@ -166,7 +166,7 @@ class _Pairs:
 
 
 def _compact(sums: Floats, kind: np.dtype[Any]) -> Numbers:
-    """Sums of counts as small integers: there are about fifty quantities of every student in every pair."""
+    """Sum of counts as small integers: there are about fifty quantities of every student in every pair."""
     if kind.kind not in "bi":
         return sums
     for smaller in (np.int16, np.int32):

@@ -51,7 +51,7 @@ _DRAWS_PER_BLOCK = 2**21
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval; None where it is undefined (never NaN).
+    """A value with its interval; None if it is undefined (never NaN).
 
     Attributes:
         value: The estimate from all cases.
@@ -59,7 +59,7 @@ class Estimate:
         high: Upper end of the interval.
         cases: How many cases it rests on.
         clusters: How many base examples those cases come from.
-        sources: How many source examples they have; None where there was no intervention.
+        sources: How many source examples they have; None if there was no intervention.
         texts: How many texts the bases were cut from, or the sources if those are of fewer; None in results that were
             made before intervals knew of texts.
         equal_texts: As how many texts of equal size those of the bases count: (sum of n)^2 / (sum of n^2) for n cases
@@ -81,7 +81,7 @@ class Estimate:
         return min(number for number in (self.clusters, self.sources, self.texts) if number is not None)
 
     def mapped(self, function: Callable[[float], float]) -> Estimate:
-        """Applies an increasing function, for instance `math.exp`, to value and interval."""
+        """Apply an increasing function, for instance `math.exp`, to value and interval."""
 
         def finite(number: float | None) -> float | None:
             try:
@@ -115,7 +115,7 @@ class _Spread:
 
 
 def sum_by_cluster(codes: Ints, columns: Mapping[str, NDArray[Any]], clusters: int) -> dict[str, Floats]:
-    """Sums per-case quantities within clusters.
+    """Sum per-case quantities within clusters.
 
     Args:
         codes: (N,) number of the cluster of each case, in 0 .. clusters - 1.
@@ -258,13 +258,13 @@ class Resampled:
             return estimate
         tail = (1 - level) / 2
         low, high = np.quantile(defined, [tail, 1 - tail])
-        value = cast(float, estimate.value)  # which few resamples may all lie beside
+        value = cast(float, estimate.value)  # a few resamples may all lie to one side of it
         return replace(estimate, low=min(float(low), value), high=max(float(high), value))
 
     def _measured(
         self, function: Callable[..., Floats], names: tuple[str, ...], counts: tuple[str, ...]
     ) -> tuple[Estimate, _Spread | None]:
-        """The value of a statistic without its interval, and its spread where it can have an interval."""
+        """Return the value of a statistic without its interval, and its spread where it can have an interval."""
         value = float(function(*(np.asarray([self._totals[name]]) for name in names))[0])
         texts = self._count(counts, (self._base, self._source))
         clusters, sources = self._count(counts, self._examples)
@@ -306,19 +306,19 @@ class Resampled:
         )
 
     def _by_role(self, column: Floats) -> tuple[Floats, Floats]:
-        """Sums of a quantity per text, over the pairs that have their base in it and those that have their source."""
+        """Sum of a quantity per text, over the pairs that have their base in it and those that have their source."""
         return (
             _add_up(self._base, column, self._texts),
             _add_up(self._source[self._sourced], column[self._sourced], self._texts),
         )
 
     def _by_text(self, column: Numbers) -> Floats:
-        """Sums of a quantity per text, over the pairs that have their base or their source in it, or both."""
+        """Sum of a quantity per text, over the pairs that have their base or their source in it, or both."""
         between = self._between
         return _add_up(self._base, column, self._texts) + _add_up(self._source[between], column[between], self._texts)
 
     def _by_two_texts(self, column: Floats) -> Floats:
-        """Sums of a quantity per two texts that are base and source of a pair, in whichever order."""
+        """Sum of a quantity per two texts that are base and source of a pair, in whichever order."""
         two = np.sort(np.stack([self._base, self._source])[:, self._between], axis=0)
         codes = np.unique(two[0] * self._texts + two[1], return_inverse=True)[1]
         return _add_up(codes, column[self._between], 0)
@@ -379,7 +379,7 @@ def _student(freedom: float, level: float) -> float:
 
 
 def _wilson(value: float, trials: float, quantile: float) -> tuple[float, float]:
-    """The interval of Wilson 1927 for a share, from its value, number of trials and the quantile of its level."""
+    """Return Wilson's interval (1927) of a share, from its value, number of trials and the quantile of its level."""
     square = quantile**2 / trials
     centre = (value + square / 2) / (1 + square)
     half = math.sqrt(value * (1 - value) * square + square**2 / 4) / (1 + square)

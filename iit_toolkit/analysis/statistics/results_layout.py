@@ -162,7 +162,7 @@ class Results(_Part):
 
     @model_validator(mode="after")
     def _same_variables(self) -> Results:
-        """What is said of fewer variables than were aligned could pass for being said of all."""
+        """Refuse what is said of fewer variables than were aligned: it could pass for being said of all."""
         aligned = [one.name for one in self.alignment.variables]
         if not aligned or len(set(aligned)) != len(aligned):
             raise ValueError("alignment.variables: empty, or a name stands twice")
@@ -174,7 +174,7 @@ class Results(_Part):
 
     @model_validator(mode="after")
     def _same_models(self) -> Results:
-        """A table of a measure has a line per model: every held-out set must have been measured of the same models."""
+        """Check that every held-out set was measured of the same models: a table has a line for each of them."""
         for measure in EVALUATED:
             first: set[str] | None = None
             for name, found in (self.evaluation or {}).items():

@@ -48,7 +48,7 @@ class StoredResults:
         return self.verdict.student
 
     def student(self, name: str) -> StudentSummary:
-        """Returns what was measured of a student.
+        """Return what was measured of a student.
 
         Raises:
             UserError: If it is not in the summary.
@@ -58,18 +58,18 @@ class StoredResults:
         return self.summary.students[name]
 
     def held_out(self) -> dict[str, Any]:
-        """The split that was verified on: `examples`, `tokens`, `fingerprint`."""
+        """Return the split that was verified on: `examples`, `tokens`, `fingerprint`."""
         return list(self.document["data"].values())[-1]
 
 
 def read_stored(path: Path) -> StoredResults:
-    """Reads the results of a finished run.
+    """Read the results of a finished run.
 
     Args:
         path: A results.json, or the run folder that holds one.
 
     Raises:
-        UserError: Where there is none, or it is of another schema or an older layout, or not whole.
+        UserError: If there is none, or it is of another schema or an older layout, or not whole.
     """
     if not path.exists():
         raise UserError(f"{path}: no such results; give a results.json, or the folder of a finished run")
@@ -85,7 +85,7 @@ def read_stored(path: Path) -> StoredResults:
 
 
 def evaluation_facts(stored: StoredResults) -> dict[str, str | None]:
-    """What two runs over seeds must have in common: held-out sets, and what was measured on each."""
+    """Return what two runs over seeds must have in common: held-out sets, and what was measured on each."""
     facts: dict[str, str | None] = {}
     for name, found in stored.evaluation.items():
         measures = [measure for measure in EVALUATED if getattr(found, measure) is not None]
@@ -94,7 +94,7 @@ def evaluation_facts(stored: StoredResults) -> dict[str, str | None]:
 
 
 def refuse_other_cases(stored: StoredResults, outcomes: pd.DataFrame, path: Path) -> None:
-    """Checks that an outcomes table is of the students and variables of the results.
+    """Check that an outcomes table is of the students and variables of the results.
 
     Raises:
         UserError: If it is not.
@@ -109,7 +109,7 @@ def refuse_other_cases(stored: StoredResults, outcomes: pd.DataFrame, path: Path
 
 
 def refuse_incomparable(*results: StoredResults) -> None:
-    """Checks that the numbers of results mean the same: task, teacher, held-out data and alignment are equal.
+    """Check that the numbers of results mean the same: task, teacher, held-out data and alignment are equal.
 
     The teacher's weights are compared among those that say them, which earlier versions did not.
 
@@ -129,7 +129,7 @@ def refuse_incomparable(*results: StoredResults) -> None:
 
 
 def _fact(stored: StoredResults, what: str) -> tuple[Any, str]:
-    """What must be equal, and how a message shows it."""
+    """Return what must be equal, and how a message shows it."""
     document = stored.document
     if what == "task":
         return document.get("task"), str(document.get("task"))

@@ -65,7 +65,7 @@ class Control:
         level: The share it reaches on the same cases.
         difference: Effective IIA of the judged student less that share, paired; its interval is that of the
             variable's level.
-        passed: Whether the difference's interval lies above the margin (False: below it); None where it holds the
+        passed: Whether the difference's interval lies above the margin (False: below it); None if it holds the
             margin, or too few cases changed.
         meaning: What passing or failing means, or why it is open, in words.
     """
@@ -87,7 +87,7 @@ class VariableVerdict:
         controls: All of them must be passed.
         level: Of the intervals of the differences, adjusted to the number of variables.
         detectable: The smallest true lead over the best control that would be SUPPORTED in 80 % of repetitions with
-            as many cases; None where none would.
+            as many cases; None if none would.
         sentence: The verdict in words.
     """
 
@@ -112,19 +112,19 @@ class Verdict:
     scope: str
 
     def __str__(self) -> str:
-        """The verdict in words."""
+        """Return the verdict in words."""
         return f"{self.label}: {self.sentence}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain JSON data; undefined values are None."""
+        """Return plain JSON data; undefined values are None."""
         return asdict(self)
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Verdict:
-        """Reads what `to_dict` wrote.
+        """Read what `to_dict` wrote.
 
         Raises:
-            pydantic.ValidationError: Where the data is something else.
+            pydantic.ValidationError: If the data is something else.
         """
         return TypeAdapter(Verdict).validate_python(data)
 
@@ -159,7 +159,7 @@ def judge(
     seed: int = 0,
     level: float = 0.95,
 ) -> Verdict:
-    """Gives the verdict on one student.
+    """Give the verdict on one student.
 
     Args:
         verified: What `verify` returns; or its table of outcomes alone.
@@ -173,7 +173,7 @@ def judge(
         level: Coverage of the intervals.
 
     Raises:
-        UserError: Where a student is not in the table, or was verified on other cases than its control.
+        UserError: If a student is not in the table, or was verified on other cases than its control.
     """
     outcomes = verified if isinstance(verified, pd.DataFrame) else verified.outcomes
     if not isinstance(verified, pd.DataFrame):
@@ -216,7 +216,7 @@ def judge(
 
 
 def without_controls(verdict: Verdict) -> Verdict:
-    """Returns what a verdict comes to where the controls were not run: support takes all of them.
+    """Return what a verdict comes to where the controls were not run: support takes all of them.
 
     Args:
         verdict: What `judge` gives without `controls`.
@@ -251,7 +251,7 @@ def judge_variables(
     margin: float,
     level: float,
 ) -> dict[str, VariableVerdict]:
-    """Gives the verdict on each variable, by Holm's procedure.
+    """Give the verdict on each variable, by Holm's procedure.
 
     Args:
         resampled: Per variable the quantities of `iit_toolkit.analysis.statistics.quantities.resample_variable`.
@@ -305,7 +305,7 @@ def _control(
 
 
 def describe_control(name: str) -> str:
-    """Returns what a control is called in a sentence and in the report."""
+    """Return what a control is called in a sentence and in the report."""
     return {
         FLOOR: FLOOR,
         WRONG_LAYER: "student at a wrong layer",
@@ -316,7 +316,7 @@ def describe_control(name: str) -> str:
 
 
 def control_meanings(student: str, name: str) -> tuple[str, str]:
-    """Returns what it means that a student passed a control, and that it failed it."""
+    """Return what it means that a student passed a control, and that it failed it."""
     meanings = {
         FLOOR: (
             f"{student} follows the intervention; its unmoved answers alone would not score this.",
@@ -402,12 +402,12 @@ def _sentence(
 
 
 def _best(controls: list[Control]) -> Control:
-    """The control that comes closest to the student."""
+    """Return the control that comes closest to the student."""
     return min(controls, key=lambda one: one.difference.value or 0.0)
 
 
 def _deciding(controls: list[Control], label: Label) -> Control:
-    """The control that brings the label about, by the bound of its interval that does."""
+    """Return the control that brings the label about, by the bound of its interval that does."""
     if label == "NOT SUPPORTED":
         return min(controls, key=lambda one: math.inf if one.difference.high is None else one.difference.high)
     open_ones = [one for one in controls if not one.passed] or controls
@@ -415,7 +415,7 @@ def _deciding(controls: list[Control], label: Label) -> Control:
 
 
 def _detectable(difference: Estimate, effective: Estimate, margin: float, level: float) -> float | None:
-    """The smallest lead, in steps of 0.001, whose lower bound would exceed the margin with a probability of `POWER`.
+    """Return the smallest lead, in steps of 0.001, whose lower bound exceeds the margin with a probability of `POWER`.
 
     Its standard error is the observed one, but no less than that of a share of as many independent cases as would vary
     as much as the student's share: a student without any lead has an observed error of 0.
@@ -437,7 +437,7 @@ def _detectable(difference: Estimate, effective: Estimate, margin: float, level:
 
 
 def _power(judged: Mapping[str, VariableVerdict]) -> str:
-    """What this many cases can show, in one line."""
+    """Return what this many cases can show, in one line."""
     leads = [
         (f"{decimal(one.detectable, 2)}" if one.detectable is not None else "no lead at all")
         + (f' ("{name}")' if len(judged) > 1 else "")

@@ -41,14 +41,14 @@ class Row:
 
     Attributes:
         measure: What was measured.
-        values: Per arm its value in each run, in the order of the seeds; None where it is undefined.
+        values: Per arm its value in each run, in the order of the seeds; None if it is undefined.
     """
 
     measure: Measure
     values: dict[str, tuple[float | None, ...]]
 
     def spread(self, arm: str) -> tuple[float | None, float | None]:
-        """Returns mean and standard deviation of an arm's defined values; None with too few."""
+        """Return mean and standard deviation of an arm's defined values; None with too few."""
         defined = [value for value in self.values[arm] if value is not None]
         mean = float(np.mean(defined)) if defined else None
         return mean, float(np.std(defined, ddof=1)) if len(defined) > 1 else None
@@ -66,7 +66,7 @@ class Paired:
         difference: Mean of the differences; None without any.
         low: Lower end of its interval; None with fewer than two differences, or where all are equal.
         high: Upper end.
-        p: Two-sided p value of Student's paired t test, for a difference of zero; None where there is no interval.
+        p: Two-sided p value of Student's paired t test, for a difference of zero; None if there is no interval.
         sentence: The outcome in words.
     """
 
@@ -86,7 +86,7 @@ class Basis:
 
     Attributes:
         name: `equal steps` or `equal compute`.
-        baseline: The arm that the treatment is compared with; None where no arm fits.
+        baseline: The arm that the treatment is compared with; None if no arm fits.
         note: What the arms had, or why there is no such arm.
         measures: The comparison; empty without baseline.
     """
@@ -98,7 +98,7 @@ class Basis:
 
 
 def pair(row: Row, treatment: str, baseline: str) -> Paired:
-    """Compares two arms in one measure, paired by seed."""
+    """Compare two arms in one measure, paired by seed."""
     measure = row.measure
     both = zip(row.values[treatment], row.values[baseline], strict=True)
     differences = [one - two for one, two in both if one is not None and two is not None]

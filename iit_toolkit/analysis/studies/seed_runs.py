@@ -49,10 +49,10 @@ class SeedRun:
 
 
 def read_runs(folders: Sequence[Path]) -> list[SeedRun]:
-    """Reads runs of one config, ordered by seed.
+    """Read runs of one config, ordered by seed.
 
     Raises:
-        UserError: Where a folder holds no finished run with trained arms, or the runs differ in anything but their
+        UserError: If a folder holds no finished run with trained arms, or the runs differ in anything but their
             seeds, or a seed stands twice.
     """
     runs = [_read_run(folder) for folder in folders]
@@ -71,7 +71,7 @@ def read_runs(folders: Sequence[Path]) -> list[SeedRun]:
 
 
 def measure_rows(runs: Sequence[SeedRun]) -> list[Row]:
-    """Returns every measure of every arm, in every run."""
+    """Return every measure of every arm, in every run."""
     measured = [_measured(run) for run in runs]
     return [
         Row(measure, {arm: tuple(one[measure][arm] for one in measured) for arm in runs[0].arms})
@@ -80,7 +80,7 @@ def measure_rows(runs: Sequence[SeedRun]) -> list[Row]:
 
 
 def _measured(run: SeedRun) -> dict[Measure, dict[str, float | None]]:
-    """The measures of a run, by arm."""
+    """Return the measures of a run, by arm."""
     document = run.results.document
     students = {arm: run.results.student(arm) for arm in run.arms}
     found: dict[Measure, dict[str, float | None]] = {}
@@ -133,7 +133,7 @@ def _read_run(folder: Path) -> SeedRun:
 
 
 def _refuse_other_training(one: SeedRun, two: SeedRun) -> None:
-    """Checks that two runs differ in their seeds only, as far as their folders tell."""
+    """Check that two runs differ in their seeds only, as far as their folders tell."""
     configs = [RunFolder(run.results.path.parent).config for run in (one, two)]
     facts = [_training(run) for run in (one, two)]
     if all(path.is_file() for path in configs):
@@ -148,7 +148,7 @@ def _refuse_other_training(one: SeedRun, two: SeedRun) -> None:
 
 
 def _training(run: SeedRun) -> dict[str, Any]:
-    """What must be the same in two trainings, by its name."""
+    """Return what must be the same in two trainings, by its name."""
     document = run.results.document
     facts: dict[str, Any] = {"arms": ", ".join(run.arms)}
     facts |= {f"data.{name}": one["fingerprint"] for name, one in document["data"].items()}
@@ -159,7 +159,7 @@ def _training(run: SeedRun) -> dict[str, Any]:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """What must be the same in two configs; data are known by their fingerprints."""
+    """Return what must be the same in two configs; data are known by their fingerprints."""
     config = load_config(path).model_dump(mode="json")
     chosen: dict[str, Any] = {name: config[name] for name in _SAME_IN_CONFIGS}
     chosen["verification"] = {"pairs": config["verification"]["pairs"]}

@@ -47,12 +47,12 @@ class SeedComparison:
     scope: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain JSON data; undefined values are None."""
+        """Return plain JSON data; undefined values are None."""
         return {"schema": "iit_toolkit/compare/1", **asdict(self)}
 
 
 def compare_seeds(runs: Sequence[SeedRun], treatment: str | None = None, baseline: str | None = None) -> SeedComparison:
-    """Compares two arms over seeds, at equal steps and at equal compute.
+    """Compare two arms over seeds, at equal steps and at equal compute.
 
     At equal steps, the treatment is compared with the baseline. At equal compute, it is compared with the arm of the
     baseline's objective whose cost (CPU time, or time where there is a GPU) over all runs is nearest to the
@@ -64,7 +64,7 @@ def compare_seeds(runs: Sequence[SeedRun], treatment: str | None = None, baselin
         baseline: An arm; by default the one that the runs compare the treatment with.
 
     Raises:
-        UserError: Where the arms are not given and the runs compare none, or they are not in the runs, or the
+        UserError: If the arms are not given and the runs compare none, or they are not in the runs, or the
             treatment did not make as many steps in every run.
     """
     treatment, baseline = _arms(runs[0], treatment, baseline)

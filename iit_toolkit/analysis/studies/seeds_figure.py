@@ -18,7 +18,7 @@ _COLUMNS = 3
 
 
 def write_figure(compared: SeedComparison, folder: Path, name: str = "compare") -> None:
-    """Writes the figure as `folder/{name}.svg` and `.png`, and its numbers as `.csv`.
+    """Write the figure as `folder/{name}.svg` and `.png`, and its numbers as `.csv`.
 
     Shares (accuracies of interchange interventions) are drawn on one scale, perplexities each on its own.
     """
@@ -27,7 +27,7 @@ def write_figure(compared: SeedComparison, folder: Path, name: str = "compare") 
 
 
 def to_csv(compared: SeedComparison) -> str:
-    """Returns one line per measure, arm and seed; an undefined value is empty."""
+    """Return one line per measure, arm and seed; an undefined value is empty."""
     return csv_text.to_csv(_table(compared))
 
 

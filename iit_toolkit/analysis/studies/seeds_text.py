@@ -24,7 +24,7 @@ def heading(basis: Basis, treatment: str) -> str:
 
 
 def to_markdown(compared: SeedComparison) -> str:
-    """Returns the whole comparison: every arm over seeds, then treatment against baseline."""
+    """Return the whole comparison: every arm over seeds, then treatment against baseline."""
     arms = list(compared.rows[0].values)
     runs = ", ".join(f"{name} ({seed})" for name, seed in zip(compared.runs, compared.seeds, strict=True))
     lines = [
@@ -60,7 +60,7 @@ def to_markdown(compared: SeedComparison) -> str:
 
 
 def to_latex(compared: SeedComparison) -> str:
-    """Returns one table for a paper; it needs the package booktabs."""
+    """Return one table for a paper; it needs the package booktabs."""
     heads = ["measure", "treatment", "baseline", f"difference [{compared.level:.0%}]", "outcome"]
     lines = [
         "% needs \\usepackage{booktabs}",

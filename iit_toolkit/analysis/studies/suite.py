@@ -89,7 +89,7 @@ class SuiteRun:
     def flops(self) -> float:
         """Multiplications and additions of the training: as recorded of one micro-batch, times all that were run."""
         training = self.training
-        earlier = training.get("micro_batches", 1) * training["steps"]  # which did not write how many were run
+        earlier = training.get("micro_batches", 1) * training["steps"]  # they did not write how many were run
         return training["cost"]["flops"] * training.get("micro_batches_run", earlier)
 
     @property
@@ -124,7 +124,7 @@ class Suite:
 
 
 def read_suite(root: Path) -> Suite:
-    """Reads the runs of a suite; those that are not finished are left out.
+    """Read the runs of a suite; those that are not finished are left out.
 
     Args:
         root: The folder that holds a folder per arm.
@@ -211,7 +211,7 @@ def _task_scores(task: TaskSummary) -> TaskScores:
 
 
 def _refuse_other(one: SuiteRun, two: SuiteRun, facts: Callable[[SuiteRun], dict[str, Any]]) -> None:
-    """Checks that facts of two runs are the same."""
+    """Check that facts of two runs are the same."""
     first, second = facts(one), facts(two)
     for name in {**first, **second}:
         if first.get(name) != second.get(name):
@@ -222,7 +222,7 @@ def _refuse_other(one: SuiteRun, two: SuiteRun, facts: Callable[[SuiteRun], dict
 
 
 def _refuse_other_batch(one: SuiteRun, two: SuiteRun) -> None:
-    """Checks that two runs of an arm had as many rows to a step, which depends on the number of processes too."""
+    """Check that two runs of an arm had as many rows to a step, which depends on the number of processes too."""
     first, second = (run.training["effective_batch"] for run in (one, two))
     if first != second:
         raise UserError(
@@ -232,7 +232,7 @@ def _refuse_other_batch(one: SuiteRun, two: SuiteRun) -> None:
 
 
 def _refuse_other_masks(suite: Suite) -> None:
-    """Checks that the runs of a seed were evaluated on the same tokens, since differences are paired by seed."""
+    """Check that the runs of a seed were evaluated on the same tokens, since differences are paired by seed."""
     first: dict[tuple[int, str], tuple[SuiteRun, float]] = {}
     for run in (run for runs in suite.runs.values() for run in runs.values()):
         for name, found in run.evaluation.items():
@@ -253,7 +253,7 @@ def _perplexity(found: Evaluated) -> float:
 
 
 def _refuse_other_seeds(suite: Suite) -> None:
-    """Checks that each task was fine-tuned with the same seeds everywhere, since medians over them are compared."""
+    """Check that each task was fine-tuned with the same seeds everywhere, since medians over them are compared."""
     tuned = {run.results.path.parent: run.tasks for runs in suite.runs.values() for run in runs.values()}
     first: dict[str, tuple[Path, tuple[int, ...]]] = {}
     for home, tasks in {**tuned, suite.root / TEACHER: suite.teacher}.items():

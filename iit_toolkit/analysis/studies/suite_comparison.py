@@ -83,11 +83,11 @@ class SuiteComparison:
         return {row.measure.name: row for rows in self.groups.values() for row in rows}
 
     def find(self, arm: str, basis: str) -> ArmComparison | None:
-        """The comparison of an arm on a basis; None where there is no such arm, or it is the one compared with."""
+        """Return the comparison of an arm on a basis; None if there is no such arm, or it is the one compared with."""
         return next((one for one in self.comparisons if (one.arm, one.basis.name) == (arm, basis)), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain JSON data; undefined values are None."""
+        """Return plain JSON data; undefined values are None."""
         return {
             "schema": SUITE_SCHEMA,
             "seeds": self.suite.seeds,
@@ -107,7 +107,7 @@ class SuiteComparison:
 def compare_suite(
     suite: Suite, baseline: str, equal_compute: str | None, variables: Sequence[str] | None = None
 ) -> SuiteComparison:
-    """Compares every arm of a suite with a baseline, paired by seed.
+    """Compare every arm of a suite with a baseline, paired by seed.
 
     Arms are compared where their students are of one size. At equal steps, every arm is compared with the baseline, if
     both made as many steps of as many rows. At equal compute, it is compared with the baseline or the arm of equal
@@ -223,7 +223,7 @@ def _other_student(suite: Suite, arm: str, baseline: str) -> str | None:
 
 
 def _training(suite: Suite, arm: str) -> dict[str, Any]:
-    """What is the same in all trainings of an arm, of the first."""
+    """Return what is the same in all trainings of an arm, of the first."""
     return next(iter(suite.runs[arm].values())).training
 
 

@@ -26,7 +26,7 @@ _FILLS = ("full", "none", "left", "right", "top", "bottom")
 
 
 def write_figures(comparison: SuiteComparison, folder: Path) -> None:
-    """Writes every figure that the suite has numbers for as `.svg` and `.png`, and its numbers as `.csv`.
+    """Write every figure that the suite has numbers for as `.svg` and `.png`, and its numbers as `.csv`.
 
     `training-perplexity`: exp of the logged loss of the task, such as of masked tokens, over steps and training FLOPs.
     `iia-perplexity`: effective IIA outside against perplexity, per arm and seed, with the intervals of the run.
@@ -72,7 +72,7 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
 
 
 def training_curves(comparison: SuiteComparison) -> pd.DataFrame:
-    """Returns the loss of the task by arm and step, as means over seeds; a loss that no curve can show is left out."""
+    """Return the loss of the task by arm and step, as means over seeds; a loss that no curve can show is left out."""
     rows: list[dict[str, Any]] = []
     for arm in comparison.arms:
         runs = list(comparison.suite.runs[arm].values())
@@ -191,7 +191,7 @@ def _bars(row: dict[str, Any], name: str) -> list[list[float]] | None:
 
 
 def arm_look(comparison: SuiteComparison, arm: str) -> dict[str, Any]:
-    """An arm's colour, marker, filling and line, which are the same in every figure and shared with no other arm."""
+    """Return an arm's colour, marker, filling and line: the same in every figure, shared with no other arm."""
     turn, place = divmod(comparison.arms.index(arm), len(PALETTE))
     return {
         "color": PALETTE[place],

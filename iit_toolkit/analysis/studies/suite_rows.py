@@ -32,7 +32,7 @@ _Tasks = Mapping[str, TaskScores]
 
 
 def suite_rows(suite: Suite, arms: Sequence[str], variables: Sequence[str]) -> Groups:
-    """Returns every measure of every arm, by groups that make one table each.
+    """Return every measure of every arm, by groups that make one table each.
 
     Where an arm has no run of a seed, or a run lacks the measure, the value is None. Of several variables the last
     row of a group is the mean over the chosen ones.
@@ -57,7 +57,7 @@ def suite_rows(suite: Suite, arms: Sequence[str], variables: Sequence[str]) -> G
 
 
 def teacher_rows(suite: Suite) -> tuple[Row, ...]:
-    """Returns what is known of the teacher itself, as an arm named "teacher".
+    """Return what is known of the teacher itself, as an arm named "teacher".
 
     Its perplexity is measured anew with every seed, which masks other tokens; its task scores are one fine-tuning
     (of several seeds), and so is their only value.
@@ -74,7 +74,7 @@ def teacher_rows(suite: Suite) -> tuple[Row, ...]:
 
 
 def relative(row: Row, arm: str, baseline: str) -> Row:
-    """Returns an arm's changes against a baseline in per cent of the baseline's value, seed by seed."""
+    """Return an arm's changes against a baseline in per cent of the baseline's value, seed by seed."""
     pairs = list(zip(row.values[arm], row.values[baseline], strict=True))
     changes = tuple(None if one is None or two is None else 100 * (one / two - 1) for one, two in pairs)
     measure = Measure(relative_name(row.measure.name), row.measure.higher_is_better, 1)
@@ -82,12 +82,12 @@ def relative(row: Row, arm: str, baseline: str) -> Row:
 
 
 def relative_name(name: str) -> str:
-    """The name of a measure's relative change."""
+    """Return the name of a measure's relative change."""
     return f"{name}, relative change (%)"
 
 
 def headline_names(groups: Groups) -> tuple[str, ...]:
-    """The measures that a short table shows, by name."""
+    """Return the measures that a short table shows, by name."""
     means = [row for row in groups[TASKS] if ", mean of" in row.measure.name]
     iia = [row for kind in (EFFECTIVE, ABOVE) for row in groups[kind][-1:]]
     training = [row for row in groups[COST] if row.measure.name == "training PFLOP"]
@@ -95,7 +95,7 @@ def headline_names(groups: Groups) -> tuple[str, ...]:
 
 
 def _evaluated(suite: Suite) -> list[tuple[Measure, Callable[[SuiteRun, str], float | None]]]:
-    """What was measured on held-out sets, each with a function of a run and the name of one of its models."""
+    """Return what was measured on held-out sets, each with a function of a run and the name of one of its models."""
     return [
         (
             Measure(f"{kind}, {name}", kind == "accuracy", digits),
@@ -139,7 +139,7 @@ def _student(run: SuiteRun) -> Any:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """None where a value is missing: a mean of fewer would be of something else."""
+    """None if a value is missing: a mean of fewer would be of something else."""
     defined = [value for value in values if value is not None]
     return math.fsum(defined) / len(defined) if len(defined) == len(values) else None
 
@@ -172,7 +172,7 @@ def _score(tasks: _Tasks, name: str) -> float | None:
 
 
 def _whole(run: SuiteRun, key: str) -> float | None:
-    """A time of the training; None where it was resumed, since the time before is not in it."""
+    """Return a time of the training; None if it was resumed, since the time before is not in it."""
     return None if run.training.get("resumed_at_step") else run.training.get(key)
 
 

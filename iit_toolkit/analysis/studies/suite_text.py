@@ -24,7 +24,7 @@ _FEWER_SEEDS = (
 
 
 def to_markdown(comparison: SuiteComparison) -> str:
-    """Returns the whole suite: a headline, every measure of every arm, and the comparisons on both bases."""
+    """Return the whole suite: a headline, every measure of every arm, and the comparisons on both bases."""
     suite = comparison.suite
     lines = [
         f"# {count(len(comparison.arms), 'arm')} over {count(len(suite.seeds), 'seed')}",
@@ -46,7 +46,7 @@ def to_markdown(comparison: SuiteComparison) -> str:
 
 
 def headline(comparison: SuiteComparison) -> str:
-    """Returns the short table of all arms and of the teacher in Markdown, and what its numbers are."""
+    """Return the short table of all arms and of the teacher in Markdown, and what its numbers are."""
     rows = [comparison.rows[name] for name in comparison.headline]
     return f"{_spreads(comparison, rows)}\n\n{_meaning(comparison, rows)}"
 
@@ -72,7 +72,7 @@ def scale(suite: Suite) -> str:
 
 
 def to_latex(comparison: SuiteComparison) -> str:
-    """Returns two tables for a paper, the headline and its differences; they need the package booktabs."""
+    """Return two tables for a paper, the headline and its differences; they need the package booktabs."""
     rows = [comparison.rows[name] for name in comparison.headline]
     teacher = {row.measure: row for row in comparison.teacher}
     arms = [latex_row([arm, *(_spread(row, arm) for row in rows)]) for arm in comparison.arms]
@@ -111,7 +111,7 @@ def _tabular(heads: Sequence[str], body: Sequence[str]) -> list[str]:
 
 
 def _spreads(comparison: SuiteComparison, rows: Sequence[Row], group: str = "") -> str:
-    """A table of arms; what measures have in common as their group's name is left out."""
+    """Return a table of arms; what measures have in common as their group's name is left out."""
     teacher = {row.measure: row for row in comparison.teacher}
     cells = [[arm, *(_spread(row, arm) for row in rows)] for arm in comparison.arms]
     if any(row.measure in teacher for row in rows):
@@ -130,7 +130,7 @@ def _defined(row: Row, arm: str) -> int:
 
 
 def _meaning(comparison: SuiteComparison, rows: Sequence[Row]) -> str:
-    """What the numbers of a table of arms are, and what they are not where the arms' seeds differ."""
+    """Return what the numbers of a table of arms are, and what they are not where the arms' seeds differ."""
     unlike = any(len({_defined(row, arm) for arm in comparison.arms} - {0}) > 1 for row in rows)
     return f"{MEANING} {_FEWER_SEEDS}" if unlike else MEANING
 

@@ -201,7 +201,7 @@ def _add_rest(plan: Plan, variable: str, teacher: _Probed, student: _Probed) -> 
 
 
 def _rest(runs: _Probed, variable: str) -> Sites:
-    """The neurons that no variable holds, at the places where this one holds a part."""
+    """Return the neurons that no variable holds, at the places where this one holds a part."""
     every = [site for sites in runs.side.sites.values() for site in sites]
     rest: list[ResolvedSite] = []
     for site in {site.write: site for site in runs.side.sites[variable]}.values():
@@ -214,7 +214,7 @@ def _rest(runs: _Probed, variable: str) -> Sites:
 
 
 def _held(sites: Sites, widths: dict[str, int]) -> dict[tuple[str, str], Tensor]:
-    """The neurons (D,) that sites hold, by place of writing and reading."""
+    """Return the neurons (D,) that sites hold, by place of writing and reading."""
     held: dict[tuple[str, str], Tensor] = {}
     for site in sites:
         mask = _mask(site.ranges or (), widths[site.read])
@@ -231,7 +231,7 @@ def _mask(ranges: Sequence[tuple[int, int]], width: int) -> Tensor:
 
 
 def _ranges(mask: Tensor) -> tuple[tuple[int, int], ...]:
-    """The runs of neurons that are true, as `[low, high)`."""
+    """Return the runs of neurons that are true, as `[low, high)`."""
     edges = torch.diff(mask.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
     lows, highs = ((edges == sign).nonzero()[:, 0].tolist() for sign in (1, -1))
     return tuple(zip(lows, highs, strict=True))

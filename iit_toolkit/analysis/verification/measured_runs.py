@@ -13,7 +13,7 @@ from iit_toolkit.interchange import Run, Side, Swap
 from iit_toolkit.models.finite import refuse_non_finite_answers
 
 _FELT = 1e-4  # a change of hidden states that is no rounding, relative to the largest of the row
-_PLACES = 8  # whose activations a base run keeps at most, for the variables that it serves
+_PLACES = 8  # a base run keeps the activations of at most so many places for its variables
 
 
 class Runs:

@@ -57,7 +57,7 @@ class LayerAnswers:
     student: Answers
 
     def columns(self, teacher_layer: int, student_layer: int) -> Columns:
-        """The columns of the outcomes table that say what a case of one cell counts as."""
+        """Return the columns of the outcomes table that say what a case of one cell counts as."""
         return {
             "base": self.base,
             "position": self.position,
@@ -199,7 +199,7 @@ def mapped_alignment(
 
 
 def block_output(layer: int) -> Site:
-    """The whole output of a block."""
+    """Return the whole output of a block."""
     return Site(component="block_output", layer=layer)
 
 
@@ -231,5 +231,5 @@ def _bases(answers: LayerAnswers, chosen: Answers) -> int:
 
 
 def _worth(cell: Cell, minimum_bases: int) -> float | None:
-    """What a cell adds to a map; None where it must not be chosen."""
+    """Return what a cell adds to a map; None if it must not be chosen."""
     return cell.outside.above_floor if cell.moved >= minimum_bases else None

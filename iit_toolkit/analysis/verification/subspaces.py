@@ -68,7 +68,7 @@ class Sites:
         return InterchangeModel(model.eval(), {self.variable: site, WHOLE: site}, subspaces={self.variable: subspace})
 
     def new_subspace(self, model: PreTrainedModel, seed: int) -> SubspaceInterchange:
-        """A random subspace of one of the two models' layers.
+        """Return a random subspace of one of the two models' layers.
 
         Raises:
             UserError: If the rank is not between 1 and the width less 1.

@@ -70,7 +70,7 @@ class Controls:
     plan: Plan
 
     def swaps(self, variable: str) -> list[str]:
-        """What the judged student's sites of a variable are called: its own, and the shuffled ones."""
+        """Return what the judged student's sites of a variable are called: its own, and the shuffled ones."""
         return [variable, *(_name(*key) for key in self.plan.shuffled if key[1] == variable)]
 
 
@@ -215,7 +215,7 @@ def tabulate(
 
 
 def _name(control: str, variable: str) -> str:
-    """What the judged student's shuffled sites of a variable are called."""
+    """Return what the judged student's shuffled sites of a variable are called."""
     return f"{variable}, {control}"
 
 

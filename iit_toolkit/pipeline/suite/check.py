@@ -15,7 +15,7 @@ from iit_toolkit.pipeline.suite.pieces import Piece
 
 
 def check(config: SuiteConfig, todo: Sequence[Piece]) -> None:
-    """Checks what the runs and fine-tunings to be done would otherwise stop at when their turn comes.
+    """Check what the runs and fine-tunings to be done would otherwise stop at when their turn comes.
 
     Args:
         config: The suite.

@@ -17,7 +17,7 @@ from iit_toolkit.runs.folder import write_atomically, write_json
 
 
 def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list[Piece]:
-    """Copies the results of every piece that is done, under the names that they have in the suite's folder.
+    """Copy the results of every piece that is done, under the names that they have in the suite's folder.
 
     What the target holds of other pieces stays, if the suite still has them with the same settings. Of a fine-tuned
     student, the summary then gives the folder inside the suite's, not where that lay.
@@ -65,6 +65,6 @@ def _refuse_other_settings(config: SuiteConfig, earlier: SuiteConfig, copy: Suit
 
 
 def _settings(config: SuiteConfig, piece: Piece) -> tuple[RunConfig | None, FinetuneConfig | None]:
-    """What made the piece: of a fine-tuning, the run that made its student too."""
+    """Return what made the piece: of a fine-tuning, the run that made its student too."""
     run = None if piece.seed is None else config.run_config(piece.arm, piece.seed)
     return run, config.finetune_config(config.run.teacher) if piece.stage == "finetune" else None

@@ -65,15 +65,15 @@ class SuiteConfig(BaseModel):
         return self
 
     def seeds_of(self, arm: str) -> list[int]:
-        """Returns the seeds that an arm is run with."""
+        """Return the seeds that an arm is run with."""
         return self.arm_seeds.get(arm, self.seeds)
 
     def student_of(self, arm: str) -> StudentConfig:
-        """Returns where the student of an arm comes from."""
+        """Return where the student of an arm comes from."""
         return self.arm_students.get(arm, self.run.student)
 
     def run_config(self, arm: str, seed: int) -> RunConfig:
-        """Returns the config of one arm's run with one seed; all arms are verified by one alignment."""
+        """Return the config of one arm's run with one seed; all arms are verified by one alignment."""
         settings = self.run.verification
         aligned = (one.alignment for one in self.run.arms.values() if one.alignment is not None)
         alignment = settings.alignment if settings.alignment is not None else next(aligned, None)
@@ -89,13 +89,13 @@ class SuiteConfig(BaseModel):
         )
 
     def finetune_config(self, model: str) -> FinetuneConfig:
-        """Returns the config that fine-tunes a model on the suite's tasks."""
+        """Return the config that fine-tunes a model on the suite's tasks."""
         assert self.finetune is not None
         return FinetuneConfig(model=model, **dict(self.finetune))
 
 
 def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
-    """Reads a suite; what the overrides (`dotted.key=value`) say wins over the file, and the file over the defaults.
+    """Read a suite; what the overrides (`dotted.key=value`) say wins over the file, and the file over the defaults.
 
     What alignment files say is read into the suite: where one is changed later, the suite is another.
 

@@ -21,7 +21,7 @@ from iit_toolkit.runs.folder import folder_written_whole, is_free, remove_empty,
 
 
 def pack(config: SuiteConfig, target: str | Path) -> Path:
-    """Writes the teacher in half precision, the rows of token ids, the tasks' examples, and a suite that reads these.
+    """Write the teacher in half precision, the rows of token ids, the tasks' examples, and a suite that reads these.
 
     The packed suite gives the results of this one where the teacher's weights are numbers of half precision.
 

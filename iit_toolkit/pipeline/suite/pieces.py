@@ -33,12 +33,12 @@ class Piece:
     seed: int | None = None
 
     def __str__(self) -> str:
-        """The name of a piece, which can be that of a file."""
+        """Return the name of a piece, which can be that of a file."""
         return f"{self.stage}-{self.arm}" if self.seed is None else f"{self.stage}-{self.arm}-seed-{self.seed}"
 
 
 def pieces(config: SuiteConfig) -> list[Piece]:
-    """Returns every piece in the order of work: seed by seed, so that all arms of one are done early."""
+    """Return every piece in the order of work: seed by seed, so that all arms of one are done early."""
     found: list[Piece] = []
     for seed in dict.fromkeys([*config.seeds, *itertools.chain(*config.arm_seeds.values())]):
         for arm in config.run.arms:
@@ -63,27 +63,27 @@ class SuiteFolder:
         return self.path / "suite.yaml"
 
     def home(self, piece: Piece) -> Path:
-        """The folder of an arm with one seed, which is that of its run; or the teacher's."""
+        """Return the folder of an arm with one seed, which is that of its run; or the teacher's."""
         return self.path / piece.arm if piece.seed is None else self.path / piece.arm / f"seed-{piece.seed}"
 
     def student(self, piece: Piece) -> Path:
-        """The folder of a run's student."""
+        """Return the folder of a run's student."""
         return self.home(piece) / piece.arm
 
     def finetuning(self, piece: Piece) -> FinetuneFolder:
-        """The folder of a fine-tuning."""
+        """Return the folder of a fine-tuning."""
         return FinetuneFolder(self.home(piece) / "finetune")
 
     def results(self, piece: Piece) -> Path:
-        """The file of results."""
+        """Return the file of results."""
         return RunFolder(self.home(piece)).results if piece.stage == "run" else self.finetuning(piece).summary
 
     def lock(self, piece: Piece) -> Path:
-        """The file that is locked by the process that works on a piece."""
+        """Return the file that is locked by the process that works on a piece."""
         return self.path / "locks" / f"{piece}.lock"
 
     def begun(self, config: SuiteConfig) -> list[Piece]:
-        """Returns what was begun of the suite's arms and teacher, with its seeds or others."""
+        """Return what was begun of the suite's arms and teacher, with its seeds or others."""
         found = [Piece("finetune", TEACHER)]
         for arm in config.run.arms:
             for home in sorted((self.path / arm).glob("seed-*")):
@@ -111,7 +111,7 @@ class SuiteFolder:
         if not self.results(piece).is_file():
             return False
         if piece.stage == "run":
-            reported = RunFolder(self.home(piece)).report_html.is_file()  # which is written last
+            reported = RunFolder(self.home(piece)).report_html.is_file()  # the last file that is written
             return reported and self._is_the_suites_run(config, piece)
         written = load_finetune_config(self.finetuning(piece).config)
         model = Prepared(config.run).teacher_path if piece.seed is None else written.model  # the suite may be moved
@@ -137,5 +137,5 @@ class SuiteFolder:
         )
 
     def _written(self, piece: Piece) -> Path:
-        """The config of what was begun."""
+        """Return the config of what was begun."""
         return RunFolder(self.home(piece)).config if piece.stage == "run" else self.finetuning(piece).config

@@ -29,7 +29,7 @@ class PlannedPiece:
             training that is done.
         seconds: What it took, or what its like took (the same arm with another seed, any other fine-tuning); None
             where nothing like it is done. A training that was resumed is counted whole, at the speed of its last part.
-        floor_seconds: Time of the matrix products alone on this machine; None where there are no `flops`.
+        floor_seconds: Time of the matrix products alone on this machine; None if there are no `flops`.
     """
 
     piece: Piece
@@ -41,7 +41,7 @@ class PlannedPiece:
 
 
 def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
-    """Returns what each piece costs; models and data are loaded where a training is not done.
+    """Return what each piece costs; models and data are loaded where a training is not done.
 
     Raises:
         UserError: If the run config does not hold on the live models and data.

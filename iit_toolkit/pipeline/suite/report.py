@@ -16,7 +16,7 @@ from iit_toolkit.runs.folder import write_atomically
 
 
 def compared(folder: str | Path, baseline: str | None = None) -> SuiteComparison:
-    """Compares what is done of a suite with its baseline.
+    """Compare what is done of a suite with its baseline.
 
     Args:
         folder: The suite's folder, or what was collected of it.
@@ -35,7 +35,7 @@ def compared(folder: str | Path, baseline: str | None = None) -> SuiteComparison
 
 
 def write_report(comparison: SuiteComparison, target: Path) -> None:
-    """Writes `suite.json`, `suite.md`, `suite.tex` and the folder `figures`.
+    """Write `suite.json`, `suite.md`, `suite.tex` and the folder `figures`.
 
     Raises:
         UserError: If a file can't be written.

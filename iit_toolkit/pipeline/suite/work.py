@@ -38,7 +38,7 @@ def work(
     minutes: float | None = None,
     launcher: Sequence[str] = (),
 ) -> list[Piece]:
-    """Does what of a suite is not done.
+    """Do what of a suite is not done.
 
     A call that was killed can be repeated: pieces that are done are skipped, a training goes on from its last
     checkpoint, a fine-tuning with the task and seed at which it was. Several processes may work on one folder; each

@@ -172,7 +172,7 @@ def test_the_same_seed_learns_the_same(planted: Planted) -> None:
 
 
 def test_the_models_are_as_before(planted: Planted) -> None:
-    student = llama(NARROW, 3)  # whose parameters are trainable
+    student = llama(NARROW, 3)  # its parameters are trainable
     before = {name: value.clone() for name, value in student.state_dict().items()}
     learn(replace(planted.sites, student=student), passes=1, learning=LEARNING[:32])
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())

@@ -316,13 +316,13 @@ def test_a_plan_counts_the_micro_batches_of_an_epochs_last_step(suite: SuiteConf
     every = {"max_steps": -1, "num_train_epochs": 2, "gradient_accumulation_steps": 8}
     run = suite.run.model_copy(update={"training": suite.run.training | every})
     batches, left = divmod(len(Prepared(run).train_rows), 4)
-    assert batches % 8 and left == 1  # which is dropped
+    assert batches % 8 and left == 1  # it is dropped
     step = next(one.flops for one in plan(suite, place / "none") if one.piece == Piece("run", "plain", 1))
     planned = next(
         one for one in plan(suite.model_copy(update={"run": run}), place / "none") if one.piece.arm == "plain"
     )
     assert planned.steps == 2 * -(-batches // 8) and step is not None
-    assert planned.flops == 2 * batches * step / 4  # which is of 4 steps
+    assert planned.flops == 2 * batches * step / 4  # the step is one of 4
 
 
 def test_a_plan_counts_a_resumed_training_whole(whole: SuiteFolder, suite: SuiteConfig, tmp_path: Path) -> None:

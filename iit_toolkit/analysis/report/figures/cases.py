@@ -79,7 +79,7 @@ def reliability(outcomes: pd.DataFrame, student: str, margin: float, settings: S
 
 
 def scatter(outcomes: pd.DataFrame) -> Drawing:
-    """The teacher's change of log-probability against each student's, case by case, counted in cells."""
+    """Return the teacher's change of log-probability against each student's, case by case, counted in cells."""
     names, rows = students(outcomes), variables(outcomes)
     changes = {(variable, name): _changes(outcomes, name, variable) for variable in rows for name in names}
     limit = max(_limit(values) for values in changes.values())
@@ -205,7 +205,7 @@ def _words(row: Mapping[str, Any]) -> str:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows, with None for what is undefined."""
+    """Return the rows, with None for what is undefined."""
     return [
         {name: None if value != value else value for name, value in record.items()}
         for record in cast(list[dict[str, Any]], table.to_dict("records"))

@@ -77,7 +77,7 @@ def write_figures(
 
 
 def _remove_others(folder: Path, written: set[str]) -> None:
-    """Removes the figures that an earlier report of more variables wrote."""
+    """Remove the figures that an earlier report of more variables wrote."""
     kinds = {_NUMBERED.sub("", name) for name in written}
     for path in folder.iterdir():
         if _NUMBERED.search(path.stem) and _NUMBERED.sub("", path.stem) in kinds and path.stem not in written:
@@ -99,7 +99,7 @@ def _drawn(outcomes: pd.DataFrame, answers: Answers | None, summary: Summary, ve
 
 
 def _only(summary: Summary, names: Sequence[str]) -> Summary:
-    """The summary of some variables, and of the students that were measured on any of them."""
+    """Return the summary of some variables, and of the students that were measured on any of them."""
     students = {
         student: replace(one, variables={name: found for name, found in one.variables.items() if name in names})
         for student, one in summary.students.items()

@@ -82,11 +82,11 @@ class Plot:
 
 
 def save(folder: Path, drawing: Drawing) -> Plot:
-    """Writes a figure as `folder/{name}.svg` and `.png`, and its data as `.csv`."""
+    """Write a figure as `folder/{name}.svg` and `.png`, and its data as `.csv`."""
     FigureCanvasAgg(drawing.figure)
     _without_formulas(drawing.figure)
     drawing.figure.draw_without_rendering()
-    drawing.figure.set_layout_engine("none")  # which was laid out now, once for both kinds
+    drawing.figure.set_layout_engine("none")  # it is laid out now, once for both kinds
     contents: dict[str, bytes] = {
         "csv": to_csv(drawing.data).encode(),
         "svg": _printed(FigureCanvasSVG(drawing.figure).print_svg, metadata={"Date": None}),
@@ -124,7 +124,7 @@ def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
 
 
 def student_colour(students: Sequence[str], student: str) -> str:
-    """The colour of a student, the same in every figure; grey is the untrained one."""
+    """Return the colour of a student, the same in every figure; grey is the untrained one."""
     trained = [name for name in students if name != UNTRAINED]
     return GREY if student == UNTRAINED else PALETTE[trained.index(student) % len(PALETTE)]
 
@@ -149,7 +149,7 @@ def _without_formulas(figure: Figure) -> None:
 
 
 def inline(svg: str, name: str, alt: str) -> str:
-    """An SVG as part of a page: without prologue, metadata and comments, with ids that no other figure has.
+    """Return an SVG as part of a page: without prologue, metadata and comments, with ids that no other figure has.
 
     Places are cut to a hundredth of a point, which makes it a third smaller.
     """
