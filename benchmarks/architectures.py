@@ -237,7 +237,8 @@ def _scalar_gradients(model: Any, logits: list[Tensor]) -> dict[str, Tensor]:
 
 def _train(trial: Trial) -> float:
     weights = ObjectiveWeights.causal_with_cosine().model_dump()
-    settings = {"weights": weights, "max_steps": 1, "per_device_train_batch_size": 4, "disable_tqdm": True}
+    settings: dict[str, Any] = {"task": trial.made.task, "weights": weights, "max_steps": 1}
+    settings |= {"per_device_train_batch_size": 4, "disable_tqdm": True}
     try:
         student = student_from_teacher(trial.teacher, LAYERS).train()
     except UserError:  # another model stands in for it

@@ -29,8 +29,9 @@ class PlainLosses(Objective):
     """Our objective with all logits held at once."""
 
     def _add_vocabulary_terms(
-        self, sum_: Any, student: Run, teacher: Run | None, labels: Any, task: float, ce: float, prefix: str
+        self, sum_: Any, student: Run, teacher: Run | None, labels: Any, weights: Mapping[str, float], prefix: str
     ) -> None:
+        task, ce = weights.get("task", 0.0), weights.get("ce", 0.0)
         if not (ce or task):
             return
         logits = self.student.logits(student)

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from datasets import Dataset
+from transformers import BertForMaskedLM, TrainerCallback
 
 import iit_toolkit as iit
 from iit_toolkit.data.collate import MaskedLanguageCollator
 from iit_toolkit.errors import UserError
+from iit_toolkit.models.task import task_of
 from tests.downstream.tiny import tiny_tokenizer
 from tests.golden.trajectories import model, rows
 
@@ -82,6 +84,9 @@ MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: iit.Site.neurons(3, 9, 9), r"site: neurons \[9, 9\] is empty"),
     (lambda: iit.Site.heads(3, []), "site: `heads` must name at least one head"),
     (lambda: iit.Site.block("three"), "site: `layer`"),  # pyright: ignore
+    (lambda: iit.Site.heads(3, "ab"), "site: `heads"),  # pyright: ignore
+    (lambda: iit.Alignment.pairs(middle=(3, 1), draw=[0.5]), "`draw`: give `uniform`"),  # pyright: ignore
+    (lambda: iit.preset("diito/middle", "bert", 3), "preset diito/middle: str does not say how many blocks"),  # pyright: ignore
 ]
 
 
@@ -135,3 +140,58 @@ def test_what_verify_and_judge_lack_is_said() -> None:
     with pytest.raises(UserError, match="judge needs the student's name; give one of a"):
         iit.judge(found)
     assert iit.preset("diito/middle", teacher, student) == iit.preset("diito/middle", 4, 2)
+
+
+def test_other_things_than_models_and_rows_are_refused_in_a_line(tmp_path: Path) -> None:
+    teacher, tokenizer = model("masked_lm", 4, 16), tiny_tokenizer()
+    student, alignment, data = iit.student(teacher, 2), iit.Alignment.pairs(middle=(1, 0)), rows(paired=False)
+
+    def verify(students: Any = student, given: Any = data, **more: Any) -> Any:
+        return iit.verify(teacher, students, alignment, given, tokenizer=tokenizer, **more)
+
+    refused: list[tuple[Callable[[], Any], str]] = [
+        (lambda: verify([student]), "students are a list; give one model, or models by name"),
+        (lambda: verify({"a": "some/path"}), "a is a str; give a loaded model of transformers"),
+        (lambda: verify(given={"train": data}), "rows are a mapping of train; give one split of it"),
+        (lambda: verify(given=iter(data)), "rows are a list_iterator; give a list of rows, or a datasets.Dataset"),
+        (lambda: verify(given=["a text", "another"]), "rows need `input_ids`; tokenize them"),
+        (lambda: verify(given=Dataset.from_list([{"text": "a"}] * 3)), "rows need `input_ids`; tokenize them"),
+        (lambda: verify(task="masked"), "task 'masked' is no task, did you mean"),
+        (lambda: iit.student(teacher, "2"), "layers '2': give how many"),  # pyright: ignore
+        (lambda: iit.student(teacher, True), "layers True: give how many"),
+        (lambda: iit.student(teacher, [0, 1.5]), "give how many, such as 3"),  # pyright: ignore
+    ]
+    for call, said in refused:
+        with pytest.raises(UserError, match=said) as error:
+            call()
+        assert "\n" not in str(error.value)
+    args = iit.CausalDistillationConfig(str(tmp_path), task="mlm", use_cpu=True)  # pyright: ignore
+    with pytest.raises(UserError, match=r"args.task 'mlm' is no task"):
+        iit.CausalDistillationTrainer(student, teacher, alignment, args)
+    assert iit.Site.heads(3, 0) == iit.Site.heads(3, [0])
+
+
+def test_a_model_derived_from_one_of_transformers_has_its_task() -> None:
+    class Mine(BertForMaskedLM):
+        pass
+
+    assert task_of(Mine(model("masked_lm", 2, 16).config)) == "masked_lm"
+
+
+def test_a_stream_of_rows_trains_with_sources_of_its_own_batches(tmp_path: Path) -> None:
+    teacher = model("masked_lm", 4, 16)
+    stream = Dataset.from_list(rows(paired=False)).to_iterable_dataset()
+    args = iit.CausalDistillationConfig(str(tmp_path), max_steps=2, report_to="none", use_cpu=True, disable_tqdm=True)
+    settings: dict[str, Any] = {"train_dataset": stream, "processing_class": tiny_tokenizer()}
+    student, alignment = iit.student(teacher, 2), iit.Alignment.pairs(middle=(1, 0))
+    seen: list[Any] = []
+
+    class Looking(TrainerCallback):
+        def on_step_end(self, *_: Any, model: Any, **__: Any) -> None:
+            seen.append(model)
+
+    trainer = iit.CausalDistillationTrainer(student, teacher, alignment, args, callbacks=[Looking()], **settings)
+    trainer.train()
+    assert seen == [student, student]
+    with pytest.raises(UserError, match="evaluation needs batches with labels"):
+        trainer.prediction_step(trainer.model, {"input_ids": None}, prediction_loss_only=False)

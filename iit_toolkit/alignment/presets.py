@@ -64,9 +64,7 @@ def preset(name: str, teacher: int | PreTrainedModel, student: int | PreTrainedM
     """
     if name not in PRESETS:
         raise UserError(f'no preset "{name}", {did_you_mean(name, PRESETS)}')
-    teacher_layers, student_layers = (
-        one if isinstance(one, int) else int(one.config.num_hidden_layers) for one in (teacher, student)
-    )
+    teacher_layers, student_layers = (_depth(one, name) for one in (teacher, student))
     if not 1 <= student_layers <= teacher_layers:
         raise UserError(
             f"preset {name}: a student of {student_layers} layers cannot be aligned with a teacher of "
@@ -87,6 +85,13 @@ def preset(name: str, teacher: int | PreTrainedModel, student: int | PreTrainedM
         for index, (layers, layer_of_student) in enumerate(pairs)
     )
     return Alignment(name=name.replace("/", "-"), variables=variables)
+
+
+def _depth(model: int | PreTrainedModel, name: str) -> int:
+    depth = model if isinstance(model, int) else getattr(getattr(model, "config", None), "num_hidden_layers", None)
+    if isinstance(depth, bool) or not isinstance(depth, int):
+        raise UserError(f"preset {name}: {type(model).__name__} does not say how many blocks it has; give their number")
+    return depth
 
 
 def _site(layer: int, reads_input: bool) -> Site:

@@ -107,13 +107,14 @@ class Site(Place):
         return cls._made(component="block_output", layer=layer, neurons=(low, high))
 
     @classmethod
-    def heads(cls, layer: int, heads: Sequence[int]) -> Site:
-        """Return the outputs of attention heads of a block.
+    def heads(cls, layer: int, heads: int | Sequence[int]) -> Site:
+        """Return the outputs of one or several attention heads of a block.
 
         Raises:
             UserError: If no head is named, or one twice.
         """
-        return cls._made(component="attention_value_output", layer=layer, heads=tuple(heads))
+        several = [heads] if isinstance(heads, int) else heads
+        return cls._made(component="attention_value_output", layer=layer, heads=several)
 
     @classmethod
     def _made(cls, **content: Any) -> Site:
@@ -284,7 +285,7 @@ class Alignment(_Strict):
             raise UserError("an alignment needs a variable; give one, such as middle=(3, 1)")
         policy = {"kind": positions} if isinstance(positions, str) else positions
         content: dict[str, Any] = {"name": name, "variables": rows, "positions": policy, "sources": {"kind": sources}}
-        return cls.from_dict({**content, "draw": draw if isinstance(draw, str) else dict(draw)})
+        return cls.from_dict({**content, "draw": dict(draw) if isinstance(draw, Mapping) else draw})
 
     @classmethod
     def from_dict(cls, content: Any, where: str = "alignment") -> Alignment:

@@ -35,14 +35,25 @@ class Rows(Protocol):
 
 
 class Numbered(Sequence[Row]):
-    """Rows that all have an `example_id`: those without one get their place.
+    """Rows that all have an `example_id`: those without one get their place, and their sources a number above all.
 
     Args:
         rows: The rows.
+
+    Raises:
+        UserError: If they are no rows of token ids, or have no length.
     """
 
     def __init__(self, rows: Rows) -> None:
-        """Keep the rows."""
+        """Look at the first row, and keep them all."""
+        if isinstance(rows, Mapping):
+            raise UserError(f"rows are a mapping of {', '.join(map(str, rows))}; give one split of it")
+        if not hasattr(rows, "__len__") or isinstance(rows, str):
+            raise UserError(f"rows are a {type(rows).__name__}; give a list of rows, or a datasets.Dataset")
+        if len(rows):
+            first: Any = rows[0]
+            if not isinstance(first, Mapping) or not {"input_ids", "pixel_values"} & set(first):
+                raise UserError("rows need `input_ids`; tokenize them, as with datasets.Dataset.map(tokenizer)")
         self._rows = rows
 
     def __len__(self) -> int:
@@ -52,7 +63,11 @@ class Numbered(Sequence[Row]):
     def __getitem__(self, index: int) -> Row:  # pyright: ignore[reportIncompatibleMethodOverride] - no slices are taken
         """Return one row with its number."""
         row = self._rows[index]
-        return row if "example_id" in row else {**row, "example_id": index}
+        if "example_id" not in row:
+            row = {**row, "example_id": index}
+        if "source_input_ids" in row and "source_example_id" not in row:
+            row = {**row, "source_example_id": len(self._rows) + index}
+        return row
 
 
 IGNORE_INDEX = -100

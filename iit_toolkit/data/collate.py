@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import Task, refuse_unknown_task
 from iit_toolkit.data.batch import IGNORE_INDEX, Collator
 from iit_toolkit.data.encoding import known_ids
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
@@ -176,7 +176,11 @@ def collator_for(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int = 42)
         task: What the models are trained for.
         tokenizer: The teacher's.
         seed: Of the masks of `masked_lm`.
+
+    Raises:
+        UserError: If there is no such task, or the tokenizer lacks what it needs.
     """
+    refuse_unknown_task(task, "task")
     if task == "masked_lm":
         return MaskedLanguageCollator(tokenizer, seed=seed)
     return CausalLanguageCollator(tokenizer) if task == "causal_lm" else ClassificationCollator(tokenizer)

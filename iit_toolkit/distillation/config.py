@@ -82,6 +82,7 @@ _REFUSED = {
     "save_only_model": "a training that was stopped could not go on as it was",
     "ignore_data_skip": "a training that was stopped would go on with rows that it has seen",
     "ddp_static_graph": "a causal step's graph is another for each variable",
+    "use_liger_kernel": "its kernels take the place of what a step computes itself",
     "label_smoothing_factor": "none of the loss terms smooths labels",
 }
 

@@ -248,16 +248,19 @@ class Objective:
         for term, weight in terms:
             if term.name in _TOGETHER:
                 continue
-            assert teacher is not None
             if term.compares not in sides:
-                sides[term.compares] = self._sides(term.compares, student, teacher, compared)
+                sides[term.compares] = self._sides(term.compares, student, teacher, labels, compared)
             losses = [term.loss(*pair) for pair in sides[term.compares]]
             sum_.add(f"{prefix}{term.name}", weight, losses[0] if len(losses) == 1 else torch.stack(losses).mean())
 
     def _sides(
-        self, what: Compared, student: Run, teacher: Run, compared: Tensor | None
+        self, what: Compared, student: Run, teacher: Run | None, labels: Tensor | None, compared: Tensor | None
     ) -> list[tuple[Tensor, Tensor]]:
         """Return what a term compares, of student and teacher: one pair, or one per variable."""
+        if what == "labels":
+            assert labels is not None
+            return [(self.student.logits(student), labels)]
+        assert teacher is not None
         if what == "logits":
             with torch.no_grad(), self._teachers_precision():
                 target = self.teacher.logits(teacher)

@@ -33,7 +33,7 @@ class Rounds(BatchSampler):
         self._process = process
 
     def __len__(self) -> int:
-        """Round of an epoch."""
+        """Return how many rounds an epoch has."""
         return -(-len(self._batches) // self._processes)
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -54,6 +54,11 @@ class DistillationStep(nn.Module):
         return self.student.config
 
     @property
+    def generation_config(self) -> Any:
+        """The student's, or `None`."""
+        return getattr(self.student, "generation_config", None)
+
+    @property
     def main_input_name(self) -> str:
         """The student's."""
         return self.student.main_input_name

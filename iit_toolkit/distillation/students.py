@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from iit_toolkit.alignment.architectures import blocks, blocks_path
-from iit_toolkit.errors import UserError, did_you_mean, one_line
+from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
 from iit_toolkit.interchange.answers import class_elsewhere, class_names
 from iit_toolkit.models.loading import load_config, load_model, make_plain, tell_once
 
@@ -105,6 +105,11 @@ def student(teacher: PreTrainedModel, layers: int | Sequence[int] | None = None)
     Raises:
         UserError: As for `student_from_teacher`.
     """
+    refuse_unknown_size(teacher, f"teacher {type(teacher).__name__}")
+    whole = isinstance(layers, int) and not isinstance(layers, bool)
+    numbers = isinstance(layers, Sequence) and all(type(layer) is int for layer in layers)
+    if not (layers is None or whole or numbers):
+        raise UserError(f"layers {shown(layers)}: give how many, such as 3, or the teacher's own, such as [0, 2, 4]")
     depth = int(teacher.config.num_hidden_layers)
     if layers is None or isinstance(layers, int):
         return student_from_teacher(teacher, default_layers(depth, max(1, depth // 2) if layers is None else layers))

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import validate_quantization_for_training
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.resolve import Side
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
+from iit_toolkit.config.task import refuse_unknown_task
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.config import CausalDistillationConfig
@@ -30,7 +32,7 @@ from iit_toolkit.distillation.spoilt import NonFiniteLossError as NonFiniteLossE
 from iit_toolkit.distillation.spoilt import refuse_spoilt_gradient, refuse_spoilt_losses, refuse_spoilt_weights
 from iit_toolkit.distillation.step import DistillationStep
 from iit_toolkit.distillation.terms import ObjectiveWeights
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange import Interchange, InterchangeModel, Sampler, refuse_empty
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
 from iit_toolkit.models.task import task_of
@@ -113,6 +115,11 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 "launch, or show it one with CUDA_VISIBLE_DEVICES"
             )
         refuse_other_training(args)
+        refuse_unknown_task(args.task, "args.task")
+        try:
+            validate_quantization_for_training(model)
+        except ValueError as error:
+            raise UserError(f"the student cannot be trained: {one_line(error)}") from None
         teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         set_seed(args.seed)
         self.objective = make_objective(model, teacher, alignment, args)
@@ -149,8 +156,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
         self._effect_size = 0.0
 
     def train(self, *arguments: Any, **named: Any) -> Any:
-        """Train, and take off what mixed precision put around the student's forward function."""
-        self._last_line = (-1, 0.0)
+        """Train, and take off what mixed precision put around the step's forward function."""
+        self._last_line, self._sampler = (-1, 0.0), None
         try:
             result = super().train(*arguments, **named)
         finally:
@@ -194,11 +201,13 @@ class CausalDistillationTrainer(WholeCheckpoints):
         if self.alignment.sources.kind == "in_batch" and self.args.train_batch_size < 2:
             raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
         if self._sampler is None:
-            dataset: Any = self.train_dataset
-            rows = SourceRows(len(dataset), self._rows_of, self.args.seed)
+            rows = None
+            if self.alignment.sources.kind in ("dataset", "fixed"):
+                dataset: Any = self.train_dataset
+                rows = SourceRows(len(dataset), self._rows_of, self.args.seed)
             self._sampler = Sampler(self.alignment.positions, self.alignment.sources, self.objective.task, rows)
         drawn = self._sampler.interchanges(batch, self._draw(), self.settings.interchanges, generator)
-        if not self._swapped:  # later on, a batch that cannot be swapped is one among many
+        if drawn and not self._swapped:  # later on, a batch that cannot be swapped is one among many
             refuse_empty(drawn[0].swap, self.alignment.positions)
             self._swapped = True
         return [replace(one, swap=one.swap.to(self.args.device)) for one in drawn]
@@ -283,6 +292,16 @@ class CausalDistillationTrainer(WholeCheckpoints):
             self._sums, self._summed_steps = {}, 0
         super().log(logs, start_time)
 
+    def prediction_step(self, model: nn.Module, inputs: Any, *arguments: Any, **named: Any) -> Any:
+        """Evaluate a batch by the student's own task loss.
+
+        Raises:
+            UserError: If the batch has no labels.
+        """
+        if "labels" not in inputs:
+            raise UserError("evaluation needs batches with labels; for answers alone, call trainer.student")
+        return super().prediction_step(model, inputs, *arguments, **named)
+
     def _get_train_sampler(self, *arguments: Any, **named: Any) -> Any:
         sampler = super()._get_train_sampler(*arguments, **named)
         if isinstance(sampler, LengthGroupedSampler):
@@ -342,6 +361,16 @@ class CausalDistillationTrainer(WholeCheckpoints):
         if self.projection is not None:
             weights = safetensors.torch.load_file(Path(resume_from_checkpoint) / _PROJECTION)
             self.projection.load_state_dict(weights)
+
+    def _prepare_for_training(self, *arguments: Any, **named: Any) -> Any:
+        prepared = super()._prepare_for_training(*arguments, **named)
+        self.callback_handler.model = self.student
+        return prepared
+
+    def create_model_card(self, *arguments: Any, **named: Any) -> None:
+        """Write the model card that transformers makes, of the student."""
+        with self._student_alone():
+            super().create_model_card(*arguments, **named)
 
     def _load_best_model(self) -> None:
         with self._student_alone():

@@ -20,15 +20,16 @@ _CLASSES: tuple[tuple[Task, object], ...] = (
 
 
 def task_of(model: PreTrainedModel) -> Task:
-    """Return what a model of transformers is trained for.
+    """Return what a model of transformers, or one derived from it, is trained for.
 
     Raises:
         UserError: If its class does not tell.
     """
-    name = type(model).__name__
+    names = {one.__name__ for one in type(model).__mro__}
     for task, classes in _CLASSES:
-        if name in dict(classes).values():  # pyright: ignore[reportArgumentType, reportCallIssue]
+        if names & set(dict(classes).values()):  # pyright: ignore[reportArgumentType, reportCallIssue]
             return task
     raise UserError(
-        f"{name} is neither a masked nor a causal language model nor a sequence classifier of transformers; give task"
+        f"{type(model).__name__} is neither a masked nor a causal language model nor a sequence classifier of "
+        "transformers; give task"
     )

@@ -15,6 +15,11 @@ def test_every_weight_is_that_of_a_term_or_of_its_twin_and_every_term_has_one() 
     assert {name.removeprefix(COUNTERFACTUAL) for name in weights} == set(NAMES)
 
 
+def test_only_what_counterfactual_runs_give_has_a_twin() -> None:
+    twins = {name.removeprefix(COUNTERFACTUAL) for name in ObjectiveWeights.model_fields if COUNTERFACTUAL in name}
+    assert {term.compares for term in TERMS if term.name in twins} == {"logits", "hidden"}
+
+
 @pytest.mark.parametrize("name", ObjectiveWeights.model_fields)
 def test_a_single_term_needs_what_it_compares(name: str) -> None:
     weights = ObjectiveWeights(**{name: 0.5})

@@ -432,7 +432,7 @@ def test_rows_of_like_length_can_share_batches(tmp_path: Path) -> None:
 def test_weights_that_the_last_update_spoilt_are_neither_saved_nor_returned(tmp_path: Path, strategy: str) -> None:
     class Spoiling(TrainerCallback):
         def on_step_end(self, *_: Any, model: Any, **__: Any) -> None:
-            model.student.bert.embeddings.LayerNorm.bias.data[0] = torch.inf
+            model.bert.embeddings.LayerNorm.bias.data[0] = torch.inf
 
     spoilt = trainer(tmp_path, max_steps=1, save_strategy=strategy, save_steps=1)
     spoilt.add_callback(Spoiling)

@@ -17,7 +17,7 @@ from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.cli import main
 from iit_toolkit.config.run_config import RunConfig
 from tests.downstream.tiny import questions, tiny_tokenizer
-from tests.drawing import no_figures_drawn
+from tests.drawing import figures_drawn, no_figures_drawn
 from tests.golden.trajectories import alignment, model
 
 RUNS = {
@@ -28,6 +28,8 @@ RUNS = {
     "sequence_classification-42": ("sequence_classification", 42),
 }
 REPORTED = [name for name, (_, seed) in RUNS.items() if seed == 42]
+DRAWN = "masked_lm-42"
+"""The run whose report has its figures."""
 SOURCES = {"masked_lm": "dataset", "causal_lm": "in_batch", "sequence_classification": "fixed"}
 """The kind of sources of each task's alignment, which brings its positions."""
 OUTCOMES = ("outcomes.parquet", "controls.parquet")
@@ -111,8 +113,9 @@ def written_from(stored: Path, experiments: Path, target: Path) -> dict[str, Pat
     for name in REPORTED:
         folder = target / name
         shutil.copytree(stored / name, folder)
-        for form in (None, "latex", "json"):
-            write_report(folder, form)
+        with figures_drawn() if name == DRAWN else no_figures_drawn():
+            for form in (None, "latex", "json"):
+                write_report(folder, form)
         results = json.loads((folder / "results.json").read_text())
         for arm in results["arms"]:
             (folder / f"card-{arm}.md").write_text(model_card(results, arm))

@@ -22,7 +22,7 @@ from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pair
 from iit_toolkit.analysis.verification.controls import Plan, plan_controls
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
 from iit_toolkit.analysis.verification.self_checks import SELF_CHECK_PAIRS, self_checks
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import Task, refuse_unknown_task
 from iit_toolkit.data.batch import Collator, Numbered, Rows
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.errors import UserError
@@ -74,6 +74,14 @@ class Controls:
         return [variable, *(_name(*key) for key in self.plan.shuffled if key[1] == variable)]
 
 
+def _refuse_other_models(teacher: object, students: object) -> None:
+    if not isinstance(students, Mapping):
+        raise UserError(f"students are a {type(students).__name__}; give one model, or models by name: {{'a': model}}")
+    for name, model in {"teacher": teacher, **students}.items():
+        if not isinstance(model, PreTrainedModel):
+            raise UserError(f"{name} is a {type(model).__name__}; give a loaded model of transformers")
+
+
 @torch.no_grad()
 def verify(
     teacher: PreTrainedModel,
@@ -113,8 +121,10 @@ def verify(
         UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
             `judged`, or there is neither a collator nor a tokenizer.
     """
-    if not isinstance(students, Mapping):
+    if isinstance(students, PreTrainedModel):
         students, judged = {"student": students}, judged or "student"
+    _refuse_other_models(teacher, students)
+    refuse_unknown_task(task, "task")
     task = task or task_of(teacher)
     if collator is None and tokenizer is None:
         raise UserError("verify needs the tokenizer that made the rows, or a collator; give tokenizer=...")
