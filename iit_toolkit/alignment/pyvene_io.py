@@ -19,12 +19,12 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 
-from iit_toolkit.alignment.resolve import Side, resolve
+from iit_toolkit.alignment.resolve import SideName, resolve
 from iit_toolkit.alignment.spec import Alignment
 from iit_toolkit.errors import UserError, listed, shown
 
 
-def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: Side) -> Any:
+def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName) -> Any:
     """Return the `pyvene.IntervenableConfig` of one side of an alignment, for stock pyvene.
 
     Raises:
@@ -55,7 +55,7 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: Side) -> Any:
     return pv.IntervenableConfig(representations)
 
 
-def to_json(alignment: Alignment, model: PreTrainedModel, side: Side) -> str:
+def to_json(alignment: Alignment, model: PreTrainedModel, side: SideName) -> str:
     """Return one side as JSON; `representations` holds keyword arguments of `pyvene.RepresentationConfig`.
 
     Besides, each representation needs `intervention`: a `pyvene.VanillaIntervention` of its `subspace_partition`.

@@ -13,7 +13,7 @@ from iit_toolkit.alignment.architectures import COMPONENTS, blocks, blocks_path,
 from iit_toolkit.alignment.spec import Alignment, Place, Site
 from iit_toolkit.errors import UserError, did_you_mean, listed, shown
 
-Side = Literal["teacher", "student"]
+SideName = Literal["teacher", "student"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def get_module(model: PreTrainedModel, component: str) -> nn.Module:
     return module
 
 
-def resolve(alignment: Alignment, model: PreTrainedModel, side: Side) -> dict[str, tuple[ResolvedSite, ...]]:
+def resolve(alignment: Alignment, model: PreTrainedModel, side: SideName) -> dict[str, tuple[ResolvedSite, ...]]:
     """Find every site of one side of an alignment in a live model.
 
     Args:
@@ -81,8 +81,8 @@ def resolve(alignment: Alignment, model: PreTrainedModel, side: Side) -> dict[st
         UserError: If the side is none, a layer, component, module path or head does not exist in the model, or two
             sites of one variable write the same neurons.
     """
-    if side not in get_args(Side):
-        raise UserError(f"side {side!r}: {did_you_mean(side, get_args(Side))}")
+    if side not in get_args(SideName):
+        raise UserError(f"side {side!r}: {did_you_mean(side, get_args(SideName))}")
     resolved: dict[str, tuple[ResolvedSite, ...]] = {}
     for variable in alignment.variables:
         sites: tuple[Site, ...] = getattr(variable, side)

@@ -1,8 +1,8 @@
 """The terms of the distillation objective: what each compares, by which loss, and how much it counts.
 
-A new term is a row in `TERMS` and a weight in `ObjectiveWeights`. One that compares logits with the
-teacher's, or hidden states, can have a second weight, of its twin on the counterfactual runs. `task` and `ce` are
-computed together, by `vocabulary_loss`.
+A new term is a row in `TERMS` and a weight in `ObjectiveWeights`. A term that compares logits
+or hidden states can have a twin on the counterfactual runs, with a weight of its own. `task` and `ce` are computed
+together, by `vocabulary_loss`.
 """
 
 from __future__ import annotations

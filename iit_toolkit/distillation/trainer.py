@@ -17,7 +17,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import validate_quantization_for_training
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.alignment.resolve import Side
+from iit_toolkit.alignment.resolve import SideName
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.config.task import refuse_unknown_task
 from iit_toolkit.data.collate import collator_for
@@ -37,7 +37,7 @@ from iit_toolkit.interchange import Interchange, InterchangeModel, Sampler, refu
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
 from iit_toolkit.models.task import task_of
 
-_PROJECTION = "projection.safetensors"
+_COMPANIONS = "companions.safetensors"
 _GRADIENT_ROWS = 4
 _Gradients = tuple[Tensor | None, ...]
 
@@ -58,7 +58,7 @@ def make_objective(
     widths = (student.config.hidden_size, teacher.config.hidden_size)
     projected = weights.compares_widths and widths[0] != widths[1]
 
-    def engine(model: PreTrainedModel, side: Side) -> InterchangeModel:
+    def engine(model: PreTrainedModel, side: SideName) -> InterchangeModel:
         sites = {} if alignment is None else resolve(alignment, model, side)
         return InterchangeModel(model, sites, share_prefix=args.share_prefix)
 
@@ -350,17 +350,17 @@ class CausalDistillationTrainer(WholeCheckpoints):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         with self._student_alone():
             super()._save(output_dir, state_dict)
-        if self.projection is not None and self.args.should_save:
+        if self.model.companions and self.args.should_save:
             folder = Path(output_dir or self.args.output_dir or ".")
-            safetensors.torch.save_file(self.projection.state_dict(), folder / _PROJECTION)
+            safetensors.torch.save_file(self.model.companions.state_dict(), folder / _COMPANIONS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         del model  # what is wrapped
         with self._student_alone():
             super()._load_from_checkpoint(resume_from_checkpoint, self.student)  # pyright: ignore[reportArgumentType]
-        if self.projection is not None:
-            weights = safetensors.torch.load_file(Path(resume_from_checkpoint) / _PROJECTION)
-            self.projection.load_state_dict(weights)
+        if self.model.companions:
+            weights = safetensors.torch.load_file(Path(resume_from_checkpoint) / _COMPANIONS)
+            self.model.companions.load_state_dict(weights)
 
     def _prepare_for_training(self, *arguments: Any, **named: Any) -> Any:
         prepared = super()._prepare_for_training(*arguments, **named)

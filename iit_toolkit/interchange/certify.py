@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.architectures import blocks
-from iit_toolkit.alignment.resolve import Side, get_module, split_component
+from iit_toolkit.alignment.resolve import SideName, get_module, split_component
 from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Batch, model_inputs, paired_sources
 from iit_toolkit.errors import UserError
@@ -149,7 +149,7 @@ def certify_alignment(
 
 
 def _certify_side(
-    side: Side,
+    side: SideName,
     model: PreTrainedModel,
     alignment: Alignment,
     inputs: _Inputs,

@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import PretrainedConfig
 
-from iit_toolkit.data.batch import readable_tokens
+from iit_toolkit.analysis.statistics.outcomes import NO_GOLD
+from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, readable_tokens
 from tests.families import FAMILIES, make_model
 
 
@@ -32,3 +33,16 @@ def test_a_model_without_a_limit() -> None:
     model = make_model("bert")
     model.config = PretrainedConfig()
     assert readable_tokens(model) is None
+
+
+def test_a_label_that_no_loss_counts_is_no_gold_answer_in_the_table_of_outcomes() -> None:
+    assert IGNORE_INDEX == NO_GOLD
+
+
+def test_gold_answers_of_a_causal_model_are_the_next_tokens() -> None:
+    labels = torch.tensor([[5, 6, IGNORE_INDEX], [7, 8, 9]])
+    assert gold_answers({"labels": labels}, "causal_lm").tolist() == [
+        [6, IGNORE_INDEX, IGNORE_INDEX],
+        [8, 9, IGNORE_INDEX],
+    ]
+    assert gold_answers({"labels": labels}, "masked_lm") is labels
