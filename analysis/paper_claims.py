@@ -18,6 +18,7 @@ import numpy as np
 
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.statistics.numbers import count, decimal
+from iit_toolkit.analysis.studies.comparison import StudyComparison
 from iit_toolkit.analysis.studies.paired import (
     EQUAL_COMPUTE,
     EQUAL_STEPS,
@@ -27,7 +28,6 @@ from iit_toolkit.analysis.studies.paired import (
     difference,
     holm,
 )
-from iit_toolkit.analysis.studies.suite_comparison import SuiteComparison
 
 Verdict = Literal["holds", "does not hold", "inconclusive", "not run"]
 
@@ -122,7 +122,7 @@ class Judged:
     p: float | None
 
 
-def claims_table(comparison: SuiteComparison) -> str:
+def claims_table(comparison: StudyComparison) -> str:
     """Return every claim with the paper's number, ours, and the verdicts, in Markdown."""
     asked = [(claim, name) for claim in CLAIMS for name in _measures(comparison, claim)]
     bases = {
@@ -141,7 +141,7 @@ def claims_table(comparison: SuiteComparison) -> str:
     return "\n\n".join(part for part in (markdown_table(heads, cells), RULE, corrected, listed) if part)
 
 
-def judge_claim(comparison: SuiteComparison, claim: Claim, name: str, basis: str) -> Judged:
+def judge_claim(comparison: StudyComparison, claim: Claim, name: str, basis: str) -> Judged:
     """Hold a claim against a suite.
 
     Args:
@@ -181,7 +181,7 @@ def _corrected(basis: str, judged: Sequence[Judged]) -> str:
     )
 
 
-def _measures(comparison: SuiteComparison, claim: Claim) -> list[str]:
+def _measures(comparison: StudyComparison, claim: Claim) -> list[str]:
     """Return the suite's measures that a claim is about; where there is none, what it would be about."""
     if claim.measure == _PERPLEXITY:
         found = [name for name in comparison.rows if name.startswith("perplexity, ")]

@@ -22,8 +22,8 @@ from typing import Any
 
 from analysis.paper_claims import claims_table
 from iit_toolkit.analysis.report.markdown import markdown_table
-from iit_toolkit.analysis.studies.paired import Measure, Row, difference, pair
-from iit_toolkit.analysis.studies.suite_text import headline, scale
+from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, pair
+from iit_toolkit.analysis.studies.text import headline, scale
 from iit_toolkit.pipeline.suite.report import compared
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +43,7 @@ def tables(kind: str, name: str) -> str:
     if kind in ("suite", "claims"):
         comparison = compared(folder / "results")
         table = headline(comparison) if kind == "suite" else claims_table(comparison)
-        return f"{table}\n\n{scale(comparison.suite)} {comparison.scope}"
+        return f"{table}\n\n{scale(comparison.study)} {comparison.scope}"
     if kind == "sizes":
         return _sizes(_read(folder / "teacher.json"), [_read(one) for one in folder.glob("results/*.json")])
     results = _read(folder / "results.json")
@@ -135,7 +135,7 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
 
 def _paired(values: dict[str, tuple[float | None, ...]]) -> list[str]:
     """Both arms with each seed's value, their difference, and what it shows."""
-    compared = pair(Row(Measure("share", True, 3), values), "causal", "plain")
+    compared = pair(Row(StudyMeasure("share", True, 3), values), "causal", "plain")
     return [*(_each(values[arm]) for arm in ("plain", "causal")), difference(compared), compared.outcome]
 
 

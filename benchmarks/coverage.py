@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from iit_toolkit.analysis.statistics.control_words import FLOOR
+from iit_toolkit.analysis.statistics.measures import MEASURES, Score
 from iit_toolkit.analysis.statistics.resampling import Estimate, Floats, Ints, Resampled, sum_by_cluster
-from iit_toolkit.analysis.statistics.verdict import FLOOR, judge_variables
+from iit_toolkit.analysis.statistics.verdict import judge_variables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SIMULATIONS, CONTRAST_SIMULATIONS = 2000, 500
@@ -26,8 +28,8 @@ MARGIN = 0.05
 BAR = (0.93, 0.97)
 BATCH = 16
 TEXTS = ("rows", "text", "largest")
-STUDENT = ("s/effective/outside", "s/changed/outside")
-CONTROL = ("c/effective/outside", "c/changed/outside")
+SCORES = {name: Score(MEASURES["effective_iia"], name) for name in ("s", "c")}
+STUDENT, CONTROL = SCORES["s"].parts, SCORES["c"].parts
 DESIGNS = {
     "batch": "each base's source is another row of its batch of 16",
     "dataset": "each base's source is drawn from the next batch",
@@ -186,8 +188,8 @@ def false_support(null: Null, number: int, simulations: int = SIMULATIONS) -> di
             )
             generator = np.random.default_rng([2, number, simulation, variable])
             resampled[str(variable)] = draw(setting, generator, simulation).resampled()
-        controls = dict.fromkeys(resampled, {FLOOR: CONTROL})
-        judged = judge_variables(resampled, "s", controls, margin=MARGIN, level=LEVEL)
+        controls = dict.fromkeys(resampled, {FLOOR: SCORES["c"]})
+        judged = judge_variables(resampled, SCORES["s"], controls, margin=MARGIN, level=LEVEL)
         labels = [one.label == "SUPPORTED" for one in judged.values()]
         nulls = null.variables - null.true
         false += any(labels[:nulls])

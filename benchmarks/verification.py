@@ -29,7 +29,7 @@ from transformers.utils import logging
 from benchmarks.memory import high_water
 from iit_toolkit.alignment import preset
 from iit_toolkit.analysis.statistics.leak import find_leaks
-from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import write_outcomes
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.verify import Verification, verify

@@ -11,7 +11,7 @@ import typer
 from iit_toolkit.cli.arguments import Json
 
 if TYPE_CHECKING:
-    from iit_toolkit.analysis.studies.seeds import SeedComparison
+    from iit_toolkit.analysis.studies.comparison import StudyComparison
 
 
 def compare(
@@ -35,10 +35,10 @@ def compare(
 
     Example: iit-toolkit compare runs/seed-42 runs/seed-43 runs/seed-44
     """
-    from iit_toolkit.analysis.studies.seed_runs import read_runs
-    from iit_toolkit.analysis.studies.seeds import compare_seeds
+    from iit_toolkit.analysis.studies.comparison import compare_arms
+    from iit_toolkit.analysis.studies.read_runs import read_runs
 
-    compared = compare_seeds(read_runs(runs), treatment, baseline)
+    compared = compare_arms(read_runs(runs), treatment, baseline)
     text = json.dumps(compared.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
     if output is not None:
         _write(compared, text, output)
@@ -48,9 +48,9 @@ def compare(
         _print(compared)
 
 
-def _write(compared: SeedComparison, text: str, folder: Path) -> None:
+def _write(compared: StudyComparison, text: str, folder: Path) -> None:
     from iit_toolkit.analysis.studies.seeds_figure import write_figure
-    from iit_toolkit.analysis.studies.seeds_text import to_latex, to_markdown
+    from iit_toolkit.analysis.studies.text import to_latex, to_markdown
     from iit_toolkit.runs.folder import write_atomically
 
     write_atomically(folder / "compare.json", text + "\n")
@@ -59,33 +59,33 @@ def _write(compared: SeedComparison, text: str, folder: Path) -> None:
     write_figure(compared, folder)
 
 
-def _print(compared: SeedComparison) -> None:
+def _print(compared: StudyComparison) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    from iit_toolkit.analysis.statistics.numbers import count
+    from iit_toolkit.analysis.statistics.numbers import count, first_upper
     from iit_toolkit.analysis.studies.paired import difference
-    from iit_toolkit.analysis.studies.seeds_text import heading, spread
+    from iit_toolkit.analysis.studies.rows import COST
+    from iit_toolkit.analysis.studies.text import heading, spread
 
     console = Console(highlight=False, markup=False)
-    arms = list(compared.rows[0].values)
-    caption = f"mean ± standard deviation over {count(len(compared.seeds), 'seed')}"
+    caption = f"mean ± standard deviation over {count(len(compared.study.seeds), 'seed')}"
     table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
-    for head in ("measure", *arms):
+    for head in ("measure", *compared.arms):
         table.add_column(head)
-    for row in compared.rows:
-        table.add_row(row.measure.name, *(spread(row, arm) for arm in arms))
+    for row in (row for group, rows in compared.groups.items() if group != COST for row in rows):
+        table.add_row(row.measure.name, *(spread(row, arm) for arm in compared.arms))
     console.print(table)
-    for basis in compared.bases:
-        console.print(f"{heading(basis, compared.treatment)}: {basis.note}")
-        if not basis.measures:
+    for one in compared.comparisons:
+        console.print(f"{first_upper(heading(one))}: {one.basis.note}")
+        if not one.basis.measures:
             continue
         table = Table(box=SIMPLE_HEAD)
         for head in ("measure", f"difference [{compared.level:.0%}]", "outcome"):
             table.add_column(head)
-        for one in basis.measures:
-            better = "" if one.measure.higher_is_better else " (lower is better)"
-            table.add_row(f"{one.measure.name}{better}", difference(one), one.outcome)
+        for paired in one.basis.measures:
+            better = "" if paired.measure.higher_is_better else " (lower is better)"
+            table.add_row(f"{paired.measure.name}{better}", difference(paired), paired.outcome)
         console.print(table)
     console.print(compared.scope)

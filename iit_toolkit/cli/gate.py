@@ -14,12 +14,13 @@ def gate(
     min_lower: Annotated[float, typer.Option(help="Where the lower end of the interval must at least lie.")],
     baseline: Annotated[Path | None, typer.Option(help="The results.json (or folder) of an earlier run.")] = None,
     margin: Annotated[float, typer.Option(help="How much lower than the baseline's value is tolerated.")] = 0.02,
+    measure: Annotated[str, typer.Option(help="What is asked: effective_iia or iia.")] = "effective_iia",
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JUnit XML file, too.")] = None,
 ) -> None:
     """Pass or fail a verified student.
 
-    Looks at the interval of effective IIA outside the swapped positions of the judged student, for every
-    variable. Prints a summary in Markdown. Exits with 1 if a check fails.
+    Looks at the interval of effective IIA (or of another measure) outside the swapped positions of the judged
+    student, for every variable. Prints a summary in Markdown. Exits with 1 if a check fails.
 
     Example: iit-toolkit gate runs/quickstart/results.json --min-lower 0.1
     """
@@ -28,7 +29,7 @@ def gate(
     from iit_toolkit.runs.folder import write_atomically
 
     earlier = None if baseline is None else read_stored(baseline)
-    checked = gates.gate(read_stored(results), min_lower, baseline=earlier, margin=margin)
+    checked = gates.gate(read_stored(results), min_lower, baseline=earlier, margin=margin, measure=measure)
     if junit is not None:
         write_atomically(junit, gates.to_junit(checked))
     typer.echo(gates.to_markdown(checked), nl=False)

@@ -120,7 +120,7 @@ def report(
 
     Example: iit-toolkit suite report experiments/paper-claims/results --output tables
     """
-    from iit_toolkit.analysis.studies.suite_text import to_markdown
+    from iit_toolkit.analysis.studies.text import to_markdown
     from iit_toolkit.pipeline.suite.report import compared, write_report
 
     comparison = compared(folder, baseline)

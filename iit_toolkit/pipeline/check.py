@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.numbers import count
-from iit_toolkit.analysis.statistics.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.config.training_arguments import refuse_unusable
 from iit_toolkit.data.batch import model_inputs, readable_tokens

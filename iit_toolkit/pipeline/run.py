@@ -19,7 +19,7 @@ from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.statistics.comparison import compare
 from iit_toolkit.analysis.statistics.control_results import ControlResults
 from iit_toolkit.analysis.statistics.leak import find_leaks
-from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.evaluation import evaluate
@@ -261,7 +261,7 @@ def _results(
     config, outcomes, controls = prepared.config, verification.outcomes, verification.controls
     assert controls is not None
     settings = config.verification
-    bootstrap = {"resamples": settings.resamples, "seed": config.seed}
+    bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": config.seed}
     judged = _judged(config, students)
     verdict = judge(outcomes, judged, controls=controls, untrained=UNTRAINED, margin=settings.margin, **bootstrap)
     control_results = ControlResults(

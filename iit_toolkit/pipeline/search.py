@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
 from iit_toolkit.analysis.report.figures.layers import write_heatmap
-from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
+from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
-from iit_toolkit.analysis.statistics.verdict import MINIMUM_CLUSTERS, judge
+from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.search import Matrix, answer_layers, choose_map, layer_matrix, mapped_alignment
 from iit_toolkit.analysis.verification.verify import Verification, verify
 from iit_toolkit.config.run_config import RunConfig

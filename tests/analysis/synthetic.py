@@ -15,7 +15,7 @@ from iit_toolkit.analysis.report.examples import Answers, write_answers, write_e
 from iit_toolkit.analysis.statistics.comparison import compare
 from iit_toolkit.analysis.statistics.control_results import Absent
 from iit_toolkit.analysis.statistics.leak import find_leaks
-from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import (
     BESIDE,
     RANDOM_NEURONS,

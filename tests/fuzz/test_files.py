@@ -18,16 +18,14 @@ from iit_toolkit.analysis.report.figures.training import training
 from iit_toolkit.analysis.report.gate import gate, to_junit, to_markdown
 from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.report.worst_cases import worst_cases
-from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.analysis.statistics.stored_results import read_stored
-from iit_toolkit.analysis.studies.seed_runs import read_runs
-from iit_toolkit.analysis.studies.seeds import compare_seeds
-from iit_toolkit.analysis.studies.seeds_text import to_latex
-from iit_toolkit.analysis.studies.suite import read_suite
-from iit_toolkit.analysis.studies.suite_comparison import compare_suite
-from iit_toolkit.analysis.studies.suite_figures import training_curves
-from iit_toolkit.analysis.studies.suite_text import to_markdown as suite_to_markdown
+from iit_toolkit.analysis.studies import text
+from iit_toolkit.analysis.studies.comparison import compare_arms, compare_study
+from iit_toolkit.analysis.studies.figures import training_curves
+from iit_toolkit.analysis.studies.read_runs import read_runs
+from iit_toolkit.analysis.studies.read_suite import read_suite
 from iit_toolkit.downstream.folder import FinetuneFolder
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.student_files import copy_student
@@ -142,15 +140,15 @@ def test_comparisons(run: Path, tmp_path: Path) -> None:
     home = tmp_path / "copies"
     for what, folder in damaged_copies(run, home / "run", "results.json", damage_json, range(2000, 2012)):
         with bounded(what):
-            to_latex(compare_seeds(read_runs([other, folder]), "causal", "plain"))
+            text.to_latex(compare_arms(read_runs([other, folder]), "causal", "plain"))
 
 
 @pytest.mark.parametrize("name", ["full/seed-66/results.json", "plain/seed-42/finetune/finetune.json"])
 def test_suites(suite: Path, tmp_path: Path, name: str) -> None:
     for what, folder in damaged_copies(suite, tmp_path / "suite", name, damage_json, range(30)):
         with bounded(what):
-            compared = compare_suite(read_suite(folder), "plain", None)
-            assert suite_to_markdown(compared) and len(training_curves(compared))
+            compared = compare_study(read_suite(folder), ["plain"])
+            assert text.to_markdown(compared) and len(training_curves(compared))
 
 
 def test_scores(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from transformers import (
 from iit_toolkit import pipeline
 from iit_toolkit.alignment import Alignment, preset
 from iit_toolkit.analysis.report.examples import read_answers, read_examples
-from iit_toolkit.analysis.statistics.metrics import Summary
+from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.cli import main

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from iit_toolkit.analysis.report.latex import latex_comment, latex_row
-from iit_toolkit.analysis.report.tables import ControlRow, Row
+from iit_toolkit.analysis.report.tables import COLUMNS, ControlRow, Row
 from iit_toolkit.analysis.report.worst_cases import WorstCase
 from iit_toolkit.analysis.statistics.comparison import Comparison
-from iit_toolkit.analysis.statistics.metrics import Summary
-from iit_toolkit.analysis.statistics.numbers import decimal, inputs, interval
+from iit_toolkit.analysis.statistics.measures import Summary
+from iit_toolkit.analysis.statistics.numbers import decimal, inputs
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError
 
@@ -32,13 +32,14 @@ QUIET = (
     "--disable-sync",
     "--no-pdf-header-footer",
 )
+_COLUMNS = COLUMNS[:4]  # a paper's page is narrow
 _PATIENCE = 120  # seconds
 
 
 def to_latex(rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
     """Return the table of students for a paper; it needs the package booktabs."""
     several = len({row.variable for row in rows}) > 1
-    heads = ["student", *(["variable"] if several else []), "effective IIA", "floor", "above floor", "IIA", "n"]
+    heads = ["student", *(["variable"] if several else []), *(column.heading for column in _COLUMNS), "n"]
     lines = [
         "% needs \\usepackage{booktabs}",
         f"\\begin{{tabular}}{{{'l' * (len(heads) - 1)}r}}",
@@ -51,14 +52,11 @@ def to_latex(rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
         cells = [
             row.student,
             *([row.variable] if several else []),
-            interval(measured.effective_iia.outside, of="changed cases"),
-            interval(measured.effective_floor.outside, of="changed cases"),
-            interval(measured.margin, signed=True, of="changed cases"),
-            interval(measured.iia.all),
-            f"{measured.effective_iia.outside.cases:,}",
+            *(column.cell(measured) for column in _COLUMNS),
+            f"{measured.estimate('effective_iia').cases:,}",
         ]
         lines.append(latex_row(cells))
-    most = max((row.measured.effective_iia.outside for row in rows), key=lambda one: one.clusters)
+    most = max((row.measured.estimate("effective_iia") for row in rows), key=lambda one: one.clusters)
     note = (
         f"Effective IIA, its no-intervention floor and their difference outside the swapped positions, over the n "
         f"cases (from {inputs(most)}) in which the intervention changes the teacher's answer; IIA over "

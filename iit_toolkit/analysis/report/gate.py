@@ -10,10 +10,11 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
-from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, interval
+from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, decide, reaches, too_few
+from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, Measure, judged_measure
+from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, first_upper, interval
 from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, refuse_incomparable
-from iit_toolkit.analysis.statistics.verdict import ENOUGH_TEXTS, too_few
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.printable import printable
 
@@ -51,43 +52,51 @@ class Gate:
 
 
 def gate(
-    results: StoredResults, min_lower: float, *, baseline: StoredResults | None = None, margin: float = 0.02
+    results: StoredResults,
+    min_lower: float,
+    *,
+    baseline: StoredResults | None = None,
+    margin: float = 0.02,
+    measure: str = DEFAULT_MEASURE,
 ) -> Gate:
     """Check the judged student of a run.
 
     * self-swap: swapping activations for themselves changed no answer.
-    * lower bound, per variable: the lower end of the interval of effective IIA outside is at least `min_lower`.
-    * baseline, per variable: the interval of effective IIA outside does not lie wholly below the value of the
-      baseline's judged student less `margin`.
+    * lower bound, per variable: the lower end of the interval of the measure outside is at least `min_lower`.
+    * baseline, per variable: the interval of the measure outside does not lie wholly below the value of the baseline's
+      judged student less `margin`.
 
     Args:
         results: Of the run that is checked.
         min_lower: From 0 to 1.
         baseline: Of an earlier run on the same teacher, data and alignment.
         margin: How much lower than the baseline is tolerated; from 0 to 1.
+        measure: What is asked, one of `measures.JUDGED`.
 
     Raises:
-        UserError: If a bound is out of range, the two runs can't be compared, or the baseline has no value.
+        UserError: If a bound is out of range, no verdict rests on the measure, the two runs can't be compared, or the
+            baseline has no value.
     """
+    asked = judged_measure(measure)
     for name, bound in (("--min-lower", min_lower), ("--margin", margin)):
         if not 0 <= bound <= 1:
-            raise UserError(f"{name} is {bound}; effective IIA is a share, so give a number from 0 to 1")
-    measured = {name: one.effective_iia.outside for name, one in results.student(results.judged).variables.items()}
+            raise UserError(f"{name} is {bound}; {asked.title} is a share, so give a number from 0 to 1")
+    measured = {name: one.estimate(measure) for name, one in results.student(results.judged).variables.items()}
     if not measured:
         raise UserError(f"{results.path}: nothing was measured of {results.judged}; verify it again")
     checks = _self_swap(results)
-    checks += [_lower_bound(variable, estimate, min_lower) for variable, estimate in measured.items()]
+    checks += [_lower_bound(asked, variable, estimate, min_lower) for variable, estimate in measured.items()]
     if baseline is not None:
         refuse_incomparable(results, baseline)
         earlier = baseline.student(baseline.judged).variables
         for variable, estimate in measured.items():
-            value = earlier[variable].effective_iia.outside.value if variable in earlier else None
+            value = earlier[variable].estimate(measure).value if variable in earlier else None
             if value is None:
                 raise UserError(
-                    f'{baseline.path}: {baseline.judged} has no effective IIA outside of variable "{variable}"; '
+                    f'{baseline.path}: {baseline.judged} has no {asked.title} outside of variable "{variable}"; '
                     "give a baseline in which it was measured"
                 )
-            checks.append(_not_below(variable, estimate, value, margin))
+            checks.append(_not_below(asked, variable, estimate, value, margin))
     return Gate(results.document["name"], results.judged, results.verdict.label, tuple(checks))
 
 
@@ -100,40 +109,37 @@ def _self_swap(results: StoredResults) -> list[GateCheck]:
     return [GateCheck("self-swap", "", swap.changed == 0, sentence)]
 
 
-def _lower_bound(variable: str, estimate: Estimate, min_lower: float) -> GateCheck:
+def _lower_bound(measure: Measure, variable: str, estimate: Estimate, min_lower: float) -> GateCheck:
     def check(passed: bool, sentence: str) -> GateCheck:
         return GateCheck("lower bound", variable, passed, sentence)
 
     if estimate.low is None or too_few(estimate):
-        return check(False, _untested(estimate))
-    passed = estimate.low >= min_lower
+        return check(False, _untested(measure, estimate))
+    passed = reaches(estimate, min_lower)
     relation = "is at least" if passed else "is below"
-    return check(passed, f"{_facts(estimate)}: its lower end {relation} {min_lower:g}.")
+    return check(passed, f"{_facts(measure, estimate)}: its lower end {relation} {min_lower:g}.")
 
 
-def _not_below(variable: str, estimate: Estimate, value: float, margin: float) -> GateCheck:
+def _not_below(measure: Measure, variable: str, estimate: Estimate, value: float, margin: float) -> GateCheck:
     def check(passed: bool, sentence: str) -> GateCheck:
         return GateCheck("baseline", variable, passed, sentence)
 
     if estimate.high is None or too_few(estimate):
-        return check(False, _untested(estimate))
-    passed = estimate.high >= value - margin
+        return check(False, _untested(measure, estimate))
+    passed = decide(estimate, value - margin) != "below"
     relation = "does not lie" if passed else "lies"
     bound = f"{decimal(value - margin)} (the baseline's {decimal(value)} less {margin:g})"
-    return check(passed, f"{_facts(estimate)}: the interval {relation} wholly below {bound}.")
+    return check(passed, f"{_facts(measure, estimate)}: the interval {relation} wholly below {bound}.")
 
 
-def _facts(estimate: Estimate) -> str:
-    return f"Effective IIA outside is {interval(estimate)} ({basis(estimate)})"
+def _facts(measure: Measure, estimate: Estimate) -> str:
+    return f"{first_upper(measure.title)} outside is {interval(estimate)} ({basis(estimate, measure.unit)})"
 
 
-def _untested(estimate: Estimate) -> str:
+def _untested(measure: Measure, estimate: Estimate) -> str:
     if estimate.cases == 0:
-        return (
-            "Effective IIA outside is undefined: no intervention changed the teacher's answer outside the swapped "
-            "positions, so nothing was tested."
-        )
-    return f"{_facts(estimate)}: {ENOUGH_TEXTS}; verify more pairs, of more texts."
+        return f"{first_upper(measure.title)} outside is undefined: {measure.untested}, so nothing was tested."
+    return f"{_facts(measure, estimate)}: {ENOUGH_TEXTS}; verify more pairs, of more texts."
 
 
 def to_markdown(checked: Gate) -> str:

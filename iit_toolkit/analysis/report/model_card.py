@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from iit_toolkit.analysis.report.markdown import markdown_cell
-from iit_toolkit.analysis.statistics.metrics import StudentSummary, Summary
+from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
+from iit_toolkit.analysis.report.tables import COLUMNS, changed_cases
+from iit_toolkit.analysis.statistics.measures import StudentSummary, Summary
 from iit_toolkit.analysis.statistics.numbers import interval
 from iit_toolkit.analysis.statistics.verdict import SCOPE, Verdict
 from iit_toolkit.errors import UserError
@@ -111,19 +112,13 @@ def _how_to_verify(results: dict[str, Any], files: Mapping[str, str]) -> str:
 
 
 def _table(student: StudentSummary) -> str:
-    lines = [
-        "| variable | effective IIA, outside | floor | above floor | IIA | base agreement | changed cases |",
-        "|---|---|---|---|---|---|---|",
+    heads = ["variable", *(column.heading for column in COLUMNS), "changed cases"]
+    rows = [
+        [name, *(column.cell(one) for column in COLUMNS), changed_cases(one)] for name, one in student.variables.items()
     ]
-    for name, one in student.variables.items():
-        estimates = (one.effective_iia.outside, one.effective_floor.outside)
-        cells = [interval(estimate, of="changed cases") for estimate in estimates]
-        cells.append(interval(one.margin, signed=True, of="changed cases"))
-        cells += [interval(one.iia.all), interval(one.base_agreement)]
-        cases = f"{one.effective_iia.outside.cases:,} of {one.iia.outside.cases:,}"
-        lines.append(f"| {markdown_cell(name)} | {' | '.join(cells)} | {cases} |")
     behaviour = student.behaviour
-    lines += [
+    lines = [
+        markdown_table(heads, rows),
         "",
         f"KL to the teacher: {interval(behaviour.kl)} nats. "
         f"Perplexity: {interval(behaviour.student_perplexity, 2, of='gold answers')}; "
@@ -140,11 +135,11 @@ def _index(results: dict[str, Any], student: StudentSummary) -> list[dict[str, A
             metrics.append({"type": kind, "name": name, "value": round(value, 4)})
 
     for name, one in student.variables.items():
-        effective = one.effective_iia.outside
+        effective = one.estimate("effective_iia")
         add("effective_iia", f"effective IIA, outside ({name})", effective.value)
         add("effective_iia_low", f"effective IIA, outside, lower end ({name})", effective.low)
-        add("no_intervention_floor", f"no-intervention floor, outside ({name})", one.effective_floor.outside.value)
-        add("iia", f"IIA ({name})", one.iia.all.value)
+        add("no_intervention_floor", f"no-intervention floor, outside ({name})", one.estimate("effective_floor").value)
+        add("iia", f"IIA ({name})", one.estimate("iia", "all").value)
     add("agreement", "agreement with the teacher, without intervention", student.behaviour.top1_agreement.value)
     add("perplexity", "perplexity", student.behaviour.student_perplexity.value)
     if not metrics:

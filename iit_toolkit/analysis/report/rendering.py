@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from iit_toolkit.analysis.report.markdown import markdown_cell
-from iit_toolkit.analysis.statistics.numbers import decimal, duration, interval
+from iit_toolkit.analysis.statistics.numbers import decimal, duration, first_upper, interval
 from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.files.printable import printable
 
@@ -35,7 +35,13 @@ def _environment(html: bool) -> Environment:
         keep_trailing_newline=True,
     )
     made.filters.update(
-        interval=interval, decimal=decimal, duration=duration, bounds=_bounds, facts=_facts, plain=_plain
+        first_upper=first_upper,
+        interval=interval,
+        decimal=decimal,
+        duration=duration,
+        bounds=_bounds,
+        facts=_facts,
+        plain=_plain,
     )
     return made
 

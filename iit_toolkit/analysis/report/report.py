@@ -15,7 +15,10 @@ from iit_toolkit.analysis.report.rendering import render
 from iit_toolkit.analysis.report.shown_variables import most_shown, telling
 from iit_toolkit.analysis.report.stored_search import FOLDER, read_searched
 from iit_toolkit.analysis.report.tables import (
+    COLUMNS,
+    SPLITS,
     ceiling,
+    changed_cases,
     control_legend,
     control_rows,
     cost_cells,
@@ -25,7 +28,7 @@ from iit_toolkit.analysis.report.tables import (
 from iit_toolkit.analysis.report.worst_cases import WorstCase, worst_cases
 from iit_toolkit.analysis.statistics import leak
 from iit_toolkit.analysis.statistics.comparison import Comparison, compare
-from iit_toolkit.analysis.statistics.metrics import Summary, summarise
+from iit_toolkit.analysis.statistics.measures import MEASURES, Summary, summarise
 from iit_toolkit.analysis.statistics.numbers import EVALUATED, inputs
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.analysis.statistics.resampling import Estimate
@@ -116,14 +119,22 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     examples, answers = read_examples(run.examples), read_answers(run.answers)
     settings = {name: getattr(read.summary, name) for name in ("resamples", "seed", "level")}
     summary = summarise(outcomes, **settings)
-    stored = results["verdict"]
     controls = None if read.controls.leaks is None else read_outcomes(run.controls)
-    verdict = judge(outcomes, stored["student"], controls=controls, margin=stored["margin"], **settings)
+    verdict = judge(
+        outcomes,
+        read.verdict.student,
+        controls=controls,
+        measure=read.verdict.measure,
+        margin=read.verdict.margin,
+        **settings,
+    )
     verdict = without_controls(verdict) if controls is None else verdict
     _refuse_other_controls(read, verdict, run)
-    leaks = [] if controls is None else leak.find_leaks(controls, margin=stored["margin"], **settings)
+    leaks = [] if controls is None else leak.find_leaks(controls, margin=read.verdict.margin, **settings)
     pair = results.get("comparison")
-    comparison = compare(outcomes, pair["treatment"], pair["baseline"], **settings) if pair else None
+    comparison = (
+        compare(outcomes, pair["treatment"], pair["baseline"], measure=pair["measure"], **settings) if pair else None
+    )
     histories = {arm: details["history"] for arm, details in results["arms"].items()}
     worst = None
     if examples is not None and answers is not None:
@@ -162,6 +173,9 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "comparison": report.comparison,
         "several": len({row.variable for row in rows}) > 1,
         "rows": rows,
+        "columns": COLUMNS,
+        "splits": SPLITS,
+        "changed_cases": changed_cases,
         "split_rows": [row for row in rows if row.variable in shown],
         "controls": control_rows(report.stored.controls, verdict, report.comparison),
         "legend": control_legend(verdict),
@@ -203,20 +217,21 @@ def _warnings(report: _Report) -> list[str]:
             f"results.json says {label}; the outcomes table, shown here, gives {report.verdict.label}. "
             "One of the two files is stale: verify the run again."
         )
-    elif (differs := _differs(report.stored.summary, report.summary)) is not None:
+    elif (differs := _differs(report.stored.summary, report.summary, report.verdict.measure)) is not None:
+        title = MEASURES[report.verdict.measure].title
         warnings.append(
-            f"results.json has another effective IIA outside than the outcomes table, shown here, first of {differs}. "
+            f"results.json has another {title} outside than the outcomes table, shown here, first of {differs}. "
             "One of the two files is stale: verify the run again."
         )
     return warnings
 
 
-def _differs(stored: Summary, found: Summary) -> str | None:
-    """Return the first student and variable whose effective IIA outside is not the same in two summaries."""
+def _differs(stored: Summary, found: Summary, measure: str) -> str | None:
+    """Return the first student and variable of which a measure outside is not the same in two summaries."""
     for student, one in stored.students.items():
         for variable, measured in one.variables.items():
             again = found.students[student].variables[variable]
-            values = [each.effective_iia.outside.value for each in (measured, again)]
+            values = [each.estimate(measure).value for each in (measured, again)]
             if None in values and values != [None, None]:
                 return f"{student}, {variable}"
             if None not in values and abs(cast(float, values[0]) - cast(float, values[1])) > _ROUNDING:

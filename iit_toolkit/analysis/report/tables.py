@@ -8,10 +8,12 @@ from typing import Any
 
 from iit_toolkit.analysis.statistics.comparison import Comparison
 from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, ControlResults, SelfSwap
-from iit_toolkit.analysis.statistics.metrics import Behaviour, Summary, VariableSummary
+from iit_toolkit.analysis.statistics.control_words import control_meanings, describe_control
+from iit_toolkit.analysis.statistics.measures import MEASURES, Behaviour, Measure, Summary, VariableSummary
 from iit_toolkit.analysis.statistics.numbers import count, interval
+from iit_toolkit.analysis.statistics.quantities import Region
 from iit_toolkit.analysis.statistics.resampling import Estimate
-from iit_toolkit.analysis.statistics.verdict import Verdict, control_meanings, describe_control
+from iit_toolkit.analysis.statistics.verdict import Verdict
 
 _SELF_SWAP = (
     "Activations swapped for themselves change no answer: what is measured is the swap.",
@@ -56,6 +58,53 @@ class ControlRow:
     mark: str = "UNDECIDED"
 
 
+@dataclass(frozen=True)
+class Column:
+    """One measure in the table of students.
+
+    Attributes:
+        measure: Which one.
+        region: In which region.
+        heading: What stands above it.
+    """
+
+    measure: Measure
+    region: Region
+    heading: str
+
+    @property
+    def signed(self) -> bool:
+        """Whether positive numbers have a sign."""
+        return self.measure.kind == "lead"
+
+    def cell(self, measured: VariableSummary) -> str:
+        """Return the measure with its interval."""
+        return interval(self.estimate(measured), signed=self.signed, of=self.measure.units)
+
+    def estimate(self, measured: VariableSummary) -> Estimate:
+        """Return the measure of one student on one variable."""
+        return measured.estimate(self.measure.name, self.region)
+
+
+COLUMNS = (
+    Column(MEASURES["effective_iia"], "outside", "effective IIA, outside"),
+    Column(MEASURES["effective_floor"], "outside", "its floor"),
+    Column(MEASURES["margin"], "outside", "above floor"),
+    Column(MEASURES["iia"], "all", "IIA, all cases"),
+    Column(MEASURES["base_agreement"], "all", "base agreement"),
+)
+"""The table of students; the first is the one that the small charts show, the second its floor."""
+SPLITS = tuple(
+    MEASURES[name] for name in ("changed", "effective_iia", "effective_floor", "iia", "floor", "effect_correlation")
+)
+"""The table of all splits: each in every region."""
+
+
+def changed_cases(measured: VariableSummary) -> str:
+    """`491 of 600`: over how many cases outside effective IIA is taken."""
+    return f"{measured.estimate('effective_iia').cases:,} of {measured.estimate('iia').cases:,}"
+
+
 def student_rows(summary: Summary, judged: str) -> list[Row]:
     """Return the table of students: one line per variable and student."""
     end = ceiling(summary)
@@ -76,21 +125,21 @@ def student_rows(summary: Summary, judged: str) -> list[Row]:
 
 def ceiling(summary: Summary) -> float:
     """Right end of the small charts in the table: the same for all rows, a multiple of 0.1."""
-    split = [one for student in summary.students.values() for one in student.variables.values()]
-    ends = [e for one in split for e in (one.effective_iia.outside.high, one.effective_floor.outside.value)]
-    ends += [one.effective_iia.outside.value for one in split]
+    measured = [one for student in summary.students.values() for one in student.variables.values()]
+    charted, floors = ([column.estimate(one) for one in measured] for column in COLUMNS[:2])
+    ends = [end for one in charted for end in (one.high, one.value)] + [one.value for one in floors]
     return max(0.1, math.ceil(10 * max((end for end in ends if end is not None), default=1.0)) / 10)
 
 
 def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None:
     """Per cent of the width at which the interval, the value and the floor lie."""
-    effective, floor = measured.effective_iia.outside, measured.effective_floor.outside.value
-    if effective.value is None or floor is None:
+    score, floor = COLUMNS[0].estimate(measured), COLUMNS[1].estimate(measured).value
+    if score.value is None or floor is None:
         return None
     ends = {
-        "low": effective.value if effective.low is None else effective.low,
-        "value": effective.value,
-        "high": effective.value if effective.high is None else effective.high,
+        "low": score.value if score.low is None else score.low,
+        "value": score.value,
+        "high": score.value if score.high is None else score.high,
         "floor": floor,
     }
     return {name: 2 + 96 * end / ceiling for name, end in ends.items()}
@@ -134,7 +183,7 @@ def _baseline(comparison: Comparison) -> list[ControlRow]:
         ControlRow(
             name=f"{comparison.baseline} student",
             variable=variable,
-            result=_reached(one.baseline, one.effective_iia, comparison.treatment),
+            result=_reached(one.baseline, one.difference, comparison.treatment),
             passed=None,
             meaning=meaning,
             mark="COMPARISON",

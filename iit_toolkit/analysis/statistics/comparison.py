@@ -1,4 +1,8 @@
-"""Two students on the same cases: does one keep more of the teacher's causal structure than the other?"""
+"""Two students on the same cases: does one keep more of the teacher's causal structure than the other?
+
+The paired lead decides: both students see the same cases and the same resamples, so its interval is narrower than the
+gap between two intervals would suggest.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,17 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from iit_toolkit.analysis.statistics import ranges
-from iit_toolkit.analysis.statistics.numbers import basis, decimal, interval
+from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, Decision, decide, too_few
+from iit_toolkit.analysis.statistics.measures import (
+    DEFAULT_MEASURE,
+    MEASURES,
+    Measure,
+    Score,
+    estimate,
+    judged_measure,
+    lead,
+)
+from iit_toolkit.analysis.statistics.numbers import basis, interval
 from iit_toolkit.analysis.statistics.quantities import (
     check_same_cases,
     resample_behaviour,
@@ -19,6 +33,7 @@ from iit_toolkit.analysis.statistics.quantities import (
 from iit_toolkit.analysis.statistics.resampling import Estimate
 
 Outcome = Literal["HIGHER", "LOWER", "NOT SEPARATED", "UNDEFINED"]
+_OUTCOMES: dict[Decision, Outcome] = {"above": "HIGHER", "below": "LOWER", "undecided": "NOT SEPARATED"}
 
 
 @dataclass(frozen=True)
@@ -26,20 +41,20 @@ class VariableComparison:
     """Two students under interventions on one variable; everything outside the swapped positions.
 
     Attributes:
-        outcome: HIGHER (LOWER) where the treatment's interval of effective IIA lies above (below) that of the
-            baseline.
-        treatment: Effective IIA of the treatment.
-        baseline: Effective IIA of the baseline.
-        effective_iia: Treatment less baseline, paired over examples.
-        margin: The same difference of the margins over each student's own floor.
+        outcome: HIGHER (LOWER) if the interval of the paired difference lies above (below) zero; NOT SEPARATED if it
+            holds zero, or the cases come from too few texts; UNDEFINED without an interval.
+        treatment: The measure of the treatment.
+        baseline: The measure of the baseline.
+        difference: Treatment less baseline, paired over examples.
+        above_floor: The same difference of the leads over each student's own floor.
         sentence: The outcome in words.
     """
 
     outcome: Outcome
     treatment: ranges.Share
     baseline: ranges.Share
-    effective_iia: ranges.ShareDifference
-    margin: ranges.LeadDifference
+    difference: ranges.ShareDifference
+    above_floor: ranges.LeadDifference
     sentence: str
 
 
@@ -49,6 +64,7 @@ class Comparison:
 
     treatment: str
     baseline: str
+    measure: str
     outcome: Outcome
     variables: dict[str, VariableComparison]
     kl: ranges.Sound
@@ -74,6 +90,7 @@ def compare(
     treatment: str,
     baseline: str,
     *,
+    measure: str = DEFAULT_MEASURE,
     resamples: int = 2000,
     seed: int = 0,
     level: float = 0.95,
@@ -84,6 +101,7 @@ def compare(
         outcomes: The table of `iit_toolkit.analysis.statistics.outcomes`.
         treatment: The student that is hoped to be better.
         baseline: The student it is measured against.
+        measure: What is compared, one of `measures.JUDGED`.
         resamples: Bootstrap resamples behind each interval.
         seed: Of the resampling.
         level: Coverage of the intervals.
@@ -91,50 +109,48 @@ def compare(
     Raises:
         UserError: If a student is not in the table, or the two were verified on different cases.
     """
+    chosen = judged_measure(measure)
     check_same_cases(outcomes, treatment, baseline)
-    behaviour = resample_behaviour(outcomes, resamples=resamples, seed=seed, level=level)
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
+    behaviour = resample_behaviour(outcomes, **settings)
     compared: dict[str, VariableComparison] = {}
     for variable in variables(outcomes, treatment):
-        resampled = resample_variable(outcomes, variable, resamples=resamples, seed=seed, level=level)
-
-        def pair(name: str, cases: str) -> tuple[tuple[str, str], tuple[str, str]]:
-            return (f"{treatment}/{name}", f"{treatment}/{cases}"), (
-                f"{baseline}/{name}",
-                f"{baseline}/{cases}",
-            )
-
-        one, two = pair("effective/outside", "changed/outside")
-        estimates = resampled.share(*one), resampled.share(*two)
-        difference = resampled.lead(one, two)
-        outcome = _outcome(*estimates)
+        resampled = resample_variable(outcomes, variable, **settings)
+        scores = Score(chosen, treatment), Score(chosen, baseline)
+        estimates = estimate(resampled, scores[0]), estimate(resampled, scores[1])
+        difference = lead(resampled, *scores)
+        outcome = _outcome(estimates, difference)
         compared[variable] = VariableComparison(
             outcome=outcome,
             treatment=estimates[0],
             baseline=estimates[1],
-            effective_iia=difference,
-            margin=resampled.difference(*pair("above_floor/outside", "changed/outside")),
-            sentence=_sentence((treatment, baseline), variable, outcome, estimates, difference),
+            difference=difference,
+            above_floor=lead(resampled, scores[0].over_floor, scores[1].over_floor),
+            sentence=_sentence((treatment, baseline), variable, chosen, outcome, estimates, difference),
         )
+
+    def behaviour_difference(name: str) -> Estimate:
+        one, two = (Score(MEASURES[name], student, region=None) for student in (treatment, baseline))
+        return lead(behaviour, one, two)
+
     return Comparison(
         treatment=treatment,
         baseline=baseline,
+        measure=measure,
         outcome=_weakest([one.outcome for one in compared.values()]),
         variables=compared,
-        kl=behaviour.difference((f"{treatment}/kl", f"{treatment}/cases"), (f"{baseline}/kl", f"{baseline}/cases")),
-        log_perplexity=behaviour.difference(
-            (f"{treatment}/student_nll", f"{treatment}/gold"),
-            (f"{baseline}/student_nll", f"{baseline}/gold"),
-        ),
+        kl=behaviour_difference("kl"),
+        log_perplexity=behaviour_difference("student_perplexity"),
         sentence=" ".join(one.sentence for one in compared.values()),
     )
 
 
-def _outcome(treatment: Estimate, baseline: Estimate) -> Outcome:
-    if treatment.low is None or treatment.high is None or baseline.low is None or baseline.high is None:
+def _outcome(estimates: tuple[Estimate, Estimate], difference: Estimate) -> Outcome:
+    if difference.low is None:
         return "UNDEFINED"
-    if treatment.low > baseline.high:
-        return "HIGHER"
-    return "LOWER" if treatment.high < baseline.low else "NOT SEPARATED"
+    if any(too_few(one) for one in estimates):
+        return "NOT SEPARATED"
+    return _OUTCOMES[decide(difference, 0.0)]
 
 
 def _weakest(outcomes: list[Outcome]) -> Outcome:
@@ -145,6 +161,7 @@ def _weakest(outcomes: list[Outcome]) -> Outcome:
 def _sentence(
     names: tuple[str, str],
     variable: str,
+    measure: Measure,
     outcome: Outcome,
     estimates: tuple[Estimate, Estimate],
     difference: Estimate,
@@ -153,27 +170,16 @@ def _sentence(
     if outcome == "UNDEFINED":
         return (
             f'Variable "{variable}": {treatment} and {baseline} cannot be compared, '
-            f"with {basis(estimates[0])} outside the swapped positions."
+            f"with {basis(estimates[0], measure.unit)} outside the swapped positions."
         )
     facts = (
-        f'Variable "{variable}": effective IIA outside is {interval(estimates[0])} for {treatment} and '
-        f"{interval(estimates[1])} for {baseline} ({basis(estimates[0])})"
+        f'Variable "{variable}": {measure.title} outside is {interval(estimates[0])} for {treatment} and '
+        f"{interval(estimates[1])} for {baseline} ({basis(estimates[0], measure.unit)})"
     )
-    paired = f"paired difference {interval(difference, signed=True)}"
+    paired = f"the paired difference is {interval(difference, signed=True)}"
     if outcome == "HIGHER":
-        return f"{facts}: the intervals are separated, {treatment} is higher; {paired}."
+        return f"{facts}. {treatment} is higher: {paired}."
     if outcome == "LOWER":
-        return f"{facts}: the intervals are separated, {treatment} is LOWER than {baseline}; {paired}."
-    return f"{facts}: the intervals overlap; {_overlap(treatment, baseline, difference)}."
-
-
-def _overlap(treatment: str, baseline: str, difference: Estimate) -> str:
-    paired = interval(difference, signed=True)
-    if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
-        return f"{treatment} is not shown to be better than {baseline} (paired difference {paired}, which holds zero)"
-    better, worse = (treatment, baseline) if difference.low > 0 else (baseline, treatment)
-    end = decimal(min(abs(difference.low), abs(difference.high)))
-    return (
-        f"only the sharper paired difference tells them apart ({paired}): "
-        f"{better} is ahead of {worse} by at least {end}"
-    )
+        return f"{facts}. {treatment} is LOWER than {baseline}: {paired}."
+    why = f"too few inputs to tell ({ENOUGH_TEXTS})" if any(map(too_few, estimates)) else "its interval holds zero"
+    return f"{facts}. {treatment} is not shown to be better than {baseline}: {paired}, and {why}."

@@ -14,11 +14,11 @@ from typing import cast
 import pandas as pd
 
 from iit_toolkit.analysis.statistics import ranges
+from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, Decision, decide, too_few
 from iit_toolkit.analysis.statistics.numbers import count, decimal, inputs, interval
 from iit_toolkit.analysis.statistics.outcomes import BESIDE
 from iit_toolkit.analysis.statistics.quantities import resample_variable, variables
 from iit_toolkit.analysis.statistics.resampling import Estimate
-from iit_toolkit.analysis.statistics.verdict import ENOUGH_TEXTS, too_few
 
 PASSED = "no more than the teacher's, up to the margin: no leak found here."
 FAILED = (
@@ -32,6 +32,8 @@ SCOPE = (
     "layers. Of sites that are parts of a layer, it tests the parts that were left out. It is no part of the verdict, "
     "and each interval stands for itself."
 )
+
+_PASSED: dict[Decision, bool | None] = {"above": False, "below": True, "undecided": None}
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,7 @@ def find_leaks(
 
 
 def _passed(difference: Estimate, margin: float) -> bool | None:
-    if difference.low is None or difference.high is None or too_few(difference):
-        return None
-    if difference.high < margin:
-        return True
-    return False if difference.low > margin else None
+    return None if too_few(difference) else _PASSED[decide(difference, margin)]
 
 
 def _sentence(student: Estimate, teacher: Estimate, difference: Estimate, passed: bool | None, margin: float) -> str:

@@ -31,14 +31,19 @@ def interval(estimate: Estimate, digits: int = 3, *, signed: bool = False, of: s
     return f"{value} [{low}, {high}]"
 
 
+def first_upper(text: str) -> str:
+    """`Effective IIA` of `effective IIA`: the rest stays as it is."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def count(number: int, singular: str, plural: str | None = None) -> str:
     """`1 case`, `1,234 cases`."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def basis(estimate: Estimate) -> str:
+def basis(estimate: Estimate, unit: str = "changed case") -> str:
     """`491 changed cases, 305 base examples, 47 texts`; source examples and texts only where they are fewer."""
-    return f"{count(estimate.cases, 'changed case')}, {inputs(estimate)}"
+    return f"{count(estimate.cases, unit)}, {inputs(estimate)}"
 
 
 def inputs(estimate: Estimate) -> str:

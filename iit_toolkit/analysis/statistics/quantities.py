@@ -12,7 +12,7 @@ Definitions (IIA: Geiger et al. 2021, "Causal Abstractions of Neural Networks"; 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,8 @@ from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.analysis.statistics.resampling import NO_SOURCE, Floats, Ints, Numbers, Resampled, sum_by_cluster
 from iit_toolkit.errors import UserError
 
-REGIONS = ("all", "inside", "outside")
+Region = Literal["all", "inside", "outside"]
+REGIONS: tuple[Region, ...] = ("all", "inside", "outside")
 _EFFECT = ("n", "x", "y", "xx", "yy", "xy")
 _BEHAVIOUR = ("gold", "student_base", "teacher_base", "kl", "student_nll", "teacher_nll")
 _ANSWERS = ("teacher_base", "teacher_cf", "student_base", "student_cf")
@@ -50,8 +51,8 @@ def resample_variable(
     """Resamples what concerns interventions on one variable, for all students over the same examples.
 
     Quantities are named `{student}/{quantity}/{region}`: `cases`, `hits`, `changed`, `effective`, `floor`,
-    `effective_floor`, `above_floor` (effective - effective_floor), `moved`, `effect_cases`; and `{student}/agree/all`,
-    `{student}/effect/{region}/n` .. `xy`.
+    `effective_floor`, `hits_above_floor` (hits - floor), `above_floor` (effective - effective_floor), `moved`,
+    `effect_cases`; and `{student}/agree/all`, `{student}/effect/{region}/n` .. `xy`.
     """
     chosen = _rows(outcomes["variable"] == variable)
     pairs = _Pairs(_columns(outcomes, _INPUTS, chosen))
@@ -203,6 +204,7 @@ def counted(cases: Columns) -> Columns:
             f"effective/{region}": chosen & changed & hit,
             f"floor/{region}": chosen & floor,
             f"effective_floor/{region}": chosen & changed & floor,
+            f"hits_above_floor/{region}": chosen * (hit.astype(np.int8) - floor),
             f"above_floor/{region}": (chosen & changed) * (hit.astype(np.int8) - floor),
             f"moved/{region}": chosen & moved,
         }

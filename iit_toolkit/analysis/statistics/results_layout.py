@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from iit_toolkit.analysis.statistics.comparison import Comparison
 from iit_toolkit.analysis.statistics.control_results import ControlResults
-from iit_toolkit.analysis.statistics.metrics import Summary
+from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.ranges import Perplexity, Share
 from iit_toolkit.analysis.statistics.verdict import Verdict

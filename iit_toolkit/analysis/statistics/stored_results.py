@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from iit_toolkit.analysis.statistics.control_results import ControlResults
-from iit_toolkit.analysis.statistics.metrics import StudentSummary, Summary
+from iit_toolkit.analysis.statistics.measures import StudentSummary, Summary
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.quantities import students, variables
 from iit_toolkit.analysis.statistics.results_layout import RESULTS, Evaluated

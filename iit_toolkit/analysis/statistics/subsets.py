@@ -1,4 +1,4 @@
-"""Effective IIA on parts of the cases: by token position, by frequency of the gold token, on fewer texts."""
+"""A measure on parts of the cases: by token position, by frequency of the gold token, on fewer texts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypedDict, cast
 import numpy as np
 import pandas as pd
 
+from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, Measure, Score, estimate, judged_measure
 from iit_toolkit.analysis.statistics.outcomes import NO_POSITION
 from iit_toolkit.analysis.statistics.quantities import resample_variable, students, variables
 from iit_toolkit.analysis.statistics.resampling import Ints, Resampled
@@ -27,8 +28,8 @@ class Settings(TypedDict):
     level: float
 
 
-def by_position(outcomes: pd.DataFrame, settings: Settings) -> pd.DataFrame:
-    """Effective IIA outside by position of the token, in bins of equal width.
+def by_position(outcomes: pd.DataFrame, settings: Settings, measure: str = DEFAULT_MEASURE) -> pd.DataFrame:
+    """Return a measure outside, by position of the token, in bins of equal width.
 
     Returns:
         One row per variable, group (as `0-9`) and student, as `_grouped`; empty where answers have no position.
@@ -42,16 +43,19 @@ def by_position(outcomes: pd.DataFrame, settings: Settings) -> pd.DataFrame:
         int(number): f"{number * width}" if width == 1 else f"{number * width}-{number * width + width - 1}"
         for number in np.unique(bins[positions != NO_POSITION])
     }
-    return _grouped(outcomes, bins, labels, settings)
+    return _grouped(outcomes, bins, labels, settings, judged_measure(measure))
 
 
-def by_frequency(outcomes: pd.DataFrame, per_million: Mapping[int, float], settings: Settings) -> pd.DataFrame:
-    """Effective IIA outside by frequency of the gold token.
+def by_frequency(
+    outcomes: pd.DataFrame, per_million: Mapping[int, float], settings: Settings, measure: str = DEFAULT_MEASURE
+) -> pd.DataFrame:
+    """Return a measure outside, by frequency of the gold token.
 
     Args:
         outcomes: The outcomes table.
         per_million: How often each token occurs in a million, by its number.
         settings: Of the intervals.
+        measure: What is estimated, one of `measures.JUDGED`.
 
     Returns:
         One row per variable, band and student, as `_grouped`; empty where no frequency is known.
@@ -59,17 +63,19 @@ def by_frequency(outcomes: pd.DataFrame, per_million: Mapping[int, float], setti
     frequency = outcomes["gold"].map(dict(per_million)).to_numpy(dtype=np.float64)
     bands = np.where(np.isnan(frequency), -1, np.digitize(frequency, list(BANDS)))
     labels = dict(enumerate([*BANDS.values(), MOST_FREQUENT]))
-    return _grouped(outcomes, bands, {number: labels[int(number)] for number in np.unique(bands[bands >= 0])}, settings)
+    named = {number: labels[int(number)] for number in np.unique(bands[bands >= 0])}
+    return _grouped(outcomes, bands, named, settings, judged_measure(measure))
 
 
-def by_size(outcomes: pd.DataFrame, student: str, settings: Settings) -> pd.DataFrame:
-    """Effective IIA outside of one student on bases of 20, 40, 80, ... of the texts, drawn at random, and on all.
+def by_size(outcomes: pd.DataFrame, student: str, settings: Settings, measure: str = DEFAULT_MEASURE) -> pd.DataFrame:
+    """Return a measure outside of one student, on bases of 20, 40, 80, ... of the texts, drawn at random, and on all.
 
     Each draw holds the smaller ones.
 
     Returns:
         One row per variable and number of texts, as `_grouped`, with `drawn` for the group.
     """
+    score = Score(judged_measure(measure), student)
     of_student = _where(outcomes, (outcomes["student"] == student).to_numpy())
     rows: list[dict[str, Any]] = []
     for variable in variables(of_student):
@@ -77,7 +83,7 @@ def by_size(outcomes: pd.DataFrame, student: str, settings: Settings) -> pd.Data
         order = np.random.default_rng(settings["seed"]).permutation(np.unique(cases["base_text"].to_numpy()))
         for size in _sizes(len(order)):
             some = _where(cases, np.isin(cases["base_text"].to_numpy(), order[:size]))
-            measured = _row(resample_variable(some, variable, **settings), student)
+            measured = _row(resample_variable(some, variable, **settings), score)
             rows.append({"variable": variable, "drawn": size, "student": student, **measured})
     return pd.DataFrame(rows)
 
@@ -87,13 +93,15 @@ def _sizes(count: int) -> list[int]:
     return [*sizes, count]
 
 
-def _grouped(outcomes: pd.DataFrame, groups: Ints, labels: Mapping[int, str], settings: Settings) -> pd.DataFrame:
+def _grouped(
+    outcomes: pd.DataFrame, groups: Ints, labels: Mapping[int, str], settings: Settings, measure: Measure
+) -> pd.DataFrame:
     """One row per variable, group and student, with the value, its interval, its floor, and what it rests on."""
-    return pd.DataFrame(list(_group_rows(outcomes, groups, labels, settings)))
+    return pd.DataFrame(list(_group_rows(outcomes, groups, labels, settings, measure)))
 
 
 def _group_rows(
-    outcomes: pd.DataFrame, groups: Ints, labels: Mapping[int, str], settings: Settings
+    outcomes: pd.DataFrame, groups: Ints, labels: Mapping[int, str], settings: Settings, measure: Measure
 ) -> Iterator[dict[str, Any]]:
     for variable in variables(outcomes):
         of_variable = (outcomes["variable"] == variable).to_numpy()
@@ -102,22 +110,20 @@ def _group_rows(
             if len(some):
                 resampled = resample_variable(some, variable, **settings)
                 for student in students(some):
-                    yield {"variable": variable, "group": label, "student": student, **_row(resampled, student)}
+                    row = _row(resampled, Score(measure, student))
+                    yield {"variable": variable, "group": label, "student": student, **row}
 
 
-def _row(resampled: Resampled, student: str) -> dict[str, Any]:
-    effective, floor = (
-        resampled.share(f"{student}/{name}/outside", f"{student}/changed/outside")
-        for name in ("effective", "effective_floor")
-    )
+def _row(resampled: Resampled, score: Score) -> dict[str, Any]:
+    value, floor = estimate(resampled, score), estimate(resampled, score.floor)
     return {
-        "effective_iia": effective.value,
-        "low": effective.low,
-        "high": effective.high,
+        "value": value.value,
+        "low": value.low,
+        "high": value.high,
         "floor": floor.value,
-        "changed_cases": effective.cases,
-        "bases": effective.clusters,
-        "texts": effective.texts,
+        "cases": value.cases,
+        "bases": value.clusters,
+        "texts": value.texts,
     }
 
 

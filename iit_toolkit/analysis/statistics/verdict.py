@@ -24,31 +24,31 @@ from typing import Any, Literal, Protocol, cast
 
 import pandas as pd
 from pydantic import TypeAdapter
-from scipy.special import ndtri
 
 from iit_toolkit.analysis.statistics import ranges
-from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, interval
-from iit_toolkit.analysis.statistics.outcomes import (
-    OTHER_VARIABLE,
-    RANDOM_NEURONS,
-    SHUFFLED,
-    SHUFFLED_SOURCES,
-    UNTRAINED,
-    WRONG_LAYER,
+from iit_toolkit.analysis.statistics.control_words import FLOOR, control_meanings, describe_control
+from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, Decision, decide, too_few
+from iit_toolkit.analysis.statistics.measures import (
+    DEFAULT_MEASURE,
+    MEASURES,
+    Score,
+    estimate,
+    judged_measure,
+    lead,
 )
+from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, interval
+from iit_toolkit.analysis.statistics.outcomes import SHUFFLED, UNTRAINED
+from iit_toolkit.analysis.statistics.power import POWER, detectable_lead
 from iit_toolkit.analysis.statistics.quantities import check_same_cases, resample_variable, students, variables
 from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
 from iit_toolkit.errors import UserError
 
 Label = Literal["SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"]
 
-FLOOR = "no-intervention floor"
-MINIMUM_CLUSTERS = 20
-"""Changed cases must come from this many texts of bases and of sources: intervals of fewer are not to be relied on."""
-MINIMUM_EQUAL_TEXTS = 10
-"""And not so unevenly that they count as fewer texts of equal size than this."""
-ENOUGH_TEXTS = f"bases and sources from {MINIMUM_CLUSTERS} texts each are needed, and no few texts may hold most cases"
-POWER = 0.8
+Controls = Mapping[str, Score]
+"""What each control scores, by its name."""
+
+_PASSED: dict[Decision, bool | None] = {"above": True, "below": False, "undecided": None}
 _UNTESTED = "The other controls were not run for this student, so nothing is supported; verify it to have them."
 SCOPE = (
     "This speaks only of the tested inputs, sites and interventions; "
@@ -58,13 +58,12 @@ SCOPE = (
 
 @dataclass(frozen=True)
 class Control:
-    """What could explain the effective IIA without any causal structure kept.
+    """What could explain the student's score without any causal structure kept.
 
     Attributes:
         name: The floor, the student that serves as a control, or one of `outcomes.SHUFFLED`.
-        level: The share it reaches on the same cases.
-        difference: Effective IIA of the judged student less that share, paired; its interval is that of the
-            variable's level.
+        level: What it scores on the same cases.
+        difference: The judged student's score less that, paired; its interval is that of the variable's level.
         passed: Whether the difference's interval lies above the margin (False: below it); None if it holds the
             margin, or too few cases changed.
         meaning: What passing or failing means, or why it is open, in words.
@@ -83,7 +82,7 @@ class VariableVerdict:
 
     Attributes:
         label: SUPPORTED, NOT SUPPORTED or INCONCLUSIVE.
-        effective_iia: Outside the swapped positions.
+        score: The measure outside the swapped positions.
         controls: All of them must be passed.
         level: Of the intervals of the differences, adjusted to the number of variables.
         detectable: The smallest true lead over the best control that would be SUPPORTED in 80 % of repetitions with
@@ -92,7 +91,7 @@ class VariableVerdict:
     """
 
     label: Label
-    effective_iia: ranges.Share
+    score: ranges.Share
     controls: list[Control]
     level: float
     detectable: float | None
@@ -101,9 +100,21 @@ class VariableVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one student: SUPPORTED only where it is for every variable."""
+    """The verdict on one student: SUPPORTED only if it is for every variable.
+
+    Attributes:
+        student: Who is judged.
+        measure: The measure it rests on, one of `measures.JUDGED`.
+        label: SUPPORTED, NOT SUPPORTED or INCONCLUSIVE.
+        margin: How far the score must lie above every control.
+        variables: The verdict on each variable.
+        sentence: The verdict in words.
+        power: What this many cases can show, in words.
+        scope: What the verdict does not say.
+    """
 
     student: str
+    measure: str
     label: Label
     margin: float
     variables: dict[str, VariableVerdict]
@@ -154,6 +165,7 @@ def judge(
     *,
     controls: pd.DataFrame | None = None,
     untrained: str = UNTRAINED,
+    measure: str = DEFAULT_MEASURE,
     margin: float = 0.05,
     resamples: int = 2000,
     seed: int = 0,
@@ -167,14 +179,17 @@ def judge(
         controls: The table of this student's controls, if there is one: shuffled sites and sources. That of `verified`
             is taken if this student's controls were run.
         untrained: The student before training, a control where the table holds it.
-        margin: How far effective IIA must lie above every control.
+        measure: What the verdict rests on, one of `measures.JUDGED`.
+        margin: How far the score must lie above every control.
         resamples: Bootstrap resamples behind each interval.
         seed: Of the resampling.
         level: Coverage of the intervals.
 
     Raises:
-        UserError: If a student is not in the table, or was verified on other cases than its control.
+        UserError: If a student is not in the table, or was verified on other cases than its control, or no verdict
+            rests on the measure.
     """
+    chosen = judged_measure(measure)
     outcomes = verified if isinstance(verified, pd.DataFrame) else verified.outcomes
     if not isinstance(verified, pd.DataFrame):
         student = student or verified.judged
@@ -195,17 +210,15 @@ def judge(
             check_same_cases(cast(pd.DataFrame, table[tested]), student, name)
         every += shuffled
     resampled: dict[str, Resampled] = {}
-    shares: dict[str, dict[str, tuple[str, str]]] = {}
+    rivals: dict[str, Controls] = {}
     for variable in variables(outcomes, student):
         resampled[variable] = resample_variable(table, variable, resamples=resamples, seed=seed, level=level)
-        shares[variable] = {FLOOR: (f"{student}/effective_floor/outside", f"{student}/changed/outside")} | {
-            name: (f"{name}/effective/outside", f"{name}/changed/outside")
-            for name in every
-            if variable in variables(table, name)
-        }
-    judged = judge_variables(resampled, student, shares, margin=margin, level=level)
+        present = [name for name in every if variable in variables(table, name)]
+        rivals[variable] = {FLOOR: Score(chosen, student).floor} | {name: Score(chosen, name) for name in present}
+    judged = judge_variables(resampled, Score(chosen, student), rivals, margin=margin, level=level)
     return Verdict(
         student=student,
+        measure=measure,
         label=_overall([one.label for one in judged.values()]),
         margin=margin,
         variables=judged,
@@ -237,16 +250,10 @@ def without_controls(verdict: Verdict) -> Verdict:
     )
 
 
-def too_few(effective: Estimate) -> bool:
-    """Whether the changed cases come from too few texts, or most of them from a few, to rely on the interval."""
-    uneven = effective.equal_texts is not None and effective.equal_texts < MINIMUM_EQUAL_TEXTS
-    return effective.fewest < MINIMUM_CLUSTERS or uneven
-
-
 def judge_variables(
     resampled: Mapping[str, Resampled],
-    student: str,
-    controls: Mapping[str, Mapping[str, tuple[str, str]]],
+    score: Score,
+    controls: Mapping[str, Controls],
     *,
     margin: float,
     level: float,
@@ -255,16 +262,16 @@ def judge_variables(
 
     Args:
         resampled: Per variable the quantities of `iit_toolkit.analysis.statistics.quantities.resample_variable`.
-        student: The student that is judged.
-        controls: Per variable and control the numerator and denominator of the share that the control reaches.
-        margin: How far effective IIA must lie above every control.
+        score: The measure of the student that is judged.
+        controls: Per variable and control what the control scores.
+        margin: How far the score must lie above every control.
         level: Coverage of the interval for a single variable.
     """
     judged: dict[str, VariableVerdict] = {}
     left = list(resampled)
     while left:
         adjusted = 1 - (1 - level) / len(left)
-        found = {name: _judged(name, resampled[name], student, controls[name], margin, adjusted) for name in left}
+        found = {name: _judged(name, resampled[name], score, controls[name], margin, adjusted) for name in left}
         supported = {name: one for name, one in found.items() if one.label == "SUPPORTED"}
         judged |= supported or found
         left = [name for name in left if name not in judged]
@@ -272,86 +279,34 @@ def judge_variables(
 
 
 def _judged(
-    variable: str,
-    resampled: Resampled,
-    student: str,
-    shares: Mapping[str, tuple[str, str]],
-    margin: float,
-    level: float,
+    variable: str, resampled: Resampled, score: Score, rivals: Controls, margin: float, level: float
 ) -> VariableVerdict:
-    controls = [_control(resampled, student, name, share, margin, level) for name, share in shares.items()]
-    effective = resampled.share(f"{student}/effective/outside", f"{student}/changed/outside")
-    label = _label(effective, controls)
-    tested = resampled.share(f"{student}/changed/outside", f"{student}/cases/outside").cases
-    sentence = _sentence(student, variable, label, effective, controls, margin, tested, level)
-    detectable = None if too_few(effective) else _detectable(_best(controls).difference, effective, margin, level)
-    return VariableVerdict(label, effective, controls, level, detectable, sentence)
+    own = estimate(resampled, score)
+    controls = [_control(resampled, own, score, name, rival, margin, level) for name, rival in rivals.items()]
+    label = _label(own, controls)
+    sentence = f'Variable "{variable}": ' + (
+        _untested(resampled, own, score) if too_few(own) else _sentence(score, label, own, controls, margin, level)
+    )
+    detectable = None if too_few(own) else detectable_lead(_best(controls).difference, own, margin, level)
+    return VariableVerdict(label, own, controls, level, detectable, sentence)
 
 
 def _control(
-    resampled: Resampled, student: str, name: str, share: tuple[str, str], margin: float, level: float
+    resampled: Resampled, own: Estimate, score: Score, name: str, rival: Score, margin: float, level: float
 ) -> Control:
-    own = (f"{student}/effective/outside", f"{student}/changed/outside")
-    difference = resampled.lead(own, share, level=level)
-    low, high = difference.low, difference.high
-    if low is None or high is None or too_few(resampled.share(*own)):
-        passed, meaning = None, "Too few changed cases to tell."
-    elif low <= margin <= high:
-        passed, meaning = None, "The interval of the lead holds the margin: more cases may tell."
+    difference = lead(resampled, score, rival, level=level)
+    passed = None if too_few(own) else _PASSED[decide(difference, margin)]
+    if passed is not None:
+        meaning = control_meanings(score.student, name)[0 if passed else 1]
+    elif difference.low is None or too_few(own):
+        meaning = f"Too few {score.measure.units} to tell."
     else:
-        passed = low > margin
-        meaning = control_meanings(student, name)[0 if passed else 1]
-    return Control(name, resampled.share(*share), difference, passed, meaning)
+        meaning = "The interval of the lead holds the margin: more cases may tell."
+    return Control(name, estimate(resampled, rival), difference, passed, meaning)
 
 
-def describe_control(name: str) -> str:
-    """Return what a control is called in a sentence and in the report."""
-    return {
-        FLOOR: FLOOR,
-        WRONG_LAYER: "student at a wrong layer",
-        RANDOM_NEURONS: "student with random neurons",
-        OTHER_VARIABLE: "student at the sites of another variable",
-        SHUFFLED_SOURCES: "student with shuffled sources",
-    }.get(name, f"{name} student")
-
-
-def control_meanings(student: str, name: str) -> tuple[str, str]:
-    """Return what it means that a student passed a control, and that it failed it."""
-    meanings = {
-        FLOOR: (
-            f"{student} follows the intervention; its unmoved answers alone would not score this.",
-            f"What {student} scores can be had, up to the margin, without reacting to the intervention.",
-        ),
-        WRONG_LAYER: (
-            f"The layer matters: {student}, swapped at another layer, does not reach this.",
-            f"Swapped at another layer, {student} reaches the same up to the margin: the score does not single out the "
-            "aligned layer.",
-        ),
-        RANDOM_NEURONS: (
-            f"The neurons matter: {student}, swapped at as many others of the same layer, does not reach this.",
-            "As many other neurons of the same layer reach the same up to the margin: the score does not single out "
-            "the aligned ones.",
-        ),
-        OTHER_VARIABLE: (
-            f"The pairing matters: {student}, swapped at the sites of another variable, does not reach this.",
-            "The sites of another variable reach the same up to the margin: the score does not tell the variables "
-            "apart.",
-        ),
-        SHUFFLED_SOURCES: (
-            f"The source matters: {student}, given another source than its teacher, does not reach this.",
-            f"Given another source than its teacher, {student} reaches the same up to the margin: the score does not "
-            "depend on what is swapped in.",
-        ),
-    }
-    untrained = (
-        f"Training brought this about: {name} with the same interventions does not reach it.",
-        f"{name} reaches the same up to the margin: what is scored is not shown to come from training.",
-    )
-    return meanings.get(name, untrained)
-
-
-def _label(effective: Estimate, controls: list[Control]) -> Label:
-    if too_few(effective) or any(one.difference.low is None for one in controls):
+def _label(own: Estimate, controls: list[Control]) -> Label:
+    if too_few(own) or any(one.difference.low is None for one in controls):
         return "INCONCLUSIVE"
     if all(one.passed for one in controls):
         return "SUPPORTED"
@@ -364,27 +319,18 @@ def _overall(labels: list[Label]) -> Label:
     return "INCONCLUSIVE" if "INCONCLUSIVE" in labels else "SUPPORTED"
 
 
-def _sentence(
-    student: str,
-    variable: str,
-    label: Label,
-    effective: Estimate,
-    controls: list[Control],
-    margin: float,
-    tested: int,
-    level: float,
-) -> str:
-    subject = f'Variable "{variable}": '
-    if effective.cases == 0:
-        return (
-            f"{subject}no intervention changed the teacher's answer outside the swapped positions "
-            f"(0 of {count(tested, 'case')}), so nothing was tested."
-        )
-    if too_few(effective):
-        return (
-            f"{subject}the teacher's answer changed in too few inputs outside the swapped positions "
-            f"({basis(effective)}; {ENOUGH_TEXTS})."
-        )
+def _untested(resampled: Resampled, own: Estimate, score: Score) -> str:
+    """Return why a variable is not judged."""
+    measure = score.measure
+    if own.cases:
+        facts = f"{basis(own, measure.unit)}; {ENOUGH_TEXTS}"
+        return f"too few inputs have {measure.units} outside the swapped positions ({facts})."
+    tested = estimate(resampled, Score(MEASURES["iia"], score.student)).cases
+    return f"{measure.untested} (0 of {count(tested, 'case')}), so nothing was tested."
+
+
+def _sentence(score: Score, label: Label, own: Estimate, controls: list[Control], margin: float, level: float) -> str:
+    measure = score.measure
     decides = _deciding(controls, label)
     best = "best control" if decides is _best(controls) else "control that decides"
     end = {
@@ -392,10 +338,9 @@ def _sentence(
         "NOT SUPPORTED": f"lies below the margin of {decimal(margin, 2)}.",
         "INCONCLUSIVE": f"holds the margin of {decimal(margin, 2)}: more cases, of more texts, could decide.",
     }[label]
+    facts = measure.scored.format(basis=basis(own, measure.unit), student=score.student, estimate=interval(own))
     return (
-        f"{subject}where the intervention changes the teacher's answer outside the swapped positions "
-        f"({basis(effective)}), {student} gives the same new answer at a rate of {interval(effective)}. The {best}, "
-        f"the {describe_control(decides.name)}, reaches {interval(decides.level)}; "
+        f"{facts}. The {best}, the {describe_control(decides.name)}, reaches {interval(decides.level)}; "
         f"the difference, {interval(decides.difference, signed=True)} "
         f"({100 * level:.3g} % interval), {end}"
     )
@@ -412,28 +357,6 @@ def _deciding(controls: list[Control], label: Label) -> Control:
         return min(controls, key=lambda one: math.inf if one.difference.high is None else one.difference.high)
     open_ones = [one for one in controls if not one.passed] or controls
     return min(open_ones, key=lambda one: math.inf if one.difference.low is None else one.difference.low)
-
-
-def _detectable(difference: Estimate, effective: Estimate, margin: float, level: float) -> float | None:
-    """Return the smallest lead, in steps of 0.001, whose lower bound exceeds the margin with a probability of `POWER`.
-
-    Its standard error is the observed one, but no less than that of a share of as many independent cases as would vary
-    as much as the student's share: a student without any lead has an observed error of 0.
-    """
-    if difference.value is None or difference.low is None:
-        return None
-    quantile = float(ndtri((1 + level) / 2))
-    observed = (difference.value - difference.low) / quantile
-    cases = float(difference.cases)
-    if effective.value and effective.low is not None and effective.high is not None and effective.value < 1:
-        error = (effective.high - effective.low) / 2 / quantile
-        cases = min(cases, effective.value * (1 - effective.value) / error**2)
-    for step in range(math.ceil(1000 * margin), 1001):
-        lead = step / 1000
-        error = max(observed, math.sqrt(max(0.0, lead * (1 - lead)) / cases))
-        if lead - margin > (quantile + float(ndtri(POWER))) * error:
-            return lead
-    return None
 
 
 def _power(judged: Mapping[str, VariableVerdict]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
+from iit_toolkit.analysis.statistics.decision import Decision, decide
 from iit_toolkit.analysis.statistics.numbers import count, decimal
 
 Outcome = Literal["BEATS", "DOES NOT BEAT", "INCONCLUSIVE"]
@@ -17,12 +17,17 @@ Outcome = Literal["BEATS", "DOES NOT BEAT", "INCONCLUSIVE"]
 MINIMUM_SEEDS = 3
 LEVEL = 0.95
 EQUAL_STEPS, EQUAL_COMPUTE = "equal steps", "equal compute"
+_OUTCOMES: dict[bool, dict[Decision, Outcome]] = {
+    True: {"above": "BEATS", "below": "DOES NOT BEAT", "undecided": "INCONCLUSIVE"},
+    False: {"above": "DOES NOT BEAT", "below": "BEATS", "undecided": "INCONCLUSIVE"},
+}
+"""What a difference comes to, by whether higher is better."""
 _Test = tuple[float | None, float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """What is compared.
+class StudyMeasure:
+    """What is compared of arms: a measure, a task's score or a cost.
 
     Attributes:
         name: With the variable or the data that it is about.
@@ -44,7 +49,7 @@ class Row:
         values: Per arm its value in each run, in the order of the seeds; None if it is undefined.
     """
 
-    measure: Measure
+    measure: StudyMeasure
     values: dict[str, tuple[float | None, ...]]
 
     def spread(self, arm: str) -> tuple[float | None, float | None]:
@@ -70,7 +75,7 @@ class Paired:
         sentence: The outcome in words.
     """
 
-    measure: Measure
+    measure: StudyMeasure
     outcome: Outcome
     seeds: int
     difference: float | None
@@ -99,17 +104,12 @@ class Basis:
 
 def pair(row: Row, treatment: str, baseline: str) -> Paired:
     """Compare two arms in one measure, paired by seed."""
-    measure = row.measure
     both = zip(row.values[treatment], row.values[baseline], strict=True)
     differences = [one - two for one, two in both if one is not None and two is not None]
-    found = _t_test(differences)
-    _, low, high, _ = found
-    outcome: Outcome = "INCONCLUSIVE"
-    if len(differences) >= MINIMUM_SEEDS and low is not None and high is not None:
-        worst, best = (low, high) if measure.higher_is_better else (-high, -low)
-        outcome = "BEATS" if worst > 0 else "DOES NOT BEAT" if best <= 0 else "INCONCLUSIVE"
-    sentence = _sentence(measure, outcome, treatment, baseline, len(differences), found)
-    return Paired(measure, outcome, len(differences), *found, sentence)
+    paired = Paired(row.measure, "INCONCLUSIVE", len(differences), *_t_test(differences), sentence="")
+    if paired.seeds >= MINIMUM_SEEDS:
+        paired = replace(paired, outcome=_OUTCOMES[row.measure.higher_is_better][decide(paired, 0.0)])
+    return replace(paired, sentence=_sentence(paired, treatment, baseline))
 
 
 def difference(paired: Paired) -> str:
@@ -141,31 +141,21 @@ def _t_test(differences: Sequence[float]) -> _Test:
     if not differences:
         return None, None, None, None
     mean = float(np.mean(differences))
-    if len(differences) < 2:
+    if len(differences) < 2 or float(np.std(differences)) <= 1e-12 * max(1.0, abs(mean)):
         return mean, None, None, None
-    error = float(np.std(differences, ddof=1)) / math.sqrt(len(differences))
-    if error <= 1e-12 * max(1.0, abs(mean)):
-        return mean, None, None, None
-    spread = stats.t(len(differences) - 1, scale=error)
-    half = float(spread.isf((1 - LEVEL) / 2))
-    return mean, mean - half, mean + half, 2 * float(spread.sf(abs(mean)))
+    tested: Any = stats.ttest_1samp(differences, 0.0)
+    low, high = tested.confidence_interval(LEVEL)
+    return mean, float(low), float(high), float(tested.pvalue)
 
 
-def _sentence(
-    measure: Measure,
-    outcome: Outcome,
-    treatment: str,
-    baseline: str,
-    seeds: int,
-    found: _Test,
-) -> str:
-    written = difference(Paired(measure, outcome, seeds, *found, sentence=""))
-    better = "" if measure.higher_is_better else " (lower is better)"
-    facts = f"{measure.name}{better}: {treatment} less {baseline} is {written} over {count(seeds, 'seed')}"
-    if outcome != "INCONCLUSIVE":
-        return f"{facts}; {treatment} {outcome} {baseline}."
-    if seeds < MINIMUM_SEEDS:
+def _sentence(paired: Paired, treatment: str, baseline: str) -> str:
+    better = "" if paired.measure.higher_is_better else " (lower is better)"
+    facts = f"{paired.measure.name}{better}: {treatment} less {baseline} is {difference(paired)}"
+    facts += f" over {count(paired.seeds, 'seed')}"
+    if paired.outcome != "INCONCLUSIVE":
+        return f"{facts}; {treatment} {paired.outcome} {baseline}."
+    if paired.seeds < MINIMUM_SEEDS:
         return f"{facts}; INCONCLUSIVE, since {MINIMUM_SEEDS} seeds are needed."
-    if found[1] is None:
+    if paired.low is None:
         return f"{facts}; INCONCLUSIVE, since all seeds differ by the same, which tells nothing of their spread."
     return f"{facts}; INCONCLUSIVE, since the interval holds zero."

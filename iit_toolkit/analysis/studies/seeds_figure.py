@@ -1,4 +1,4 @@
-"""The figure of a comparison over seeds: every measure's value per arm, the arms of one seed joined by a line."""
+"""One figure of a whole study: every measure's value per arm, the arms of one seed joined by a line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from iit_toolkit.analysis.report import csv_text
 from iit_toolkit.analysis.report.figures.style import MARKERS, PALETTE, STYLE, Drawing, save
 from iit_toolkit.analysis.statistics.numbers import count
+from iit_toolkit.analysis.studies.comparison import StudyComparison
 from iit_toolkit.analysis.studies.paired import Row
-from iit_toolkit.analysis.studies.seeds import SeedComparison
+from iit_toolkit.analysis.studies.rows import COST
 
 _COLUMNS = 3
 
 
-def write_figure(compared: SeedComparison, folder: Path, name: str = "compare") -> None:
+def write_figure(compared: StudyComparison, folder: Path, name: str = "compare") -> None:
     """Write the figure as `folder/{name}.svg` and `.png`, and its numbers as `.csv`.
 
     Shares (accuracies of interchange interventions) are drawn on one scale, perplexities each on its own.
@@ -26,30 +27,32 @@ def write_figure(compared: SeedComparison, folder: Path, name: str = "compare") 
         save(folder, Drawing(name, _draw(compared), "", "", _table(compared)))
 
 
-def to_csv(compared: SeedComparison) -> str:
+def to_csv(compared: StudyComparison) -> str:
     """Return one line per measure, arm and seed; an undefined value is empty."""
     return csv_text.to_csv(_table(compared))
 
 
-def _table(compared: SeedComparison) -> pd.DataFrame:
-    rows = [
+def _table(compared: StudyComparison) -> pd.DataFrame:
+    values = [
         {"measure": row.measure.name, "arm": arm, "seed": seed, "value": value}
-        for row in compared.rows
+        for row in compared.rows.values()
         for arm, values in row.values.items()
-        for seed, value in zip(compared.seeds, values, strict=True)
+        for seed, value in zip(compared.study.seeds, values, strict=True)
+        if seed in compared.study.records[arm]
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(values)
 
 
-def _draw(compared: SeedComparison) -> Figure:
-    arms = list(compared.rows[0].values)
-    columns = min(_COLUMNS, len(compared.rows))
-    lines = -(-len(compared.rows) // columns)
+def _draw(compared: StudyComparison) -> Figure:
+    rows = [row for group, found in compared.groups.items() if group != COST for row in found]
+    arms = list(compared.arms)
+    columns = min(_COLUMNS, len(rows))
+    lines = -(-len(rows) // columns)
     figure = Figure(figsize=(3.3 * columns, 2.5 * lines + 0.4), layout="constrained")
-    shares = _limits([row for row in compared.rows if row.measure.higher_is_better])
-    for number, row in enumerate(compared.rows):
+    shares = _limits([row for row in rows if row.measure.higher_is_better])
+    for number, row in enumerate(rows):
         axes = figure.add_subplot(lines, columns, number + 1)
-        for place, seed in enumerate(compared.seeds):
+        for place, seed in enumerate(compared.study.seeds):
             values = [row.values[arm][place] for arm in arms]
             axes.plot(
                 range(len(arms)),

@@ -25,9 +25,10 @@ from iit_toolkit.alignment import Alignment, Site, Variable
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import resolve_site
 from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
+from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.layer_matrix import Cell, Matrix, Region
+from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES
 from iit_toolkit.analysis.statistics.quantities import Columns, counted
-from iit_toolkit.analysis.statistics.verdict import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.verification.cases import draw_pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.config.task import Task
@@ -214,9 +215,11 @@ def _answers(logits: Tensor) -> Answers:
 
 
 def _region(answers: LayerAnswers, quantities: Columns, region: str, minimum_bases: int) -> Region:
-    changed = quantities[f"changed/{region}"]
+    measure = MEASURES[DEFAULT_MEASURE]
+    changed = quantities[f"{measure.denominator}/{region}"]
     count, bases = int(changed.sum()), _bases(answers, changed)
-    shares = (int(quantities[f"{name}/{region}"].sum()) for name in ("effective", "effective_floor", "above_floor"))
+    names = (measure.numerator, MEASURES[measure.floor].numerator, measure.over_floor)
+    shares = (int(quantities[f"{name}/{region}"].sum()) for name in names)
     defined = bases >= max(1, minimum_bases)
     return Region(
         int(quantities[f"cases/{region}"].sum()),

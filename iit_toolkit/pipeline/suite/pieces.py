@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from iit_toolkit.analysis.studies.suite import TEACHER
+from iit_toolkit.analysis.studies.study import TEACHER
 from iit_toolkit.config.loading import load_config
 from iit_toolkit.downstream.config import load_finetune_config, task_settings
 from iit_toolkit.downstream.folder import FinetuneFolder

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from iit_toolkit.analysis.studies.suite import read_suite
-from iit_toolkit.analysis.studies.suite_comparison import SuiteComparison, compare_suite
-from iit_toolkit.analysis.studies.suite_figures import write_figures
-from iit_toolkit.analysis.studies.suite_text import to_latex, to_markdown
+from iit_toolkit.analysis.studies.comparison import StudyComparison, compare_study
+from iit_toolkit.analysis.studies.figures import write_figures
+from iit_toolkit.analysis.studies.read_suite import read_suite
+from iit_toolkit.analysis.studies.text import to_latex, to_markdown
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.suite.config import load_suite
 from iit_toolkit.pipeline.suite.pieces import SuiteFolder
 from iit_toolkit.runs.folder import write_atomically
 
 
-def compared(folder: str | Path, baseline: str | None = None) -> SuiteComparison:
+def compared(folder: str | Path, baseline: str | None = None) -> StudyComparison:
     """Compare what is done of a suite with its baseline.
 
     Args:
@@ -28,13 +28,14 @@ def compared(folder: str | Path, baseline: str | None = None) -> SuiteComparison
     root = SuiteFolder(Path(folder))
     if not root.config.is_file():
         raise UserError(f"{folder} holds no suite.yaml; give the folder of a suite, or of its collected results")
-    config, suite = load_suite(root.config), read_suite(root.path)
-    chosen = baseline or config.baseline
-    longer = config.equal_compute if chosen == config.baseline and config.equal_compute in suite.runs else None
-    return compare_suite(suite, chosen, longer, config.variables)
+    config, study = load_suite(root.config), read_suite(root.path)
+    references = [baseline or config.baseline]
+    if references == [config.baseline] and config.equal_compute in study.records:
+        references.append(config.equal_compute)
+    return compare_study(study, references, variables=config.variables)
 
 
-def write_report(comparison: SuiteComparison, target: Path) -> None:
+def write_report(comparison: StudyComparison, target: Path) -> None:
     """Write `suite.json`, `suite.md`, `suite.tex` and the folder `figures`.
 
     Raises:

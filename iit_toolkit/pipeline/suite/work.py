@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from iit_toolkit.analysis.studies.suite import TEACHER
+from iit_toolkit.analysis.studies.study import TEACHER
 from iit_toolkit.config.loading import dump_config
 from iit_toolkit.downstream.finetune import finetune
 from iit_toolkit.errors import UserError, did_you_mean

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.subsets import Settings, by_frequency, by_position, by_size
 from tests.analysis.synthetic import make_outcomes
 
@@ -25,8 +25,8 @@ def follows(where: Any) -> pd.DataFrame:
 def test_by_position_finds_where_the_student_follows() -> None:
     table = by_position(follows(lambda cases: cases["position"] < 8), SETTINGS)
     assert list(table["group"]) == ["0-3", "4-7", "8-11", "12-15", "16-19", "20-23"]
-    assert list(table["effective_iia"]) == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
-    assert (table["floor"] == 0).all() and (table["low"] <= table["effective_iia"]).all()
+    assert list(table["value"]) == [1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    assert (table["floor"] == 0).all() and (table["low"] <= table["value"]).all()
 
 
 def test_groups_share_out_the_changed_cases_outside() -> None:
@@ -34,7 +34,7 @@ def test_groups_share_out_the_changed_cases_outside() -> None:
     table = by_position(outcomes, SETTINGS)
     one = outcomes[outcomes["student"] == "causal"]
     changed = (~one["inside"] & (one["teacher_cf"] != one["teacher_base"])).sum()
-    assert table[table["student"] == "causal"]["changed_cases"].sum() == changed > 0
+    assert table[table["student"] == "causal"]["cases"].sum() == changed > 0
     assert set(table["student"]) == {"causal", "plain", "untrained"}
 
 
@@ -48,9 +48,9 @@ def test_by_frequency_finds_where_the_student_follows() -> None:
     outcomes = follows(lambda cases: cases["gold"] % 2 == 0)  # the frequent ones; without gold: -100, left out
     table = by_frequency(outcomes, per_million, SETTINGS)
     assert list(table["group"]) == ["below 10", "1k to 10k"]
-    assert list(table["effective_iia"]) == [0.0, 1.0]
+    assert list(table["value"]) == [0.0, 1.0]
     gold = outcomes[(outcomes["gold"] >= 0) & ~outcomes["inside"]]
-    assert table["changed_cases"].sum() == (gold["teacher_cf"] != gold["teacher_base"]).sum()
+    assert table["cases"].sum() == (gold["teacher_cf"] != gold["teacher_base"]).sum()
     assert by_frequency(outcomes, {}, SETTINGS).empty
 
 
@@ -69,11 +69,11 @@ def test_by_size_ends_with_what_the_summary_says_and_narrows_to_it() -> None:
         assert list(rows["drawn"]) == [20, 40, 80, 160, 320, 400]
         found = summary.variables[variable].effective_iia.outside
         last = rows.iloc[-1]
-        assert (last["effective_iia"], last["low"], last["high"]) == (found.value, found.low, found.high)
-        assert (last["changed_cases"], last["bases"]) == (found.cases, found.clusters)
+        assert (last["value"], last["low"], last["high"]) == (found.value, found.low, found.high)
+        assert (last["cases"], last["bases"]) == (found.cases, found.clusters)
         widths = (rows["high"] - rows["low"]).to_numpy()
         assert widths[0] > 2.5 * widths[-1]  # about the root of 20
-        assert (np.diff(rows["changed_cases"]) > 0).all()
+        assert (np.diff(rows["cases"]) > 0).all()
 
 
 def test_all_of_few_base_examples() -> None:

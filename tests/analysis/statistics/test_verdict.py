@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iit_toolkit.analysis.statistics.verdict import FLOOR, SCOPE, Verdict, judge
+from iit_toolkit.analysis.statistics.control_words import FLOOR
+from iit_toolkit.analysis.statistics.verdict import SCOPE, Verdict, judge
 from tests.analysis.synthetic import SHUFFLED, make_controls, make_outcomes
 
 
@@ -24,8 +25,8 @@ def test_a_student_above_every_control_is_supported():
     assert all(control.passed for control in middle.controls)
     assert "The best control, the untrained student, reaches" in found.sentence
     assert "lies above the margin of 0.05" in found.sentence
-    changed = int(middle.effective_iia.cases)
-    assert f"({changed} changed cases, {middle.effective_iia.clusters} base examples)" in found.sentence
+    changed = int(middle.score.cases)
+    assert f"({changed} changed cases, {middle.score.clusters} base examples)" in found.sentence
     assert found.scope == SCOPE
 
 

@@ -17,6 +17,7 @@ from transformers import LlamaForCausalLM
 
 from iit_toolkit.alignment import Alignment, Site, Variable, resolve
 from iit_toolkit.analysis.statistics.control_results import Ceiling
+from iit_toolkit.analysis.statistics.control_words import FLOOR
 from iit_toolkit.analysis.statistics.leak import Leak, find_leaks
 from iit_toolkit.analysis.statistics.outcomes import (
     BESIDE,
@@ -26,7 +27,7 @@ from iit_toolkit.analysis.statistics.outcomes import (
     WRONG_LAYER,
 )
 from iit_toolkit.analysis.statistics.quantities import students, variables
-from iit_toolkit.analysis.statistics.verdict import FLOOR, Control, judge
+from iit_toolkit.analysis.statistics.verdict import Control, judge
 from iit_toolkit.analysis.verification.cases import draw_pairs
 from iit_toolkit.analysis.verification.controls import Plan, plan_controls
 from iit_toolkit.analysis.verification.verify import Verification, verify
@@ -115,7 +116,7 @@ def test_a_student_that_holds_the_variable_at_its_site_alone_passes_every_contro
     assert set(found) == {FLOOR, WRONG_LAYER, RANDOM_NEURONS, SHUFFLED_SOURCES}
     assert all(control.passed for control in found.values())
     verdict = judge(honest.outcomes, "student", controls=honest.controls, resamples=300)
-    effective = verdict.variables["half"].effective_iia
+    effective = verdict.variables["half"].score
     assert verdict.label == "SUPPORTED" and effective.value == 1.0 and effective.cases > 100
 
 

@@ -84,7 +84,7 @@ def test_a_planted_map_is_found_and_confirmed(teacher: Any, student: Any) -> Non
     assert layers == {0: 0, 1: 2}
     verdict = confirmed(teacher, student, layers)
     assert verdict.label == "SUPPORTED"
-    assert [one.effective_iia.value for one in verdict.variables.values()] == [1.0, 1.0]
+    assert [one.score.value for one in verdict.variables.values()] == [1.0, 1.0]
 
 
 def test_a_swap_at_the_last_block_reaches_no_other_position_and_is_never_chosen(teacher: Any, student: Any) -> None:

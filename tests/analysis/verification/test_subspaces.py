@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from iit_toolkit.alignment.spec import RandomPositions, Sources
-from iit_toolkit.analysis.statistics.metrics import VariableSummary, summarise
+from iit_toolkit.analysis.statistics.measures import VariableSummary, summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.cases import DrawnPairs, draw_pairs
 from iit_toolkit.analysis.verification.subspaces import (

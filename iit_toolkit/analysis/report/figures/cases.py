@@ -14,48 +14,53 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, INK, MARKERS, Drawing, hover, legend, student_colour
-from iit_toolkit.analysis.statistics.numbers import decimal
+from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
+from iit_toolkit.analysis.statistics.measures import Measure, judged_measure
+from iit_toolkit.analysis.statistics.numbers import decimal, first_upper
 from iit_toolkit.analysis.statistics.quantities import cases_of, students, variables
 from iit_toolkit.analysis.statistics.subsets import Settings, by_frequency, by_position, by_size
-from iit_toolkit.analysis.statistics.verdict import MINIMUM_CLUSTERS
+from iit_toolkit.analysis.statistics.verdict import Verdict
 
 _CELLS = 48
 _LIMIT_QUANTILE = 0.995
 
 
-def position(outcomes: pd.DataFrame, settings: Settings) -> list[Drawing]:
-    """Effective IIA by token position; nothing where answers have no position."""
+def position(outcomes: pd.DataFrame, measure: str, settings: Settings) -> list[Drawing]:
+    """Return a measure by token position; nothing if answers have no position."""
+    shown = judged_measure(measure)
     caption = (
-        "Effective IIA outside the swapped positions by the token's position in the input, counted from 0. "
-        "Ink lines: each student's floor on the same cases."
+        f"{first_upper(shown.title)} outside the swapped positions by the token's position in the input, counted from "
+        "0. Ink lines: each student's floor on the same cases."
     )
-    return _groups("by_position", by_position(outcomes, settings), "position", caption)
+    return _groups("by_position", by_position(outcomes, settings, measure), shown, "position", caption)
 
 
 def frequency(
-    outcomes: pd.DataFrame, per_million: Mapping[int, float], counted_in: str, settings: Settings
+    outcomes: pd.DataFrame, measure: str, per_million: Mapping[int, float], counted_in: str, settings: Settings
 ) -> list[Drawing]:
-    """Effective IIA by frequency of the gold token; nothing where no frequency is known."""
+    """Return a measure by frequency of the gold token; nothing if no frequency is known."""
+    shown = judged_measure(measure)
     caption = (
-        "Effective IIA outside the swapped positions by how often the gold token occurs in a million tokens of the "
-        f"data ({counted_in}). Ink lines: each student's floor on the same cases."
+        f"{first_upper(shown.title)} outside the swapped positions by how often the gold token occurs in a million "
+        f"tokens of the data ({counted_in}). Ink lines: each student's floor on the same cases."
     )
-    table = by_frequency(outcomes, per_million, settings)
-    return _groups("by_frequency", table, "occurrences of the gold token per million", caption)
+    table = by_frequency(outcomes, per_million, settings, measure)
+    return _groups("by_frequency", table, shown, "occurrences of the gold token per million", caption)
 
 
-def reliability(outcomes: pd.DataFrame, student: str, margin: float, settings: Settings) -> Drawing:
-    """How the interval of the judged student narrows with the number of texts."""
-    table = by_size(outcomes, student, settings)
+def reliability(outcomes: pd.DataFrame, verdict: Verdict, settings: Settings) -> Drawing:
+    """Return how the interval of the judged student narrows with the number of texts."""
+    measure, student, margin = judged_measure(verdict.measure), verdict.student, verdict.margin
+    table = by_size(outcomes, student, settings, verdict.measure)
     names = list(dict.fromkeys(table["variable"]))
-    figure, panels = _panels(names)
+    figure, panels = _panels(names, measure)
     for variable, axes in panels.items():
         rows = _of(table, variable)
         last = rows[-1]
         if last["floor"] is not None:
             axes.axhline(last["floor"], color=INK, lw=1.4)
             axes.axhline(last["floor"] + margin, color=GREY, lw=1, ls=(0, (4, 3)))
-        for row in (row for row in rows if row["effective_iia"] is not None):
+        for row in (row for row in rows if row["value"] is not None):
             _interval(axes, row["drawn"], row, INK if row is last else GREY, "o", f"{row['drawn']:,} texts")
         axes.set_xscale("log")
         axes.set_xticks([row["drawn"] for row in rows], labels=[f"{row['drawn']:,}" for row in rows])
@@ -70,12 +75,13 @@ def reliability(outcomes: pd.DataFrame, student: str, margin: float, settings: S
         ],
     )
     caption = (
-        f"Effective IIA of {student} outside the swapped positions on bases of fewer texts: how much of "
-        f"the interval the amount of data explains. Changed cases of fewer than {MINIMUM_CLUSTERS} texts give no "
-        "verdict."
+        f"{first_upper(measure.title)} of {student} outside the swapped positions on bases of fewer texts: how much "
+        f"of the interval the amount of data explains. {first_upper(measure.units)} of fewer than {MINIMUM_CLUSTERS} "
+        "texts give no verdict."
     )
     values = "; ".join(f"{row['variable']}, {row['drawn']:,} texts: {_words(row)}" for row in _records(table))
-    return Drawing("reliability", figure, caption, f"Effective IIA by number of texts. {values}.", table)
+    alt = f"{first_upper(measure.title)} by number of texts. {values}."
+    return Drawing("reliability", figure, caption, alt, _named(table, measure))
 
 
 def scatter(outcomes: pd.DataFrame) -> Drawing:
@@ -141,16 +147,16 @@ def _limit(changes: tuple[Any, Any]) -> float:
     return max(0.01, float(np.quantile(both, _LIMIT_QUANTILE))) if len(both) else 0.01
 
 
-def _groups(name: str, table: pd.DataFrame, axis: str, caption: str) -> list[Drawing]:
+def _groups(name: str, table: pd.DataFrame, measure: Measure, axis: str, caption: str) -> list[Drawing]:
     if table.empty:
         return []
     rows, everyone = list(dict.fromkeys(table["variable"])), list(dict.fromkeys(table["student"]))
-    figure, panels = _panels(rows)
+    figure, panels = _panels(rows, measure)
     for variable, axes in panels.items():
         records = _of(table, variable)
         labels = list(dict.fromkeys(record["group"] for record in records))
-        changed = {record["group"]: record["changed_cases"] for record in records}
-        for record in (record for record in records if record["effective_iia"] is not None):
+        changed = {record["group"]: record["cases"] for record in records}
+        for record in (record for record in records if record["value"] is not None):
             number = everyone.index(record["student"])
             place = labels.index(record["group"]) + 0.6 * ((number + 0.5) / len(everyone) - 0.5)
             axes.plot([place - 0.1, place + 0.1], [record["floor"]] * 2, color=INK, lw=1.6, zorder=2)
@@ -159,7 +165,7 @@ def _groups(name: str, table: pd.DataFrame, axis: str, caption: str) -> list[Dra
             _interval(axes, place, record, colour, MARKERS[number % len(MARKERS)], shown)
         axes.set_xticks(range(len(labels)), labels=[_tick(label, changed[label]) for label in labels], fontsize=7.5)
         axes.set_xlim(-0.5, len(labels) - 0.5)
-        axes.set_title(f"{variable}: n = {sum(changed.values()):,} changed cases")
+        axes.set_title(f"{variable}: n = {sum(changed.values()):,} {measure.units}")
     panels[rows[-1]].set_xlabel(axis)
     legend(
         figure,
@@ -171,10 +177,16 @@ def _groups(name: str, table: pd.DataFrame, axis: str, caption: str) -> list[Dra
     values = "; ".join(
         f"{record['variable']}, {record['group']}, {record['student']}: {_words(record)}" for record in _records(table)
     )
-    return [Drawing(name, figure, caption, f"Effective IIA by {axis}. {values}.", table)]
+    alt = f"{first_upper(measure.title)} by {axis}. {values}."
+    return [Drawing(name, figure, caption, alt, _named(table, measure))]
 
 
-def _panels(names: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
+def _named(table: pd.DataFrame, measure: Measure) -> pd.DataFrame:
+    """Return a table with the measure's name over its values."""
+    return table.rename(columns={"value": measure.name, "cases": measure.units.replace(" ", "_")})
+
+
+def _panels(names: Sequence[str], measure: Measure) -> tuple[Figure, dict[str, Axes]]:
     """One panel per variable, all from 0 to 1."""
     figure = Figure(figsize=(3.6, 2.3 * len(names) + 0.5), layout="constrained")
     panels = {name: figure.add_subplot(len(names), 1, number + 1) for number, name in enumerate(names)}
@@ -182,7 +194,7 @@ def _panels(names: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
         axes.set_ylim(-0.02, 1.02)
         axes.grid(True, axis="y")
         axes.grid(False, axis="x")
-        axes.set_ylabel("effective IIA")
+        axes.set_ylabel(measure.title)
     return figure, panels
 
 
@@ -193,15 +205,15 @@ def _tick(label: str, changed: int) -> str:
 def _interval(axes: Axes, place: float, row: Mapping[str, Any], colour: str, marker: str, label: str) -> None:
     if row["low"] is not None and row["high"] is not None:
         axes.plot([place, place], [row["low"], row["high"]], color=colour, lw=2, alpha=0.55, zorder=3)
-    shown = hover(f"{label}: {_words(row)}, floor {decimal(row['floor'])}, n = {row['changed_cases']:,}")
-    axes.plot([place], [row["effective_iia"]], marker, color=colour, ms=5, zorder=4, **shown)
+    shown = hover(f"{label}: {_words(row)}, floor {decimal(row['floor'])}, n = {row['cases']:,}")
+    axes.plot([place], [row["value"]], marker, color=colour, ms=5, zorder=4, **shown)
 
 
 def _words(row: Mapping[str, Any]) -> str:
-    if row["effective_iia"] is None:
+    if row["value"] is None:
         return "undefined"
     ends = "" if row["low"] is None else f" [{decimal(row['low'])}, {decimal(row['high'])}]"
-    return decimal(row["effective_iia"]) + ends
+    return decimal(row["value"]) + ends
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from iit_toolkit.analysis.report.figures import summary as summary_figures
 from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, save
 from iit_toolkit.analysis.report.figures.training import History, training
 from iit_toolkit.analysis.report.shown_variables import left_out, most_shown, telling
-from iit_toolkit.analysis.statistics.metrics import Summary
+from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.subsets import Settings
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.runs.folder import remove
@@ -90,11 +90,11 @@ def _drawn(outcomes: pd.DataFrame, answers: Answers | None, summary: Summary, ve
     yield summary_figures.above_floor(summary, verdict.margin)
     yield summary_figures.effects(summary)
     yield summary_figures.cases(summary)
-    yield from case_figures.position(outcomes, settings)
+    yield from case_figures.position(outcomes, verdict.measure, settings)
     if answers is not None:
-        yield from case_figures.frequency(outcomes, answers.per_million, answers.counted_in, settings)
+        yield from case_figures.frequency(outcomes, verdict.measure, answers.per_million, answers.counted_in, settings)
     if (outcomes["student"] == verdict.student).any():
-        yield case_figures.reliability(outcomes, verdict.student, verdict.margin, settings)
+        yield case_figures.reliability(outcomes, verdict, settings)
     yield case_figures.scatter(outcomes)
 
 

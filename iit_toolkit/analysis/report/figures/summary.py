@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,33 +11,32 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, INK, Drawing, hover, legend, student_colour
-from iit_toolkit.analysis.statistics.metrics import Split, Summary, VariableSummary
+from iit_toolkit.analysis.statistics.measures import MEASURES, Summary, VariableSummary
 from iit_toolkit.analysis.statistics.numbers import interval
+from iit_toolkit.analysis.statistics.quantities import Region
 from iit_toolkit.analysis.statistics.resampling import Estimate
 
 Pick = Callable[[VariableSummary], Estimate]
+_REGIONS: tuple[Region, ...] = ("outside", "inside")
 
 
 def accuracy(summary: Summary) -> Drawing:
     """IIA and effective IIA of every student with its floor, outside and inside."""
-    regions = [
-        region
-        for region in ("outside", "inside")
-        if any(getattr(one.iia, region).cases for _, _, one in _rows(summary))
-    ]
+    regions: list[Region] = [r for r in _REGIONS if any(one.estimate("iia", r).cases for _, _, one in _rows(summary))]
     figure, panels = _panels(summary, regions, width=10.4)
 
     for (variable, region), axes in panels.items():
         rows = _of(summary, variable)
         for place, (student, one) in enumerate(rows):
             colour = student_colour(list(summary.students), student)
-            floor = _region(one.effective_floor, region).value
+            floor = one.estimate("effective_floor", region).value
             if floor is not None:
                 axes.plot([floor] * 2, [place - 0.34, place + 0.34], color=INK, lw=1.6, zorder=2)
-            _point(axes, _region(one.iia, region), place + 0.16, colour, f"{student}, IIA {region}", hollow=True)
-            _point(axes, _region(one.effective_iia, region), place - 0.16, colour, f"{student}, effective IIA {region}")
+            for name, shift in (("iia", 0.16), ("effective_iia", -0.16)):
+                label = f"{student}, {MEASURES[name].title} {region}"
+                _point(axes, one.estimate(name, region), place + shift, colour, label, hollow=name == "iia")
         axes.set_xlim(-0.02, 1.02)
-        changed, cases = (_region(getattr(rows[0][1], name), region).cases for name in ("effective_iia", "iia"))
+        changed, cases = (rows[0][1].estimate(name, region).cases for name in ("effective_iia", "iia"))
         axes.set_title(f"{variable}, {region}: n = {changed:,} changed of {cases:,}")
         _label_students(axes, [student for student, _ in rows])
     legend(
@@ -54,11 +52,7 @@ def accuracy(summary: Summary) -> Drawing:
         f"with {summary.level:.0%} intervals. A student that does not react scores its floor."
     )
     alt = _alt(summary, "Effective IIA outside", lambda one: one.effective_iia.outside)
-    measures = {
-        f"{words} {region}": partial(_of_region, name, region)
-        for region in regions
-        for words, name in (("effective IIA", "effective_iia"), ("floor", "effective_floor"), ("IIA", "iia"))
-    }
+    measures = _picked(("effective_iia", "effective_floor", "iia"), regions)
     return Drawing("accuracy", figure, caption, alt, _data(summary, measures))
 
 
@@ -89,8 +83,8 @@ def effects(summary: Summary) -> Drawing:
         rows = _of(summary, variable)
         for place, (student, one) in enumerate(rows):
             colour = student_colour(list(summary.students), student)
-            for region, shift in (("outside", -0.16), ("inside", 0.16)):
-                estimate = _region(one.effect_correlation, region)
+            for region, shift in zip(_REGIONS, (-0.16, 0.16), strict=True):
+                estimate = one.estimate("effect_correlation", region)
                 label = f"{student}, correlation {region}"
                 _point(axes, estimate, place + shift, colour, label, hollow=region == "inside")
         axes.axvline(0, color=INK, lw=1)
@@ -106,16 +100,12 @@ def effects(summary: Summary) -> Drawing:
     )
     caption = "Correlation of the teacher's and the student's changes of log-probability under the intervention."
     alt = _alt(summary, "Effect correlation", lambda one: one.effect_correlation.outside)
-    measures = {
-        f"effect correlation {region}": partial(_of_region, "effect_correlation", region)
-        for region in ("outside", "inside")
-    }
-    return Drawing("effects", figure, caption, alt, _data(summary, measures))
+    return Drawing("effects", figure, caption, alt, _data(summary, _picked(("effect_correlation",), _REGIONS)))
 
 
 def cases(summary: Summary) -> Drawing:
     """How often the intervention changes the teacher's answer, and agreement without it."""
-    figure, panels = _panels(summary, [""])
+    figure, panels = _panels(summary, ["all"])
     for (variable, _), axes in panels.items():
         rows = _of(summary, variable)
         bars = [("changed, inside", rows[0][1].changed.inside, GREY)]
@@ -137,16 +127,14 @@ def cases(summary: Summary) -> Drawing:
         "and agreement of student and teacher without intervention."
     )
     alt = _alt(summary, "Base agreement", lambda one: one.base_agreement)
-    measures: dict[str, Pick] = {
-        f"changed {region}": partial(_of_region, "changed", region) for region in ("inside", "outside")
-    }
+    measures = _picked(("changed",), ("inside", "outside"))
     measures["agreement"] = lambda one: one.base_agreement
     return Drawing("cases", figure, caption, alt, _data(summary, measures))
 
 
 def _panels(
-    summary: Summary, regions: Sequence[str], *, width: float = 3.6
-) -> tuple[Figure, dict[tuple[str, str], Axes]]:
+    summary: Summary, regions: Sequence[Region], *, width: float = 3.6
+) -> tuple[Figure, dict[tuple[str, Region], Axes]]:
     names = list(dict.fromkeys(name for _, name, _ in _rows(summary)))
     height = (0.36 * len(summary.students) + 0.75) * len(names) + 0.35
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -180,12 +168,13 @@ def _of(summary: Summary, variable: str) -> list[tuple[str, VariableSummary]]:
     return [(student, one) for student, name, one in _rows(summary) if name == variable]
 
 
-def _region(split: Split, region: str) -> Estimate:
-    return split.inside if region == "inside" else split.outside
+def _picked(names: Sequence[str], regions: Sequence[Region]) -> dict[str, Pick]:
+    """Return measures in regions, by what the figure's table calls them."""
 
+    def pick(name: str, region: Region) -> Pick:
+        return lambda one: one.estimate(name, region)
 
-def _of_region(name: str, region: str, one: VariableSummary) -> Estimate:
-    return _region(getattr(one, name), region)
+    return {f"{MEASURES[name].title} {region}": pick(name, region) for region in regions for name in names}
 
 
 def _data(summary: Summary, measures: Mapping[str, Pick]) -> pd.DataFrame:

@@ -9,29 +9,29 @@ from typing import Any
 
 import pytest
 
-from iit_toolkit.analysis.studies.suite import read_suite
+from iit_toolkit.analysis.studies.read_suite import read_suite
 from iit_toolkit.errors import UserError
 from tests.analysis.studies.suite_tree import PERPLEXITY, SEEDS, TEACHER_SCORE, change, write_tree
 
 
 def test_arms_and_seeds_are_read_and_some_may_be_missing(tmp_path: Path) -> None:
     suite = read_suite(write_tree(tmp_path))
-    assert set(suite.runs) == set(PERPLEXITY)
+    assert set(suite.records) == set(PERPLEXITY)
     assert suite.seeds == SEEDS
-    assert list(suite.runs["middle"]) == [42, 66] and list(suite.runs["full"]) == [42, 66, 88]
-    assert suite.runs["full"][66].training["steps"] == 100
-    assert suite.runs["full"][66].flops == 3.5e14
-    assert suite.runs["full"][88].tasks == {} and suite.runs["late"][42].tasks == {}
-    squad = suite.runs["full"][66].tasks["squad"]
+    assert list(suite.records["middle"]) == [42, 66] and list(suite.records["full"]) == [42, 66, 88]
+    assert suite.records["full"][66].training["steps"] == 100
+    assert suite.records["full"][66].flops == 3.5e14
+    assert suite.records["full"][88].tasks == {} and suite.records["late"][42].tasks == {}
+    squad = suite.records["full"][66].tasks["squad"]
     assert (squad.score, squad.metrics, squad.seeds) == (72.5, {"exact_match": 62.5, "f1": 72.5}, (0, 1, 2))
     assert suite.teacher["cola"].score == TEACHER_SCORE
 
 
 def test_flops_are_those_of_all_micro_batches(tmp_path: Path) -> None:
     change(write_tree(tmp_path) / "full" / "seed-66" / "results.json", arms__full__micro_batches=6)
-    assert read_suite(tmp_path).runs["full"][66].flops == 6 * 3.5e14
+    assert read_suite(tmp_path).records["full"][66].flops == 6 * 3.5e14
     change(tmp_path / "full" / "seed-66" / "results.json", arms__full__micro_batches_run=580)  # some steps had fewer
-    run = read_suite(tmp_path).runs["full"][66]
+    run = read_suite(tmp_path).records["full"][66]
     assert run.flops == 5.8 * 3.5e14 and run.step_flops == run.flops / 100
 
 
@@ -40,7 +40,7 @@ def test_seeds_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "full" / "seed-88").rename(tmp_path / "full" / "seed-101")
     change(tmp_path / "full" / "seed-101" / "results.json", seed=101)
     suite = read_suite(tmp_path)
-    assert list(suite.runs["full"]) == [42, 66, 101] and suite.seeds == (42, 66, 88, 101)
+    assert list(suite.records["full"]) == [42, 66, 101] and suite.seeds == (42, 66, 88, 101)
 
 
 def test_a_teacher_need_not_be_fine_tuned(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_seeds_of_an_arm_with_other_batches(tmp_path: Path) -> None:
     ):
         read_suite(tmp_path)
     change(tmp_path / "full" / "seed-88" / "results.json", arms__full__effective_batch=8)
-    assert list(read_suite(tmp_path).runs["full"]) == [42, 66, 88]
+    assert list(read_suite(tmp_path).records["full"]) == [42, 66, 88]
 
 
 @pytest.mark.parametrize(

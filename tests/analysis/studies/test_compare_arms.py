@@ -14,16 +14,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from iit_toolkit.analysis.statistics.outcomes import write_outcomes
-from iit_toolkit.analysis.studies.paired import Measure, Row, difference, holm, pair
-from iit_toolkit.analysis.studies.seed_runs import SeedRun, read_runs
-from iit_toolkit.analysis.studies.seeds import compare_seeds
+from iit_toolkit.analysis.studies.comparison import compare_arms
+from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, holm, pair
+from iit_toolkit.analysis.studies.read_runs import read_runs
+from iit_toolkit.analysis.studies.study import Study
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes, make_results
 
-SHARE, PERPLEXITY = Measure("share", True, 3), Measure("perplexity", False, 2)
+SHARE, PERPLEXITY = StudyMeasure("share", True, 3), StudyMeasure("perplexity", False, 2)
 
 
-def row(measure: Measure, treatment: list[float | None], baseline: list[float | None]) -> Row:
+def row(measure: StudyMeasure, treatment: list[float | None], baseline: list[float | None]) -> Row:
     return Row(measure, {"t": tuple(treatment), "b": tuple(baseline)})
 
 
@@ -66,7 +67,7 @@ def test_many_tests_are_corrected_as_by_closed_testing(p_values: list[float]) ->
         (SHARE, [None, None, None], "INCONCLUSIVE"),
     ],
 )
-def test_outcomes(measure: Measure, gain: list[float | None], outcome: str) -> None:
+def test_outcomes(measure: StudyMeasure, gain: list[float | None], outcome: str) -> None:
     baseline: list[float | None] = [0.25 * place for place in range(len(gain))]
     treatment = [None if g is None else b + g for g, b in zip(gain, baseline, strict=True)]
     found = pair(row(measure, treatment, baseline), "t", "b")
@@ -95,16 +96,16 @@ def planted() -> list[tuple[Any, dict[str, Any]]]:
         outcomes = make_outcomes(follows, bases=60, seed=seed)
         document = make_results(outcomes) | {"seed": seed}
         plain, causal = document["arms"]["plain"], document["arms"]["causal"]
-        causal |= {"cpu_seconds": 300.0 + seed}
-        plain |= {"cpu_seconds": 150.0}
-        document["arms"]["longer"] = plain | {"steps": 260, "cpu_seconds": 290.0}
+        plain["cost"] |= {"flops": 50.0}
+        causal["cost"] |= {"flops": 100.0 + seed}
+        document["arms"]["longer"] = plain | {"steps": 260}
         found.append((outcomes, document))
     return found
 
 
 @pytest.fixture
 def runs(planted: list[tuple[Any, dict[str, Any]]], tmp_path: Path) -> Any:
-    def runs(count: int = 3, change: Any = lambda _: None) -> list[SeedRun]:
+    def runs(count: int = 3, change: Any = lambda _: None) -> Study:
         for outcomes, document in planted[:count]:
             changed = json.loads(json.dumps(document))
             change(changed)
@@ -118,16 +119,21 @@ def runs(planted: list[tuple[Any, dict[str, Any]]], tmp_path: Path) -> Any:
 
 
 def test_equal_steps_and_equal_compute_are_two_questions(runs: Any) -> None:
-    compared = compare_seeds(runs())
-    steps, compute = compared.bases
-    assert (compared.treatment, steps.baseline, compute.baseline) == ("causal", "plain", "longer")
-    assert compared.seeds == (1, 2, 3)
-    assert steps.note == "causal and plain each made 130 steps."
-    assert compute.note == "longer took 0.96 times the CPU time of causal (seed 1: 260 against 130 steps)."
-    found = {basis.name: {one.measure.name: one.outcome for one in basis.measures} for basis in compared.bases}
+    compared = compare_arms(runs())
+    steps, compute = compared.comparisons
+    assert (compared.arms, compared.references) == (("plain", "longer", "causal"), ("plain", "longer"))
+    assert (steps.arm, steps.basis.baseline, compute.basis.baseline) == ("causal", "plain", "longer")
+    assert compared.study.seeds == (1, 2, 3)
+    assert steps.basis.note == (
+        "causal and plain each made 130 steps; plain had 0.49 times the training FLOPs of causal."
+    )
+    assert compute.basis.note == "longer had 0.98 times the training FLOPs of causal (260 against 130 steps)."
+    found = {
+        one.basis.name: {each.measure.name: each.outcome for each in one.basis.measures} for one in (steps, compute)
+    }
     assert found["equal steps"]["effective IIA outside, middle"] == "BEATS"
     assert found["equal compute"]["effective IIA outside, middle"] == "INCONCLUSIVE"
-    assert found["equal steps"]["perplexity"] == "BEATS"
+    assert found["equal steps"]["KL to the teacher (nats)"] == "BEATS"
     json.dumps(compared.to_dict(), allow_nan=False)
 
 
@@ -136,52 +142,46 @@ def test_steps_of_other_batches_are_not_equal(runs: Any) -> None:
         document["arms"]["causal"]["effective_batch"] = 16
         document["arms"]["plain"]["effective_batch"] = 8
 
-    steps = compare_seeds(runs(change=change)).bases[0]
+    steps = compare_arms(runs(change=change)).comparisons[0].basis
     assert (steps.baseline, steps.measures) == (None, ())
     assert steps.note == "n/a: a step of causal had 16 rows, one of plain 8."
 
 
 def test_two_seeds_are_never_enough(runs: Any) -> None:
     for count in (1, 2):
-        for basis in compare_seeds(runs(count)).bases:
-            assert basis.measures and {one.outcome for one in basis.measures} == {"INCONCLUSIVE"}
+        for one in compare_arms(runs(count)).comparisons:
+            assert one.basis.measures and {each.outcome for each in one.basis.measures} == {"INCONCLUSIVE"}
 
 
 @pytest.mark.parametrize(
     ("change", "note"),
     [
         (
-            lambda d: d["arms"]["longer"].update(cpu_seconds=200.0),
-            "n/a: no arm of the baseline's objective had it; longer took 0.66 times the CPU time of causal.",
+            lambda d: d["arms"]["longer"].update(steps=200),
+            "n/a: no arm had it; longer had 0.75 times the training FLOPs of causal (200 against 130 steps).",
         ),
         (
             lambda d: d["arms"]["longer"].update(objective={"kl": 9.0}),
-            "n/a: no arm of the baseline's objective had it; plain took 0.50 times the CPU time of causal.",
-        ),
-        (
-            lambda d: d["arms"]["plain"].pop("cpu_seconds"),
-            "n/a: the runs do not say what CPU time each arm took.",
-        ),
-        (
-            lambda d: d["provenance"]["hardware"].update(cuda=["a GPU"]),
-            "n/a: no arm of the baseline's objective had it; plain took 0.69 times the time of causal.",
-        ),
-        (
-            lambda d: d["arms"]["causal"].update(resumed_at_step=60),
-            "n/a: an arm was resumed, and its CPU time is that of its last part.",
+            "n/a: no arm had it; plain had 0.49 times the training FLOPs of causal (130 against 130 steps).",
         ),
     ],
 )
 def test_without_an_arm_of_equal_compute(runs: Any, change: Any, note: str) -> None:
-    basis = compare_seeds(runs(change=change)).bases[1]
+    basis = compare_arms(runs(change=change)).comparisons[1].basis
     assert (basis.baseline, basis.note, basis.measures) == (None, note, ())
 
 
+def test_a_resumed_arm_is_compared_as_one_that_was_not(runs: Any) -> None:
+    """FLOPs are of the whole training; the time of a resumed one would be that of its last part."""
+    resumed = compare_arms(runs(change=lambda d: d["arms"]["causal"].update(resumed_at_step=60)))
+    assert resumed.comparisons[1].basis == compare_arms(runs()).comparisons[1].basis
+
+
 def test_arms_can_be_chosen(runs: Any) -> None:
-    compared = compare_seeds(runs(), "plain", "longer")
-    assert compared.treatment == "plain"
-    assert compared.bases[0].baseline is None
-    assert compared.bases[0].note == "n/a: plain made 130 steps, longer 260."
+    compared = compare_arms(runs(), "plain", "longer")
+    first = compared.comparisons[0]
+    assert (first.arm, first.basis.baseline) == ("plain", None)
+    assert first.basis.note == "n/a: plain made 130 steps, longer 260."
 
 
 @pytest.mark.parametrize(
@@ -194,19 +194,19 @@ def test_arms_can_be_chosen(runs: Any) -> None:
 )
 def test_wrong_arms(runs: Any, arms: tuple[str | None, str | None], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        compare_seeds(runs(1), *arms)
+        compare_arms(runs(1), *arms)
 
 
 def test_runs_without_a_comparison_need_the_arms_named(runs: Any) -> None:
     without = runs(1, lambda d: d.update(comparison=None))
     with pytest.raises(UserError, match="compares no two arms; give --treatment .arms: causal, plain, longer"):
-        compare_seeds(without)
-    assert compare_seeds(without, "causal", "plain").treatment == "causal"
+        compare_arms(without)
+    assert compare_arms(without, "causal", "plain").comparisons[0].arm == "causal"
 
 
 def test_the_treatment_must_have_made_equal_steps(runs: Any) -> None:
-    with pytest.raises(UserError, match="causal made 131 steps, not 130; give runs of one config"):
-        compare_seeds(runs(2, lambda d: d["arms"]["causal"].update(steps=129 + d["seed"] if d["seed"] > 1 else 130)))
+    with pytest.raises(UserError, match="arms.causal.steps is 131, not 130; give runs of one config"):
+        (runs(2, lambda d: d["arms"]["causal"].update(steps=129 + d["seed"] if d["seed"] > 1 else 130)))
 
 
 @pytest.mark.parametrize("seeds", [3, 5])

@@ -1,4 +1,4 @@
-"""A suite read back: arms over seeds, each a finished run of one arm, and the scores of its fine-tuned student.
+"""The study that a suite's folder holds: finished runs of one arm each, and the scores of its fine-tuned student.
 
     ROOT/ARM/seed-42/results.json               the run of one arm with one seed
     ROOT/ARM/seed-42/finetune/finetune.json     its student, fine-tuned
@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,14 @@ from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.results_layout import Evaluated
 from iit_toolkit.analysis.statistics.stored_results import (
-    StoredResults,
     evaluation_facts,
     read_stored,
     refuse_incomparable,
 )
+from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, TaskScores, refuse_without_cost
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.runs.finetuned import TaskSummary, read_summary
-
-TEACHER = "teacher"
 
 _SEED_FOLDER = re.compile(r"seed-([0-9]+)")
 _SAME_IN_ARM = ("student_parameters", "steps", "alignment", "objective")
@@ -38,92 +35,7 @@ _SAME_PERPLEXITY = 1e-3
 masked tokens more."""
 
 
-@dataclass(frozen=True)
-class TaskScores:
-    """One task, as a run's student (or the teacher) was scored.
-
-    Attributes:
-        score: The task's score, the median over the fine-tuning seeds.
-        metrics: The same of every metric of the split that gives the score.
-        seeds: The fine-tuning seeds, ascending.
-    """
-
-    score: float | None
-    metrics: dict[str, float | None]
-    seeds: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class SuiteRun:
-    """One arm with one seed.
-
-    Attributes:
-        arm: Its name.
-        seed: Of everything in the run.
-        results: What the run wrote.
-        tasks: The scores by task; empty where the student was not fine-tuned.
-    """
-
-    arm: str
-    seed: int
-    results: StoredResults
-    tasks: dict[str, TaskScores]
-
-    @property
-    def training(self) -> dict[str, Any]:
-        """What the results say of the arm's training."""
-        return self.results.document["arms"][self.arm]
-
-    @property
-    def hardware(self) -> dict[str, Any]:
-        """The machine that trained."""
-        provenance = self.training.get("provenance") or self.results.document["provenance"]  # earlier runs had one
-        return provenance["hardware"]
-
-    @property
-    def evaluation(self) -> dict[str, Evaluated]:
-        """The evaluation sets by name, each with the perplexity of the arm and of the teacher."""
-        return self.results.evaluation
-
-    @property
-    def flops(self) -> float:
-        """Multiplications and additions of the training: as recorded of one micro-batch, times all that were run."""
-        training = self.training
-        earlier = training.get("micro_batches", 1) * training["steps"]  # they did not write how many were run
-        return training["cost"]["flops"] * training.get("micro_batches_run", earlier)
-
-    @property
-    def step_flops(self) -> float:
-        """Those of one step, on average."""
-        return self.flops / self.training["steps"]
-
-
-@dataclass(frozen=True)
-class Suite:
-    """All finished runs of a suite.
-
-    Attributes:
-        root: Its folder.
-        runs: By arm and seed, ascending; the seeds of two arms may differ.
-        teacher: The scores of the fine-tuned teacher by task; empty where it was not fine-tuned.
-    """
-
-    root: Path
-    runs: dict[str, dict[int, SuiteRun]]
-    teacher: dict[str, TaskScores]
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds of any arm, ascending."""
-        return tuple(sorted({seed for runs in self.runs.values() for seed in runs}))
-
-    @property
-    def first(self) -> SuiteRun:
-        """The run whose teacher, data and alignment are those of all."""
-        return next(iter(next(iter(self.runs.values())).values()))
-
-
-def read_suite(root: Path) -> Suite:
+def read_suite(root: Path) -> Study:
     """Read the runs of a suite; those that are not finished are left out.
 
     Args:
@@ -135,7 +47,7 @@ def read_suite(root: Path) -> Suite:
             one arm in the student's size, the steps, the rows of a step, the alignment or the objective, or those of
             one seed in the perplexity of the teacher, whose tokens were masked otherwise then.
     """
-    found: dict[str, dict[int, SuiteRun]] = {}
+    found: dict[str, dict[int, Record]] = {}
     for path in sorted(root.glob("*/seed-*/results.json"), key=_place):
         seed = _SEED_FOLDER.fullmatch(path.parent.name)
         if seed is not None:
@@ -145,18 +57,18 @@ def read_suite(root: Path) -> Suite:
             found.setdefault(run.arm, {})[run.seed] = run
     if not found:
         raise UserError(f"{root}: no finished run; give a folder that holds ARM/seed-N/results.json")
-    suite = Suite(root, found, _read_scores(root / TEACHER))
+    study = Study(str(root), found, _read_scores(root / TEACHER))
     refuse_incomparable(*(run.results for runs in found.values() for run in runs.values()))
     for runs in found.values():
         for run in runs.values():
-            _refuse_other(suite.first, run, _data)
+            _refuse_other(study.first, run, _data)
             _refuse_other(next(iter(runs.values())), run, _training)
         told = [run for run in runs.values() if "effective_batch" in run.training]  # earlier runs did not write it
         for run in told:
             _refuse_other_batch(told[0], run)
-    _refuse_other_masks(suite)
-    _refuse_other_seeds(suite)
-    return suite
+    _refuse_other_masks(study)
+    _refuse_other_seeds(study, root)
+    return study
 
 
 def _place(path: Path) -> tuple[str, int, str]:
@@ -165,7 +77,7 @@ def _place(path: Path) -> tuple[str, int, str]:
     return path.parent.parent.name, len(name), name
 
 
-def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
+def _read_run(path: Path, arm: str, seed: int) -> Record:
     refuse_links_out(path.parent.parent.parent, path)
     stored = read_stored(path)
     if list(stored.document["arms"]) != [arm]:
@@ -175,11 +87,8 @@ def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
     if stored.document["seed"] != seed:
         raise UserError(f"{path}: its seed is {stored.document['seed']}, not {seed} as its folder says; rename one")
     stored.student(arm)
-    if stored.document["arms"][arm].get("cost") is None:
-        raise UserError(f"{path}: arm {arm} has no cost; run it again")
-    run = SuiteRun(arm, seed, stored, _read_scores(path.parent))
-    if not run.training["steps"]:
-        raise UserError(f"{path}: arm {arm} made no step; run it again")
+    refuse_without_cost(path, arm, stored.document["arms"][arm])
+    run = Record(arm, seed, stored, _read_scores(path.parent))
     for name, found in run.evaluation.items():
         for measure in EVALUATED:
             models: dict[str, Estimate] | None = getattr(found, measure)
@@ -210,7 +119,7 @@ def _task_scores(task: TaskSummary) -> TaskScores:
     )
 
 
-def _refuse_other(one: SuiteRun, two: SuiteRun, facts: Callable[[SuiteRun], dict[str, Any]]) -> None:
+def _refuse_other(one: Record, two: Record, facts: Callable[[Record], dict[str, Any]]) -> None:
     """Check that facts of two runs are the same."""
     first, second = facts(one), facts(two)
     for name in {**first, **second}:
@@ -221,7 +130,7 @@ def _refuse_other(one: SuiteRun, two: SuiteRun, facts: Callable[[SuiteRun], dict
             )
 
 
-def _refuse_other_batch(one: SuiteRun, two: SuiteRun) -> None:
+def _refuse_other_batch(one: Record, two: Record) -> None:
     """Check that two runs of an arm had as many rows to a step, which depends on the number of processes too."""
     first, second = (run.training["effective_batch"] for run in (one, two))
     if first != second:
@@ -231,10 +140,10 @@ def _refuse_other_batch(one: SuiteRun, two: SuiteRun) -> None:
         )
 
 
-def _refuse_other_masks(suite: Suite) -> None:
+def _refuse_other_masks(study: Study) -> None:
     """Check that the runs of a seed were evaluated on the same tokens, since differences are paired by seed."""
-    first: dict[tuple[int, str], tuple[SuiteRun, float]] = {}
-    for run in (run for runs in suite.runs.values() for run in runs.values()):
+    first: dict[tuple[int, str], tuple[Record, float]] = {}
+    for run in (run for runs in study.records.values() for run in runs.values()):
         for name, found in run.evaluation.items():
             perplexity = _perplexity(found)
             other, expected = first.setdefault((run.seed, name), (run, perplexity))
@@ -252,11 +161,11 @@ def _perplexity(found: Evaluated) -> float:
     return value
 
 
-def _refuse_other_seeds(suite: Suite) -> None:
+def _refuse_other_seeds(study: Study, root: Path) -> None:
     """Check that each task was fine-tuned with the same seeds everywhere, since medians over them are compared."""
-    tuned = {run.results.path.parent: run.tasks for runs in suite.runs.values() for run in runs.values()}
+    tuned = {run.results.path.parent: run.tasks for runs in study.records.values() for run in runs.values()}
     first: dict[str, tuple[Path, tuple[int, ...]]] = {}
-    for home, tasks in {**tuned, suite.root / TEACHER: suite.teacher}.items():
+    for home, tasks in {**tuned, root / TEACHER: study.teacher}.items():
         for name, task in tasks.items():
             other, seeds = first.setdefault(name, (home, task.seeds))
             if task.seeds != seeds:
@@ -271,10 +180,10 @@ def _listed(seeds: tuple[int, ...]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _data(run: SuiteRun) -> dict[str, Any]:
+def _data(run: Record) -> dict[str, Any]:
     data = {f"data.{name}": one["fingerprint"] for name, one in run.results.document["data"].items()}
     return {**data, **evaluation_facts(run.results)}
 
 
-def _training(run: SuiteRun) -> dict[str, Any]:
+def _training(run: Record) -> dict[str, Any]:
     return {f"arms.{run.arm}.{name}": run.training[name] for name in _SAME_IN_ARM}

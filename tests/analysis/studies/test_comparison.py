@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
+from iit_toolkit.analysis.studies.comparison import StudyComparison, compare_study
 from iit_toolkit.analysis.studies.paired import Paired
-from iit_toolkit.analysis.studies.suite import Suite, read_suite
-from iit_toolkit.analysis.studies.suite_comparison import SuiteComparison, compare_suite
+from iit_toolkit.analysis.studies.read_suite import read_suite
+from iit_toolkit.analysis.studies.study import Study
 from iit_toolkit.errors import UserError
 from tests.analysis.studies.suite_tree import SEEDS, TEACHER_PERPLEXITY, change, write_tree
 
@@ -23,22 +24,22 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def suite(root: Path) -> Suite:
+def suite(root: Path) -> Study:
     return read_suite(root)
 
 
 @pytest.fixture(scope="module")
-def compared(suite: Suite) -> SuiteComparison:
-    return compare_suite(suite, "plain", "plain-compute", ["early", "middle"])
+def compared(suite: Study) -> StudyComparison:
+    return compare_study(suite, ["plain", "plain-compute"], variables=["early", "middle"])
 
 
-def measure(compared: SuiteComparison, arm: str, basis: str, name: str) -> Paired:
+def measure(compared: StudyComparison, arm: str, basis: str, name: str) -> Paired:
     found = compared.find(arm, basis)
     assert found is not None
     return next(one for one in found.basis.measures if one.measure.name == name)
 
 
-def test_rows_hold_what_was_planted_and_none_where_nothing_was(compared: SuiteComparison) -> None:
+def test_rows_hold_what_was_planted_and_none_where_nothing_was(compared: StudyComparison) -> None:
     rows = compared.rows
     assert compared.arms[:2] == ("plain", "plain-compute")
     assert rows["perplexity, encyclopedia"].values["full"] == (90.0, 96.0, 84.0)
@@ -63,7 +64,7 @@ def test_a_task_that_one_run_lacks_leaves_it_without_a_mean(tmp_path: Path) -> N
     path = tmp_path / "full" / "seed-42" / "finetune" / "finetune.json"
     tasks = json.loads(path.read_text())["tasks"]
     change(path, tasks={name: task for name, task in tasks.items() if name != "sst2"})
-    rows = compare_suite(read_suite(tmp_path), "plain", None).rows
+    rows = compare_study(read_suite(tmp_path), ["plain"]).rows
     assert rows["score, mean of 2 GLUE tasks"].values["full"] == (None, 70.0, None)
     assert rows["score, cola"].values["full"] == (62.0, 62.5, None)
 
@@ -71,12 +72,12 @@ def test_a_task_that_one_run_lacks_leaves_it_without_a_mean(tmp_path: Path) -> N
 def test_a_resumed_training_has_no_time(tmp_path: Path) -> None:
     write_tree(tmp_path)
     change(tmp_path / "full" / "seed-66" / "results.json", arms__full__resumed_at_step=50)
-    rows = compare_suite(read_suite(tmp_path), "plain", None).rows
+    rows = compare_study(read_suite(tmp_path), ["plain"]).rows
     assert rows["CPU time (s)"].values["full"] == (50.0, None, 52.0)
     assert rows["training PFLOP"].values["full"] == pytest.approx((0.35,) * 3)
 
 
-def test_the_interval_is_students_paired_by_seed(compared: SuiteComparison) -> None:
+def test_the_interval_is_students_paired_by_seed(compared: StudyComparison) -> None:
     found = measure(compared, "full", "equal steps", "perplexity, encyclopedia")
     half = stats.t.ppf(0.975, 2) * 4.0 / math.sqrt(3)  # differences -10, -14, -6
     assert (found.difference, found.low, found.high) == pytest.approx((-10.0, -10 - half, -10 + half))
@@ -88,7 +89,7 @@ def test_the_interval_is_students_paired_by_seed(compared: SuiteComparison) -> N
     assert (relative.difference, relative.low, relative.high) == pytest.approx((mean, mean - half, mean + half))
 
 
-def test_two_common_seeds_are_inconclusive_but_have_a_mean(compared: SuiteComparison) -> None:
+def test_two_common_seeds_are_inconclusive_but_have_a_mean(compared: StudyComparison) -> None:
     found = measure(compared, "middle", "equal steps", "perplexity, encyclopedia")
     assert (found.outcome, found.seeds, found.difference) == ("INCONCLUSIVE", 2, -7.5)
     tuned = measure(compared, "full", "equal steps", "score, cola")
@@ -97,7 +98,7 @@ def test_two_common_seeds_are_inconclusive_but_have_a_mean(compared: SuiteCompar
     assert (without.outcome, without.seeds, without.difference) == ("INCONCLUSIVE", 0, None)
 
 
-def test_equal_compute_is_told_by_flops(compared: SuiteComparison) -> None:
+def test_equal_compute_is_told_by_flops(compared: StudyComparison) -> None:
     full = compared.find("full", "equal compute")
     assert full is not None and full.basis.baseline == "plain-compute"
     assert full.flops_ratio == pytest.approx(3.44 / 3.5)
@@ -109,7 +110,7 @@ def test_equal_compute_is_told_by_flops(compared: SuiteComparison) -> None:
     assert found.outcome == "INCONCLUSIVE" and found.difference == pytest.approx(-1 / 3)
 
 
-def test_more_than_equal_compute_excuses_who_loses(compared: SuiteComparison) -> None:
+def test_more_than_equal_compute_excuses_who_loses(compared: StudyComparison) -> None:
     """`late` loses both times; the second time the baseline had 15 % more compute."""
     assert measure(compared, "late", "equal steps", "perplexity, encyclopedia").outcome == "DOES NOT BEAT"
     found = measure(compared, "late", "equal compute", "perplexity, encyclopedia")
@@ -120,8 +121,8 @@ def test_more_than_equal_compute_excuses_who_loses(compared: SuiteComparison) ->
     assert "more than equal" in basis.basis.note
 
 
-def test_less_than_equal_compute_is_not_compared(suite: Suite) -> None:
-    found = compare_suite(suite, "plain", None).find("full", "equal compute")
+def test_less_than_equal_compute_is_not_compared(suite: Study) -> None:
+    found = compare_study(suite, ["plain"]).find("full", "equal compute")
     assert found is not None and found.basis.baseline is None and found.basis.measures == ()
     assert found.basis.note.startswith("n/a: no arm had it; plain had 0.57 times the training FLOPs of full")
 
@@ -129,14 +130,14 @@ def test_less_than_equal_compute_is_not_compared(suite: Suite) -> None:
 def test_arms_whose_steps_had_other_rows(root: Path) -> None:
     suite = read_suite(root)
     for arm, rows in (("full", 16), ("plain", 8)):
-        for run in suite.runs[arm].values():
+        for run in suite.records[arm].values():
             run.training["effective_batch"] = rows
-    basis = compare_suite(suite, "plain", None).find("full", "equal steps")
+    basis = compare_study(suite, ["plain"]).find("full", "equal steps")
     assert basis is not None and basis.basis.measures == ()
     assert basis.basis.note == "n/a: a step of full had 16 rows, one of plain 8."
 
 
-def test_what_is_not_compared(compared: SuiteComparison) -> None:
+def test_what_is_not_compared(compared: StudyComparison) -> None:
     longer = compared.find("plain-compute", "equal steps")
     assert longer is not None and longer.basis.measures == ()
     assert longer.basis.note == "n/a: plain-compute made 172 steps, plain 100."
@@ -152,16 +153,16 @@ def test_what_is_not_compared(compared: SuiteComparison) -> None:
     ]
 
 
-def test_the_teacher_has_a_perplexity_per_seed_and_one_score_per_task(compared: SuiteComparison) -> None:
+def test_the_teacher_has_a_perplexity_per_seed_and_one_score_per_task(compared: StudyComparison) -> None:
     rows = {row.measure.name: row.values for row in compared.teacher}
     assert rows["perplexity, encyclopedia"] == {"teacher": TEACHER_PERPLEXITY}
     assert rows["score, cola"] == {"teacher": (80.0,)} and rows["exact match, squad"] == {"teacher": (80.0,)}
     assert rows["score, mean of 2 GLUE tasks"] == {"teacher": (87.5,)}
 
 
-def test_plain_data(compared: SuiteComparison) -> None:
+def test_plain_data(compared: StudyComparison) -> None:
     document = json.loads(json.dumps(compared.to_dict(), allow_nan=False))
-    assert document["schema"] == "iit_toolkit/suite/1" and document["seeds"] == list(SEEDS)
+    assert document["schema"] == "iit_toolkit/study/1" and document["seeds"] == list(SEEDS)
     assert document["runs"]["middle"] == [42, 66]
     [full] = [one for one in document["comparisons"] if one["arm"] == "full" and one["basis"]["name"] == "equal steps"]
     by_name = {one["measure"]["name"]: one for one in full["basis"]["measures"]}
@@ -171,13 +172,14 @@ def test_plain_data(compared: SuiteComparison) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("plane", None, None), 'baseline: .* has no finished run of "plane", did you mean "plain"?'),
-        (("plain", "plain-comput", None), 'equal compute: .* has no finished run of "plain-comput", did you mean'),
-        (("plain", "plain", None), "are both plain; choose two"),
-        (("plain", None, ["midle"]), 'variables: .* was not verified on "midle", did you mean "middle"?'),
-        (("plain", None, []), "variables: none is named; valid: early, middle, last"),
+        ((["plane"], None), 'has no finished run of "plane", did you mean "plain"?'),
+        ((["plain", "plain-comput"], None), 'has no finished run of "plain-comput", did you mean'),
+        ((["plain", "plain"], None), "plain is named twice; choose two arms"),
+        ((["plain"], ["midle"]), 'variables: .* was not verified on "midle", did you mean "middle"?'),
+        ((["plain"], []), "variables: none is named; valid: early, middle, last"),
     ],
 )
-def test_wrong_names(suite: Suite, arguments: tuple[str, str | None, list[str] | None], said: str) -> None:
+def test_wrong_names(suite: Study, arguments: tuple[list[str], list[str] | None], said: str) -> None:
+    references, variables = arguments
     with pytest.raises(UserError, match=said):
-        compare_suite(suite, *arguments)
+        compare_study(suite, references, variables=variables)

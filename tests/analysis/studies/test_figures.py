@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from iit_toolkit.analysis.studies.suite import read_suite
-from iit_toolkit.analysis.studies.suite_comparison import EQUAL_STEPS, compare_suite
-from iit_toolkit.analysis.studies.suite_figures import add_legend, arm_look, training_curves, write_figures
+from iit_toolkit.analysis.studies.comparison import compare_study
+from iit_toolkit.analysis.studies.figures import add_legend, arm_look, training_curves, write_figures
+from iit_toolkit.analysis.studies.paired import EQUAL_STEPS
+from iit_toolkit.analysis.studies.read_suite import read_suite
 from tests.analysis.studies.suite_tree import change, write_tree
 
 NAMES = ("iia-perplexity", "task-gains", "training-perplexity")
@@ -32,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def figures(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures")
-    write_figures(compare_suite(read_suite(root), "plain", "plain-compute", ["early", "middle"]), folder)
+    write_figures(compare_study(read_suite(root), ["plain", "plain-compute"], variables=["early", "middle"]), folder)
     return folder
 
 
@@ -67,7 +68,7 @@ def test_losses_and_epochs_that_cannot_be_drawn_are_left_out(root: Path, tmp_pat
     for path in tmp_path.glob("full/*/results.json"):
         history = [{"step": 20, "epoch": None, "loss/task": 1.0}, {"step": 40, "epoch": 0.5, "loss/task": 1e4}]
         change(path, arms__full__history=history)
-    curves = training_curves(compare_suite(read_suite(tmp_path), "plain", None))
+    curves = training_curves(compare_study(read_suite(tmp_path), ["plain"]))
     assert curves[curves["arm"] == "full"]["perplexity"].tolist() == [pytest.approx(math.e)]
 
 
@@ -93,7 +94,7 @@ def test_gains_have_intervals_where_seeds_differ(root: Path, tmp_path: Path) -> 
     for arm in ("plain", "full"):
         shutil.copytree(root / arm, tmp_path / "suite" / arm)
     shutil.copytree(root / "plain" / "seed-88" / "finetune", tmp_path / "suite" / "full" / "seed-88" / "finetune")
-    write_figures(compare_suite(read_suite(tmp_path / "suite"), "plain", None), tmp_path)
+    write_figures(compare_study(read_suite(tmp_path / "suite"), ["plain"]), tmp_path)
     rows = {row["measure"]: row for row in data(tmp_path, "task-gains")}
     gains = [2.0, 2.0, 0.0]
     half = 4.302653 * statistics.stdev(gains) / math.sqrt(3)
@@ -102,7 +103,7 @@ def test_gains_have_intervals_where_seeds_differ(root: Path, tmp_path: Path) -> 
 
 
 def test_twenty_arms_have_twenty_looks(root: Path) -> None:
-    comparison = compare_suite(read_suite(root), "plain", None)
+    comparison = compare_study(read_suite(root), ["plain"])
     arms = tuple(f"arm-{number}" for number in range(20))
     many = dataclasses.replace(comparison, arms=arms)
     looks = {tuple((key, value) for key, value in arm_look(many, arm).items() if key != "ls") for arm in arms}
@@ -110,9 +111,9 @@ def test_twenty_arms_have_twenty_looks(root: Path) -> None:
 
 
 def test_the_legend_of_many_arms_with_long_names_is_not_cut(root: Path) -> None:
-    compared = compare_suite(read_suite(root), "plain", "plain-compute", ["early", "middle"])
-    arms = {f"an-arm-of-some-name-{number}": compared.suite.runs["full"] for number in range(17)}
-    many = dataclasses.replace(compared, arms=tuple(arms), suite=dataclasses.replace(compared.suite, runs=arms))
+    compared = compare_study(read_suite(root), ["plain", "plain-compute"], variables=["early", "middle"])
+    arms = {f"an-arm-of-some-name-{number}": compared.study.records["full"] for number in range(17)}
+    many = dataclasses.replace(compared, arms=tuple(arms), study=dataclasses.replace(compared.study, records=arms))
     figure = Figure(figsize=(7.2, 4.1), layout="constrained")
     figure.add_subplot()
     add_legend(figure, many, many.arms)
@@ -130,12 +131,12 @@ def test_an_interval_that_ends_at_the_value_up_to_rounding_is_drawn(root: Path, 
         for variable in variables.values():
             variable["effective_iia"]["outside"] |= {"value": 1.0, "low": 0.9, "high": 1 - 2**-53}
         path.write_text(json.dumps(document))
-    write_figures(compare_suite(read_suite(tmp_path / "suite"), "plain", None), tmp_path / "figures")
+    write_figures(compare_study(read_suite(tmp_path / "suite"), ["plain"]), tmp_path / "figures")
     assert (tmp_path / "figures" / "iia-perplexity.svg").is_file()
 
 
 def test_every_panel_of_gains_has_its_scale_where_the_last_line_is_not_full(root: Path, tmp_path: Path) -> None:
-    comparison = compare_suite(read_suite(root), "plain", "plain-compute")
+    comparison = compare_study(read_suite(root), ["plain", "plain-compute"])
     full = comparison.find("full", EQUAL_STEPS)
     assert full is not None
     five = tuple(dataclasses.replace(full, arm=f"arm-{number}") for number in range(5))
@@ -147,5 +148,5 @@ def test_every_panel_of_gains_has_its_scale_where_the_last_line_is_not_full(root
 def test_without_fine_tuning_there_are_no_gains(root: Path, tmp_path: Path) -> None:
     for arm in ("plain", "full"):
         shutil.copytree(root / arm, tmp_path / "suite" / arm, ignore=shutil.ignore_patterns("finetune"))
-    write_figures(compare_suite(read_suite(tmp_path / "suite"), "plain", None), tmp_path / "figures")
+    write_figures(compare_study(read_suite(tmp_path / "suite"), ["plain"]), tmp_path / "figures")
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"iia-perplexity", "training-perplexity"}

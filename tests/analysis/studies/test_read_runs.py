@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 
 from iit_toolkit.analysis.statistics.outcomes import write_outcomes
-from iit_toolkit.analysis.studies.seed_runs import measure_rows, read_runs
+from iit_toolkit.analysis.studies.paired import Row
+from iit_toolkit.analysis.studies.read_runs import read_runs
+from iit_toolkit.analysis.studies.rows import COST, study_rows
+from iit_toolkit.analysis.studies.study import Study
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes, make_results, make_run
 
@@ -24,6 +27,17 @@ arms: {{plain: {{}}, causal: {{alignment: diito/middle}}}}
 training: {{learning_rate: {rate}}}
 verification: {{margin: {margin}}}
 """
+
+
+def rows_of(study: Study) -> dict[str, Row]:
+    groups = study_rows(study, list(study.records), list(study.first.student.variables))
+    return {row.measure.name: row for group, rows in groups.items() if group != COST for row in rows}
+
+
+def test_without_evaluation_sets_the_perplexity_is_that_of_the_verified_pairs(tmp_path: Path) -> None:
+    make_run(tmp_path, make_outcomes(bases=20), evaluation={})
+    rows = rows_of(read_runs([tmp_path]))
+    assert rows["perplexity"].values["plain"] == pytest.approx((8.0 - 4 * 0.2,))
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +68,19 @@ def two(planted: dict[str, Any], tmp_path: Path) -> Callable[..., list[Path]]:
 def test_runs_come_in_the_order_of_their_seeds_with_the_numbers_of_their_outcomes(
     two: Callable[..., list[Path]], planted: dict[str, Any]
 ) -> None:
-    runs = read_runs(two()[::-1])
-    assert [run.seed for run in runs] == [7, 8]
-    rows = {row.measure.name: row for row in measure_rows(runs)}
-    assert list(rows) == ["effective IIA outside, middle", "IIA, middle", "perplexity", "perplexity, encyclopedia"]
+    study = read_runs(two()[::-1])
+    assert study.seeds == (7, 8) and list(study.records) == ["causal", "plain"]
+    rows = rows_of(study)
+    assert list(rows) == [
+        "perplexity, encyclopedia",
+        "top-1 agreement",
+        "KL to the teacher (nats)",
+        "effective IIA outside, middle",
+        "no-intervention floor outside, middle",
+        "effective IIA outside, above floor, middle",
+        "IIA, middle",
+        "effect correlation outside, middle",
+    ]
     for place, seed in enumerate((7, 8)):  # planted outcomes, counted by hand; results.json holds other numbers
         table = make_outcomes(bases=20, seed=seed)
         for arm in ("causal", "plain"):
@@ -66,7 +89,7 @@ def test_runs_come_in_the_order_of_their_seeds_with_the_numbers_of_their_outcome
             chosen = (cases["teacher_cf"] != cases["teacher_base"]) & ~cases["inside"]
             assert rows["IIA, middle"].values[arm][place] == pytest.approx(hit.mean())
             assert rows["effective IIA outside, middle"].values[arm][place] == pytest.approx(hit[chosen].mean())
-    assert rows["perplexity"].values["plain"] == pytest.approx((8.0 - 4 * 0.2,) * 2)
+    assert rows["KL to the teacher (nats)"].values["plain"] == pytest.approx((1.5 - 0.2,) * 2)
     assert rows["perplexity, encyclopedia"].values["plain"] == (20.5, 20.5)
     stale = planted["summary"]["students"]["causal"]["variables"]["middle"]["effective_iia"]["outside"]["value"]
     assert stale not in rows["effective IIA outside, middle"].values["causal"]
@@ -85,7 +108,7 @@ def test_accuracies_on_held_out_sets_are_compared(tmp_path: Path) -> None:
     make_run(
         tmp_path, make_outcomes(classification=True, bases=8), task="sequence_classification", evaluation=evaluation
     )
-    row = next(row for row in measure_rows(read_runs([tmp_path])) if row.measure.name == "accuracy, validation")
+    row = rows_of(read_runs([tmp_path]))["accuracy, validation"]
     assert row.measure.higher_is_better and row.values == {"causal": (0.75,), "plain": (0.5,)}
 
 
@@ -94,8 +117,8 @@ def test_classification_has_an_accuracy(tmp_path: Path) -> None:
     wrong = (outcomes["student"] == "plain") & (outcomes["base"] < 10)
     outcomes.loc[wrong, "student_base"] = 999
     make_run(tmp_path, outcomes, task="sequence_classification", evaluation={})
-    rows = {row.measure.name: row for row in measure_rows(read_runs([tmp_path]))}
-    assert list(rows) == ["effective IIA outside, middle", "IIA, middle", "accuracy"]
+    rows = rows_of(read_runs([tmp_path]))
+    assert next(iter(rows)) == "accuracy"
     with_gold = [base for base in range(40) if base % 4 != 3]
     assert rows["accuracy"].values["causal"] == (1.0,)
     assert rows["accuracy"].values["plain"][0] == pytest.approx(sum(b >= 10 for b in with_gold) / len(with_gold))

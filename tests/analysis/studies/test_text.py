@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from analysis.paper_claims import CLAIMS, claims_table, judge_claim
-from iit_toolkit.analysis.studies.suite import read_suite
-from iit_toolkit.analysis.studies.suite_comparison import SuiteComparison, compare_suite
-from iit_toolkit.analysis.studies.suite_text import headline, scale, to_latex, to_markdown
+from iit_toolkit.analysis.studies.comparison import StudyComparison, compare_study
+from iit_toolkit.analysis.studies.read_suite import read_suite
+from iit_toolkit.analysis.studies.text import headline, scale, to_latex, to_markdown
 from tests.analysis.studies.suite_tree import results, write_tree
 
 
@@ -23,8 +23,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def compared(root: Path) -> SuiteComparison:
-    return compare_suite(read_suite(root), "plain", "plain-compute", ["early", "middle"])
+def compared(root: Path) -> StudyComparison:
+    return compare_study(read_suite(root), ["plain", "plain-compute"], variables=["early", "middle"])
 
 
 def cells(text: str, *first: str) -> dict[str, str]:
@@ -37,7 +37,7 @@ def cells(text: str, *first: str) -> dict[str, str]:
     raise AssertionError(f"no row {first}")
 
 
-def test_the_headline_holds_every_arm_and_the_teacher(compared: SuiteComparison) -> None:
+def test_the_headline_holds_every_arm_and_the_teacher(compared: StudyComparison) -> None:
     text = headline(compared)
     plain, middle, teacher = (cells(text, arm) for arm in ("plain", "middle", "teacher"))
     assert plain["perplexity, encyclopedia"] == "100.00 ± 10.00 (3)"
@@ -50,15 +50,15 @@ def test_the_headline_holds_every_arm_and_the_teacher(compared: SuiteComparison)
     assert teacher["score, mean of 2 GLUE tasks"] == "87.50 (1)" and teacher["training PFLOP"] == "-"
 
 
-def test_means_over_other_seeds_are_called_no_comparison(compared: SuiteComparison, root: Path, tmp_path: Path) -> None:
+def test_means_over_other_seeds_are_called_no_comparison(compared: StudyComparison, root: Path, tmp_path: Path) -> None:
     said = "Means over other seeds are no comparison"  # middle has two seeds, the others three
     assert said in headline(compared) and said in to_markdown(compared) and said in to_latex(compared)
     for arm in ("plain", "full"):
         shutil.copytree(root / arm, tmp_path / arm, ignore=shutil.ignore_patterns("finetune"))
-    assert said not in headline(compare_suite(read_suite(tmp_path), "plain", None))
+    assert said not in headline(compare_study(read_suite(tmp_path), ["plain"]))
 
 
-def test_markdown_holds_differences_and_outcomes(compared: SuiteComparison) -> None:
+def test_markdown_holds_differences_and_outcomes(compared: StudyComparison) -> None:
     text = to_markdown(compared)
     steps, compute = text.split("## Differences at equal steps")[1].split("## Differences at equal compute")
     full = cells(steps, "full", "plain")
@@ -75,8 +75,8 @@ def test_markdown_holds_differences_and_outcomes(compared: SuiteComparison) -> N
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def test_the_scale_is_told(compared: SuiteComparison) -> None:
-    assert scale(compared.suite) == (
+def test_the_scale_is_told(compared: StudyComparison) -> None:
+    assert scale(compared.study) == (
         "Teacher example/teacher-12l (22,500,000 parameters); students of 5,000,000 to 11,900,000 parameters; "
         "100 to 172 steps; 640,000 to 1,100,800 tokens read; data train: 131,072 tokens; validation: 7,680 tokens; "
         "3 fine-tuning seeds; on some cpu, 2 cores."
@@ -93,7 +93,7 @@ def test_the_scale_names_the_machine_that_trained_not_the_one_that_verified(root
     assert "on its cpu, 4 cores and some cpu, 2 cores." in scale(read_suite(tmp_path))
 
 
-def test_latex_is_escaped_and_even(compared: SuiteComparison) -> None:
+def test_latex_is_escaped_and_even(compared: StudyComparison) -> None:
     text = to_latex(replace(compared, arms=(*compared.arms[:2], "full")))
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == text.count(r"\bottomrule") == 2
     assert r"full & perplexity, encyclopedia & $-$10.00 [$-$19.94, $-$0.06] & 3 & BEATS \\" in text
@@ -104,7 +104,7 @@ def test_latex_is_escaped_and_even(compared: SuiteComparison) -> None:
         assert {len(re.split(r"(?<!\\)&", line)) for line in rows} == {len(table[0])}
 
 
-def test_claims_are_judged_by_intervals(compared: SuiteComparison) -> None:
+def test_claims_are_judged_by_intervals(compared: StudyComparison) -> None:
     text = claims_table(compared)
     full = cells(text, "lower perplexity, FULL", "perplexity, encyclopedia")
     assert full["the paper"] == "15.69 → 13.59 (-13.4 %)"
@@ -121,7 +121,7 @@ def test_claims_are_judged_by_intervals(compared: SuiteComparison) -> None:
     assert "| 15.69 → 13.45 (-14.3 %) | - | not run | - | not run |" in lines["lower perplexity, FULL+COS"]
 
 
-def test_our_numbers_are_of_the_seeds_that_both_arms_have(compared: SuiteComparison) -> None:
+def test_our_numbers_are_of_the_seeds_that_both_arms_have(compared: StudyComparison) -> None:
     middle = next(claim for claim in CLAIMS if claim.arm == "middle")
     ours = judge_claim(compared, middle, "perplexity, encyclopedia", "equal steps")
     assert ours.numbers.startswith("105.00 → 97.50 (-7.1 %); -7.50 [") and ours.verdict == "inconclusive"
@@ -131,13 +131,13 @@ def test_our_numbers_are_of_the_seeds_that_both_arms_have(compared: SuiteCompari
 def test_without_fine_tuning_and_compute_claims_are_not_run(root: Path, tmp_path: Path) -> None:
     for arm in ("plain", "full"):
         shutil.copytree(root / arm, tmp_path / arm, ignore=shutil.ignore_patterns("finetune"))
-    text = claims_table(compare_suite(read_suite(tmp_path), "plain", None))
+    text = claims_table(compare_study(read_suite(tmp_path), ["plain"]))
     assert cells(text, "higher GLUE mean, FULL")["measure"] == "score, mean of GLUE tasks"
     assert text.count("| holds |") == 1 and text.count("| not run |") == 2 * len(CLAIMS) - 1
     assert "* Equal compute: n/a: no arm had it; plain had 0.57 times" in text
 
 
-def test_many_claims_are_corrected(compared: SuiteComparison, root: Path, tmp_path: Path) -> None:
+def test_many_claims_are_corrected(compared: StudyComparison, root: Path, tmp_path: Path) -> None:
     written = "* Of 2 tests at equal steps, the claim holds in 1; after Holm's correction over all of them, in {}"
     lost = "It does not hold in 1; after the correction, in {}."
     text = claims_table(compared)
@@ -145,5 +145,5 @@ def test_many_claims_are_corrected(compared: SuiteComparison, root: Path, tmp_pa
     shutil.copytree(root, tmp_path, dirs_exist_ok=True)
     for place, path in enumerate(sorted(tmp_path.glob("late/*/results.json"))):
         path.write_text(json.dumps(results("late", place, (120.0, 90.0, 130.0)[place])), encoding="utf-8")
-    unsure = compare_suite(read_suite(tmp_path), "plain", "plain-compute", ["early", "middle"])
+    unsure = compare_study(read_suite(tmp_path), ["plain", "plain-compute"], variables=["early", "middle"])
     assert f"{written.format(0)} (not: lower perplexity, FULL). It does not hold in 0." in claims_table(unsure)

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from iit_toolkit.analysis.statistics.comparison import Comparison, compare
-from iit_toolkit.analysis.statistics.metrics import Summary, summarise
+from iit_toolkit.analysis.statistics.measures import JUDGED, MEASURES, Summary, summarise
+from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes
 
@@ -126,11 +127,11 @@ def test_comparison_says_which_student_is_higher():
     assert (found.outcome, middle.outcome) == ("HIGHER", "HIGHER")
     assert middle.treatment.low > middle.baseline.high
     values = [estimate.value for estimate in (middle.treatment, middle.baseline)]
-    assert middle.effective_iia.value == pytest.approx(values[0] - values[1])
-    assert middle.margin.value == pytest.approx(middle.effective_iia.value)
+    assert middle.difference.value == pytest.approx(values[0] - values[1])
+    assert middle.above_floor.value == pytest.approx(middle.difference.value)
     assert found.kl.value == pytest.approx(-0.7)
     assert found.log_perplexity.value == pytest.approx(np.log(4.4 / 7.2))
-    assert "the intervals are separated, causal is higher" in found.sentence
+    assert "causal is higher: the paired difference is +" in found.sentence
     reverse = compare(outcomes, "plain", "causal", resamples=300)
     assert reverse.outcome == "LOWER"
     assert "plain is LOWER than causal" in reverse.sentence
@@ -139,16 +140,23 @@ def test_comparison_says_which_student_is_higher():
 def test_comparison_of_equals_says_that_nothing_is_shown():
     found = compare(make_outcomes({"causal": 0.5, "plain": 0.5}), "causal", "plain", resamples=300)
     assert found.outcome == "NOT SEPARATED"
-    assert "the intervals overlap; causal is not shown to be better than plain" in found.sentence
+    assert "causal is not shown to be better than plain" in found.sentence and "holds zero" in found.sentence
 
 
-def test_comparison_reports_a_paired_difference_that_overlapping_intervals_hide():
+def test_the_paired_difference_decides_a_comparison_whose_intervals_overlap():
     found = compare(make_outcomes({"causal": 0.55, "plain": 0.45}), "causal", "plain", resamples=300)
-    assert found.outcome == "NOT SEPARATED"
-    assert found.variables["middle"].effective_iia.low > 0
-    assert "causal is ahead of plain by at least" in found.sentence
+    middle = found.variables["middle"]
+    assert middle.treatment.low < middle.baseline.high and middle.difference.low > 0
+    assert found.outcome == "HIGHER"
     reverse = compare(make_outcomes({"causal": 0.45, "plain": 0.55}), "causal", "plain", resamples=300)
-    assert "plain is ahead of causal by at least" in reverse.sentence
+    assert reverse.outcome == "LOWER"
+
+
+def test_a_handful_of_texts_separates_nothing():
+    few = make_outcomes({"causal": 1.0, "plain": 0.0}, bases=8, per_base=200, changed=1.0)
+    found = compare(few, "causal", "plain", resamples=300)
+    assert found.variables["middle"].difference.low > 0
+    assert found.outcome == "NOT SEPARATED" and "too few inputs to tell" in found.sentence
 
 
 def test_comparison_without_changed_cases_is_undefined():
@@ -167,3 +175,36 @@ def test_only_the_same_cases_can_be_compared():
     renamed = outcomes.assign(variable=np.where(outcomes["student"] == "plain", "late", "middle"))
     with pytest.raises(UserError, match="different variables"):
         compare(renamed, "causal", "plain")
+
+
+def test_every_measure_is_a_field_of_the_summary():
+    found = summarise(make_outcomes({"student": 0.5}, bases=30), resamples=50).students["student"]
+    for name, measure in MEASURES.items():
+        if not measure.regions:
+            assert getattr(found.behaviour, name).cases > 0
+        for region in measure.regions:
+            assert found.variables["middle"].estimate(name, region).cases > 0
+    assert found.variables["middle"].estimate("margin") is found.variables["middle"].margin
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_verdict_and_a_comparison_rest_on_any_judged_measure(name):
+    outcomes = make_outcomes({"causal": 1.0, "untrained": 0.0}, bases=100)
+    found = judge(outcomes, "causal", measure=name, resamples=300)
+    middle = summarise(outcomes, resamples=300).students["causal"].variables["middle"]
+    floor = MEASURES[MEASURES[name].floor]
+    assert (found.measure, found.label) == (name, "SUPPORTED")
+    assert found.variables["middle"].score == middle.estimate(name)
+    assert found.variables["middle"].controls[0].level == middle.estimate(floor.name)
+    assert "{" not in found.sentence
+    compared = compare(outcomes, "causal", "untrained", measure=name, resamples=300)
+    assert (compared.measure, compared.outcome) == (name, "HIGHER")
+    lead = compared.variables["middle"].above_floor.value
+    assert lead == pytest.approx(middle.estimate(name).value - middle.estimate(floor.name).value)
+    assert judge(outcomes, "untrained", measure=name, resamples=300).label == "NOT SUPPORTED"
+
+
+@pytest.mark.parametrize("name", ["effectiv_iia", "changed", "kl"])
+def test_no_verdict_rests_on_what_has_no_floor(name):
+    with pytest.raises(UserError, match=f'measure: no verdict rests on "{name}"'):
+        judge(make_outcomes(bases=20), "causal", measure=name)

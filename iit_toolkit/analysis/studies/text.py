@@ -1,4 +1,4 @@
-"""A suite as Markdown and as LaTeX tables."""
+"""A comparison of a study's arms as Markdown and as LaTeX tables."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from iit_toolkit.analysis.report.latex import latex_row, latex_text
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
-from iit_toolkit.analysis.statistics.numbers import count
-from iit_toolkit.analysis.studies.paired import Paired, Row, difference
-from iit_toolkit.analysis.studies.seeds_text import spread
-from iit_toolkit.analysis.studies.suite import TEACHER, Suite
-from iit_toolkit.analysis.studies.suite_comparison import EQUAL_COMPUTE, EQUAL_STEPS, ArmComparison, SuiteComparison
-from iit_toolkit.analysis.studies.suite_rows import relative_name
+from iit_toolkit.analysis.statistics.numbers import count, decimal, first_upper
+from iit_toolkit.analysis.studies.comparison import ArmComparison, StudyComparison
+from iit_toolkit.analysis.studies.paired import EQUAL_COMPUTE, EQUAL_STEPS, Paired, Row, difference
+from iit_toolkit.analysis.studies.rows import relative_name
+from iit_toolkit.analysis.studies.study import TEACHER, Study
 
 MEANING = (
     "Mean ± standard deviation over seeds (number of seeds). A task's score is a run's median over its fine-tuning "
@@ -23,18 +22,18 @@ _FEWER_SEEDS = (
 )
 
 
-def to_markdown(comparison: SuiteComparison) -> str:
-    """Return the whole suite: a headline, every measure of every arm, and the comparisons on both bases."""
-    suite = comparison.suite
+def to_markdown(comparison: StudyComparison) -> str:
+    """Return the whole comparison: a headline, every measure of every arm, and the comparisons on both bases."""
+    study = comparison.study
     lines = [
-        f"# {count(len(comparison.arms), 'arm')} over {count(len(suite.seeds), 'seed')}",
-        f"{markdown_cell(scale(suite))} {comparison.scope}",
+        f"# {count(len(comparison.arms), 'arm')} over {count(len(study.seeds), 'seed')}",
+        f"{markdown_cell(scale(study))} {comparison.scope}",
         "## Headline",
         headline(comparison),
     ]
     for group, rows in comparison.groups.items():
         if rows:
-            lines += [f"## {group[:1].upper()}{group[1:]}", _spreads(comparison, rows, group)]
+            lines += [f"## {first_upper(group)}", _spreads(comparison, rows, group)]
     for basis in (EQUAL_STEPS, EQUAL_COMPUTE):
         compared = [one for one in comparison.comparisons if one.basis.name == basis]
         if compared:
@@ -45,16 +44,16 @@ def to_markdown(comparison: SuiteComparison) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def headline(comparison: SuiteComparison) -> str:
+def headline(comparison: StudyComparison) -> str:
     """Return the short table of all arms and of the teacher in Markdown, and what its numbers are."""
     rows = [comparison.rows[name] for name in comparison.headline]
     return f"{_spreads(comparison, rows)}\n\n{_meaning(comparison, rows)}"
 
 
-def scale(suite: Suite) -> str:
-    """Says at which scale a suite was run."""
-    runs = [run for runs in suite.runs.values() for run in runs.values()]
-    teacher, data = suite.first.results.document["teacher"], suite.first.results.document["data"]
+def scale(study: Study) -> str:
+    """Says at which scale a study was run."""
+    runs = [run for runs in study.records.values() for run in runs.values()]
+    teacher, data = study.first.results.document["teacher"], study.first.results.document["data"]
     hardware = [run.hardware for run in runs]
     devices = dict.fromkeys(", ".join(one["cuda"]) or f"{one['cpu']}, {one['cores']} cores" for one in hardware)
     splits = "; ".join(f"{name}: {found['tokens']:,} tokens" for name, found in data.items())
@@ -71,7 +70,7 @@ def scale(suite: Suite) -> str:
     return f"{'; '.join(parts)}."
 
 
-def to_latex(comparison: SuiteComparison) -> str:
+def to_latex(comparison: StudyComparison) -> str:
     """Return two tables for a paper, the headline and its differences; they need the package booktabs."""
     rows = [comparison.rows[name] for name in comparison.headline]
     teacher = {row.measure: row for row in comparison.teacher}
@@ -86,7 +85,7 @@ def to_latex(comparison: SuiteComparison) -> str:
     heads = ["arm", "measure", f"difference [{comparison.level:.0%}]", "seeds", "outcome"]
     body: list[str] = []
     for one in comparison.comparisons:
-        title = f"{one.arm} against {one.basis.baseline or 'its baseline'}, at {one.basis.name}"
+        title = heading(one)
         body += ["\\midrule"] * bool(body)
         body += [f"\\multicolumn{{5}}{{l}}{{{latex_text(f'{title}: {one.basis.note}')}}} \\\\"]
         wanted = {name for row in rows for name in (row.measure.name, relative_name(row.measure.name))}
@@ -96,6 +95,11 @@ def to_latex(comparison: SuiteComparison) -> str:
             if paired.measure.name in wanted and paired.seeds
         ]
     return "\n".join([*lines, *_tabular(heads, body)]) + "\n"
+
+
+def heading(one: ArmComparison) -> str:
+    """`causal against plain, at equal steps`."""
+    return f"{one.arm} against {one.basis.baseline or 'its baseline'}, at {one.basis.name}"
 
 
 def _tabular(heads: Sequence[str], body: Sequence[str]) -> list[str]:
@@ -110,7 +114,7 @@ def _tabular(heads: Sequence[str], body: Sequence[str]) -> list[str]:
     ]
 
 
-def _spreads(comparison: SuiteComparison, rows: Sequence[Row], group: str = "") -> str:
+def _spreads(comparison: StudyComparison, rows: Sequence[Row], group: str = "") -> str:
     """Return a table of arms; what measures have in common as their group's name is left out."""
     teacher = {row.measure: row for row in comparison.teacher}
     cells = [[arm, *(_spread(row, arm) for row in rows)] for arm in comparison.arms]
@@ -118,6 +122,15 @@ def _spreads(comparison: SuiteComparison, rows: Sequence[Row], group: str = "") 
         found = [_spread(teacher[row.measure], TEACHER) if row.measure in teacher else "-" for row in rows]
         cells.append([TEACHER, *found])
     return markdown_table(["arm", *(row.measure.name.removeprefix(f"{group}, ") for row in rows)], cells)
+
+
+def spread(row: Row, arm: str) -> str:
+    """`0.213 ± 0.010`: mean and standard deviation over seeds."""
+    mean, deviation = row.spread(arm)
+    if mean is None:
+        return "n/a"
+    digits = row.measure.digits
+    return decimal(mean, digits) + ("" if deviation is None else f" ± {decimal(deviation, digits)}")
 
 
 def _spread(row: Row, arm: str) -> str:
@@ -129,13 +142,13 @@ def _defined(row: Row, arm: str) -> int:
     return sum(value is not None for value in row.values[arm])
 
 
-def _meaning(comparison: SuiteComparison, rows: Sequence[Row]) -> str:
+def _meaning(comparison: StudyComparison, rows: Sequence[Row]) -> str:
     """Return what the numbers of a table of arms are, and what they are not where the arms' seeds differ."""
     unlike = any(len({_defined(row, arm) for arm in comparison.arms} - {0}) > 1 for row in rows)
     return f"{MEANING} {_FEWER_SEEDS}" if unlike else MEANING
 
 
-def _differences_note(comparison: SuiteComparison) -> str:
+def _differences_note(comparison: StudyComparison) -> str:
     return (
         f"Mean of the differences paired by seed, its {comparison.level:.0%} interval (Student's t), and how many "
         "seeds it rests on. BEATS: the interval lies wholly on the better side of zero; DOES NOT BEAT: nowhere; "
@@ -155,7 +168,7 @@ def _differences(compared: Sequence[ArmComparison], rows: Sequence[Row], group: 
             found = {paired.measure.name: paired for paired in one.basis.measures}
             cells.append([one.arm, one.basis.baseline, *(_difference(found[name]) for name in columns)])
     heads = ["arm", "against", *(name.removeprefix(f"{group}, ") for name in columns)]
-    return [f"**{group[:1].upper()}{group[1:]}**", markdown_table(heads, cells)]
+    return [f"**{first_upper(group)}**", markdown_table(heads, cells)]
 
 
 def _difference(paired: Paired) -> str:

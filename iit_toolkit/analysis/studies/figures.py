@@ -1,4 +1,4 @@
-"""The figures of a suite: perplexity while training, effective IIA against perplexity, gains on tasks."""
+"""The figures of a study: perplexity while training, effective IIA against perplexity, gains on tasks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, LINES, MARKERS, PALETTE, STYLE, Drawing, save
 from iit_toolkit.analysis.statistics.numbers import count
-from iit_toolkit.analysis.studies.paired import Paired
-from iit_toolkit.analysis.studies.suite_comparison import EQUAL_STEPS, SuiteComparison
-from iit_toolkit.analysis.studies.suite_rows import TASKS
+from iit_toolkit.analysis.studies.comparison import StudyComparison
+from iit_toolkit.analysis.studies.paired import EQUAL_STEPS, Paired
+from iit_toolkit.analysis.studies.rows import TASKS
 
 _COLUMNS = 4
 _HANDLE, _LETTER, _LINE = 0.6, 0.075, 0.19  # inches in the legend: of a mark, of a letter of a name, of a line
@@ -25,8 +25,8 @@ _HIGHEST = 100.0  # a loss in nats whose exp can be drawn
 _FILLS = ("full", "none", "left", "right", "top", "bottom")
 
 
-def write_figures(comparison: SuiteComparison, folder: Path) -> None:
-    """Write every figure that the suite has numbers for as `.svg` and `.png`, and its numbers as `.csv`.
+def write_figures(comparison: StudyComparison, folder: Path) -> None:
+    """Write every figure that the study has numbers for as `.svg` and `.png`, and its numbers as `.csv`.
 
     `training-perplexity`: exp of the logged loss of the task, such as of masked tokens, over steps and training FLOPs.
     `iia-perplexity`: effective IIA outside against perplexity, per arm and seed, with the intervals of the run.
@@ -41,11 +41,11 @@ def write_figures(comparison: SuiteComparison, folder: Path) -> None:
                 save(folder, drawing)
 
 
-def _training(comparison: SuiteComparison) -> Drawing | None:
+def _training(comparison: StudyComparison) -> Drawing | None:
     data = training_curves(comparison)
     if data.empty:
         return None
-    predicted = _PREDICTED.get(str(comparison.suite.first.results.document.get("task")), "masked tokens")
+    predicted = _PREDICTED.get(str(comparison.study.first.results.document.get("task")), "masked tokens")
     figure = Figure(figsize=(9.2, 4.0), layout="constrained")
     arms = [arm for arm in comparison.arms if arm in set(data["arm"])]
     panels = {"steps": "step", "training PFLOP": "pflop"}
@@ -71,11 +71,11 @@ def _training(comparison: SuiteComparison) -> Drawing | None:
     return Drawing("training-perplexity", figure, caption, "Curves of perplexity while training, per arm.", data)
 
 
-def training_curves(comparison: SuiteComparison) -> pd.DataFrame:
+def training_curves(comparison: StudyComparison) -> pd.DataFrame:
     """Return the loss of the task by arm and step, as means over seeds; a loss that no curve can show is left out."""
     rows: list[dict[str, Any]] = []
     for arm in comparison.arms:
-        runs = list(comparison.suite.runs[arm].values())
+        runs = list(comparison.study.records[arm].values())
         logged: dict[int, list[tuple[float, float, float]]] = {}
         for run in runs:
             for line in run.training["history"]:
@@ -90,16 +90,16 @@ def training_curves(comparison: SuiteComparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _iia(comparison: SuiteComparison) -> Drawing | None:
-    sets = list(comparison.suite.first.evaluation)
+def _iia(comparison: StudyComparison) -> Drawing | None:
+    sets = list(comparison.study.first.evaluation)
     if not sets:
         return None
     rows: list[dict[str, Any]] = []
     for arm in comparison.arms:
-        for seed, run in comparison.suite.runs[arm].items():
+        for seed, run in comparison.study.records[arm].items():
             perplexity = (run.evaluation[sets[0]].perplexity or {})[arm]
             for variable in comparison.variables:
-                effective = run.results.student(arm).variables[variable].effective_iia.outside
+                effective = run.student.variables[variable].estimate("effective_iia")
                 rows.append(
                     {
                         "arm": arm,
@@ -133,7 +133,7 @@ def _iia(comparison: SuiteComparison) -> Drawing | None:
     return Drawing("iia-perplexity", figure, caption, "Effective IIA outside against perplexity, per arm.", data)
 
 
-def _gains(comparison: SuiteComparison) -> Drawing | None:
+def _gains(comparison: StudyComparison) -> Drawing | None:
     names = [row.measure.name for row in comparison.groups[TASKS]]
     gains: dict[str, list[Paired]] = {}
     for one in comparison.comparisons:
@@ -190,7 +190,7 @@ def _bars(row: dict[str, Any], name: str) -> list[list[float]] | None:
     return [[max(0.0, value - low)], [max(0.0, high - value)]]  # rounding may put an end past the value
 
 
-def arm_look(comparison: SuiteComparison, arm: str) -> dict[str, Any]:
+def arm_look(comparison: StudyComparison, arm: str) -> dict[str, Any]:
     """Return an arm's colour, marker, filling and line: the same in every figure, shared with no other arm."""
     turn, place = divmod(comparison.arms.index(arm), len(PALETTE))
     return {
@@ -201,9 +201,9 @@ def arm_look(comparison: SuiteComparison, arm: str) -> dict[str, Any]:
     }
 
 
-def add_legend(figure: Figure, comparison: SuiteComparison, arms: Sequence[str]) -> None:
+def add_legend(figure: Figure, comparison: StudyComparison, arms: Sequence[str]) -> None:
     """Names the arms below all panels, with how many seeds each has."""
-    labels = {arm: f"{arm} (n = {len(comparison.suite.runs[arm])})" for arm in arms}
+    labels = {arm: f"{arm} (n = {len(comparison.study.records[arm])})" for arm in arms}
     handles = [Line2D([], [], label=labels[arm], ms=5, lw=1.2, **arm_look(comparison, arm)) for arm in arms]
     widest = _HANDLE + _LETTER * max(map(len, labels.values()))
     columns = min(len(handles), max(1, int(figure.get_figwidth() // widest)))

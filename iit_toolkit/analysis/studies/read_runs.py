@@ -1,4 +1,4 @@
-"""Runs of one config over seeds: read, checked to differ in their seed only, and what was measured of their arms."""
+"""The study that run folders hold: runs of one config, each with all its arms, that differ in their seed only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from iit_toolkit.analysis.statistics.metrics import summarise
+from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, read_outcomes
 from iit_toolkit.analysis.statistics.quantities import cases_of, variables
@@ -20,36 +20,24 @@ from iit_toolkit.analysis.statistics.stored_results import (
     refuse_incomparable,
     refuse_other_cases,
 )
-from iit_toolkit.analysis.studies.paired import Measure, Row
+from iit_toolkit.analysis.studies.study import Record, Study, refuse_without_cost
 from iit_toolkit.config.loading import load_config
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.runs.folder import RunFolder
 
-_SAME_IN_ARMS = ("alignment", "objective", "student_parameters")
+_SAME_IN_ARMS = ("alignment", "objective", "student_parameters", "steps")
 _SAME_IN_CONFIGS = ("student", "mlm", "arms", "training")
 
 
-@dataclass(frozen=True)
-class SeedRun:
-    """One finished run: its results, with the summary made anew from its outcomes, and these outcomes."""
+def read_runs(folders: Sequence[Path]) -> Study:
+    """Read runs of one config.
 
-    results: StoredResults
-    outcomes: pd.DataFrame
+    Args:
+        folders: Run folders, in any order.
 
-    @property
-    def seed(self) -> int:
-        """The seed of everything in the run."""
-        return self.results.document["seed"]
-
-    @property
-    def arms(self) -> dict[str, dict[str, Any]]:
-        """What the results say of the training of each arm."""
-        return self.results.document["arms"]
-
-
-def read_runs(folders: Sequence[Path]) -> list[SeedRun]:
-    """Read runs of one config, ordered by seed.
+    Returns:
+        The study, with the summaries made anew from the outcomes; the arms stand in the order of the config.
 
     Raises:
         UserError: If a folder holds no finished run with trained arms, or the runs differ in anything but their
@@ -59,7 +47,7 @@ def read_runs(folders: Sequence[Path]) -> list[SeedRun]:
     refuse_incomparable(*(run.results for run in runs))
     for run in runs[1:]:
         _refuse_other_training(runs[0], run)
-    by_seed: dict[int, SeedRun] = {}
+    by_seed: dict[int, _Run] = {}
     for run in runs:
         if run.seed in by_seed:
             raise UserError(
@@ -67,40 +55,30 @@ def read_runs(folders: Sequence[Path]) -> list[SeedRun]:
                 "give every seed once"
             )
         by_seed[run.seed] = run
-    return [by_seed[seed] for seed in sorted(by_seed)]
+    ordered = [by_seed[seed] for seed in sorted(by_seed)]
+    records = {arm: {run.seed: _record(run, arm) for run in ordered} for arm in ordered[0].arms}
+    return Study(str(ordered[0].results.path), records, teacher={})
 
 
-def measure_rows(runs: Sequence[SeedRun]) -> list[Row]:
-    """Return every measure of every arm, in every run."""
-    measured = [_measured(run) for run in runs]
-    return [
-        Row(measure, {arm: tuple(one[measure][arm] for one in measured) for arm in runs[0].arms})
-        for measure in measured[0]
-    ]
+@dataclass(frozen=True)
+class _Run:
+    """One finished run: its results, with the summary made anew from its outcomes, and these outcomes."""
+
+    results: StoredResults
+    outcomes: pd.DataFrame
+
+    @property
+    def seed(self) -> int:
+        return self.results.document["seed"]
+
+    @property
+    def arms(self) -> dict[str, dict[str, Any]]:
+        return self.results.document["arms"]
 
 
-def _measured(run: SeedRun) -> dict[Measure, dict[str, float | None]]:
-    """Return the measures of a run, by arm."""
-    document = run.results.document
-    students = {arm: run.results.student(arm) for arm in run.arms}
-    found: dict[Measure, dict[str, float | None]] = {}
-    for variable in next(iter(students.values())).variables:
-        measured = {arm: student.variables[variable] for arm, student in students.items()}
-        found[Measure(f"effective IIA outside, {variable}", True, 3)] = {
-            arm: one.effective_iia.outside.value for arm, one in measured.items()
-        }
-        found[Measure(f"IIA, {variable}", True, 3)] = {arm: one.iia.all.value for arm, one in measured.items()}
-    if document.get("task") == "sequence_classification":
-        found[Measure("accuracy", True, 3)] = {arm: _accuracy(run.outcomes, arm) for arm in students}
-    else:
-        perplexities = {arm: student.behaviour.student_perplexity.value for arm, student in students.items()}
-        found[Measure("perplexity", False, 2)] = perplexities
-    for name, evaluated in run.results.evaluation.items():
-        for measure, digits in EVALUATED.items():
-            if (models := getattr(evaluated, measure)) is not None:
-                values = {arm: models[arm].value for arm in students}
-                found[Measure(f"{measure}, {name}", measure == "accuracy", digits)] = values
-    return found
+def _record(run: _Run, arm: str) -> Record:
+    labels = run.results.document.get("task") == "sequence_classification"
+    return Record(arm, run.seed, run.results, {}, _accuracy(run.outcomes, arm) if labels else None)
 
 
 def _accuracy(outcomes: pd.DataFrame, student: str) -> float | None:
@@ -110,13 +88,15 @@ def _accuracy(outcomes: pd.DataFrame, student: str) -> float | None:
     return float((cases["student_base"] == cases["gold"])[gold].mean()) if gold.any() else None
 
 
-def _read_run(folder: Path) -> SeedRun:
+def _read_run(folder: Path) -> _Run:
     if folder.is_file():
         raise UserError(f"{folder} is a file; give the folder of a finished run")
     stored = read_stored(folder)
     arms = stored.document["arms"]
     if not arms:
         raise UserError(f"{stored.path}: no trained arms; give folders that `iit-toolkit run` wrote")
+    for arm, training in arms.items():
+        refuse_without_cost(stored.path, arm, training)
     for name, evaluated in stored.evaluation.items():
         for measure in EVALUATED:
             if (models := getattr(evaluated, measure)) is not None and not set(arms) <= set(models):
@@ -126,13 +106,13 @@ def _read_run(folder: Path) -> SeedRun:
     outcomes = read_outcomes(run_folder.outcomes)
     refuse_other_cases(stored, outcomes, run_folder.outcomes)
     settings = {name: getattr(stored.summary, name) for name in ("resamples", "seed", "level")}
-    run = SeedRun(replace(stored, summary=summarise(outcomes, **settings)), outcomes)
+    run = _Run(replace(stored, summary=summarise(outcomes, **settings)), outcomes)
     for arm in arms:
         run.results.student(arm)
     return run
 
 
-def _refuse_other_training(one: SeedRun, two: SeedRun) -> None:
+def _refuse_other_training(one: _Run, two: _Run) -> None:
     """Check that two runs differ in their seeds only, as far as their folders tell."""
     configs = [RunFolder(run.results.path.parent).config for run in (one, two)]
     facts = [_training(run) for run in (one, two)]
@@ -147,7 +127,7 @@ def _refuse_other_training(one: SeedRun, two: SeedRun) -> None:
             )
 
 
-def _training(run: SeedRun) -> dict[str, Any]:
+def _training(run: _Run) -> dict[str, Any]:
     """Return what must be the same in two trainings, by its name."""
     document = run.results.document
     facts: dict[str, Any] = {"arms": ", ".join(run.arms)}

@@ -1,0 +1,431 @@
+"""Measures: what is estimated of a student's cases, as rows of one table, and the summary of all of them.
+
+A measure is looked up by its name, here and on the command line. Verdict, gate, comparison, tables and figures take
+one, so a new measure is a row in `MEASURES` and a field of `VariableSummary`, besides the quantity that it sums
+(`quantities.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import TypeAdapter
+
+from iit_toolkit.analysis.statistics import ranges
+from iit_toolkit.analysis.statistics.quantities import (
+    REGIONS,
+    Region,
+    resample_behaviour,
+    resample_variable,
+    students,
+    variables,
+)
+from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.errors import UserError, did_you_mean
+
+Kind = Literal["share", "lead", "mean", "perplexity", "correlation"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of a set of cases.
+
+    Attributes:
+        name: Its name in results.json, in Python and on the command line.
+        title: What tables and figures call it.
+        caption: What it means.
+        kind: How it is estimated. share: numerator / denominator, with Wilson's interval. lead: the share less that of
+            `less`, paired. mean: numerator / denominator. perplexity: exp of the mean. correlation: Pearson's, of the
+            sums that `numerator` names.
+        numerator: The quantity that is summed, as in `quantities.py`.
+        denominator: The quantity that counts the cases.
+        less: Of a lead, the numerator that is subtracted.
+        unit: What the denominator counts, as in `12 changed cases`; without the plural.
+        higher_is_better: Whether more of it is better; None if neither is.
+        regions: The regions that it is measured in; empty if it is of runs without interventions.
+        floor: The measure that gives what a student scores that does not react; empty if there is none. Only a
+            measure with a floor can be judged.
+        over_floor: The quantity by which the numerator exceeds that of the floor, case by case.
+        scored: The score in words, with `{basis}`, `{student}` and `{estimate}`.
+        untested: Why there may be no case.
+    """
+
+    name: str
+    title: str
+    caption: str
+    kind: Kind
+    numerator: str
+    denominator: str
+    less: str = ""
+    unit: str = "case"
+    higher_is_better: bool | None = True
+    regions: tuple[Region, ...] = REGIONS
+    floor: str = ""
+    over_floor: str = ""
+    scored: str = ""
+    untested: str = ""
+
+    @property
+    def units(self) -> str:
+        """What the denominator counts, in the plural."""
+        return f"{self.unit}s"
+
+
+_OF_INTERVENTIONS = (
+    Measure(
+        name="iia",
+        title="IIA",
+        caption="Share of cases in which student and teacher, both intervened, give the same answer.",
+        kind="share",
+        numerator="hits",
+        denominator="cases",
+        floor="floor",
+        over_floor="hits_above_floor",
+        scored="with the intervention in both, {student} gives its teacher's answer outside the swapped positions "
+        "({basis}) at a rate of {estimate}",
+        untested="every evaluated token is at a swapped position",
+    ),
+    Measure(
+        name="effective_iia",
+        title="effective IIA",
+        caption="IIA where the intervention changes the teacher's own answer.",
+        kind="share",
+        numerator="effective",
+        denominator="changed",
+        unit="changed case",
+        floor="effective_floor",
+        over_floor="above_floor",
+        scored="where the intervention changes the teacher's answer outside the swapped positions ({basis}), "
+        "{student} gives the same new answer at a rate of {estimate}",
+        untested="no intervention changed the teacher's answer outside the swapped positions",
+    ),
+    Measure(
+        name="changed",
+        title="changed",
+        caption="Share of cases in which the intervention changes the teacher's own answer.",
+        kind="share",
+        numerator="changed",
+        denominator="cases",
+        higher_is_better=None,
+    ),
+    Measure(
+        name="base_agreement",
+        title="base agreement",
+        caption="Share of cases with the same answer without intervention.",
+        kind="share",
+        numerator="agree",
+        denominator="cases",
+        regions=("all",),
+    ),
+    Measure(
+        name="floor",
+        title="floor of IIA",
+        caption="Share of cases in which the student's answer without intervention is the teacher's answer with it.",
+        kind="share",
+        numerator="floor",
+        denominator="cases",
+        higher_is_better=None,
+    ),
+    Measure(
+        name="effective_floor",
+        title="floor",
+        caption="The floor where the intervention changes the teacher's own answer.",
+        kind="share",
+        numerator="effective_floor",
+        denominator="changed",
+        unit="changed case",
+        higher_is_better=None,
+    ),
+    Measure(
+        name="margin",
+        title="above floor",
+        caption="Effective IIA less its floor, paired.",
+        kind="lead",
+        numerator="effective",
+        less="effective_floor",
+        denominator="changed",
+        unit="changed case",
+        regions=("outside",),
+    ),
+    Measure(
+        name="effect_correlation",
+        title="effect correlation",
+        caption="Correlation of the teacher's and the student's changes of log-probability.",
+        kind="correlation",
+        numerator="effect",
+        denominator="effect_cases",
+    ),
+)
+_OF_BEHAVIOUR = (
+    Measure(
+        name="top1_agreement",
+        title="top-1 agreement",
+        caption="Share of cases in which student and teacher give the same answer.",
+        kind="share",
+        numerator="agree",
+        denominator="cases",
+        regions=(),
+    ),
+    Measure(
+        name="kl",
+        title="KL to the teacher (nats)",
+        caption="Mean KL(teacher || student), in nats.",
+        kind="mean",
+        numerator="kl",
+        denominator="cases",
+        higher_is_better=False,
+        regions=(),
+    ),
+    Measure(
+        name="kl_counterfactual",
+        title="KL to the teacher, both with the intervention (nats)",
+        caption="The same between counterfactual runs, over all variables.",
+        kind="mean",
+        numerator="kl_cf",
+        denominator="cf_cases",
+        higher_is_better=False,
+        regions=(),
+    ),
+    Measure(
+        name="student_perplexity",
+        title="perplexity",
+        caption="exp of the mean negative log-likelihood of the gold tokens.",
+        kind="perplexity",
+        numerator="student_nll",
+        denominator="gold",
+        unit="gold answer",
+        higher_is_better=False,
+        regions=(),
+    ),
+    Measure(
+        name="teacher_perplexity",
+        title="perplexity of the teacher",
+        caption="The teacher's, on the same tokens.",
+        kind="perplexity",
+        numerator="teacher_nll",
+        denominator="gold",
+        unit="gold answer",
+        higher_is_better=None,
+        regions=(),
+    ),
+)
+MEASURES = {one.name: one for one in (*_OF_INTERVENTIONS, *_OF_BEHAVIOUR)}
+JUDGED = tuple(name for name, one in MEASURES.items() if one.floor)
+"""Names of the measures that verdict and gate can rest on."""
+DEFAULT_MEASURE = "effective_iia"
+
+
+def judged_measure(name: str) -> Measure:
+    """Return a measure that a verdict can rest on.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    if name not in JUDGED:
+        raise UserError(f'measure: no verdict rests on "{name}", {did_you_mean(name, JUDGED)}')
+    return MEASURES[name]
+
+
+@dataclass(frozen=True)
+class Score:
+    """What is estimated: a measure of one student in one region.
+
+    Attributes:
+        measure: The measure.
+        student: The student, as in the outcomes table.
+        region: Where; None if the measure is of runs without interventions.
+    """
+
+    measure: Measure
+    student: str
+    region: Region | None = "outside"
+
+    @property
+    def floor(self) -> Score:
+        """What the same student scores without reacting."""
+        return replace(self, measure=MEASURES[self.measure.floor])
+
+    @property
+    def over_floor(self) -> Score:
+        """How far the student lies above its floor, as a mean over cases."""
+        return replace(self, measure=replace(self.measure, kind="mean", numerator=self.measure.over_floor))
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """Numerator and denominator, as `Resampled` names them."""
+        return self._named(self.measure.numerator), self._named(self.measure.denominator)
+
+    @property
+    def less(self) -> tuple[str, str]:
+        """Of a lead, numerator and denominator of what is subtracted."""
+        return self._named(self.measure.less), self._named(self.measure.denominator)
+
+    def _named(self, quantity: str) -> str:
+        return f"{self.student}/{quantity}" + (f"/{self.region}" if self.region else "")
+
+
+def estimate(resampled: Resampled, score: Score) -> Estimate:
+    """Return a score with its interval.
+
+    Args:
+        resampled: What `resample_variable` returns, or `resample_behaviour` for measures without regions.
+        score: What is estimated.
+    """
+    numerator, denominator = score.parts
+    match score.measure.kind:
+        case "share":
+            return resampled.share(numerator, denominator)
+        case "lead":
+            return resampled.lead(score.parts, score.less)
+        case "mean":
+            return resampled.ratio(numerator, denominator)
+        case "perplexity":
+            return resampled.ratio(numerator, denominator).mapped(math.exp)
+        case "correlation":
+            return resampled.correlation(f"{numerator}/", denominator)
+
+
+def lead(resampled: Resampled, score: Score, rival: Score, *, level: float | None = None) -> Estimate:
+    """Return a score less a rival's, both over the same resamples.
+
+    Args:
+        resampled: What both are estimated from.
+        score: A share or a mean.
+        rival: Another of the same kind.
+        level: Coverage of the interval, if another than that of all intervals.
+    """
+    compare = resampled.lead if score.measure.kind == "share" else resampled.difference
+    return compare(score.parts, rival.parts, level=level)
+
+
+@dataclass(frozen=True)
+class Split:
+    """An estimate over all cases, and over those whose position is (inside) or is not (outside) swapped."""
+
+    all: ranges.ShareDifference
+    inside: ranges.ShareDifference
+    outside: ranges.ShareDifference
+
+
+@dataclass(frozen=True)
+class ShareSplit(Split):
+    """A share over the same cases."""
+
+    all: ranges.Share
+    inside: ranges.Share
+    outside: ranges.Share
+
+
+@dataclass(frozen=True)
+class VariableSummary:
+    """One student under interventions on one variable.
+
+    Each field is the measure of that name in `MEASURES`: in all its regions, or, if it has only one, in that one.
+    """
+
+    iia: ShareSplit
+    effective_iia: ShareSplit
+    changed: ShareSplit
+    base_agreement: ranges.Share
+    floor: ShareSplit
+    effective_floor: ShareSplit
+    margin: ranges.ShareDifference
+    effect_correlation: Split
+
+    def estimate(self, measure: str, region: Region = "outside") -> Estimate:
+        """Return a measure by its name, in a region; a measure of one region is that one's."""
+        found: Split | Estimate = getattr(self, measure)
+        return found if isinstance(found, Estimate) else getattr(found, region)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One student without interventions (and its divergence with them): the measures of these names."""
+
+    top1_agreement: ranges.Share
+    kl: ranges.Divergence
+    kl_counterfactual: ranges.Divergence
+    student_perplexity: ranges.Perplexity
+    teacher_perplexity: ranges.Perplexity
+
+
+@dataclass(frozen=True)
+class StudentSummary:
+    """All that was measured of one student."""
+
+    variables: dict[str, VariableSummary]
+    behaviour: Behaviour
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that was measured, with the settings of its intervals."""
+
+    students: dict[str, StudentSummary]
+    resamples: int
+    seed: int
+    level: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON data; undefined values are None."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Summary:
+        """Read what `to_dict` wrote.
+
+        Raises:
+            pydantic.ValidationError: If the data is something else.
+        """
+        return TypeAdapter(Summary).validate_python(data)
+
+
+def summarise(outcomes: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Summary:
+    """Summarises an outcomes table.
+
+    Args:
+        outcomes: The table of `iit_toolkit.analysis.statistics.outcomes`.
+        resamples: Bootstrap resamples behind each interval.
+        seed: Of the resampling.
+        level: Coverage of the intervals.
+
+    Returns:
+        Estimates per student and variable, students and variables in order of appearance.
+    """
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
+    behaviour = resample_behaviour(outcomes, **settings)
+    names = {student: variables(outcomes, student) for student in students(outcomes)}
+    measured: dict[tuple[str, str], VariableSummary] = {}
+    for variable in variables(outcomes):  # one after the other: what is resampled takes memory
+        resampled = resample_variable(outcomes, variable, **settings)
+        having = [student for student, of_student in names.items() if variable in of_student]
+        measured |= {(student, variable): _variable_summary(resampled, student) for student in having}
+    return Summary(
+        students={
+            student: StudentSummary(
+                variables={variable: measured[student, variable] for variable in of_student},
+                behaviour=_behaviour(behaviour, student),
+            )
+            for student, of_student in names.items()
+        },
+        **settings,
+    )
+
+
+def _variable_summary(resampled: Resampled, student: str) -> VariableSummary:
+    def measured(measure: Measure) -> Split | Estimate:
+        found = {region: estimate(resampled, Score(measure, student, region)) for region in measure.regions}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        return (ShareSplit if measure.kind == "share" else Split)(**found)
+
+    fields: dict[str, Any] = {one.name: measured(one) for one in _OF_INTERVENTIONS}
+    return VariableSummary(**fields)
+
+
+def _behaviour(resampled: Resampled, student: str) -> Behaviour:
+    fields: dict[str, Any] = {one.name: estimate(resampled, Score(one, student, region=None)) for one in _OF_BEHAVIOUR}
+    return Behaviour(**fields)
