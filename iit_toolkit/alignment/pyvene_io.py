@@ -2,7 +2,7 @@
 
 One `IntervenableConfig` per side holds every site as a `VanillaIntervention`; the sites of a variable share a
 `group_key` (the variable's index), so that stock pyvene swaps a variable by being given a source for its group only.
-A neuron range or a set of heads becomes the `subspace_partition`, of which stock pyvene is told to swap every part.
+A neuron range or a set of heads becomes the `subspace_partition`, and stock pyvene is set to swap every part of it.
 
 pyvene 0.1.8 cannot write a config that was not run yet, and what it writes loads any class that the file names. So
 `to_json` writes plain data: the keyword arguments of each `RepresentationConfig`, from which the config is built.

@@ -24,7 +24,7 @@ _WRONG_INPUT = 2
 def one_line_at_most() -> Generator[None]:
     """Turn what ends a command into an exit code, with at most one line on standard error.
 
-    Standard output is written to the end inside of it, so that a full device is told.
+    Standard output is written to the end inside of it, so that a full device is reported.
 
     Raises:
         SystemExit: 2 with a line for a mistake of the user's, and for what the system refuses; 141 in silence if the

@@ -16,8 +16,8 @@ from iit_toolkit.files.paths import check_path
 from iit_toolkit.files.text_files import MAX_DEPTH
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
-_LONG = 80  # characters of an override that are told
-_MOST_MISTAKES = 5  # that are told at once
+_LONG = 80  # characters of an override in a message
+_MOST_MISTAKES = 5  # in one message
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 EMBEDDED_TEACHER = str(ASSETS / "teacher")
 """A small masked language model of Python's documentation, which comes with the package."""
@@ -137,22 +137,22 @@ def _describe(error: ValidationError, schema: type[BaseModel]) -> str:
     """Return the mistakes of a config on one line, wrong keys first: other mistakes often follow from them."""
     mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
     by_place: dict[str, list[str]] = {}
-    told: set[str] = set()
+    given: set[str] = set()
     for mistake in mistakes[:_MOST_MISTAKES]:
         keys = _keys_of(mistake["loc"], schema)
-        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema, told))
+        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema, given))
     told_of = [f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()]
     if len(mistakes) > _MOST_MISTAKES:
         told_of.append(f"and {len(mistakes) - _MOST_MISTAKES:,} more mistakes")
     return "; ".join(told_of)
 
 
-def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel], told: set[str]) -> str:
-    """One mistake in words; the hints in `told` are not given again."""
+def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel], given: set[str]) -> str:
+    """One mistake in words; the hints in `given` are not repeated."""
     if mistake["type"] == "extra_forbidden":
         hint = did_you_mean(keys[-1], _valid_keys(keys[:-1], schema))
-        repeated = hint in told
-        told.add(hint)
+        repeated = hint in given
+        given.add(hint)
         return "unknown key" if repeated else f"unknown key, {hint}"
     if mistake["type"] == "missing":
         return "this key is missing"

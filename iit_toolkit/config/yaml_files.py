@@ -119,8 +119,8 @@ class _Reader:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-            told = "; ".join(part for part in (error.context, error.problem) if part)
-            raise UserError(f"{self._where}{place}: no valid YAML ({on_one_line(told)})") from None
+            reason = "; ".join(part for part in (error.context, error.problem) if part)
+            raise UserError(f"{self._where}{place}: no valid YAML ({on_one_line(reason)})") from None
         except (yaml.YAMLError, ValueError, OverflowError) as error:  # of a character that is none
             raise UserError(f"{self._where}: no valid YAML ({one_line(error)})") from None
 

@@ -171,7 +171,7 @@ def _read(path: str, name: str | None, files: dict[str, Any] | None, split: str,
 
 @contextmanager
 def _quiet() -> Generator[None]:
-    """Keep `datasets` from writing lines of its own about what is told here."""
+    """Keep `datasets` from writing lines of its own about what messages say here."""
     before = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)
     try:
@@ -234,19 +234,19 @@ def _read_file(path: str, name: str | None, file: str, where: str, columns: Sequ
 
 def _refuse_different(first: tuple[str, Dataset], other: tuple[str, Dataset], where: str) -> None:
     """Refuses files of one split that differ in what is needed of them."""
-    (one, ours), (two, theirs) = first, other
-    if set(ours.column_names) != set(theirs.column_names):
+    (name, rows), (other_name, other_rows) = first, other
+    if set(rows.column_names) != set(other_rows.column_names):
         raise UserError(
-            f"data {where}: {_short(one)} has the columns {listed(ours.column_names)}, {_short(two)} "
-            f"{listed(theirs.column_names)}; give files of the same columns"
+            f"data {where}: {_short(name)} has the columns {listed(rows.column_names)}, {_short(other_name)} "
+            f"{listed(other_rows.column_names)}; give files of the same columns"
         )
-    for column in ours.column_names:
-        kinds = ours.features[column], theirs.features[column]
+    for column in rows.column_names:
+        kinds = rows.features[column], other_rows.features[column]
         if kinds[0] != kinds[1] and Value("null") not in kinds:
-            told = [str(getattr(kind, "dtype", kind))[:40] for kind in kinds]
+            types = [str(getattr(kind, "dtype", kind))[:40] for kind in kinds]
             raise UserError(
-                f'data {where}: column "{column}" holds {told[0]} in {_short(one)}, {told[1]} in {_short(two)}; '
-                "give files that agree"
+                f'data {where}: column "{column}" holds {types[0]} in {_short(name)}, {types[1]} in '
+                f"{_short(other_name)}; give files that agree"
             )
 
 

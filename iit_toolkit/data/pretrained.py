@@ -79,6 +79,6 @@ def _draws(tokenizer: PreTrainedTokenizerBase) -> bool:
     text = " ".join(pieces(tokenizer, _PIECES))
     try:
         made = [text_ids(tokenizer, text) for _ in range(_TIMES)]
-    except Exception:  # what it cannot tokenize is told where texts are tokenized
+    except Exception:  # the error comes where texts are tokenized
         return False
     return any(one != made[0] for one in made)

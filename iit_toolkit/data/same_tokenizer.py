@@ -47,9 +47,9 @@ def tokenizer_difference(
     (a small vocabulary knows few words of the probes, so its own are written otherwise). What changes no ids may
     differ: names, longest inputs, the side of padding, chat templates.
     """
-    ours, theirs = teacher.get_vocab(), student.get_vocab()
-    if ours != theirs:
-        differing = next((token for token in ours | theirs if ours.get(token) != theirs.get(token)), "")
+    expected, found = teacher.get_vocab(), student.get_vocab()
+    if expected != found:
+        differing = next((token for token in expected | found if expected.get(token) != found.get(token)), "")
         return f"token {differing[:40]!r} differs"
     if teacher.special_tokens_map != student.special_tokens_map:
         return "special tokens differ"

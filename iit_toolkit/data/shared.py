@@ -56,8 +56,8 @@ def _same_ids(rows: Dataset, others: Dataset) -> NDArray[np.bool_]:
 def _same_texts(rows: Dataset, others: Dataset) -> NDArray[np.bool_]:
     names = (DIGEST, f"source_{DIGEST}")
     if _are_pairs(rows) and _are_pairs(others):
-        ours, theirs = (_pair_keys(numbers_of(one, name) for name in names) for one in (rows, others))
-        return _among(ours, [theirs])
+        pairs, others_pairs = (_pair_keys(numbers_of(one, name) for name in names) for one in (rows, others))
+        return _among(pairs, [others_pairs])
     return _among(numbers_of(rows, DIGEST), (numbers_of(others, name) for name in names if name in others.column_names))
 
 

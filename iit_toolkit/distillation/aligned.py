@@ -37,16 +37,16 @@ def aligned_activations(
     """
     pairs: list[tuple[Tensor, Tensor]] = []
     for variable in student.variables:
-        ours, theirs = (
+        own, target = (
             side.aligned_activation(run, variable) for side, run in ((student, student_run), (teacher, teacher_run))
         )
-        widths = ours.shape[-1], theirs.shape[-1]
+        widths = own.shape[-1], target.shape[-1]
         if widths[0] != widths[1]:
             if projection is None or widths != (projection.linear.in_features, projection.linear.out_features):
                 raise UserError(
                     f"variable {variable!r}: aligned_mse cannot compare {widths[0]} neurons of the student with "
                     f"{widths[1]} of the teacher; align as many neurons, or whole hidden states"
                 )
-            ours = projection(ours)
-        pairs.append((ours, theirs))
+            own = projection(own)
+        pairs.append((own, target))
     return pairs

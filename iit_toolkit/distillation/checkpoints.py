@@ -144,13 +144,13 @@ class WholeCheckpoints(Trainer):
                 remove(path)
 
     def _tell_unsaved(self, target: Path, reason: str) -> None:
-        told = f"could not write {target}: {reason[:150]}"
+        message = f"could not write {target}: {reason[:150]}"
         if self.needs_checkpoints:
             if not self.is_world_process_zero():  # the main process alone says what is wrong
                 raise SystemExit(0)
-            raise UserError(f"{told}; earlier checkpoints are as they were: make room and resume")
+            raise UserError(f"{message}; earlier checkpoints are as they were: make room and resume")
         if self.args.should_save:
-            _LOG.warning("%s; training goes on without it", told)
+            _LOG.warning("%s; training goes on without it", message)
 
 
 def numbered(folder: Path) -> dict[int, Path]:

@@ -27,7 +27,7 @@ class CausalDistillationConfig(TrainingArguments):
 
     Attributes:
         ddp_timeout: Seconds after which a process that does not answer the others ends them all.
-        task: What `labels` mean; told by the student's class if absent.
+        task: What `labels` mean; by default, what the student's class says.
         weights: Weight of each loss term; the paper's causal objective (.25 each) when empty.
         temperature: Temperature of the distillation losses.
         share_prefix: Whether counterfactual runs restart from the base run, sharing its dropout masks below the

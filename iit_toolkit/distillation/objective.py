@@ -267,7 +267,7 @@ class Objective:
             return [(self.student.logits(student), target)]
         if what == "activations":
             pairs = aligned_activations(self.student, self.teacher, student, teacher, self.projection)
-            return pairs if compared is None else [(ours[compared], theirs[compared]) for ours, theirs in pairs]
+            return pairs if compared is None else [(one[compared], target[compared]) for one, target in pairs]
         hidden, target = (
             run.hidden.flatten(0, 1) if compared is None else run.hidden[compared] for run in (student, teacher)
         )

@@ -248,9 +248,9 @@ def _refuse_other_classes(teacher: PreTrainedConfig, student: PreTrainedConfig, 
     """Refuse a head that numbers a class otherwise than the teacher's."""
     other = class_elsewhere(class_names(teacher), class_names(student))
     if other is not None:
-        name, ours, theirs = other
+        name, expected, found = other
         raise UserError(
-            f"student checkpoint {path}: class {name} is number {theirs}, the teacher's {ours}; give a student with "
+            f"student checkpoint {path}: class {name} is number {found}, the teacher's {expected}; give a student with "
             "the teacher's classes, or correct id2label in the config.json that is wrong"
         )
 

@@ -336,7 +336,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         refuse_spoilt_weights(self.objective, self.state.global_step)
         super()._save_checkpoint(*arguments, **named)
 
-    # What transformers saves, loads and looks at is the plain student; companions lie beside it in a checkpoint.
+    # What transformers saves, loads and looks at is the plain student; companions have a file of their own.
 
     @contextlib.contextmanager
     def _student_alone(self) -> Generator[None]:

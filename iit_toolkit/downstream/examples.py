@@ -97,9 +97,9 @@ def _check_labels(labels: list[Any], classes: int, where: str) -> None:
 def _check_class_names(task: Task, feature: Any, where: str) -> None:
     named = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
     if (other := class_elsewhere(dict(enumerate(task.labels)), named)) is not None:
-        name, ours, theirs = other
+        name, expected, found = other
         raise UserError(
-            f"{where} numbers the class {name} {theirs}, the task {ours}; give data with the task's numbers"
+            f"{where} numbers the class {name} {found}, the task {expected}; give data with the task's numbers"
         )
 
 

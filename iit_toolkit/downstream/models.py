@@ -99,7 +99,7 @@ def try_once(base: BaseModel, task: PreparedTask, where: str) -> None:
 def with_new_head(base: BaseModel, task: PreparedTask, seed: int) -> PreTrainedModel:
     """Load the model in float32 with the head that a task needs.
 
-    The seed draws the head's weights, unless the model has a head of that kind and size already, which is told.
+    The seed draws the head's weights, unless the model has a head of that kind and size already; a warning says so.
     """
     set_seed(seed)
     found = load_model(task.auto_class, base.path, "model", remedy=_REMEDY, resize=True, **task.head)

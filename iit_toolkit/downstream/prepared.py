@@ -72,7 +72,7 @@ def tokenized(examples: Dataset, function: Callable[..., Any], *, with_indices: 
     def run(batch: Any, indices: list[int]) -> Any:
         return function(batch, indices) if with_indices else function(batch)
 
-    def told(batch: Any, indices: list[int]) -> Any:
+    def named(batch: Any, indices: list[int]) -> Any:
         try:
             return run(batch, indices)
         except MemoryError:
@@ -91,7 +91,7 @@ def tokenized(examples: Dataset, function: Callable[..., Any], *, with_indices: 
             ) from None
 
     return examples.map(
-        told,
+        named,
         with_indices=True,
         batched=True,
         batch_size=500,

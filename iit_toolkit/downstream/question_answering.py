@@ -31,7 +31,7 @@ def check_windows(examples: Dataset, tokenizer: PreTrainedTokenizerBase, max_len
     room = max_length - longest - tokenizer.num_special_tokens_to_add(pair=True)
     if room <= doc_stride:
         raise UserError(
-            f"tasks.squad: max_length {max_length} leaves {max(room, 0)} tokens of context beside the longest question "
+            f"tasks.squad: max_length {max_length} leaves {max(room, 0)} tokens of context for the longest question "
             f"({longest} tokens), and windows must be longer than doc_stride {doc_stride}; raise one or lower the other"
         )
 

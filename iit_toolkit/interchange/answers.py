@@ -16,13 +16,13 @@ def class_names(config: PreTrainedConfig) -> dict[int, str]:
     return {int(number): str(name) for number, name in (config.id2label or {}).items()}
 
 
-def class_elsewhere(ours: Mapping[int, str], theirs: Mapping[int, str]) -> tuple[str, int, int] | None:
-    """Return a class that both sides name and number otherwise, in lower case, with our number and theirs.
+def class_elsewhere(expected: Mapping[int, str], found: Mapping[int, str]) -> tuple[str, int, int] | None:
+    """Return a class that both sides name, but number otherwise: in lower case, with the expected number and the found.
 
     Names that only one side has, and those that say no more than a number (`LABEL_0`), cannot be compared.
     """
-    numbers = {name.casefold(): number for number, name in ours.items()}
-    for number, name in theirs.items():
+    numbers = {name.casefold(): number for number, name in expected.items()}
+    for number, name in found.items():
         known = numbers.get(name.casefold(), number)
         if known != number and not re.fullmatch(r"(label[ _]?)?\d+", name.casefold()):
             return name.casefold(), known, number
@@ -34,28 +34,28 @@ def same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
     for key, noun in (("vocab_size", "tokens"), ("num_labels", "labels")):
         if teacher.get_output_embeddings() is None and key == "vocab_size":
             continue
-        ours, theirs = getattr(teacher.config, key, None), getattr(student.config, key, None)
-        if ours != theirs:
+        of_teacher, of_student = getattr(teacher.config, key, None), getattr(student.config, key, None)
+        if of_teacher != of_student:
             return Check(
                 "same answers",
                 False,
-                f"teacher has {ours} {noun}, student {theirs}; make the student from the teacher's config",
+                f"teacher has {of_teacher} {noun}, student {of_student}; make the student from the teacher's config",
             )
     read = [model.get_input_embeddings() for model in (teacher, student)]
-    theirs, ours = (one.num_embeddings if isinstance(one, nn.Embedding) else 0 for one in read)
-    if 0 < ours < theirs:
+    of_teacher, of_student = (one.num_embeddings if isinstance(one, nn.Embedding) else 0 for one in read)
+    if 0 < of_student < of_teacher:
         return Check(
             "same answers",
             False,
-            f"teacher reads {theirs} tokens, student {ours}; make the student from the teacher's config",
+            f"teacher reads {of_teacher} tokens, student {of_student}; make the student from the teacher's config",
         )
     other = class_elsewhere(class_names(teacher.config), class_names(student.config))
     if type(teacher).__name__.endswith("Classification") and other is not None:
-        name, ours, theirs = other
+        name, of_teacher, of_student = other
         return Check(
             "same answers",
             False,
-            f"class {name} is number {ours} of the teacher, {theirs} of the student; give both the same id2label, as "
-            "their heads have them",
+            f"class {name} is number {of_teacher} of the teacher, {of_student} of the student; give both the same "
+            "id2label, as their heads have them",
         )
     return Check("same answers", True, "teacher and student choose among the same answers")

@@ -1,4 +1,4 @@
-"""Numbers that are not finite: told at the border of every run, so that none is saved, or counts as an answer."""
+"""Numbers that are not finite: refused at the border of every run, so that none is saved or counts as an answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads models: every room loads them here, so that what cannot be loaded is told alike, in one line."""
+"""Loads models: every room loads them here, so that what cannot be loaded is refused alike, in one line."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PLAIN = {"return_dict": True, "output_hidden_states": False, "_output_attention
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with what its checkpoint lacks or has beside.
+    """A model, with what its checkpoint lacks and what it has in excess.
 
     Attributes:
         model: The model, in float32, in eval mode, in memory of its own.
@@ -164,10 +164,10 @@ def load_model(
         )
     resized = sorted(report["mismatched_keys"])
     if resized and not resize:
-        name, theirs, ours = resized[0]
+        name, saved, expected = resized[0]
         raise UserError(
-            f"{what} {path}: {len(resized)} weights do not fit config.json, e.g. {name} has shape {list(theirs)}, not "
-            f"{list(ours)}; give the config.json that was saved with them"
+            f"{what} {path}: {len(resized)} weights do not fit config.json, e.g. {name} has shape {list(saved)}, not "
+            f"{list(expected)}; give the config.json that was saved with them"
         )
     _refuse_cut(model, report["unexpected_keys"], f"{what} {path}")
     _own_memory(model)
@@ -247,7 +247,7 @@ def _say_untied(model: PreTrainedModel) -> None:
 
 @contextlib.contextmanager
 def _without_table() -> Generator[None, None, None]:
-    """Silence transformers, which prints tables of keys and whole configurations: what is wrong is told here."""
+    """Silence transformers, which prints tables of keys and whole configurations: messages come from here."""
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity(logging.CRITICAL)
     try:
@@ -263,7 +263,7 @@ def _refuse_cut(model: PreTrainedModel, unexpected: set[str], where: str) -> Non
     own = {name[: found.end()] for name in known for found in _BLOCK.finditer(name)}
     for name in sorted(unexpected):
         if "lora_" in name:
-            raise UserError(f"{where}: it holds weights of an adapter beside its own, e.g. {name}; {MERGE}")
+            raise UserError(f"{where}: it holds weights of an adapter besides its own, e.g. {name}; {MERGE}")
         found = _BLOCK.search(name)
         if found and name[: found.start()] in lists and name[: found.end()] not in own:
             raise UserError(

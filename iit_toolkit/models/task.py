@@ -1,4 +1,4 @@
-"""What a live model is trained for, told by its class."""
+"""What a live model is trained for, as its class says."""
 
 from __future__ import annotations
 

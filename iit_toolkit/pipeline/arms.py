@@ -207,8 +207,8 @@ def finished_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreT
         return None
     if processes.is_main():
         _drop_checkpoints(prepared, folder, name)
-    told = {key: value for key, value in record.items() if key not in ("files", "inputs")}
-    return student_from_checkpoint(prepared.teacher, folder.arm(name)), told
+    known = {key: value for key, value in record.items() if key not in ("files", "inputs")}
+    return student_from_checkpoint(prepared.teacher, folder.arm(name)), known
 
 
 def is_finished(folder: RunFolder, name: str) -> bool:

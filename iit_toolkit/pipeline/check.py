@@ -61,7 +61,7 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     student = prepared.new_student()
     alignments = [(name, prepared.arm_alignment(name, student)) for name in config.arms]
     alignments.append(("verification", prepared.verified_alignment(student)))
-    for arm in config.arms:  # this loads the data, so what is wrong above is told first
+    for arm in config.arms:  # this loads the data, so it comes after the checks above
         check_batches(prepared, arm)
     _check_rows("held-out", prepared.eval_rows)
     _tell_seen(prepared, "data", config.data.eval_split, prepared.eval_rows)
@@ -134,14 +134,14 @@ def _tell_seen(prepared: Prepared, where: str, split: str, rows: Dataset) -> Non
     same, seen = (count(rows, prepared.train_rows) for count in (count_shared, count_seen))
     trained = prepared.config.data.train_split
     what = "training rows" if seen == same else "of training texts"
-    told = f"{where}: {seen:,} of {len(rows):,} rows ({split}) are {what} ({trained})"
+    message = f"{where}: {seen:,} of {len(rows):,} rows ({split}) are {what} ({trained})"
     if rows is prepared.eval_rows and 2 * seen > len(rows):
         raise UserError(
-            f"{told}, so students would be verified on what they were trained on; give splits that share no texts, "
+            f"{message}, so students would be verified on what they were trained on; give splits that share no texts, "
             "such as train[:90%] and train[90%:]"
         )
     if seen:
-        _LOG.warning(told)
+        _LOG.warning(message)
 
 
 def certify_on_rows(
@@ -229,7 +229,7 @@ def certify_answers(prepared: Prepared) -> Check:
 
 
 def certify_saving(prepared: Prepared, student: PreTrainedModel) -> Check:
-    """Check that what stands beside a student's weights can be saved: transformers reads more than it writes."""
+    """Check that a student's config and generation config can be saved: transformers reads more than it writes."""
     name = "student: saving"
     parts: dict[str, Any] = {"config.json": student.config, "tokenizer": prepared.tokenizer}
     if student.can_generate():
@@ -278,13 +278,13 @@ def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
         tokenizer = load_tokenizer(checkpoint)
     except UserError as error:
         return Check("same tokenizer", False, f"{checkpoint} has files of a tokenizer, but {error}")
-    ours = prepared.tokenizer
+    teachers = prepared.tokenizer
     some = prepared.eval_rows.select(range(min(_COMPARED_ROWS, len(prepared.eval_rows))))
-    texts = [str(ours.decode(ids, skip_special_tokens=True)) for ids in some["input_ids"]]
-    difference = tokenizer_difference(ours, tokenizer, texts)
+    texts = [str(teachers.decode(ids, skip_special_tokens=True)) for ids in some["input_ids"]]
+    difference = tokenizer_difference(teachers, tokenizer, texts)
     if difference is not None:
         return Check("same tokenizer", False, f"{difference}; teacher and student must share one tokenizer")
-    return Check("same tokenizer", True, f"{len(ours)} tokens, the special tokens and the ids of texts agree")
+    return Check("same tokenizer", True, f"{len(teachers)} tokens, the special tokens and the ids of texts agree")
 
 
 def device() -> torch.device:

@@ -109,7 +109,7 @@ def step_cost(
 def first_step(
     prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel, rows: int | None = None
 ) -> tuple[Objective, dict[str, Tensor], CausalDistillationConfig]:
-    """Return an arm's objective, its first rows (as many as a step has, if not told) and its settings."""
+    """Return an arm's objective, its first rows (by default, as many as a step has) and its settings."""
     settings = prepared.arm_training(arm, Path("unused"))
     rows = min(rows or settings.train_batch_size, len(prepared.train_rows))
     batch = prepared.collator([prepared.train_rows[index] for index in range(rows)])

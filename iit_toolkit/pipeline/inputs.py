@@ -86,7 +86,7 @@ def _add(digest: Any, values: Any) -> None:
 
 
 def begin_inputs(folder: RunFolder, inputs: dict[str, str]) -> None:
-    """Record what a run is begun with, beside what an earlier call recorded of other data."""
+    """Record what a run is begun with; what an earlier call recorded of other data stays."""
     document = {"fingerprints": {**(recorded_inputs(folder) or {}), **inputs}}
     write_atomically(folder.inputs, yaml.safe_dump(document, sort_keys=False))
 

@@ -148,7 +148,7 @@ class Prepared:
 
     def rows(self, data: DataConfig, split: str, max_tokens: int | None, max_examples: int | None = None) -> Dataset:
         """Load one split of a data set and cut it into rows of token ids."""
-        tokenizer = self.tokenizer  # a teacher that cannot be used is told before any data is loaded
+        tokenizer = self.tokenizer  # a teacher that cannot be used is refused before any data is loaded
         if data.source == "rows":
             assert data.data_files is not None
             return load_rows(data.data_files, split)
@@ -207,10 +207,10 @@ class Prepared:
             )
         named = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
         if (other := class_elsewhere(class_names(self.teacher.config), named)) is not None:
-            name, ours, theirs = other
+            name, expected, given = other
             raise UserError(
-                f"{where} numbers the class {name} {theirs}, the teacher {ours}; give data with the teacher's numbers, "
-                "or correct id2label in the teacher's config.json if that is wrong"
+                f"{where} numbers the class {name} {given}, the teacher {expected}; give data with the teacher's "
+                "numbers, or correct id2label in the teacher's config.json if that is wrong"
             )
         if len(found) == 1 and data.source_column is None:  # the bases of pairs may be of one class
             raise UserError(

@@ -102,9 +102,9 @@ def save_student(
     except Exception as error:
         if not isinstance(error, UserError) and not failed_to_write(error):
             raise
-        told = one_line(error)[:150]
+        reason = one_line(error)[:150]
         if checkpoint is not None:
-            raise UserError(f"{told}. {checkpoint} holds the trained student: make room, then --resume") from error
+            raise UserError(f"{reason}. {checkpoint} holds the trained student: make room, then --resume") from error
         try:
             place = Path(tempfile.mkdtemp(prefix="iit_toolkit-"))
         except OSError:
@@ -116,7 +116,8 @@ def save_student(
             remove(place)
             raise error from None
         raise UserError(
-            f"{told}. The trained student is kept in {rescued}: make room, move it to {target}, and go on with --resume"
+            f"{reason}. The trained student is kept in {rescued}: make room, move it to {target}, and go on with "
+            "--resume"
         ) from error
 
 

@@ -34,7 +34,7 @@ def told_if_worker_ended(where: str, workers: int, remedy: str) -> Generator[Non
 
     Args:
         where: What messages call the training.
-        workers: How many such processes there are; without any, nothing is told.
+        workers: How many such processes there are; without any, nothing is said.
         remedy: What holds for the training then.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the environment says of the processes that run: read once, checked, and told alike to everything here.
+"""What the environment says of the processes that run: read once, checked, and the same for everything here.
 
 torchrun and `accelerate launch` set `RANK`, `LOCAL_RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT`. Other
 launchers, and shells below one, leave some of them. accelerate reads them too, each for itself, so what does not add up

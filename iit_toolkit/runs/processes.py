@@ -103,7 +103,7 @@ def main_first() -> Generator[None]:
     try:
         yield
     except BaseException as error:
-        with suppress(RuntimeError):  # the store is gone: what is wrong here is told
+        with suppress(RuntimeError):  # the store is gone: the error that is raised here says what is wrong
             joined.store.set(key, "badly")
         _let_go(error)
         part()

@@ -1,7 +1,7 @@
 """Notices that another process has stopped: all tell each other that they live, also while one works alone.
 
 Reading data and saving may take hours, so no limit on waiting tells long work from a process that was stopped, or that
-died. Whether it lives can be told within minutes.
+died. Others learn within minutes whether it lives.
 """
 
 from __future__ import annotations

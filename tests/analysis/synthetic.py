@@ -17,9 +17,9 @@ from iit_toolkit.analysis.statistics.control_results import Absent
 from iit_toolkit.analysis.statistics.leak import find_leaks
 from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import (
-    BESIDE,
     RANDOM_NEURONS,
     SHUFFLED_SOURCES,
+    UNALIGNED,
     WRONG_LAYER,
     write_outcomes,
 )
@@ -98,10 +98,10 @@ def make_controls(shuffled: Mapping[str, float] = SHUFFLED, *, leak: bool = Fals
     Beside the alignment, a swap changes half of the teacher's answers, and of the student's a tenth of that; where it
     leaks, the other way round.
     """
-    beside = make_outcomes({BESIDE: 0.1}, variables=("block 0 (in the teacher: block 1)",), bases=bases)
+    unaligned = make_outcomes({UNALIGNED: 0.1}, variables=("block 0 (in the teacher: block 1)",), bases=bases)
     if leak:
-        beside = beside.rename(columns={"student_cf": "teacher_cf", "teacher_cf": "student_cf"})
-    return pd.concat([make_outcomes(shuffled, bases=bases), beside], ignore_index=True)
+        unaligned = unaligned.rename(columns={"student_cf": "teacher_cf", "teacher_cf": "student_cf"})
+    return pd.concat([make_outcomes(shuffled, bases=bases), unaligned], ignore_index=True)
 
 
 def make_results(

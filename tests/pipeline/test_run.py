@@ -188,7 +188,7 @@ def test_controls_are_of_the_cases_of_the_judged_student(folder: Path, results: 
     outcomes, controls = read_outcomes(folder / "outcomes.parquet"), read_outcomes(folder / "controls.parquet")
     judged = outcomes[outcomes["student"] == "causal"].reset_index(drop=True)
     same = ["base", "source", "position", "inside", "teacher_base", "teacher_cf", "student_base"]
-    assert set(controls["student"]) == {"wrong layer", "shuffled sources", "beside the alignment"}
+    assert set(controls["student"]) == {"wrong layer", "shuffled sources", "unaligned sites"}
     for name in ("wrong layer", "shuffled sources"):
         control = controls[controls["student"] == name].reset_index(drop=True)
         assert control[same].equals(judged[same]) and not control["kl_cf"].equals(judged["kl_cf"])

@@ -1,4 +1,4 @@
-"""The texts behind the outcomes, in two small tables beside them: a report needs neither model nor tokenizer."""
+"""The texts behind the outcomes, in two small tables: a report needs neither model nor tokenizer."""
 
 from __future__ import annotations
 

@@ -154,11 +154,11 @@ def _config(path: Path) -> str:
 def _refuse_other_controls(stored: StoredResults, verdict: Verdict, run: RunFolder) -> None:
     """Refuses tables without a control that the run's own verdict was held against: the new one would be easier."""
     for name, one in stored.verdict.variables.items():
-        told, found = ({control.name for control in each.controls} for each in (one, verdict.variables[name]))
-        if told != found:
+        stored_names, found = ({control.name for control in each.controls} for each in (one, verdict.variables[name]))
+        if stored_names != found:
             raise UserError(
                 f'{run.controls}: variable "{name:.60}" has the controls {listed(sorted(found))}, but in {stored.path} '
-                f"{listed(sorted(told))}; verify the run again"
+                f"{listed(sorted(stored_names))}; verify the run again"
             )
 
 

@@ -1,4 +1,4 @@
-"""What results.json says of controls, beside the verdict."""
+"""What results.json says of controls besides the verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The leak check: do swaps beside the alignment move the student's answers more than its teacher's?
+"""The leak check: do swaps at unaligned sites move the student's answers more than its teacher's?
 
 An alignment that holds all that matters leaves nothing over whose swap moves the student more than what it leaves over
 in the teacher moves the teacher. In the spirit of strict interchange intervention training (InterpBench, arXiv
@@ -16,7 +16,7 @@ import pandas as pd
 from iit_toolkit.analysis.statistics import ranges
 from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, Decision, decide, too_few
 from iit_toolkit.analysis.statistics.numbers import count, decimal, inputs, interval
-from iit_toolkit.analysis.statistics.outcomes import BESIDE
+from iit_toolkit.analysis.statistics.outcomes import UNALIGNED
 from iit_toolkit.analysis.statistics.quantities import resample_variable, variables
 from iit_toolkit.analysis.statistics.resampling import Estimate
 
@@ -26,7 +26,7 @@ FAILED = (
     "not correspond."
 )
 SCOPE = (
-    "Every block hands on all that the model holds of a token, so a swap at a block beside the alignment moves answers "
+    "Every block hands on all that the model holds of a token, so a swap at an unaligned block moves answers "
     "in the teacher, too. The check compares how much, block by block at the same relative depth. A student that "
     "reacts more to any swap fails it, whatever the reason; and it cannot show that nothing bypasses aligned whole "
     "layers. Of sites that are parts of a layer, it tests the parts that were left out. It is no part of the verdict, "
@@ -38,7 +38,7 @@ _PASSED: dict[Decision, bool | None] = {"above": False, "below": True, "undecide
 
 @dataclass(frozen=True)
 class Leak:
-    """One place beside the alignment.
+    """One unaligned place.
 
     Attributes:
         site: The place, in the student and in the teacher.
@@ -61,7 +61,7 @@ class Leak:
 def find_leaks(
     controls: pd.DataFrame, *, margin: float, resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> list[Leak]:
-    """Measure every place beside the alignment.
+    """Measure every unaligned place.
 
     Args:
         controls: The table of a verification's controls.
@@ -70,11 +70,13 @@ def find_leaks(
         seed: Of the resampling.
         level: Coverage of the intervals.
     """
-    beside = cast(pd.DataFrame, controls[controls["student"] == BESIDE])
+    unaligned = cast(pd.DataFrame, controls[controls["student"] == UNALIGNED])
     leaks: list[Leak] = []
-    for site in variables(beside):
-        resampled = resample_variable(beside, site, resamples=resamples, seed=seed, level=level)
-        student, teacher = ((f"{BESIDE}/{name}/outside", f"{BESIDE}/cases/outside") for name in ("moved", "changed"))
+    for site in variables(unaligned):
+        resampled = resample_variable(unaligned, site, resamples=resamples, seed=seed, level=level)
+        student, teacher = (
+            (f"{UNALIGNED}/{name}/outside", f"{UNALIGNED}/cases/outside") for name in ("moved", "changed")
+        )
         difference = resampled.lead(student, teacher)
         passed = _passed(difference, margin)
         shares = resampled.share(*student), resampled.share(*teacher)

@@ -32,7 +32,7 @@ OTHER_VARIABLE = "other variable"
 SHUFFLED_SOURCES = "shuffled sources"
 SHUFFLED = (WRONG_LAYER, RANDOM_NEURONS, OTHER_VARIABLE, SHUFFLED_SOURCES)
 """Controls of the judged student; a table of their own holds them, where they stand in the place of students."""
-BESIDE = "beside the alignment"
+UNALIGNED = "unaligned sites"
 """What stands there for swaps that the alignment does not have, in the student and in the teacher."""
 
 KEY = ("student", "variable", "base", "source", "position")

@@ -166,8 +166,8 @@ class Results(_Part):
         aligned = [one.name for one in self.alignment.variables]
         if not aligned or len(set(aligned)) != len(aligned):
             raise ValueError("alignment.variables: empty, or a name stands twice")
-        told = {f"summary.students.{name:.60}": one.variables for name, one in self.summary.students.items()}
-        for place, variables in {**told, "verdict": self.verdict.variables}.items():
+        measured = {f"summary.students.{name:.60}": one.variables for name, one in self.summary.students.items()}
+        for place, variables in {**measured, "verdict": self.verdict.variables}.items():
             if set(variables) != set(aligned):
                 raise ValueError(f"{place}.variables: other variables than in the alignment")
         return self

@@ -30,7 +30,7 @@ class StoredResults:
         path: Where it was read.
         document: Its content, of which every entry that is read is of the right type.
         summary: What was measured, as the file has it.
-        controls: What came of the controls, beside the verdict.
+        controls: What came of the controls that the verdict does not hold.
         verdict: The verdict, as the file has it.
         evaluation: What was measured on further held-out sets, by their names.
     """
@@ -99,9 +99,9 @@ def refuse_other_cases(stored: StoredResults, outcomes: pd.DataFrame, path: Path
     Raises:
         UserError: If it is not.
     """
-    told = {name: list(one.variables) for name, one in stored.summary.students.items()}
-    for name in dict.fromkeys([*told, *students(outcomes)]):
-        if set(told.get(name, ())) != set(variables(outcomes, name)):
+    measured = {name: list(one.variables) for name, one in stored.summary.students.items()}
+    for name in dict.fromkeys([*measured, *students(outcomes)]):
+        if set(measured.get(name, ())) != set(variables(outcomes, name)):
             raise UserError(
                 f'{path}: other students or variables than {stored.path} has, first of student "{name:.60}"; '
                 "one of the two files is of another run: verify it again"

@@ -26,7 +26,7 @@ _OF_VARIABLES: tuple[tuple[str, str, Region], ...] = (
 )
 """The groups of a variable's measures: title, measure and region."""
 _MORE_METRICS = {"squad": ("exact_match",)}
-"""Official metrics beside the one that is the task's score (SQuAD: F1)."""
+"""Official metrics besides the one that is the task's score (SQuAD: F1)."""
 
 Groups = dict[str, tuple[Row, ...]]
 _Tasks = Mapping[str, TaskScores]

@@ -1,4 +1,4 @@
-"""Batches whose masks follow from each row alone: not from the rows beside it, the batch size, or the padding."""
+"""Batches whose masks follow from each row alone: not from other rows, the batch size, or the padding."""
 
 from __future__ import annotations
 

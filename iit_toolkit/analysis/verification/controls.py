@@ -1,6 +1,6 @@
-"""What the controls of a verification swap: other sites than the aligned ones, and sites beside the alignment.
+"""What the controls of a verification swap: shuffled and unaligned sites.
 
-Sites are shuffled per variable, in the student only. At the sites beside the alignment, both models are swapped: what
+Sites are shuffled per variable, in the student only. At unaligned sites, both models are swapped: what
 the alignment leaves out should matter to the student no more than it does to its teacher (in the spirit of strict
 interchange intervention training, arXiv 2407.14494).
 """
@@ -34,8 +34,8 @@ class Plan:
 
     Attributes:
         shuffled: Where the student is swapped, by control and variable.
-        teacher: The teacher's sites that correspond to those beside the alignment, by name.
-        student: The student's sites beside the alignment, by the same names.
+        teacher: The teacher's sites that correspond to the student's unaligned ones, by name.
+        student: The student's unaligned sites, by the same names.
         absent: What there is not.
     """
 
@@ -61,10 +61,10 @@ class _Probed:
             found |= Runs(self.side, self._batches[0], group).widths()
         return found
 
-    def felt_outside(self, sites: Sequence[ResolvedSite]) -> bool:
+    def affects_unswapped_positions(self, sites: Sequence[ResolvedSite]) -> bool:
         """Say whether a swap at these sites changes hidden states outside the swapped positions of any pair."""
         side = InterchangeModel(self.side.model, {"probe": tuple(sites)})
-        return any(Runs(side, pairs, ["probe"]).felt_outside("probe") for pairs in self._batches)
+        return any(Runs(side, pairs, ["probe"]).affects_unswapped_positions("probe") for pairs in self._batches)
 
 
 def plan_controls(
@@ -128,7 +128,7 @@ def _wrong_layers(own: Sites, runs: _Probed) -> list[Sites]:
     found: list[Sites] = []
     for by in range(-_depth(model), _depth(model) + 1):
         there = [site for one in own if (site := moved(one, model, by)) is not None]
-        if len(there) == len(own) and not places & {site.write for site in there} and _felt(there, runs):
+        if len(there) == len(own) and not places & {site.write for site in there} and _affects_unswapped(there, runs):
             found.append(tuple(there))
     return found
 
@@ -153,30 +153,30 @@ def _other_variables(name: str, runs: _Probed) -> list[Sites]:
     return [
         sites
         for sites in runs.side.sites.values()
-        if not places & {site.write for site in sites} and _felt(sites, runs)
+        if not places & {site.write for site in sites} and _affects_unswapped(sites, runs)
     ]
 
 
-def _felt(sites: Sequence[ResolvedSite], runs: _Probed) -> bool:
+def _affects_unswapped(sites: Sequence[ResolvedSite], runs: _Probed) -> bool:
     """Say whether a swap reaches other positions: in the last block, it does so before attention only."""
     model = runs.side.model
     found = [block_of(site.write, model) for site in sites]
     if any(one is None or one[0] < _depth(model) - 1 or one[1] == ".input" for one in found):
         return True
-    return any(one is not None and one[1] != ".output" for one in found) and runs.felt_outside(sites)
+    return any(one is not None and one[1] != ".output" for one in found) and runs.affects_unswapped_positions(sites)
 
 
 def _add_blocks(plan: Plan, teacher: _Probed, student: _Probed) -> None:
-    """Add the blocks beside the alignment."""
+    """Add the unaligned blocks."""
     models = teacher.side.model, student.side.model
-    theirs, own = (_free_blocks(runs) for runs in (teacher, student))
-    if not own or not theirs:
-        which = "student" if not own else "teacher"
-        plan.absent.append(Absent("leak check of blocks", "", f"no block of the {which} is beside the alignment"))
+    of_teacher, of_student = (_free_blocks(runs) for runs in (teacher, student))
+    if not of_student or not of_teacher:
+        which = "student" if not of_student else "teacher"
+        plan.absent.append(Absent("leak check of blocks", "", f"every block of the {which} is aligned"))
         return
     ratio = _depth(models[0]) / _depth(models[1])
-    for block in own:
-        nearest = min(theirs, key=lambda one: abs(one + 1 - (block + 1) * ratio))
+    for block in of_student:
+        nearest = min(of_teacher, key=lambda one: abs(one + 1 - (block + 1) * ratio))
         label = f"block {block} (in the teacher: block {nearest})"
         for sites, model, layer in ((plan.teacher, models[0], nearest), (plan.student, models[1], block)):
             sites[label] = (resolve_site(Site(component="block_output", layer=layer), model),)
@@ -190,14 +190,14 @@ def _free_blocks(runs: _Probed) -> list[int]:
 
 
 def _add_rest(plan: Plan, variable: str, teacher: _Probed, student: _Probed) -> None:
-    """Add the neurons beside a variable; variables at the same places have the same, which are added once."""
-    rest, theirs = _rest(student, variable), _rest(teacher, variable)
-    if not theirs:  # the teacher swaps whole vectors and leaves nothing over: a swap of no neurons
-        theirs = (replace(teacher.side.sites[variable][0], ranges=()),)
+    """Add the unaligned neurons at the places of a variable; those of variables at the same places are added once."""
+    rest, teachers = _rest(student, variable), _rest(teacher, variable)
+    if not teachers:  # the teacher swaps whole vectors and leaves nothing over: a swap of no neurons
+        teachers = (replace(teacher.side.sites[variable][0], ranges=()),)
     added = zip(plan.student.values(), plan.teacher.values(), strict=True)
-    if rest and _felt(rest, student) and (rest, theirs) not in added:
-        label = f'neurons beside "{variable}"'
-        plan.student[label], plan.teacher[label] = rest, theirs
+    if rest and _affects_unswapped(rest, student) and (rest, teachers) not in added:
+        label = f'unaligned neurons of "{variable}"'
+        plan.student[label], plan.teacher[label] = rest, teachers
 
 
 def _rest(runs: _Probed, variable: str) -> Sites:

@@ -12,7 +12,7 @@ from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.interchange import Run, Side, Swap
 from iit_toolkit.models.finite import refuse_non_finite_answers
 
-_FELT = 1e-4  # a change of hidden states that is no rounding, relative to the largest of the row
+_NOTICEABLE = 1e-4  # a change of hidden states that is no rounding, relative to the largest of the row
 _PLACES = 8  # a base run keeps the activations of at most so many places for its variables
 
 
@@ -57,8 +57,8 @@ class Runs:
         run = self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
         return self._logits(run, f" with {variable} swapped")
 
-    def felt_outside(self, variable: str) -> bool:
-        """Say whether the swap of one variable changes hidden states outside the swapped positions."""
+    def affects_unswapped_positions(self, variable: str) -> bool:
+        """Return whether the swap of one variable changes hidden states outside the swapped positions."""
         swapped = self.side.counterfactual_run(
             self._base, variable, self.swap, source=self._source, tokens=self._tokens
         )
@@ -66,8 +66,8 @@ class Runs:
         change, largest = (
             one.abs().amax(-1).masked_fill(~real, 0) for one in (swapped.hidden - self._base.hidden, self._base.hidden)
         )
-        felt = change > _FELT * largest.amax(1, keepdim=True)
-        return bool((felt & ~self.swap.mask).any())
+        changed = change > _NOTICEABLE * largest.amax(1, keepdim=True)
+        return bool((changed & ~self.swap.mask).any())
 
     def self_swapped(self, variable: str) -> Tensor:
         """Return the logits, as `base`, with every example's own activations put in their own places."""

@@ -10,7 +10,7 @@ agree perfectly. So they are learned one after the other, each with a target tha
    KL(teacher's subspace || student's subspace).
 
 Only answers outside the swapped positions are learned from, since the claim is about those. What is reported comes
-from other pairs, beside a random subspace of the same rank.
+from other pairs, with a random subspace of the same rank as control.
 """
 
 from __future__ import annotations

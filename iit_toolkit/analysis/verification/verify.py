@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, SelfSwap
-from iit_toolkit.analysis.statistics.outcomes import BESIDE, SHUFFLED_SOURCES, Table
+from iit_toolkit.analysis.statistics.outcomes import SHUFFLED_SOURCES, UNALIGNED, Table
 from iit_toolkit.analysis.verification.answers import Answers, log_probabilities, tabulated
 from iit_toolkit.analysis.verification.by_row import first_real
 from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
@@ -29,8 +29,8 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Side
 from iit_toolkit.models.task import task_of
 
-BESIDE_PAIRS = 128
-"""Swaps beside the alignment are run on the first so many pairs."""
+UNALIGNED_PAIRS = 128
+"""Unaligned sites are swapped on the first so many pairs."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Verification:
         self_swap: The self-swap control.
         ceiling: The ceiling: the teacher as its own student.
         examples: One row per base example, with the columns of `analysis.report.examples`; tokens are numbers.
-        controls: A table as `outcomes`, where controls (`outcomes.SHUFFLED`, `outcomes.BESIDE`) stand in the place of
+        controls: A table as `outcomes`, with controls (`outcomes.SHUFFLED`, `outcomes.UNALIGNED`) in the place of
             students; `None` if none were asked for.
         absent: The controls that these models do not allow.
         judged: The student whose controls were run; `None` if none were asked for.
@@ -59,7 +59,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class Controls:
-    """What controls are run beside a verification.
+    """The controls of a verification.
 
     Attributes:
         judged: The student they are controls of.
@@ -110,12 +110,12 @@ def verify(
             says. Rows without an `example_id` get their number.
         collator: Makes a batch of rows, as those of `iit_toolkit.data` do; by default the task's own.
         tokenizer: Needed if there is no collator.
-        task: What is answered; told by the teacher's class if absent.
+        task: What is answered; by default, what the teacher's class says.
         pairs: Pairs of base and source per variable; at most the number of rows is used.
         batch_size: Base rows per batch; no number depends on it, but for rounding.
         top_k: Tokens of each run that the effect correlation looks at.
         seed: Of sources, positions, evaluated tokens and controls.
-        judged: The student whose controls are run, too: shuffled sites and sources, and sites beside the alignment.
+        judged: The student whose controls are run, too: shuffled sites and sources, and unaligned sites.
 
     Raises:
         UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
@@ -210,7 +210,7 @@ def tabulate(
                         control_table.add(tabulated(control, variable, pairs.cases, truth, found, top_k))
     if controls is not None:
         sides = teacher, students[controls.judged]
-        for frame in _beside(list(controls.plan.student), sides, drawn.first(BESIDE_PAIRS), top_k):
+        for frame in _unaligned(list(controls.plan.student), sides, drawn.first(UNALIGNED_PAIRS), top_k):
             control_table.add(frame)
     self_swap, ceiling = self_checks(teacher, students.values(), variables, drawn.first(SELF_CHECK_PAIRS))
     return Verification(
@@ -237,10 +237,10 @@ def _shuffled(controls: Controls, variable: str, pairs: Pairs, student: Runs) ->
     yield SHUFFLED_SOURCES, student.counterfactual(variable, pairs.shuffled)
 
 
-def _beside(
+def _unaligned(
     names: Sequence[str], sides: tuple[Side, Side], batches: Iterable[Pairs], top_k: int
 ) -> Iterator[pd.DataFrame]:
-    """Tabulate both models, swapped beside the alignment."""
+    """Tabulate both models, swapped at unaligned sites."""
     own = {name: [name] for name in names}
     grouped = groups(names, [(side, own) for side in sides])
     for pairs in batches:
@@ -252,7 +252,7 @@ def _beside(
                     Answers(one, log_probabilities(run.counterfactual(name)))
                     for one, run in zip(base, runs, strict=True)
                 )
-                yield tabulated(BESIDE, name, pairs.cases, truth, found, top_k)
+                yield tabulated(UNALIGNED, name, pairs.cases, truth, found, top_k)
 
 
 def _examples(pairs: Pairs) -> Iterator[dict[str, Any]]:

@@ -57,7 +57,7 @@ def work(
 
     Raises:
         UserError: As `pipeline.run` and `downstream.finetune` do, or if the folder holds something else or runs of
-            another config, or an arm is unknown. What `suite.check` finds is told before anything is begun.
+            another config, or an arm is unknown. `suite.check` runs before anything is begun.
     """
     folder, began = SuiteFolder(Path(output)), time.monotonic()
     if not is_free(folder.path) and not folder.config.is_file():

@@ -20,10 +20,10 @@ from iit_toolkit.analysis.statistics.control_results import Ceiling
 from iit_toolkit.analysis.statistics.control_words import FLOOR
 from iit_toolkit.analysis.statistics.leak import Leak, find_leaks
 from iit_toolkit.analysis.statistics.outcomes import (
-    BESIDE,
     OTHER_VARIABLE,
     RANDOM_NEURONS,
     SHUFFLED_SOURCES,
+    UNALIGNED,
     WRONG_LAYER,
 )
 from iit_toolkit.analysis.statistics.quantities import students, variables
@@ -225,31 +225,31 @@ def test_the_untrained_student_is_passed_by_the_planted_one_and_not_by_its_twin(
 
 def test_an_honest_student_leaks_nowhere(honest: Verification) -> None:
     found = leaks(honest)
-    assert list(found) == ["block 0 (in the teacher: block 1)", 'neurons beside "half"']
+    assert list(found) == ["block 0 (in the teacher: block 1)", 'unaligned neurons of "half"']
     assert all(leak.passed is True for leak in found.values())
-    block, beside = found.values()
+    block, unaligned = found.values()
     assert block.student == block.teacher and block.student.value and block.student.value > 0.1
-    assert beside.student.value == pytest.approx(0.0, abs=0.02) and "no leak found here" in beside.sentence
+    assert unaligned.student.value == pytest.approx(0.0, abs=0.02) and "no leak found here" in unaligned.sentence
 
 
 def test_a_path_beside_the_alignment_is_found() -> None:
     found = verified(redundant(), teacher=teacher_of(holder(), ORDER))
     agreement = found.outcomes["student_base"] == found.outcomes["teacher_base"]
     assert agreement.mean() > 0.9, "without intervention, nothing gives it away"
-    beside = leaks(found)['neurons beside "half"']
-    assert beside.passed is False and "the student uses what the alignment leaves out" in beside.sentence
+    unaligned = leaks(found)['unaligned neurons of "half"']
+    assert unaligned.passed is False and "the student uses what the alignment leaves out" in unaligned.sentence
     assert leaks(found)["block 0 (in the teacher: block 1)"].passed is True
 
 
 def test_what_a_student_leaves_out_is_held_against_nothing_where_its_teacher_swaps_whole_vectors() -> None:
     given = aligned(PAIRS).variables[0].model_copy(update={"teacher": (Site(component="block_output", layer=3),)})
     alignment = aligned(PAIRS).model_copy(update={"variables": (given,)})
-    found = leaks(verified(redundant(), alignment))['neurons beside "half"']
+    found = leaks(verified(redundant(), alignment))['unaligned neurons of "half"']
     assert found.teacher.value == 0.0 and found.passed is False
 
 
 def test_too_few_examples_decide_no_leak() -> None:
-    found = leaks(verified(redundant(), teacher=teacher_of(holder(), ORDER), pairs=16))['neurons beside "half"']
+    found = leaks(verified(redundant(), teacher=teacher_of(holder(), ORDER), pairs=16))['unaligned neurons of "half"']
     assert found.passed is None and "too few inputs to tell (bases and sources from 20 texts" in found.sentence
 
 
@@ -267,7 +267,7 @@ def test_swaps_beside_the_alignment_stop_at_128_pairs() -> None:
     )  # fmt: skip
     assert more.controls is not None
     by_control = more.controls.groupby("student")["base"].nunique()
-    assert by_control[BESIDE] == 128 and by_control[WRONG_LAYER] == by_control[SHUFFLED_SOURCES] == 150
+    assert by_control[UNALIGNED] == 128 and by_control[WRONG_LAYER] == by_control[SHUFFLED_SOURCES] == 150
 
 
 def test_variables_that_share_a_layer_leave_out_what_neither_holds() -> None:
@@ -280,11 +280,11 @@ def test_variables_that_share_a_layer_leave_out_what_neither_holds() -> None:
 
     student = llama(3)
     some = verified(student, alignment((0, 4), (4, 8)), teacher=student, pairs=20)
-    assert [name for name in leaks(some) if "neurons" in name] == ['neurons beside "part 0"']
+    assert [name for name in leaks(some) if "neurons" in name] == ['unaligned neurons of "part 0"']
     every = verified(student, alignment((0, 8), (8, 16)), teacher=student, pairs=20)
     assert not [name for name in leaks(every) if "neurons" in name]
     assert every.controls is not None
-    assert set(students(every.controls)) == {WRONG_LAYER, RANDOM_NEURONS, SHUFFLED_SOURCES, BESIDE}
+    assert set(students(every.controls)) == {WRONG_LAYER, RANDOM_NEURONS, SHUFFLED_SOURCES, UNALIGNED}
     assert not every.absent
 
 
@@ -322,9 +322,9 @@ def test_a_model_whose_blocks_are_not_found_has_the_controls_that_need_none() ->
     given = {"name": "path", "variables": [{"name": "half", "teacher": [site], "student": [site]}]}
     found = verified(student, Alignment.from_dict(given), teacher=student, pairs=40)
     assert found.controls is not None
-    assert set(students(found.controls)) == {RANDOM_NEURONS, SHUFFLED_SOURCES, BESIDE}
+    assert set(students(found.controls)) == {RANDOM_NEURONS, SHUFFLED_SOURCES, UNALIGNED}
     assert [absent.control for absent in found.absent] == [WRONG_LAYER, "leak check of blocks"]
-    assert list(leaks(found)) == ['neurons beside "half"']
+    assert list(leaks(found)) == ['unaligned neurons of "half"']
     assert judge(found.outcomes, "student", controls=found.controls, resamples=100).label
 
 

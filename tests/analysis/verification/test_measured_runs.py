@@ -76,7 +76,7 @@ def test_a_batch_holds_as_much_of_many_variables_as_of_two(monkeypatch: pytest.M
     found: dict[int, Verification] = {}
     for count in (2, 12):
         found[count] = verified(count)
-    assert most[12] <= most[2] < 2 * 12, "of two, blocks beside the alignment are swapped, too"
+    assert most[12] <= most[2] < 2 * 12, "of two, unaligned blocks are swapped, too"
     assert 2 < max(held) <= 8
     names = found[12].outcomes["variable"].drop_duplicates().tolist()
     assert names == [f"v{index}" for index in range(12)], "in the alignment's order, not in that of the groups"
