@@ -170,10 +170,10 @@ def _cosine(results: _Results) -> str:
     seconds = _medians(results["small"])
     cosine, causal = (1e3 * seconds[one] for one in ("causal, middle + cos", CAUSAL))
     return (
-        "**A term of weight 0 costs nothing.** Without counterfactual terms the step is plain distillation, at the cost "
-        f"of plain distillation. The cosine term costs next to nothing, because the last hidden state exists anyway. "
-        f"`causal, middle + cos` takes {cosine:,.0f} ms, and `causal, middle` takes {causal:,.0f} ms. The difference is "
-        "within the variation of single steps."
+        "**A term of weight 0 costs nothing.** Without counterfactual terms the step is plain distillation, at the "
+        "cost of plain distillation. The cosine term costs next to nothing, because the last hidden state exists anyway. "
+        f"`causal, middle + cos` takes {cosine:,.0f} ms, and `causal, middle` takes {causal:,.0f} ms. The difference "
+        "is within the variation of single steps."
     )
 
 
@@ -185,8 +185,8 @@ def _hooks(results: _Results) -> str:
         told.append(f"{hand:,.0f} ms against {ours:,.0f} ms {where}")
     stock, naive = (1e3 * _medians(results["small"])[one] for one in ("stock pyvene", NAIVE))
     return (
-        "Two hand-written hooks can replace pyvene and keep the same savings (`causal, middle, hand-written hooks`). They "
-        f"take {', '.join(told)}. [All measurements](#all-measurements) shows how much single steps vary.\n\nThe "
+        "Two hand-written hooks can replace pyvene and keep the same savings (`causal, middle, hand-written hooks`). "
+        f"They take {', '.join(told)}. [All measurements](#all-measurements) shows how much single steps vary.\n\nThe "
         f"pyvene tutorial makes separate base, source and counterfactual runs. Stock pyvene used this way takes "
         f"{stock:,.0f} ms. The naive step takes {naive:,.0f} ms."
     )
@@ -218,16 +218,16 @@ def _missed(results: _Results) -> str:
     alone, in_order = zip(share["small"], share["base"], strict=True)
     lines = [
         "* **80 % of the floor** (85 % at width 768). The floor is the time of the matrix products alone. Run in the "
-        f"step's order, each on its own operands, they take {100 * in_order[0]:.0f} % of the step's time. At width 768 "
-        f"(8 x 128 tokens) they take {100 * in_order[1]:.0f} %. A product that is repeated by itself finds its operands "
-        f"in the cache. Measured so, the products take {100 * alone[0]:.0f} % and {100 * alone[1]:.0f} %. The remaining "
-        "time goes to exponentials over the vocabulary, dropout masks, GELU, layer norms, biases and AdamW.",
+        f"step's order, each on its own operands, they take {100 * in_order[0]:.0f} % of the step's time. At width "
+        f"768 (8 x 128 tokens) they take {100 * in_order[1]:.0f} %. A product that is repeated by itself finds its "
+        f"operands in the cache. Measured so, the products take {100 * alone[0]:.0f} % and {100 * alone[1]:.0f} %. The "
+        "remaining time goes to exponentials over the vocabulary, dropout masks, GELU, layer norms, biases and AdamW.",
         "* **0.30 of a naive step** with every allocator and vocabulary. With default malloc and 30,522 words the step "
         f"takes {of(small, NAIVE)} of a step that selects rows as the paper's code does. It takes "
         f"{of(small, 'naive, rows selected by index')} of a step that selects rows by index. [Two allocators]"
         "(#two-allocators) shows the other settings.",
-        f"* **bfloat16 at 0.18 of the naive step**: {small['causal, middle, bfloat16'] / small[NAIVE]:.2f} here, because "
-        "this processor does not multiply in bfloat16. No GPU was measured.",
+        f"* **bfloat16 at 0.18 of the naive step**: {small['causal, middle, bfloat16'] / small[NAIVE]:.2f} here, "
+        "because this processor does not multiply in bfloat16. No GPU was measured.",
         "",
         f"At width 768 with default malloc, a causal step costs {of(base, PLAIN)} times a plain one. It costs "
         f"{of(base, NAIVE)} of the naive step and {of(base, TEXTBOOK)} of a textbook plain step.",

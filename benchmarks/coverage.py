@@ -311,9 +311,9 @@ columns *of base* and *of source* give their shares of the variance. The columns
 * *cases per pair*: the mean. A pair has 1 + Poisson cases, or exactly one.
 * *too high*: the whole interval lies above the truth. This makes a verdict falsely SUPPORTED. The target is 2.5 %.
 
-Every line has {simulations:,} simulations, {resamples:,} resamples and intervals at {level:.0%}. So a coverage of 95 % is
-measured to within {error:.1f} points (two standard errors). The bar is {low:.0%} to {high:.0%}. Values that miss it are
-bold.
+Every line has {simulations:,} simulations, {resamples:,} resamples and intervals at {level:.0%}. So a coverage of 95 %
+is measured to within {error:.1f} points (two standard errors). The bar is {low:.0%} to {high:.0%}. Values that miss it
+are bold.
 
 `python -m benchmarks.coverage` writes this page. `interval-calibration.json` holds all numbers. The docstring of
 [resampling.py](../iit_toolkit/analysis/statistics/resampling.py) describes the method.
@@ -338,13 +338,13 @@ fewer than 10 texts of equal size. In the last line they count as 3.8.
 VERDICTS = """
 ## False SUPPORTED
 
-Here the true lead over the only control is exactly the margin of {margin}. So every SUPPORTED is false. The table counts
-how often *any* variable is SUPPORTED. The bar is at most 2.5 %. More controls can only lower this rate, because a student
-must pass all of them.
+Here the true lead over the only control is exactly the margin of {margin}. So every SUPPORTED is false. The table
+counts how often *any* variable is SUPPORTED. The bar is at most 2.5 %. More controls can only lower this rate, because
+a student must pass all of them.
 
-The column *true* counts variables with a real lead: their control reaches 0.01. They test whether Holm's procedure lets a
-null variable through beside them. Every line has {simulations:,} simulations, which measure 2.5 % to within {error:.1f}
-points (two standard errors).
+The column *true* counts variables with a real lead: their control reaches 0.01. They test whether Holm's procedure lets
+a null variable through beside them. Every line has {simulations:,} simulations, which measure 2.5 % to within
+{error:.1f} points (two standard errors).
 
 | design | bases | cases | share | rows | of text | largest | variables | true | false SUPPORTED | true SUPPORTED |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
@@ -358,8 +358,8 @@ This table shows the coverage of percentile intervals for the same share, with f
 * *here*: the toolkit's way.
 * *single*: single rows, whatever their texts. It misses what rows of one text have in common.
 * *bases only*: it misses what cases with one source have in common.
-* *pigeonhole*: the pigeonhole bootstrap (count of base times count of source). It overestimates the variance threefold if
-  every base has its own source.
+* *pigeonhole*: the pigeonhole bootstrap (count of base times count of source). It overestimates the variance threefold
+  if every base has its own source.
 
 | design | bases | cases | of base | of source | rows | of text | largest | here | single | bases only | pigeonhole |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
