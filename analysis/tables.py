@@ -1,13 +1,19 @@
-"""Writes the result tables of README.md and experiments/*/README.md from the committed result files.
+"""Writes the result tables of the documents from the committed result files.
 
     python -m analysis.tables            writes the tables anew
     python -m analysis.tables --check    fails if a table is not what its result file gives
 
-A table stands between `<!-- KIND:NAME -->` and `<!-- /KIND -->`; its files are in `experiments/NAME`. Kinds: `results`,
-all of `results.json`; `repeated`, that run beside an earlier one, `results-earlier.json`; `minimal-pairs`, the students
-verified one by one on pairs, `minimal-pairs/ARM.json`; `suite`, the arms and the teacher of the runs in `results/`;
-`claims`, the paper's claims held against these; `sizes`, a plain and a causal arm on numbers of examples over seeds,
-`results/SIZE-SEED.json`, of the teacher that `teacher.json` has the scores of.
+The documents are README.md, docs/*.md and experiments/*/README.md. A table is between `<!-- KIND:NAME -->` and
+`<!-- /KIND -->`. Its files are in `experiments/NAME`. Kinds:
+
+* `results`: all of `results.json`.
+* `repeated`: that run beside an earlier one, `results-earlier.json`.
+* `minimal-pairs`: the students verified one by one on pairs, `minimal-pairs/ARM.json`.
+* `suite`: the arms and the teacher of the runs in `results/`.
+* `arms`: a few of these arms and measures, in words.
+* `claims`: the paper's claims tested on these runs.
+* `sizes`: a plain and a causal arm on numbers of examples over seeds, `results/SIZE-SEED.json`, with the scores of
+  their teacher, `teacher.json`.
 """
 
 from __future__ import annotations
@@ -23,12 +29,29 @@ from typing import Any
 from analysis.paper_claims import claims_table
 from iit_toolkit.analysis.report.markdown import markdown_table
 from iit_toolkit.analysis.studies.paired import Measure, Row, difference, pair
+from iit_toolkit.analysis.studies.seeds_text import spread
+from iit_toolkit.analysis.studies.suite_comparison import SuiteComparison
 from iit_toolkit.analysis.studies.suite_text import headline, scale
 from iit_toolkit.pipeline.suite.report import compared
 
 ROOT = Path(__file__).resolve().parents[1]
-_KINDS = "results|repeated|minimal-pairs|suite|claims|sizes"
+_KINDS = "results|repeated|minimal-pairs|suite|arms|claims|sizes"
 _TABLE = re.compile(rf"(<!-- ({_KINDS}):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+
+
+_ARMS = {
+    "plain": "plain distillation",
+    "plain-compute": "plain distillation with the compute of full",
+    "middle": "DIITO with diito/middle",
+    "full": "DIITO with diito/full",
+    "aligned-mse": "aligned hidden states matched, no interchanges",
+    "recipe": "a better recipe, with interchanges",
+}
+_MEASURES = {
+    "perplexity, enwiki2015-test": "perplexity, enwiki2015-test",
+    "effective IIA outside, above floor, mean of full-0, full-1": "effective IIA above floor",
+    "training PFLOP": "training PFLOP",
+}
 
 
 def tables(kind: str, name: str) -> str:
@@ -40,8 +63,10 @@ def tables(kind: str, name: str) -> str:
         return _minimal_pairs(
             {one.stem: _read(one) for one in sorted(folder.glob("minimal-pairs/*.json"), reverse=True)}
         )
-    if kind in ("suite", "claims"):
+    if kind in ("suite", "arms", "claims"):
         comparison = compared(folder / "results")
+        if kind == "arms":
+            return _arms(comparison)
         table = headline(comparison) if kind == "suite" else claims_table(comparison)
         return f"{table}\n\n{scale(comparison.suite)} {comparison.scope}"
     if kind == "sizes":
@@ -53,6 +78,16 @@ def tables(kind: str, name: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _arms(comparison: SuiteComparison) -> str:
+    """Return the arms and measures that a newcomer needs."""
+    rows = [[arm, what, *(spread(comparison.rows[name], arm) for name in _MEASURES)] for arm, what in _ARMS.items()]
+    seeds = {value is not None for name in _MEASURES for arm in _ARMS for value in comparison.rows[name].values[arm]}
+    if seeds != {True}:
+        raise ValueError("an arm of this table lacks a seed")
+    note = f"Mean ± standard deviation over {len(comparison.suite.seeds)} seeds."
+    return f"{markdown_table(['arm', 'what it is', *_MEASURES.values()], rows)}\n\n{note}"
 
 
 def _repeated(runs: dict[str, dict[str, Any]]) -> str:
@@ -231,11 +266,11 @@ def _interval(estimate: dict[str, Any], digits: int = 3) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write, or with `--check` compare, every table; return the exit code."""
-    parser = argparse.ArgumentParser(description="Writes the result tables of README.md and experiments/*/README.md.")
+    parser = argparse.ArgumentParser(description="Writes the result tables of the documents.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is stale")
     check = parser.parse_args(arguments).check
     stale: list[str] = []
-    for path in (ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))):
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("experiments/*/README.md"))):
         text = path.read_text(encoding="utf-8")
         fresh = _TABLE.sub(lambda match: f"{match[1]}{tables(match[2], match[3])}\n{match[4]}", text)
         if fresh != text and check:

@@ -171,9 +171,9 @@ def _cosine(results: _Results) -> str:
     cosine, causal = (1e3 * seconds[one] for one in ("causal, middle + cos", CAUSAL))
     return (
         "**A term of weight 0 costs nothing.** Without counterfactual terms the step is plain distillation, at the "
-        "cost of plain distillation. The cosine term costs next to nothing, because the last hidden state exists anyway. "
-        f"`causal, middle + cos` takes {cosine:,.0f} ms, and `causal, middle` takes {causal:,.0f} ms. The difference "
-        "is within the variation of single steps."
+        "cost of plain distillation. The cosine term costs next to nothing, because the last hidden state exists "
+        f"anyway. `causal, middle + cos` takes {cosine:,.0f} ms, and `causal, middle` takes {causal:,.0f} ms. The "
+        "difference is within the variation of single steps."
     )
 
 
