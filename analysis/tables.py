@@ -121,7 +121,7 @@ def _minimal_pairs(runs: dict[str, dict[str, Any]]) -> str:
     ]
     [(split, data)] = first["data"].items()
     skipped = "; ".join(f"{count:,}: {reason}" for reason, count in data["skipped_pairs"].items())
-    note = f"Pairs verified, of {split}: {data['examples']:,}. Left out before they were drawn: {skipped}."
+    note = f"Pairs verified, from {split}: {data['examples']:,}. Pairs left out before the draw: {skipped}."
     return "\n\n".join([_computes(computes), *verdicts, note])
 
 
@@ -151,7 +151,7 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
                 cases = f"{pairs:,}" if key == "iia" else changed
                 agreements.append([f"{size:,}", variable, f"{name}: {cases}", *_paired(values)])
     scores = teacher["scores"]["validation"]["accuracy"] / 100
-    head = ["plain", "causal", "causal less plain", "outcome"]
+    head = ["plain", "causal", "causal minus plain", "outcome"]
     return "\n\n".join(
         [
             f"Teacher, fine-tuned on {teacher['data']['train']['examples']:,} examples: accuracy {scores:.3f}.",
@@ -159,11 +159,11 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
             markdown_table(
                 ["examples", "steps", "CPU time, plain and causal", "seeds", "untrained", *head], accuracies
             ),
-            "Counterfactual label agreement, on all verified pairs and on those where the swap changes the teacher's "
-            "label:",
+            "Counterfactual label agreement, on all verified pairs and on those in which the swap changes the "
+            "teacher's label:",
             markdown_table(["examples", "variable", "pairs", *head], agreements),
-            "Mean (each seed); differences are paired by seed, with 95 % t intervals over seeds; steps are equal, CPU "
-            "times not.",
+            "Mean (each seed). Differences are paired by seed, with 95 % t intervals over seeds. Steps are equal, CPU "
+            "times are not.",
         ]
     )
 
