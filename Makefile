@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constr
 OFFLINE := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check format clean
+.PHONY: help install quickstart test check format docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -22,6 +22,10 @@ $(BIN)/python:
 
 .venv/.installed-dev: .venv/.installed
 	$(INSTALL) --editable .[dev]
+	touch $@
+
+.venv/.installed-docs: .venv/.installed
+	$(INSTALL) --editable .[docs]
 	touch $@
 
 install: .venv/.installed-dev ## Install the package and the tools of its developers into .venv
@@ -41,6 +45,9 @@ format: .venv/.installed-dev ## Format the code and repair what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv/.installed-docs ## Build the documentation into site/, and fail at any broken link
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean: ## Remove everything that was built, .venv included
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,13 +1,19 @@
-"""Writes the result tables of README.md and experiments/*/README.md from the committed result files.
+"""Writes the result tables of the documents from the committed result files.
 
     python -m analysis.tables            writes the tables anew
     python -m analysis.tables --check    fails if a table is not what its result file gives
 
-A table stands between `<!-- KIND:NAME -->` and `<!-- /KIND -->`; its files are in `experiments/NAME`. Kinds: `results`,
-all of `results.json`; `repeated`, that run beside an earlier one, `results-earlier.json`; `minimal-pairs`, the students
-verified one by one on pairs, `minimal-pairs/ARM.json`; `suite`, the arms and the teacher of the runs in `results/`;
-`claims`, the paper's claims held against these; `sizes`, a plain and a causal arm on numbers of examples over seeds,
-`results/SIZE-SEED.json`, of the teacher that `teacher.json` has the scores of.
+The documents are README.md, docs/*.md and experiments/*/README.md. A table is between `<!-- KIND:NAME -->` and
+`<!-- /KIND -->`. Its files are in `experiments/NAME`. Kinds:
+
+* `results`: all of `results.json`.
+* `repeated`: that run beside an earlier one, `results-earlier.json`.
+* `minimal-pairs`: the students verified one by one on pairs, `minimal-pairs/ARM.json`.
+* `suite`: the arms and the teacher of the runs in `results/`.
+* `arms`: a few of these arms and measures, in words.
+* `claims`: the paper's claims tested on these runs.
+* `sizes`: a plain and a causal arm on numbers of examples over seeds, `results/SIZE-SEED.json`, with the scores of
+  their teacher, `teacher.json`.
 """
 
 from __future__ import annotations
@@ -22,13 +28,29 @@ from typing import Any
 
 from analysis.paper_claims import claims_table
 from iit_toolkit.analysis.report.markdown import markdown_table
+from iit_toolkit.analysis.studies.comparison import StudyComparison
 from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, pair
-from iit_toolkit.analysis.studies.text import headline, scale
+from iit_toolkit.analysis.studies.text import headline, scale, spread
 from iit_toolkit.pipeline.suite.report import compared
 
 ROOT = Path(__file__).resolve().parents[1]
-_KINDS = "results|repeated|minimal-pairs|suite|claims|sizes"
+_KINDS = "results|repeated|minimal-pairs|suite|arms|claims|sizes"
 _TABLE = re.compile(rf"(<!-- ({_KINDS}):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
+
+
+_ARMS = {
+    "plain": "plain distillation",
+    "plain-compute": "plain distillation with the compute of full",
+    "middle": "DIITO with diito/middle",
+    "full": "DIITO with diito/full",
+    "aligned-mse": "aligned hidden states matched, no interchanges",
+    "recipe": "a better recipe, with interchanges",
+}
+_MEASURES = {
+    "perplexity, enwiki2015-test": "perplexity, enwiki2015-test",
+    "effective IIA outside, above floor, mean of full-0, full-1": "effective IIA above floor",
+    "training PFLOP": "training PFLOP",
+}
 
 
 def tables(kind: str, name: str) -> str:
@@ -40,8 +62,10 @@ def tables(kind: str, name: str) -> str:
         return _minimal_pairs(
             {one.stem: _read(one) for one in sorted(folder.glob("minimal-pairs/*.json"), reverse=True)}
         )
-    if kind in ("suite", "claims"):
+    if kind in ("suite", "arms", "claims"):
         comparison = compared(folder / "results")
+        if kind == "arms":
+            return _arms(comparison)
         table = headline(comparison) if kind == "suite" else claims_table(comparison)
         return f"{table}\n\n{scale(comparison.study)} {comparison.scope}"
     if kind == "sizes":
@@ -53,6 +77,16 @@ def tables(kind: str, name: str) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _arms(comparison: StudyComparison) -> str:
+    """Return the arms and measures that a newcomer needs."""
+    rows = [[arm, what, *(spread(comparison.rows[name], arm) for name in _MEASURES)] for arm, what in _ARMS.items()]
+    seeds = {value is not None for name in _MEASURES for arm in _ARMS for value in comparison.rows[name].values[arm]}
+    if seeds != {True}:
+        raise ValueError("an arm of this table lacks a seed")
+    note = f"Mean ± standard deviation over {len(comparison.study.seeds)} seeds."
+    return f"{markdown_table(['arm', 'what it is', *_MEASURES.values()], rows)}\n\n{note}"
 
 
 def _repeated(runs: dict[str, dict[str, Any]]) -> str:
@@ -86,7 +120,7 @@ def _minimal_pairs(runs: dict[str, dict[str, Any]]) -> str:
     ]
     [(split, data)] = first["data"].items()
     skipped = "; ".join(f"{count:,}: {reason}" for reason, count in data["skipped_pairs"].items())
-    note = f"Pairs verified, of {split}: {data['examples']:,}. Left out before they were drawn: {skipped}."
+    note = f"Pairs verified, from {split}: {data['examples']:,}. Pairs left out before the draw: {skipped}."
     return "\n\n".join([_computes(computes), *verdicts, note])
 
 
@@ -116,7 +150,7 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
                 cases = f"{pairs:,}" if key == "iia" else changed
                 agreements.append([f"{size:,}", variable, f"{name}: {cases}", *_paired(values)])
     scores = teacher["scores"]["validation"]["accuracy"] / 100
-    head = ["plain", "causal", "causal less plain", "outcome"]
+    head = ["plain", "causal", "causal minus plain", "outcome"]
     return "\n\n".join(
         [
             f"Teacher, fine-tuned on {teacher['data']['train']['examples']:,} examples: accuracy {scores:.3f}.",
@@ -124,11 +158,11 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
             markdown_table(
                 ["examples", "steps", "CPU time, plain and causal", "seeds", "untrained", *head], accuracies
             ),
-            "Counterfactual label agreement, on all verified pairs and on those where the swap changes the teacher's "
-            "label:",
+            "Counterfactual label agreement, on all verified pairs and on those in which the swap changes the "
+            "teacher's label:",
             markdown_table(["examples", "variable", "pairs", *head], agreements),
-            "Mean (each seed); differences are paired by seed, with 95 % t intervals over seeds; steps are equal, CPU "
-            "times not.",
+            "Mean (each seed). Differences are paired by seed, with 95 % t intervals over seeds. Steps are equal, CPU "
+            "times are not.",
         ]
     )
 
@@ -231,11 +265,11 @@ def _interval(estimate: dict[str, Any], digits: int = 3) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write, or with `--check` compare, every table; return the exit code."""
-    parser = argparse.ArgumentParser(description="Writes the result tables of README.md and experiments/*/README.md.")
+    parser = argparse.ArgumentParser(description="Writes the result tables of the documents.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is stale")
     check = parser.parse_args(arguments).check
     stale: list[str] = []
-    for path in (ROOT / "README.md", *sorted(ROOT.glob("experiments/*/README.md"))):
+    for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("experiments/*/README.md"))):
         text = path.read_text(encoding="utf-8")
         fresh = _TABLE.sub(lambda match: f"{match[1]}{tables(match[2], match[3])}\n{match[4]}", text)
         if fresh != text and check:

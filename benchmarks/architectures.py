@@ -1,7 +1,8 @@
 """Model classes of transformers by verbs: what is right, by how much, and what is refused, in which words.
 
 Run from the repository root: `python -m benchmarks.architectures [CLASS ...]`.
-Writes `docs/architectures.md` and `docs/architectures.json`, of all classes; of some, it prints what it finds.
+Without names it tries all classes and writes `docs/model-classes.md` and `docs/model-classes.json`. With names it
+prints what it finds.
 Exits with 1 if anything is neither right nor refused.
 """
 
@@ -56,24 +57,25 @@ BOUNDS = {
 
 HEADER = """# Model classes
 
-{classes} classes of {versions} as tiny random models of four blocks, by what the toolkit does with them.
-A number says *right*, with the largest difference found; a letter says *refused*, in the words below the table.
+This page lists what the toolkit does with {classes} model classes of {versions}. Each class is tried as a tiny random
+model with four blocks. A number means that the result is right, and gives the largest difference found. A code such as
+R1 means that the toolkit refuses the class. [Refusals](#refusals) lists the messages.
 
-* *student*: logits of a student of blocks 0 and 2, against its teacher of which only these compute.
-* *certify*: all checks of `validate` on teacher and student. What it refuses is not run.
-* *answers*, *gradients*: logits of a base and a counterfactual run at a block's output, and every parameter's gradient,
-  against full runs with hooks written by hand; relative to the largest logit, and to each parameter's largest gradient.
-* *train*: losses of a causal step, restarted from the base run against computed from the input; then the trainer makes
-  the step.
-* *verify*: largest change of a logit by a self-swap, over a verification of a few pairs.
-* *reload*: weights and logits of the student, saved and loaded again.
+* *student*: logits of a student made from blocks 0 and 2. The reference is the teacher with only these blocks active.
+* *certify*: all checks of `validate` on teacher and student. A class that fails here is not run.
+* *answers*: logits of a base run and of a counterfactual run at a block's output. The reference is full runs with
+  hand-written hooks. Differences are relative to the largest logit.
+* *gradients*: every parameter's gradient in the same runs, relative to that parameter's largest gradient.
+* *train*: losses of a causal step that restarts from the base run. The reference is computed from the input. Then the
+  trainer takes the step.
+* *verify*: largest change of any logit under a self-swap, in a verification with a few pairs.
+* *reload*: weights and logits of the student after it is saved and loaded.
 
-A student that cannot be made of blocks 0 and 2 is replaced by another model of the teacher's class. *start*: where
-counterfactual runs begin: after the last block that no swap reaches (`block`), or at the input, where blocks need more
-than hidden states of those below.
-Rows are padded, and of different lengths.
+If no student can be made from blocks 0 and 2, another model of the teacher's class replaces it. The column *start* says
+where counterfactual runs begin. `block` means after the last block that no swap reaches. Otherwise they begin at the
+input, because blocks need more than the hidden states below them. Rows have different lengths and are padded.
 
-Made by `python -m benchmarks.architectures`; `architectures.json` holds the same.
+`python -m benchmarks.architectures` writes this page. `model-classes.json` holds the same data.
 """
 
 
@@ -85,8 +87,8 @@ def main(names: list[str]) -> int:
     found = {name: try_class(name) for name in names or MODEL_CLASSES}
     if not names:
         content = {"versions": {"transformers": version("transformers")}, "classes": found}
-        (DOCS / "architectures.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        (DOCS / "architectures.md").write_text(document(found), encoding="utf-8")
+        (DOCS / "model-classes.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        (DOCS / "model-classes.md").write_text(document(found), encoding="utf-8")
     print(document(found))
     faults = [f"{name}, {verb}: {said}" for name, one in found.items() for verb, said in one["faults"].items()]
     print(*faults, sep="\n", file=sys.stderr)

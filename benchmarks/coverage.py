@@ -1,7 +1,7 @@
 """How often the intervals cover the truth, and how often a null is called SUPPORTED, on simulated cases.
 
 Run from the repository root: `python -m benchmarks.coverage`.
-Writes `docs/coverage.md` and `docs/coverage.json`.
+Writes `docs/interval-calibration.md` and `docs/interval-calibration.json`.
 """
 
 from __future__ import annotations
@@ -144,14 +144,14 @@ def main() -> None:
     verdicts = [asdict(null) | false_support(null, number) for number, null in enumerate(NULLS)]
     others = [asdict(setting) | other_resampling(setting, number) for number, setting in enumerate(CONTRASTS)]
     text = document(covered, verdicts, others)
-    (DOCS / "coverage.md").write_text(text, encoding="utf-8")
+    (DOCS / "interval-calibration.md").write_text(text, encoding="utf-8")
     content = {
         "settings": {"simulations": SIMULATIONS, "resamples": RESAMPLES, "level": LEVEL, "margin": MARGIN, "bar": BAR},
         "coverage": covered,
         "false_support": verdicts,
         "other_resampling": others,
     }
-    (DOCS / "coverage.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (DOCS / "interval-calibration.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(text)
 
 
@@ -297,21 +297,28 @@ def pairs(setting: Setting, generator: np.random.Generator) -> tuple[Ints, Ints]
     return base, setting.bases + generator.permutation(base) % {"crossed": 20, "few": 10}[setting.design]
 
 
-HEADER = """# What the intervals cover
+HEADER = """# Calibration of the intervals
 
-Simulated cases of a student and of a control, whose true rates are known. A case is a hit where a normal score lies
-below a threshold; the score is the sum of what its base, its source and the case itself bring, in the stated shares of
-the variance. An example that is a base here and a source there may bring correlated things (*roles*). Several rows may
-be cut from one text, which brings something of its own, too (*of text*); the first text may have more than the others
-(*largest*). The share is that of the student, from 0.1 to 0.9; the lead is that of the student over its control, whose
-score is correlated, and in truth {margin}. Pairs have 1 + Poisson cases, or one.
+A 95 % interval should contain the true value in 95 % of repetitions. This page measures how often it does, on simulated
+cases with known rates for a student and for a control.
 
-{simulations:,} simulations per line, {resamples:,} resamples, intervals at {level:.0%}: a coverage of 95 % is
-measured to within {error:.1f} points (two standard errors). The bar is {low:.0%} to {high:.0%}; what misses it is bold.
-*Too high*: the whole interval lies above the truth, which is what makes a verdict falsely SUPPORTED. Aimed at: 2.5 %.
+A case is a hit if a normal score lies below a threshold. Base, source and case each contribute to the score. The
+columns *of base* and *of source* give their shares of the variance. The columns mean:
 
-Made by `python -m benchmarks.coverage`; all numbers are in `coverage.json`, the method is described in
-[resampling.py](../iit_toolkit/analysis/statistics/resampling.py).
+* *share*: the student's true rate, from 0.1 to 0.9.
+* *lead*: the student's lead over its control. Their scores are correlated, and the true lead is {margin}.
+* *roles*: the correlation between what an example contributes as a base and as a source.
+* *rows*: rows that are cut from one text. *Of text* is the share of the variance that the text contributes.
+* *largest*: rows in the first text, if it has more rows than the others.
+* *cases per pair*: the mean. A pair has 1 + Poisson cases, or exactly one.
+* *too high*: the whole interval lies above the truth. This makes a verdict falsely SUPPORTED. The target is 2.5 %.
+
+Every line has {simulations:,} simulations, {resamples:,} resamples and intervals at {level:.0%}. So a coverage of 95 %
+is measured to within {error:.1f} points (two standard errors). The bar is {low:.0%} to {high:.0%}. Values that miss it
+are bold.
+
+`python -m benchmarks.coverage` writes this page. `interval-calibration.json` holds all numbers. The docstring of
+[resampling.py](../iit_toolkit/analysis/statistics/resampling.py) describes the method.
 `tests/analysis/statistics/test_coverage.py` repeats a small part.
 
 | design | |
@@ -320,21 +327,26 @@ Made by `python -m benchmarks.coverage`; all numbers are in `coverage.json`, the
 
 
 NOTES = """
-Most of what misses the bar is too wide: few bases with one case each, where a share of 0.1 or 0.9 rests on a
-handful of cases; an example that pulls one way as a base and the other way as a source (negative *roles*), which the
-width never gives credit for; and fewer than 20 bases or sources, on which no verdict is decided. Too narrow are shares
-where one text holds much of the data; where it holds so much that the cases count as fewer than 10 texts of equal size
-(the last line, with 3.8), no verdict is decided.
+Most intervals that miss the bar are too wide. There are three reasons:
+
+* There are few bases with one case each. A share of 0.1 or 0.9 then rests on a handful of cases.
+* An example pulls one way as a base and the other way as a source (negative *roles*). The interval ignores this.
+* There are fewer than 20 bases or sources. A verdict is then INCONCLUSIVE.
+
+Intervals of shares are too narrow if one text holds much of the data. A verdict is INCONCLUSIVE if the cases count as
+fewer than 10 texts of equal size. In the last line they count as 3.8.
 """
 
 VERDICTS = """
 ## False SUPPORTED
 
-Verdicts on variables whose true lead over their only control is exactly the margin of {margin}, so that every
-SUPPORTED is false. Counted is how often *any* of them is SUPPORTED; the bar is at most 2.5 %. More controls can only
-make it rarer, since all must be passed. *True* variables, where there are any, have a control that reaches 0.01; beside
-the null ones they test that Holm's procedure does not let the others through. {simulations:,} simulations per line,
-which measure 2.5 % to within {error:.1f} points (two standard errors).
+Here the true lead over the only control is exactly the margin of {margin}. So every SUPPORTED is false. The table
+counts how often *any* variable is SUPPORTED. The bar is at most 2.5 %. More controls can only lower this rate, because
+a student must pass all of them.
+
+The column *true* counts variables with a real lead: their control reaches 0.01. They test whether Holm's procedure lets
+a null variable through beside them. Every line has {simulations:,} simulations, which measure 2.5 % to within
+{error:.1f} points (two standard errors).
 
 | design | bases | cases | share | rows | of text | largest | variables | true | false SUPPORTED | true SUPPORTED |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
@@ -343,10 +355,13 @@ which measure 2.5 % to within {error:.1f} points (two standard errors).
 OTHERS = """
 ## Other ways to resample
 
-The same share with percentile intervals, resampled as here, as single rows whatever their texts, by bases only,
-and by the pigeonhole bootstrap itself (count of base times count of source). Single rows miss what rows of one text
-share; bases only miss what sources share; the pigeonhole takes a design in which every base has its own source for
-three times as variable as it is.
+This table shows the coverage of percentile intervals for the same share, with four ways to resample:
+
+* *here*: the toolkit's way.
+* *single*: single rows, whatever their texts. It misses what rows of one text have in common.
+* *bases only*: it misses what cases with one source have in common.
+* *pigeonhole*: the pigeonhole bootstrap (count of base times count of source). It overestimates the variance threefold
+  if every base has its own source.
 
 | design | bases | cases | of base | of source | rows | of text | largest | here | single | bases only | pigeonhole |
 |---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|

@@ -1,7 +1,7 @@
 """How exactly the engine agrees with its plain twin: every architecture, every kind of site, both precisions.
 
 Run from the repository root: `python -m benchmarks.exactness`.
-Writes `docs/exactness.md` and `docs/exactness.json`.
+Writes `docs/equivalence.md` and `docs/equivalence.json`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 PACKAGES = ("torch", "transformers", "pyvene")
 PRECISIONS = (torch.float32, torch.float64)
 
-HEADER = """# How exact the engine is
+HEADER = """# The engine equals a plain implementation
 
-The engine takes in-batch sources from the base run, and restarts counterfactual runs after the last block that
-no swap reaches. Its plain twin (`tests/twin.py`) does neither: it runs source, base and counterfactual from the
-input, with hand-written hooks and a Python loop over rows and positions, without pyvene.
+The engine saves computation in two ways. It takes in-batch sources from the base run. It restarts counterfactual runs
+after the last block that no swap reaches. The plain twin (`tests/twin.py`) does neither. It runs source, base and
+counterfactual from the input. It uses hand-written hooks and a Python loop over rows and positions, and no pyvene.
 
-Models are tiny and random ({layers} blocks, large weights) and in training mode, without dropout; batches are
-padded, spans have another length and place in every row, and gradient flows through all runs.
+Models are tiny and random ({layers} blocks, large weights). They run in training mode, without dropout. Batches are
+padded, spans differ in length and place from row to row, and gradients flow through all runs.
 
-*Answers*: largest difference of any logit or last hidden state, relative to the largest logit.
-*Gradients*: largest difference of any parameter's gradient relative to that parameter's largest.
-Llama, Qwen3 and ModernBERT compute norms or rotary embeddings in float32 even in a float64 model.
+* *Answers*: the largest difference in any logit or last hidden state, relative to the largest logit.
+* *Gradients*: the largest difference in any parameter's gradient, relative to that parameter's largest gradient.
 
-{cases} cases; {versions}; CPU.
-Made by `python -m benchmarks.exactness`; every case is in `exactness.json`.
+Llama, Qwen3 and ModernBERT compute norms or rotary embeddings in float32 even if the model is in float64.
+
+{cases} cases; {versions}; CPU. `python -m benchmarks.exactness` writes this page. `equivalence.json` holds every case.
 `tests/invariants/test_engine_twin.py` checks all of them.
 """
 
@@ -56,9 +56,9 @@ def main() -> None:
     )
     text += table("architecture", names, cases, lambda case: case["architecture"])
     text += table("kind of site", {kind: kind for kind in SITE_KINDS}, cases, lambda case: case["site"])
-    (DOCS / "exactness.md").write_text(text, encoding="utf-8")
+    (DOCS / "equivalence.md").write_text(text, encoding="utf-8")
     content = {"versions": versions, "cases": cases}
-    (DOCS / "exactness.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (DOCS / "equivalence.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(text)
 
 

@@ -1,6 +1,7 @@
 """How a report grows: memory with the number of cases, size of the page with the number of variables.
 
-Run from the repository root: `python -m benchmarks.growth`. Writes docs/growth.json and the table of docs/growth.md.
+Run from the repository root: `python -m benchmarks.growth`.
+Writes `docs/report-growth.json` and the tables of `docs/report-growth.md`.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def main() -> None:
         pages = [_run(Path(scratch) / f"variables-{number}", variables=number) for number in VARIABLES]
     found = {"resamples": RESAMPLES, "students": STUDENTS, "memory": memory}
     found |= {"page_students": PAGE_STUDENTS, "pages": pages}
-    (ROOT / "docs" / "growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    document = ROOT / "docs" / "growth.md"
+    (ROOT / "docs" / "report-growth.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    document = ROOT / "docs" / "report-growth.md"
     text = document.read_text(encoding="utf-8")
     before, rest = text.split(START)
     document.write_text(f"{before}{START}{table(found)}\n{END}{rest.split(END)[1]}", encoding="utf-8")

@@ -4,7 +4,7 @@
 
 The config is one of `iit-toolkit run` with an alignment, such as experiments/wikipedia-mlm/config.yaml. Its student, as
 it is before training, takes one causal step per batch without dropout, in float32 and in every way to use bfloat16.
-Prints the table and writes docs/half_precision.json. The last line, two batches in float32, gives the measure: what the
+Prints the table and writes docs/half-precision.json. The last line, two batches in float32, gives the measure: what the
 choice of the batch changes.
 """
 
@@ -26,7 +26,7 @@ from iit_toolkit.interchange import Interchange, draw_swap, other_rows
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.provenance import provenance
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "half_precision.json"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "half-precision.json"
 BATCHES, ROWS = 5, 8
 WAYS: dict[str, tuple[bool, dict[str, str]]] = {
     "teacher": (False, {"teacher_dtype": "bfloat16"}),

@@ -1,4 +1,6 @@
-"""Kills the verbs that write, at their writes and at random, and compares what repeating them gives: docs/kills.md.
+"""Kills the verbs that write, at their writes and at random, and compares what repeating them gives.
+
+Writes `docs/interrupted-runs.md` and `docs/interrupted-runs.json`.
 
 `python -m benchmarks.kills` runs every verb once undisturbed, lists its writes (names given, files put on the disk,
 weights and states written, files removed), and then, for each point, starts the verb anew, stops it there, repeats it
@@ -294,9 +296,9 @@ def undisturbed(name: str, place: Path) -> tuple[list[tuple[str, str]], float]:
 
 
 def main() -> None:
-    """Try every point, and write `docs/kills.json` and `docs/kills.md`."""
+    """Try every point, and write `docs/interrupted-runs.json` and `docs/interrupted-runs.md`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=DOCS, help="Folder of kills.json and kills.md.")
+    parser.add_argument("--output", type=Path, default=DOCS, help="Folder of interrupted-runs.json and .md.")
     parser.add_argument(
         "--verb", action="append", choices=list(VERBS), help="Try this verb anew; others keep their points."
     )
@@ -310,7 +312,7 @@ def main() -> None:
         in_a_child(lambda: prepare_inputs(place))
         chosen = given.verb or list(VERBS)
         if given.verb:
-            earlier = json.loads((given.output / "kills.json").read_text())["points"]
+            earlier = json.loads((given.output / "interrupted-runs.json").read_text())["points"]
             results += [point for point in earlier if point["verb"] not in chosen]
         for name in VERBS:
             if name != "run" and name not in chosen:  # others begin with a run
@@ -330,8 +332,8 @@ def main() -> None:
 def write(results: list[dict[str, Any]], folder: Path) -> None:
     """Write what was found so far."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "kills.json").write_text(json.dumps({"points": results}, indent=1) + "\n")
-    (folder / "kills.md").write_text(document(results))
+    (folder / "interrupted-runs.json").write_text(json.dumps({"points": results}, indent=1) + "\n")
+    (folder / "interrupted-runs.md").write_text(document(results))
 
 
 def in_a_child(work: Callable[[], None]) -> None:
@@ -353,15 +355,17 @@ def document(results: list[dict[str, Any]]) -> str:
     kinds = {"before a write": "before", "after a write": "after", "in a write (half of the file)": "torn"}
     kinds |= {f"SIG{name} at random": name for name in SIGNALS}
     lines = [
-        "# Kills",
+        "# Interrupted runs",
         "",
-        "Every verb that writes is stopped at its writes and at random, repeated (`run` and `train` with `--resume`), "
-        "and its folder is compared with that of an undisturbed one: the names of all files, the bytes of weights, the "
-        "tables, and JSON and YAML without times. Only `report` draws pictures here. `python -m benchmarks.kills` "
-        "writes this page and `kills.json`.",
+        "A run that is killed and repeated must give the same files as a run that nothing interrupted. This page tests "
+        "every verb that writes. Each verb is stopped at its writes and at random points. Then it is repeated (`run` "
+        "and `train` with `--resume`). Its folder is compared with the folder of an undisturbed call: all file names, "
+        "the bytes of weights, the tables, and JSON and YAML without times. Only `report` draws figures here.",
         "",
-        f"{sum(one['exact'] for one in results)} of {len(results)} points are exact, and none leaves a folder that "
-        f"cannot be worked on: {sum(one['repeated'] == 0 for one in results)} of {len(results)} are repeated.",
+        "`python -m benchmarks.kills` writes this page and `interrupted-runs.json`.",
+        "",
+        f"{sum(one['exact'] for one in results)} of {len(results)} interruptions end in exactly the same files. "
+        f"{sum(one['repeated'] == 0 for one in results)} of {len(results)} folders could be worked on again.",
         "",
         "| verb | " + " | ".join(kinds) + " | exact |",
         "|---|" + "--:|" * (len(kinds) + 1),

@@ -2,7 +2,7 @@
 
     python -m benchmarks.loss_memory
 
-Prints the table and writes docs/loss_memory.json. Every cell is a process of its own, which takes both losses of as
+Prints the table and writes docs/loss-memory.json. Every cell is a process of its own, which takes both losses of as
 many tokens with their gradients; what is counted is how far its peak resident memory lies above what it held before,
 inputs and weights included. Beside it stand the logits that one model would hold in float32, were they held.
 """
@@ -20,7 +20,7 @@ from benchmarks.memory import high_water
 from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.runs.provenance import provenance
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "loss_memory.json"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "loss-memory.json"
 TOKENS = (1_024, 4_096, 16_384)
 WORDS = (2_000, 30_522, 151_936)
 WIDTH = 256

@@ -1,6 +1,6 @@
 """How much memory rows of token ids take, from a file of short texts to what a run asks of them.
 
-    python -m benchmarks.rows              all sizes; writes docs/rows_memory.json and the table in docs/cost.md
+    python -m benchmarks.rows              all sizes; writes docs/rows-memory.json and the table in docs/step-cost.md
     python -m benchmarks.rows --rows 1000  one size, that is not written down
 
 Each size is a process of its own, which loads a file of as many lines, cuts them into rows with the embedded teacher's
@@ -22,10 +22,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cost_page import DOCS, write_pages
+from benchmarks.cost_page import DOCS, write_page
 
 SIZES = (100_000, 800_000, 5_000_000)
-RESULTS = DOCS / "rows_memory.json"
+RESULTS = DOCS / "rows-memory.json"
 _WORDS = ["the", "cat", "dog", "sees", "finds", "old", "young", "red", "house", "river", "near", "by", "to", "of", "in"]
 _HELD_OUT = 2_000
 
@@ -133,7 +133,7 @@ def main() -> None:
         results["sizes"].append(measure(count))
         print(json.dumps(results["sizes"][-1]))
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    write_pages()
+    write_page()
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
     python -m benchmarks.step_cost small base           some shapes
     python -m benchmarks.step_cost small --rounds 5     a trial, that is not written down
 
-What is measured whole is written to docs/step_cost.json, docs/step_cost.md and between the marks of docs/cost.md, shape
-by shape; `python -m benchmarks.cost_page` writes the pages anew from the numbers.
+What is measured whole is written to docs/step-cost.json and between the marks of docs/step-cost.md, shape by shape;
+`python -m benchmarks.cost_page` writes the page anew from the numbers.
 
 Every variant trains a student of its own. All take one step per round, in turn, in an order that is reversed every
 other round, on one thread; what is compared is the process's CPU time, in medians. Those that claims rest on are taken
@@ -37,7 +37,7 @@ from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausa
 from transformers.utils import logging
 
 from benchmarks.allocators import DEFAULT, KEPT, compared, measured, serve
-from benchmarks.cost_page import allocators_table, table, write_pages
+from benchmarks.cost_page import allocators_table, table, write_page
 from benchmarks.memory import high_water
 from benchmarks.replay import Replay
 from benchmarks.steps import (
@@ -56,7 +56,7 @@ from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.interchange import Interchange, InterchangeModel, draw_swap, other_rows
 from iit_toolkit.runs.provenance import provenance
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "step_cost.json"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "step-cost.json"
 
 
 @dataclass(frozen=True)
@@ -334,7 +334,7 @@ def write_down(name: str, result: dict[str, Any]) -> None:
     document[name] = {"created": created, "provenance": provenance(), "threads": 1, **result}
     ordered = {shape: document[shape] for shape in SHAPES if shape in document}
     RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-    write_pages()
+    write_page()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a verification costs in memory and time, against the number of its pairs.
 
-    python -m benchmarks.verification                  256, 1,024 and 4,096 pairs; writes docs/verification_cost.json
+    python -m benchmarks.verification                  256, 1,024 and 4,096 pairs; writes docs/verification-cost.json
     python -m benchmarks.verification 512 --tokens 64  512 pairs of 64 tokens; prints only
 
 The embedded teacher (6 layers, 5,000 words) against 3 of its layers and an untrained student, with all controls of the
@@ -38,7 +38,7 @@ from iit_toolkit.data.collate import MaskedLanguageCollator
 from iit_toolkit.distillation.students import student_from_config, student_from_teacher
 from iit_toolkit.runs.provenance import provenance
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "verification_cost.json"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "verification-cost.json"
 PAIRS = (256, 1_024, 4_096)
 TOKENS, BATCH = 24, 16
 JUDGED = "student"

@@ -1,7 +1,7 @@
 """What a verification costs in memory, against the number of its variables and its batch size.
 
     python -m benchmarks.verification_memory          1, 10 and 100 variables, in batches of 4 and 16; writes
-                                                      docs/verification_memory.json
+                                                      docs/verification-memory.json
     python -m benchmarks.verification_memory 50 --batch 64   50 variables in batches of 64; prints only
 
 The embedded teacher against 3 of its layers and an untrained student, with all controls of the first, on 32 pairs of 24
@@ -32,7 +32,7 @@ from iit_toolkit.data.collate import MaskedLanguageCollator
 from iit_toolkit.distillation.students import student_from_config, student_from_teacher
 from iit_toolkit.runs.provenance import provenance
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "verification_memory.json"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "verification-memory.json"
 VARIABLES, BATCHES = (1, 10, 100), (4, 16)
 PAIRS, TOKENS, NEURONS = 32, 24, 4
 COMPONENTS = ("block_input", "block_output", "attention_output", "mlp_output", "mlp_activation")

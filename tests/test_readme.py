@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import iit_toolkit as iit
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.cli import app
 from iit_toolkit.config.loading import load_config
@@ -20,10 +22,13 @@ from iit_toolkit.pipeline.suite.config import SuiteConfig
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+GUIDE = sorted((ROOT / "docs" / "guide").glob("*.md"))
+VERBS_PAGE = ROOT / "docs" / "guide" / "cli.md"
+REFERENCE = sorted((ROOT / "docs" / "reference").glob("*.md"))
 DOCUMENTS = [
     README,
     ROOT / "CONTRIBUTING.md",
-    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "experiments").rglob("*.md")),
 ]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -53,12 +58,44 @@ def test_the_example_runs_offline_and_ends_with_a_verdict(tmp_path: Path) -> Non
     assert 'Variable "middle":' in done.stdout.splitlines()[-1]
 
 
-def test_every_verb_that_the_readme_names_exists() -> None:
-    named = set(re.findall(r"\biit-toolkit ([a-z]\w*)", README.read_text(encoding="utf-8")))
+def test_the_readme_is_short() -> None:
+    assert README.stat().st_size <= 8 * 1024
+
+
+def test_every_verb_that_readme_and_guide_name_exists() -> None:
+    pages = {page: page.read_text(encoding="utf-8") for page in (README, *GUIDE)}
+    named = {page: set(re.findall(r"\biit-toolkit ([a-z]\w*)", text)) for page, text in pages.items()}
     commands = CliRunner().invoke(app, ["--help"]).output.partition("Commands:")[2]
     verbs = set(re.findall(r"^  ([a-z]\w*)  ", commands, re.MULTILINE))
-    assert verbs and named <= verbs, named - verbs
-    assert verbs <= named, f"the README shows no example of {verbs - named}"
+    assert verbs and set().union(*named.values()) <= verbs
+    assert verbs <= named[VERBS_PAGE], f"{VERBS_PAGE.name} shows no example of {verbs - named[VERBS_PAGE]}"
+
+
+def documented() -> set[tuple[str, str]]:
+    """Modules and members that the reference pages name."""
+    directive = re.compile(r"^::: ([\w.]+)\n    options:\n      members: \[(.*)\]$", re.MULTILINE)
+    texts = [page.read_text(encoding="utf-8") for page in REFERENCE]
+    assert sum(text.count("\n::: ") for text in texts) == sum(len(directive.findall(text)) for text in texts)
+    found = [match for text in texts for match in directive.findall(text)]
+    return {(module, member) for module, members in found for member in members.split(", ")}
+
+
+def test_every_public_name_is_on_a_reference_page() -> None:
+    names = documented()
+    for module, member in names:
+        assert hasattr(importlib.import_module(module), member), f"{module} has no {member}"
+    assert {(f"iit_toolkit.{home}", name) for name, home in iit._HOMES.items()} <= names  # pyright: ignore
+    pages = "".join(page.read_text(encoding="utf-8") for page in REFERENCE)
+    assert [name for name in iit.__all__ if f"`iit.{name}`" not in pages] == []
+    members = {member for _, member in names}
+    for room in ("alignment", "interchange", "pipeline"):
+        assert set(importlib.import_module(f"iit_toolkit.{room}").__all__) <= members
+
+
+def test_every_page_of_the_site_is_in_its_contents() -> None:
+    listed = re.findall(r"[\w./-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2])
+    assert [page for page in listed if not (ROOT / page).is_file()] == []
+    assert {page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")} <= set(listed)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -70,7 +107,7 @@ def test_relative_links_lead_to_files(document: Path) -> None:
 
 
 def test_the_guides_files_are_valid(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in GUIDE)
     blocks = re.findall(r"^```yaml\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     files = [block for block in blocks if block.startswith("name: ")]
     assert len(files) >= 5

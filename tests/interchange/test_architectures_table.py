@@ -9,12 +9,12 @@ import pytest
 from benchmarks.architectures import DOCS, VERBS, document, try_class
 from tests.model_classes import MODEL_CLASSES
 
-TABLE = json.loads((DOCS / "architectures.json").read_text(encoding="utf-8"))["classes"]
+TABLE = json.loads((DOCS / "model-classes.json").read_text(encoding="utf-8"))["classes"]
 
 
 def test_the_document_lists_the_classes_of_the_command() -> None:
     assert list(TABLE) == list(MODEL_CLASSES)
-    written = (DOCS / "architectures.md").read_text(encoding="utf-8")
+    written = (DOCS / "model-classes.md").read_text(encoding="utf-8")
     assert written.partition("| class")[2] == document(TABLE).partition("| class")[2]
 
 

@@ -24,7 +24,7 @@ Hesterberg 2015, "What teachers should know about the bootstrap", The American S
 Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys", Journal of Survey
 Statistics and Methodology 3). Where all cases are independent that is Wilson's interval itself.
 
-`docs/coverage.md` holds how often these intervals cover the truth in simulations.
+`docs/interval-calibration.md` holds how often these intervals cover the truth in simulations.
 """
 
 from __future__ import annotations

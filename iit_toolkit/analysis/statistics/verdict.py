@@ -11,8 +11,8 @@ a lead that truly does not exceed the margin; as every control must be passed, t
 alone bounds the probability (an intersection-union test: Berger 1982, Technometrics 24). Over variables the bounds
 are Holm's (1979, Scandinavian Journal of Statistics 6): of k variables, those that pass at level 1 - (1 - level) / k
 are SUPPORTED, the others are judged anew as the k' that are left, until none passes. So the probability that any
-variable is falsely SUPPORTED is at most alpha, as far as the intervals keep theirs (`docs/coverage.md`). Falsely NOT
-SUPPORTED a variable is with a probability of at most alpha times the number of its controls.
+variable is falsely SUPPORTED is at most alpha, if the intervals keep their level (`docs/interval-calibration.md`).
+A variable is falsely NOT SUPPORTED with a probability of at most alpha times the number of its controls.
 """
 
 from __future__ import annotations
