@@ -96,7 +96,7 @@ RULE = (
     "The paper's: 6-layer students of BERT base, 0.1 B tokens, perplexity on WikiText-103, from the authors' notebook "
     "(history of github.com/frankaging/Causal-Distill, commit 8dccd02); over its three seeds, perplexity had standard "
     "deviations of 1.51 (plain), 0.12 (MIDDLE), 0.23 (LATE), 0.25 (FULL) and 0.19 (FULL+COS). Ours: means over the "
-    "seeds that both arms have, then the mean difference with its 95 % interval (Student's t, paired by seed), and n "
+    "seeds that both arms have, then the mean difference with its 95% interval (Student's t, paired by seed), and n "
     "seeds. Holds: the interval lies wholly on the claimed side of zero. Does not hold: nowhere on it. "
     "Inconclusive: neither, or fewer than three seeds; and, at equal compute, where plain distillation had over a "
     "tenth more and the claim would not hold. Not run: there is no such arm or task, or no arm that had the compute."
@@ -197,5 +197,5 @@ def _paper(claim: Claim) -> str:
 
 
 def _numbers(plain: float, claimed: float, *, relative: bool) -> str:
-    change = f" ({decimal(100 * (claimed / plain - 1), 1, signed=True)} %)" if relative else ""
+    change = f" ({decimal(100 * (claimed / plain - 1), 1, signed=True)}%)" if relative else ""
     return f"{decimal(plain, 2)} → {decimal(claimed, 2)}{change}"

@@ -161,7 +161,7 @@ def _sizes(teacher: dict[str, Any], runs: list[dict[str, Any]]) -> str:
             "Counterfactual label agreement, on all verified pairs and on those in which the swap changes the "
             "teacher's label:",
             markdown_table(["examples", "variable", "pairs", *head], agreements),
-            "Mean (each seed). Differences are paired by seed, with 95 % t intervals over seeds. Steps are equal, CPU "
+            "Mean (each seed). Differences are paired by seed, with 95% t intervals over seeds. Steps are equal, CPU "
             "times are not.",
         ]
     )
@@ -239,7 +239,7 @@ def _scale(results: dict[str, Any]) -> str:
     return (
         f"Verdict on {verdict['student']}: **{verdict['label']}**. {verdict['sentence']}\n\n"
         f"{comparison['sentence']}\n\n"
-        f"One seed ({results['seed']}); {arms}; brackets are 95 % intervals over {over}; {devices}."
+        f"One seed ({results['seed']}); {arms}; brackets are 95% intervals over {over}; {devices}."
     )
 
 

@@ -48,7 +48,7 @@ def table(name: str, result: dict[str, Any]) -> str:
             ways = {"seconds": "each repeated by itself", "in_order_seconds": "in the order of the step"}
             text += "; ".join(
                 f"{way}, {1e3 * floor[key]:.0f} ms ({floor['gigaflops'] / floor[key]:.0f} GFLOP/s), "
-                f"{100 * floor[key] / seconds[variant]:.0f} % of the step"
+                f"{100 * floor[key] / seconds[variant]:.0f}% of the step"
                 for key, way in ways.items()
                 if key in floor
             )
@@ -158,7 +158,7 @@ def _worth(shapes: _Results) -> str:
     for found in shapes.values():
         kept, faults = found["allocators"][KEPT], found["allocators"][DEFAULT]
         for one, name in _STEPS.items():
-            change = f"{100 * (kept[one]['to_default'] - 1):+.0f} %"
+            change = f"{100 * (kept[one]['to_default'] - 1):+.0f}%"
             text += f"| {found['shape']['words']:,} | {name} | {change} | {faults[one]['faults']:,.0f} |\n"
     return text.rstrip()
 
@@ -217,10 +217,10 @@ def _missed(results: _Results) -> str:
 
     alone, in_order = zip(share["small"], share["base"], strict=True)
     lines = [
-        "* **80 % of the floor** (85 % at width 768). The floor is the time of the matrix products alone. Run in the "
-        f"step's order, each on its own operands, they take {100 * in_order[0]:.0f} % of the step's time. At width "
-        f"768 (8 x 128 tokens) they take {100 * in_order[1]:.0f} %. A product that is repeated by itself finds its "
-        f"operands in the cache. Measured so, the products take {100 * alone[0]:.0f} % and {100 * alone[1]:.0f} %. The "
+        "* **80% of the floor** (85% at width 768). The floor is the time of the matrix products alone. Run in the "
+        f"step's order, each on its own operands, they take {100 * in_order[0]:.0f}% of the step's time. At width "
+        f"768 (8 x 128 tokens) they take {100 * in_order[1]:.0f}%. A product that is repeated by itself finds its "
+        f"operands in the cache. Measured so, the products take {100 * alone[0]:.0f}% and {100 * alone[1]:.0f}%. The "
         "remaining time goes to exponentials over the vocabulary, dropout masks, GELU, layer norms, biases and AdamW.",
         "* **0.30 of a naive step** with every allocator and vocabulary. With default malloc and 30,522 words the step "
         f"takes {of(small, NAIVE)} of a step that selects rows as the paper's code does. It takes "

@@ -311,9 +311,9 @@ columns *of base* and *of source* give their shares of the variance. The columns
 * *rows*: rows that are cut from one text. *Of text* is the share of the variance that the text contributes.
 * *largest*: rows in the first text, if it has more rows than the others.
 * *cases per pair*: the mean. A pair has 1 + Poisson cases, or exactly one.
-* *too high*: the whole interval lies above the truth. This makes a verdict falsely SUPPORTED. The target is 2.5 %.
+* *too high*: the whole interval lies above the truth. This makes a verdict falsely SUPPORTED. The target is 2.5%.
 
-Every line has {simulations:,} simulations, {resamples:,} resamples and intervals at {level:.0%}. So a coverage of 95 %
+Every line has {simulations:,} simulations, {resamples:,} resamples and intervals at {level:.0%}. So a coverage of 95%
 is measured to within {error:.1f} points (two standard errors). The bar is {low:.0%} to {high:.0%}. Values that miss it
 are bold.
 
@@ -341,7 +341,7 @@ VERDICTS = """
 ## False SUPPORTED
 
 Here the true lead over the only control is exactly the margin of {margin}. So every SUPPORTED is false. The table
-counts how often *any* variable is SUPPORTED. The bar is at most 2.5 %. More controls can only lower this rate, because
+counts how often *any* variable is SUPPORTED. The bar is at most 2.5%. More controls can only lower this rate, because
 a student must pass all of them.
 
 The column *true* counts variables with a real lead: their control reaches 0.01. They test whether Holm's procedure lets
@@ -411,7 +411,7 @@ def document(covered: list[dict[str, Any]], verdicts: list[dict[str, Any]], othe
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}%"
 
 
 def _marked(share: float, low: float, high: float) -> str:

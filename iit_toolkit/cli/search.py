@@ -73,7 +73,7 @@ def _print_search(folder: Path) -> None:
 
     found: dict[str, Any] = read_object(folder / "search.json")
     chosen = {(one["teacher_layer"], one["student_layer"]) for one in found["map"]}
-    matrix = Table(box=SIMPLE_HEAD, title="effective IIA less its floor, outside; * chosen", title_justify="left")
+    matrix = Table(box=SIMPLE_HEAD, title="effective IIA minus its floor, outside; * chosen", title_justify="left")
     for head in ("teacher\nlayer", "changed\ncases"):
         matrix.add_column(head, justify="right")
     for layer in range(found["matrix"]["student_layers"]):

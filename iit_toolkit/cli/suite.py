@@ -179,7 +179,7 @@ def _print(planned: list[PlannedPiece]) -> None:
 
     table = Table(box=SIMPLE_HEAD)
     table.add_column("piece", no_wrap=True, overflow="ignore")
-    for head in ("state", "steps", "TFLOP", "at least", "took, or its like"):
+    for head in ("state", "steps", "TFLOP", "at least", "took (or a similar piece)"):
         table.add_column(head, justify="right")
     for one in planned:
         table.add_row(

@@ -17,7 +17,7 @@ def print_summary(folder: Path) -> None:
 
     run = RunFolder.open(folder)
     results = read_stored(run.path).document
-    table = Table(box=SIMPLE_HEAD, caption="95 % intervals over the texts of bases and sources", caption_justify="left")
+    table = Table(box=SIMPLE_HEAD, caption="95% intervals over the texts of bases and sources", caption_justify="left")
     for head in ("student\nvariable", "effective IIA\noutside", "its floor\n", "IIA\nall cases", "perplexity\n"):
         table.add_column(head, no_wrap=True)
     for student, measured in results["summary"]["students"].items():

@@ -39,7 +39,7 @@ Rows = Sequence[Mapping[str, Any]]
 class MaskedLanguageCollator:
     """Masks tokens for masked language modelling, as BERT does.
 
-    Of the batch's ordinary tokens, `round(probability * count)` and at least one are chosen. Of these 80 %
+    Of the batch's ordinary tokens, `round(probability * count)` and at least one are chosen. Of these 80%
     become the mask token, 10 % a random ordinary token, and 10 % stay; `labels` holds their ids, and -100
     elsewhere.
 

@@ -159,7 +159,7 @@ def _certify_side(
         sites = resolve(alignment, model, side)
     except UserError as error:
         return [Check(f"{side}: sites exist", False, str(error))]
-    checks = [Check(f"{side}: sites exist", True, f"{sum(map(len, sites.values()))} sites found")]
+    checks = [Check(f"{side}: sites exist", True, f"sites found: {sum(map(len, sites.values()))}")]
     checks.append(attempt(f"{side}: sites fire once", model, lambda: _sites_fire(model, sites, inputs)))
     if checks[-1].passed:
         for name in sites:
@@ -244,8 +244,8 @@ def _self_swap(model: PreTrainedModel, sites: tuple[ResolvedSite, ...], inputs: 
     difference = float((changed[0] - changed[1]).abs().max() / changed[1].abs().max())
     if not difference <= _TOLERANCE:
         raise UserError(
-            f"a swap gives other logits where the run restarts from the base run (by {difference:.1e} of their size); "
-            "use other sites, or another model"
+            "a swap gives other logits if the run restarts from the base run (relative difference "
+            f"{difference:.1e}); use other sites, or another model"
         )
     if reads_elsewhere:
         return "reads elsewhere than it writes, so a self-swap is no identity"

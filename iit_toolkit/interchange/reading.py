@@ -48,25 +48,24 @@ def check_padding(model: PreTrainedModel, inputs: _Inputs, pad: int, padded: boo
     if difference > _TOLERANCE:
         _refuse_chance(engine, rows[0], alone[0])
         raise UserError(
-            f"padding changes the hidden states by {difference:.1e} of their size; the model must use attention_mask, "
+            f"padding changes the hidden states by a relative {difference:.1e}; the model must use attention_mask, "
             "or no row may need padding (data.packing, with min_length as max_length)"
             if padded
-            else f"the other rows of a batch change the hidden states by {difference:.1e} of their size; use another "
-            "model"
+            else f"the other rows of a batch change the hidden states by a relative {difference:.1e}; use another model"
         )
     _refuse_other_answers(model, together, alone, pad)
     if not padded:
-        return f"no row is padded; a batch changes hidden states by {difference:.0e} of their size"
+        return f"no row is padded; a batch changes hidden states by a relative {difference:.0e}"
     with _other_padding_embedding(model, pad, rows):
         together, alone = engine.base_run(_batch(rows, pad, _PADDING)), [engine.base_run(row) for row in rows]
     read = _largest_difference(together, alone)
     if read > _TOLERANCE:
         raise UserError(
             f"{type(model).__name__} reads what stands in padding: with another padding embedding, which training may "
-            f"give it, padding changes the hidden states by {read:.1e} of their size; use another model, or rows that "
+            f"give it, padding changes the hidden states by a relative {read:.1e}; use another model, or rows that "
             "need no padding (data.packing, with min_length as max_length)"
         )
-    return f"padding changes hidden states by {difference:.0e} of their size"
+    return f"padding changes hidden states by a relative {difference:.0e}"
 
 
 def _run_together(engine: InterchangeModel, rows: Sequence[_Inputs], pad: int, padding: int) -> Run:
@@ -99,7 +98,7 @@ def _refuse_chance(engine: InterchangeModel, row: _Inputs, before: Run) -> None:
     if changed > _TOLERANCE:
         raise UserError(
             f"{type(engine.model).__name__} is not deterministic: the same row run again changes the hidden states by "
-            f"{changed:.1e} of their size; use a model without noise in eval mode"
+            f"a relative {changed:.1e}; use a model without noise in eval mode"
         )
 
 
@@ -188,7 +187,7 @@ def check_order(model: PreTrainedModel, inputs: _Inputs) -> str:
     if difference > _TOLERANCE:
         raise UserError(
             f"{type(model).__name__} reads ahead: another last token changes the hidden states before it by "
-            f"{difference:.1e} of their size; use task masked_lm, or a model that reads from left to right"
+            f"a relative {difference:.1e}; use task masked_lm, or a model that reads from left to right"
         )
     return "tokens are read from left to right"
 

@@ -149,7 +149,7 @@ def load_model(
     except Exception as error:  # whatever files of any content make transformers raise
         if "Unrecognized configuration class" in str(error):
             raise UserError(
-                f"{what} {path}: there is no {auto_class.__name__} of its kind; give a model for that task, or set "
+                f"{what} {path}: transformers has no {auto_class.__name__} for it; give a model for that task, or set "
                 "task to what it was trained for"
             ) from None
         raise UserError(f"{what} {path}: {_reason(error, path, remedy, config)}") from None

@@ -38,7 +38,7 @@ def test_claims_and_headline_are_written_and_checked(tmp_path: Path, monkeypatch
     assert tables.main([]) == 0 and tables.main(["--check"]) == 0
     written = (folder / "README.md").read_text()
     before, after = written.split("Between.")
-    assert "100.00 → 90.00 (-10.0 %); -10.00 [-19.94, -0.06], n = 3 | holds | 90.33 → 90.00" in before
+    assert "100.00 → 90.00 (-10.0%); -10.00 [-19.94, -0.06], n = 3 | holds | 90.33 → 90.00" in before
     assert "| plain | 100.00 ± 10.00 (3) |" in after and "| teacher | 50.00 ± 2.00 (3) |" in after
     assert all("example/teacher-12l (22,500,000 parameters)" in part for part in (before, after))
     path = folder / "results" / "full" / "seed-66" / "results.json"

@@ -64,7 +64,7 @@ def gate(
     * self-swap: swapping activations for themselves changed no answer.
     * lower bound, per variable: the lower end of the interval of the measure outside is at least `min_lower`.
     * baseline, per variable: the interval of the measure outside does not lie wholly below the value of the baseline's
-      judged student less `margin`.
+      judged student minus `margin`.
 
     Args:
         results: Of the run that is checked.
@@ -128,7 +128,7 @@ def _not_below(measure: Measure, variable: str, estimate: Estimate, value: float
         return check(False, _untested(measure, estimate))
     passed = decide(estimate, value - margin) != "below"
     relation = "does not lie" if passed else "lies"
-    bound = f"{decimal(value - margin)} (the baseline's {decimal(value)} less {margin:g})"
+    bound = f"{decimal(value - margin)} (the baseline's {decimal(value)} minus {margin:g})"
     return check(passed, f"{_facts(measure, estimate)}: the interval {relation} wholly below {bound}.")
 
 

@@ -68,7 +68,7 @@ def read_searched(run: RunFolder) -> list[Plot]:
     plot = write_heatmap(found.matrix, {one.student_layer: one.teacher_layer for one in found.map}, run.figures)
     caption = (
         f"Search of student {found.student} against teacher {found.teacher}: effective IIA with a teacher layer and a "
-        "student layer swapped. Colour: less its no-intervention floor, which is white. Framed: the chosen map. "
+        "student layer swapped. Colour: minus its no-intervention floor, which is white. Framed: the chosen map. "
         f"{found.note}"
     )
     return [replace(plot, caption=caption)]

@@ -176,7 +176,7 @@ def control_legend(verdict: Verdict) -> dict[str, tuple[str, str]]:
 
 def _baseline(comparison: Comparison) -> list[ControlRow]:
     meaning = (
-        "A comparison, no part of the verdict: a student trained for as many steps in another way may keep its "
+        "A comparison, not part of the verdict: a student trained for as many steps in another way may keep its "
         "teacher's structure, too."
     )
     return [
@@ -194,12 +194,14 @@ def _baseline(comparison: Comparison) -> list[ControlRow]:
 
 def _reached(level: Estimate, difference: Estimate, student: str) -> str:
     result = f"reaches {interval(level, of='changed cases')}"
-    return result if difference.value is None else f"{result}; {student} less that: {interval(difference, signed=True)}"
+    return result if difference.value is None else f"{result}; lead of {student}: {interval(difference, signed=True)}"
 
 
 def _self_swap(swap: SelfSwap) -> ControlRow:
     if not swap.cases:
-        meaning = "Every variable reads elsewhere than it writes, so swapping with itself is meant to change answers."
+        meaning = (
+            "Every variable reads and writes at different places, so a swap with itself is meant to change answers."
+        )
         return ControlRow("self-swap", "", "none", None, meaning, "NOT AVAILABLE")
     exact = swap.changed == 0
     result = f"{swap.changed:,} of {count(swap.cases, 'case')} changed, largest difference {swap.max_difference:.2g}"

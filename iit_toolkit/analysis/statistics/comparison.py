@@ -42,10 +42,10 @@ class VariableComparison:
 
     Attributes:
         outcome: HIGHER (LOWER) if the interval of the paired difference lies above (below) zero; NOT SEPARATED if it
-            holds zero, or the cases come from too few texts; UNDEFINED without an interval.
+            contains zero, or the cases come from too few texts; UNDEFINED without an interval.
         treatment: The measure of the treatment.
         baseline: The measure of the baseline.
-        difference: Treatment less baseline, paired over examples.
+        difference: Treatment minus baseline, paired over examples.
         above_floor: The same difference of the leads over each student's own floor.
         sentence: The outcome in words.
     """
@@ -60,7 +60,7 @@ class VariableComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Treatment less baseline, in everything that matters; `outcome` is the weakest of the variables'."""
+    """Treatment minus baseline, in everything that matters; `outcome` is the weakest of the variables'."""
 
     treatment: str
     baseline: str
@@ -178,8 +178,8 @@ def _sentence(
     )
     paired = f"the paired difference is {interval(difference, signed=True)}"
     if outcome == "HIGHER":
-        return f"{facts}. {treatment} is higher: {paired}."
+        return f"{facts}. It is higher for {treatment}: {paired}."
     if outcome == "LOWER":
-        return f"{facts}. {treatment} is LOWER than {baseline}: {paired}."
-    why = f"too few inputs to tell ({ENOUGH_TEXTS})" if any(map(too_few, estimates)) else "its interval holds zero"
-    return f"{facts}. {treatment} is not shown to be better than {baseline}: {paired}, and {why}."
+        return f"{facts}. It is LOWER for {treatment}: {paired}."
+    why = f"there are too few inputs ({ENOUGH_TEXTS})" if any(map(too_few, estimates)) else "its interval contains zero"
+    return f"{facts}. It is not shown that {treatment} is better than {baseline}: {paired}, and {why}."

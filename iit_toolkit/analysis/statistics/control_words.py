@@ -22,32 +22,32 @@ def control_meanings(student: str, name: str) -> tuple[str, str]:
     """Return what it means that a student passed a control, and that it failed it."""
     meanings = {
         FLOOR: (
-            f"{student} follows the intervention; its unmoved answers alone would not score this.",
-            f"What {student} scores can be had, up to the margin, without reacting to the intervention.",
+            f"{student} follows the intervention: without reacting to it, {student} would not score this high.",
+            f"{student} would score as high, up to the margin, without reacting to the intervention.",
         ),
         WRONG_LAYER: (
-            f"The layer matters: {student}, swapped at another layer, does not reach this.",
-            f"Swapped at another layer, {student} reaches the same up to the margin: the score does not single out the "
-            "aligned layer.",
+            f"The layer matters: swapped at another layer, {student} does not score this high.",
+            f"Swapped at another layer, {student} scores as high, up to the margin. So the score does not single out "
+            "the aligned layer.",
         ),
         RANDOM_NEURONS: (
-            f"The neurons matter: {student}, swapped at as many others of the same layer, does not reach this.",
-            "As many other neurons of the same layer reach the same up to the margin: the score does not single out "
-            "the aligned ones.",
+            f"The neurons matter: swapped at as many other neurons of the layer, {student} does not score this high.",
+            f"Swapped at as many other neurons of the layer, {student} scores as high, up to the margin. So the score "
+            "does not single out the aligned ones.",
         ),
         OTHER_VARIABLE: (
-            f"The pairing matters: {student}, swapped at the sites of another variable, does not reach this.",
-            "The sites of another variable reach the same up to the margin: the score does not tell the variables "
-            "apart.",
+            f"The pairing matters: swapped at the sites of another variable, {student} does not score this high.",
+            f"Swapped at the sites of another variable, {student} scores as high, up to the margin. So the score does "
+            "not distinguish the variables.",
         ),
         SHUFFLED_SOURCES: (
-            f"The source matters: {student}, given another source than its teacher, does not reach this.",
-            f"Given another source than its teacher, {student} reaches the same up to the margin: the score does not "
-            "depend on what is swapped in.",
+            f"The source matters: with another source than its teacher's, {student} does not score this high.",
+            f"With another source than its teacher's, {student} scores as high, up to the margin. So the score does "
+            "not depend on what is swapped in.",
         ),
     }
     untrained = (
-        f"Training brought this about: {name} with the same interventions does not reach it.",
-        f"{name} reaches the same up to the margin: what is scored is not shown to come from training.",
+        f"Training made the difference: with the same interventions, the {name} student does not score this high.",
+        f"The {name} student scores as high, up to the margin. So the score is not shown to come from training.",
     )
     return meanings.get(name, untrained)

@@ -26,11 +26,11 @@ FAILED = (
     "not correspond."
 )
 SCOPE = (
-    "Every block hands on all that the model holds of a token, so a swap at an unaligned block moves answers "
-    "in the teacher, too. The check compares how much, block by block at the same relative depth. A student that "
-    "reacts more to any swap fails it, whatever the reason; and it cannot show that nothing bypasses aligned whole "
-    "layers. Of sites that are parts of a layer, it tests the parts that were left out. It is no part of the verdict, "
-    "and each interval stands for itself."
+    "Every block passes on all that the model knows about a token, so a swap at an unaligned block changes answers of "
+    "the teacher, too. The check compares how many, block by block at the same relative depth. A student that reacts "
+    "more to any swap fails it, whatever the reason. The check cannot show that nothing bypasses aligned whole layers. "
+    "If sites are parts of a layer, it tests the parts that were left out. It is not part of the verdict, and its "
+    "intervals are not corrected for their number."
 )
 
 _PASSED: dict[Decision, bool | None] = {"above": False, "below": True, "undecided": None}
@@ -44,7 +44,7 @@ class Leak:
         site: The place, in the student and in the teacher.
         student: Share of the student's answers, outside the swapped positions, that the swap there changes.
         teacher: The same of the teacher.
-        difference: Student less teacher, paired.
+        difference: Student minus teacher, paired.
         passed: Whether the difference lies below the margin as a whole; `False` where it lies above as a whole, `None`
             where neither, or where cases come from too few texts.
         sentence: The same in words.

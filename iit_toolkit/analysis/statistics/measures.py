@@ -37,7 +37,7 @@ class Measure:
         name: Its name in results.json, in Python and on the command line.
         title: What tables and figures call it.
         caption: What it means.
-        kind: How it is estimated. share: numerator / denominator, with Wilson's interval. lead: the share less that of
+        kind: How it is estimated. share: numerator / denominator, with Wilson's interval. lead: the share minus that of
             `less`, paired. mean: numerator / denominator. perplexity: exp of the mean. correlation: Pearson's, of the
             sums that `numerator` names.
         numerator: The quantity that is summed, as in `quantities.py`.
@@ -142,7 +142,7 @@ _OF_INTERVENTIONS = (
     Measure(
         name="margin",
         title="above floor",
-        caption="Effective IIA less its floor, paired.",
+        caption="Effective IIA minus its floor, paired.",
         kind="lead",
         numerator="effective",
         less="effective_floor",
@@ -289,7 +289,7 @@ def estimate(resampled: Resampled, score: Score) -> Estimate:
 
 
 def lead(resampled: Resampled, score: Score, rival: Score, *, level: float | None = None) -> Estimate:
-    """Return a score less a rival's, both over the same resamples.
+    """Return a score minus a rival's, both over the same resamples.
 
     Args:
         resampled: What both are estimated from.

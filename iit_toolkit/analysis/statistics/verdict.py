@@ -49,10 +49,10 @@ Controls = Mapping[str, Score]
 """What each control scores, by its name."""
 
 _PASSED: dict[Decision, bool | None] = {"above": True, "below": False, "undecided": None}
-_UNTESTED = "The other controls were not run for this student, so nothing is supported; verify it to have them."
+_UNTESTED = "The other controls were not run for this student, so nothing is supported. Verify the student to run them."
 SCOPE = (
-    "This speaks only of the tested inputs, sites and interventions; "
-    "it does not prove that the student computes what its teacher computes."
+    "The verdict covers only the tested inputs, sites and interventions. "
+    "It does not prove that the student computes what its teacher computes."
 )
 
 
@@ -63,7 +63,7 @@ class Control:
     Attributes:
         name: The floor, the student that serves as a control, or one of `outcomes.SHUFFLED`.
         level: What it scores on the same cases.
-        difference: The judged student's score less that, paired; its interval is that of the variable's level.
+        difference: The judged student's score minus that, paired; its interval is that of the variable's level.
         passed: Whether the difference's interval lies above the margin (False: below it); None if it holds the
             margin, or too few cases changed.
         meaning: What passing or failing means, or why it is open, in words.
@@ -299,9 +299,9 @@ def _control(
     if passed is not None:
         meaning = control_meanings(score.student, name)[0 if passed else 1]
     elif difference.low is None or too_few(own):
-        meaning = f"Too few {score.measure.units} to tell."
+        meaning = f"Undecided: there are too few {score.measure.units}."
     else:
-        meaning = "The interval of the lead holds the margin: more cases may tell."
+        meaning = "Undecided: the interval of the lead contains the margin. More cases could decide."
     return Control(name, estimate(resampled, rival), difference, passed, meaning)
 
 
@@ -334,15 +334,14 @@ def _sentence(score: Score, label: Label, own: Estimate, controls: list[Control]
     decides = _deciding(controls, label)
     best = "best control" if decides is _best(controls) else "control that decides"
     end = {
-        "SUPPORTED": f"lies above the margin of {decimal(margin, 2)}.",
-        "NOT SUPPORTED": f"lies below the margin of {decimal(margin, 2)}.",
-        "INCONCLUSIVE": f"holds the margin of {decimal(margin, 2)}: more cases, of more texts, could decide.",
+        "SUPPORTED": f"is above the margin of {decimal(margin, 2)}.",
+        "NOT SUPPORTED": f"is below the margin of {decimal(margin, 2)}.",
+        "INCONCLUSIVE": f"contains the margin of {decimal(margin, 2)}: more cases, of more texts, could decide.",
     }[label]
     facts = measure.scored.format(basis=basis(own, measure.unit), student=score.student, estimate=interval(own))
     return (
-        f"{facts}. The {best}, the {describe_control(decides.name)}, reaches {interval(decides.level)}; "
-        f"the difference, {interval(decides.difference, signed=True)} "
-        f"({100 * level:.3g} % interval), {end}"
+        f"{facts}. The {best}, the {describe_control(decides.name)}, reaches {interval(decides.level)}. "
+        f"The difference, {interval(decides.difference, signed=True)} ({100 * level:.3g}% interval), {end}"
     )
 
 
@@ -362,11 +361,11 @@ def _deciding(controls: list[Control], label: Label) -> Control:
 def _power(judged: Mapping[str, VariableVerdict]) -> str:
     """Return what this many cases can show, in one line."""
     leads = [
-        (f"{decimal(one.detectable, 2)}" if one.detectable is not None else "no lead at all")
-        + (f' ("{name}")' if len(judged) > 1 else "")
+        ("none" if one.detectable is None else decimal(one.detectable, 2)) + (f' ("{name}")' if len(judged) > 1 else "")
         for name, one in judged.items()
     ]
     return (
-        f"Power: the smallest true lead over the best control that as many cases would show as SUPPORTED in "
-        f"{POWER:.0%} of repetitions: {', '.join(leads)}. One trained student says nothing about other training seeds."
+        f"Power: with as many cases, the smallest true lead over the best control that would be SUPPORTED in "
+        f"{POWER:.0%} of repetitions is {', '.join(leads)}. "
+        "One trained student says nothing about other training seeds."
     )

@@ -33,7 +33,7 @@ COMPUTE_TOLERANCE = 0.1
 """Up to this share, training FLOPs count as equal."""
 SCOPE = (
     "Seeds vary the training, the verified pairs and the masks; teacher, data and verified alignment are the same "
-    "throughout. Each interval stands for itself alone: of many, one in twenty misses its truth."
+    "throughout. Intervals are not corrected for their number: of twenty, one is expected to miss the true value."
 )
 
 

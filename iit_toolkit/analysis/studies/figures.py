@@ -127,9 +127,7 @@ def _iia(comparison: StudyComparison) -> Drawing | None:
         points = sum(row["variable"] == variable and row["effective_iia"] is not None for row in rows)
         axes.set_title(f"{variable}, n = {count(points, 'run')}")
     add_legend(figure, comparison, comparison.arms)
-    caption = (
-        "Effective IIA outside against perplexity: one point per arm and seed, with the 95 % intervals of the run."
-    )
+    caption = "Effective IIA outside against perplexity: one point per arm and seed, with the 95% intervals of the run."
     return Drawing("iia-perplexity", figure, caption, "Effective IIA outside against perplexity, per arm.", data)
 
 
@@ -161,7 +159,7 @@ def _gains(comparison: StudyComparison) -> Drawing | None:
         axes.set_yticks(range(len(names)), labels=[name.removeprefix("score, ") for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.tick_params(labelbottom=True)  # a panel of the line before the last may have none below it
-        axes.set_xlabel(f"score less {comparison.baseline}'s")
+        axes.set_xlabel(f"score minus {comparison.baseline}'s")
     data = pd.DataFrame(
         [
             {
@@ -176,7 +174,7 @@ def _gains(comparison: StudyComparison) -> Drawing | None:
             for paired in found
         ]
     )
-    caption = f"Task scores less those of {comparison.baseline} at equal steps, paired by seed, with 95 % intervals."
+    caption = f"Task scores minus those of {comparison.baseline} at equal steps, paired by seed, with 95% intervals."
     return Drawing("task-gains", figure, caption, "Gains on tasks over the baseline, per arm.", data)
 
 

@@ -61,7 +61,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Paired:
-    """One measure: treatment less baseline.
+    """One measure: treatment minus baseline.
 
     Attributes:
         measure: What was measured.
@@ -150,12 +150,12 @@ def _t_test(differences: Sequence[float]) -> _Test:
 
 def _sentence(paired: Paired, treatment: str, baseline: str) -> str:
     better = "" if paired.measure.higher_is_better else " (lower is better)"
-    facts = f"{paired.measure.name}{better}: {treatment} less {baseline} is {difference(paired)}"
+    facts = f"{paired.measure.name}{better}: {treatment} minus {baseline} is {difference(paired)}"
     facts += f" over {count(paired.seeds, 'seed')}"
     if paired.outcome != "INCONCLUSIVE":
         return f"{facts}; {treatment} {paired.outcome} {baseline}."
     if paired.seeds < MINIMUM_SEEDS:
         return f"{facts}; INCONCLUSIVE, since {MINIMUM_SEEDS} seeds are needed."
     if paired.low is None:
-        return f"{facts}; INCONCLUSIVE, since all seeds differ by the same, which tells nothing of their spread."
-    return f"{facts}; INCONCLUSIVE, since the interval holds zero."
+        return f"{facts}; INCONCLUSIVE, since the difference is the same for all seeds, so its spread is unknown."
+    return f"{facts}; INCONCLUSIVE, since the interval contains zero."

@@ -17,8 +17,8 @@ MEANING = (
     "seeds, of 100; for squad it is F1."
 )
 _FEWER_SEEDS = (
-    "Means over other seeds are no comparison: where an arm has fewer seeds than another, only the differences paired "
-    "by seed compare the two."
+    "Arms with different seeds cannot be compared by their means: if one has fewer seeds than another, compare the "
+    "differences paired by seed."
 )
 
 
@@ -151,8 +151,9 @@ def _meaning(comparison: StudyComparison, rows: Sequence[Row]) -> str:
 def _differences_note(comparison: StudyComparison) -> str:
     return (
         f"Mean of the differences paired by seed, its {comparison.level:.0%} interval (Student's t), and how many "
-        "seeds it rests on. BEATS: the interval lies wholly on the better side of zero; DOES NOT BEAT: nowhere; "
-        "INCONCLUSIVE: neither, or fewer than three seeds; or, at equal compute, no lead over a baseline that had more."
+        "seeds it rests on. BEATS: the interval is entirely on the better side of zero. DOES NOT BEAT: it is entirely "
+        "on the worse side. INCONCLUSIVE: neither, or fewer than three seeds, or, at equal compute, no lead over a "
+        "baseline that had more."
     )
 
 

@@ -71,7 +71,7 @@ class Sites:
         """Return a random subspace of one of the two models' layers.
 
         Raises:
-            UserError: If the rank is not between 1 and the width less 1.
+            UserError: If the rank is not between 1 and the width minus 1.
         """
         width: int = model.config.hidden_size
         if not 1 <= self.rank < width:

@@ -96,13 +96,13 @@ def test_a_causal_student_that_is_not_better_is_named_in_the_same_place(tmp_path
     write_report(make_run(tmp_path, outcomes))
     html, markdown = written(tmp_path)
     assert re.search(r'class="finding bad" id="comparison".*?class="badge">\s*LOWER THAN plain<', html, re.S)
-    assert "causal is LOWER than plain" in html
+    assert "It is LOWER for causal" in html
     assert "**LOWER THAN plain**" in markdown
 
     write_report(make_run(tmp_path, make_outcomes({"causal": 0.5, "plain": 0.5})))
     html, markdown = written(tmp_path)
     assert re.search(r'class="badge">\s*NOT SEPARATED FROM plain<', html)
-    assert "not shown to be better" in html
+    assert "not shown that causal is better" in html
     assert "**NOT SEPARATED FROM plain**" in markdown
 
 

@@ -131,16 +131,16 @@ def test_comparison_says_which_student_is_higher():
     assert middle.above_floor.value == pytest.approx(middle.difference.value)
     assert found.kl.value == pytest.approx(-0.7)
     assert found.log_perplexity.value == pytest.approx(np.log(4.4 / 7.2))
-    assert "causal is higher: the paired difference is +" in found.sentence
+    assert "It is higher for causal: the paired difference is +" in found.sentence
     reverse = compare(outcomes, "plain", "causal", resamples=300)
     assert reverse.outcome == "LOWER"
-    assert "plain is LOWER than causal" in reverse.sentence
+    assert "It is LOWER for plain" in reverse.sentence
 
 
 def test_comparison_of_equals_says_that_nothing_is_shown():
     found = compare(make_outcomes({"causal": 0.5, "plain": 0.5}), "causal", "plain", resamples=300)
     assert found.outcome == "NOT SEPARATED"
-    assert "causal is not shown to be better than plain" in found.sentence and "holds zero" in found.sentence
+    assert "It is not shown that causal is better than plain" in found.sentence and "contains zero" in found.sentence
 
 
 def test_the_paired_difference_decides_a_comparison_whose_intervals_overlap():
@@ -156,7 +156,7 @@ def test_a_handful_of_texts_separates_nothing():
     few = make_outcomes({"causal": 1.0, "plain": 0.0}, bases=8, per_base=200, changed=1.0)
     found = compare(few, "causal", "plain", resamples=300)
     assert found.variables["middle"].difference.low > 0
-    assert found.outcome == "NOT SEPARATED" and "too few inputs to tell" in found.sentence
+    assert found.outcome == "NOT SEPARATED" and "too few inputs" in found.sentence
 
 
 def test_comparison_without_changed_cases_is_undefined():

@@ -24,7 +24,7 @@ def test_a_student_above_every_control_is_supported():
     assert [control.name for control in middle.controls] == [FLOOR, "untrained"]
     assert all(control.passed for control in middle.controls)
     assert "The best control, the untrained student, reaches" in found.sentence
-    assert "lies above the margin of 0.05" in found.sentence
+    assert "is above the margin of 0.05" in found.sentence
     changed = int(middle.score.cases)
     assert f"({changed} changed cases, {middle.score.clusters} base examples)" in found.sentence
     assert found.scope == SCOPE
@@ -34,7 +34,7 @@ def test_an_indifferent_student_is_not_supported():
     found = verdict({"causal": 0.0})
     assert found.label == "NOT SUPPORTED"
     assert found.variables["middle"].controls[0].passed is False
-    assert "lies below the margin" in found.sentence
+    assert "is below the margin" in found.sentence
 
 
 def test_what_the_untrained_student_reaches_does_not_count():
@@ -50,10 +50,10 @@ def test_what_the_untrained_student_reaches_does_not_count():
 def test_an_interval_that_holds_the_margin_is_inconclusive():
     found = verdict({"causal": 0.3}, margin=0.3)
     assert found.label == "INCONCLUSIVE"
-    assert "holds the margin of 0.30" in found.sentence
+    assert "contains the margin of 0.30" in found.sentence
     floor = found.variables["middle"].controls[0]
     assert floor.difference.low < 0.3 < floor.difference.high
-    assert floor.passed is None and "holds the margin" in floor.meaning
+    assert floor.passed is None and "contains the margin" in floor.meaning
 
 
 def test_the_sentence_is_about_the_control_that_decides():
@@ -72,10 +72,10 @@ def test_the_sentence_is_about_the_control_that_decides():
             table.loc[rows, "student_cf"] = np.where(moved[student], truth, -1)
             table.loc[rows, "student_base"] = np.where(floor[student], truth, -2)
         found = judge(table, "causal", resamples=200)
-        said = re.search(r"the difference, \S+ \[(\S+), (\S+)\] .* (above|below|holds) the margin", found.sentence)
+        said = re.search(r"The difference, \S+ \[(\S+), (\S+)\] .* (above|below|contains) the margin", found.sentence)
         assert said is not None, found.sentence
         low, high = float(said[1]), float(said[2])
-        assert {"above": low > 0.05, "below": high < 0.05, "holds": low <= 0.05 <= high}[said[3]], found.sentence
+        assert {"above": low > 0.05, "below": high < 0.05, "contains": low <= 0.05 <= high}[said[3]], found.sentence
         others += "control that decides" in found.sentence
     assert others > 0
 
@@ -112,7 +112,7 @@ def test_the_weakest_variable_decides():
 
 
 def test_a_variable_that_passes_alone_may_not_pass_among_several():
-    """Holm: the first of three variables must pass at 98.3 %, the last at 95 %."""
+    """Holm: the first of three variables must pass at 98.3%, the last at 95%."""
     alone, worst = make_outcomes({"causal": 0.36}, bases=60, per_base=4), make_outcomes({"causal": 0.0}, bases=60)
     low = judge(alone, "causal", margin=0.0, resamples=2000).variables["middle"].controls[0].difference.low
     margin = low - 0.01
@@ -121,7 +121,7 @@ def test_a_variable_that_passes_alone_may_not_pass_among_several():
     found = judge(pd.concat([alone, *null]), "causal", margin=margin).variables
     assert [one.label for one in found.values()] == ["INCONCLUSIVE", "NOT SUPPORTED", "NOT SUPPORTED"]
     assert [one.level for one in found.values()] == [pytest.approx(1 - 0.05 / 3)] * 3
-    assert "(98.3 % interval)" in found["middle"].sentence
+    assert "(98.3% interval)" in found["middle"].sentence
     strong = [make_outcomes({"causal": 0.95}).assign(variable=name) for name in ("good", "fine")]
     found = judge(pd.concat([alone, *strong]), "causal", margin=margin).variables
     assert [one.label for one in found.values()] == ["SUPPORTED"] * 3
@@ -159,7 +159,7 @@ def test_a_handful_of_sources_cannot_support_anything():
 
 
 def test_the_lead_called_detectable_is_supported_in_most_repetitions():
-    """A student whose true lead is what one table says is detectable: about 80 % of others support it."""
+    """A student whose true lead is what one table says is detectable: about 80% of others support it."""
     table = {"bases": 80, "per_base": 4}
     detectable = verdict({"causal": 0.3}, **table).variables["middle"].detectable
     assert 0.1 < detectable < 0.4
@@ -173,11 +173,11 @@ def test_the_lead_called_detectable_is_supported_in_most_repetitions():
 def test_power_is_said_in_one_line():
     found = verdict({"causal": 0.8, "untrained": 0.1})
     lead = found.variables["middle"].detectable
-    assert f"in 80% of repetitions: {lead:.2f}." in found.power
+    assert f"in 80% of repetitions is {lead:.2f}." in found.power
     assert "nothing about other training seeds" in found.power
     both = make_outcomes({"causal": 0.8}, variables=("middle", "late"))
     both = both[(both["variable"] == "middle") | (both["base"] < 5)]
-    assert ', no lead at all ("late").' in judge(both, "causal", resamples=200).power
+    assert ', none ("late").' in judge(both, "causal", resamples=200).power
 
 
 def test_verdict_survives_json():
@@ -186,7 +186,7 @@ def test_verdict_survives_json():
 
 
 def test_false_support_is_rare():
-    """The truth lies exactly at the margin: at most about 2.5 % of verdicts may be SUPPORTED."""
+    """The truth lies exactly at the margin: at most about 2.5% of verdicts may be SUPPORTED."""
     labels = [
         judge(
             make_outcomes({"causal": 0.2}, bases=60, per_base=4, seed=seed),

@@ -81,8 +81,8 @@ def test_reasons_are_told() -> None:
 
     assert "INCONCLUSIVE, since 3 seeds are needed" in sentence(0.1, 0.2)
     assert "+0.150 [-0.485, +0.785] over 2 seeds" in sentence(0.1, 0.2)
-    assert "all seeds differ by the same" in sentence(0.1, 0.1, 0.1)
-    assert "the interval holds zero" in sentence(-0.1, 0.2, 0.3)
+    assert "the difference is the same for all seeds" in sentence(0.1, 0.1, 0.1)
+    assert "the interval contains zero" in sentence(-0.1, 0.2, 0.3)
     assert "n/a (undefined in every run) over 0 seeds; INCONCLUSIVE" in sentence(None, None, None)
     assert difference(pair(row(PERPLEXITY, [1.0, 2.0], [2.0, 4.0]), "t", "b")) == "-1.50 [-7.85, +4.85]"
 
@@ -218,4 +218,4 @@ def test_equal_arms_beat_each_other_as_seldom_as_promised(seeds: int) -> None:
     found = [pair(row(SHARE, one.tolist(), two.tolist()), "t", "b") for one, two in zip(*arms, strict=True)]
     outcomes = [one.outcome for one in found]
     for outcome in ("BEATS", "DOES NOT BEAT"):
-        assert 0.018 < outcomes.count(outcome) / trials < 0.033  # 2.5 %, give or take three standard errors
+        assert 0.018 < outcomes.count(outcome) / trials < 0.033  # 2.5%, give or take three standard errors

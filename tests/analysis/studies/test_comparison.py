@@ -111,7 +111,7 @@ def test_equal_compute_is_told_by_flops(compared: StudyComparison) -> None:
 
 
 def test_more_than_equal_compute_excuses_who_loses(compared: StudyComparison) -> None:
-    """`late` loses both times; the second time the baseline had 15 % more compute."""
+    """`late` loses both times; the second time the baseline had 15% more compute."""
     assert measure(compared, "late", "equal steps", "perplexity, encyclopedia").outcome == "DOES NOT BEAT"
     found = measure(compared, "late", "equal compute", "perplexity, encyclopedia")
     assert found.low is not None and found.low > 0 and found.outcome == "INCONCLUSIVE"

@@ -107,8 +107,8 @@ def test_latex_is_escaped_and_even(compared: StudyComparison) -> None:
 def test_claims_are_judged_by_intervals(compared: StudyComparison) -> None:
     text = claims_table(compared)
     full = cells(text, "lower perplexity, FULL", "perplexity, encyclopedia")
-    assert full["the paper"] == "15.69 → 13.59 (-13.4 %)"
-    assert full["ours, equal steps"] == "100.00 → 90.00 (-10.0 %); -10.00 [-19.94, -0.06], n = 3"
+    assert full["the paper"] == "15.69 → 13.59 (-13.4%)"
+    assert full["ours, equal steps"] == "100.00 → 90.00 (-10.0%); -10.00 [-19.94, -0.06], n = 3"
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
     verdicts = {what: re.findall(r"\| (holds|does not hold|inconclusive|not run) ", one) for what, one in lines.items()}
     assert verdicts["lower perplexity, FULL"] == ["holds", "inconclusive"]
@@ -118,13 +118,13 @@ def test_claims_are_judged_by_intervals(compared: StudyComparison) -> None:
     assert verdicts["higher GLUE mean, LATE"] == ["not run", "not run"]
     assert verdicts["higher SQuAD F1, FULL"] == ["inconclusive", "inconclusive"]
     assert "| 79.99 → 81.33 | 70.25 → 72.25; +2.00 [no interval], n = 2 |" in lines["higher SQuAD F1, FULL"]
-    assert "| 15.69 → 13.45 (-14.3 %) | - | not run | - | not run |" in lines["lower perplexity, FULL+COS"]
+    assert "| 15.69 → 13.45 (-14.3%) | - | not run | - | not run |" in lines["lower perplexity, FULL+COS"]
 
 
 def test_our_numbers_are_of_the_seeds_that_both_arms_have(compared: StudyComparison) -> None:
     middle = next(claim for claim in CLAIMS if claim.arm == "middle")
     ours = judge_claim(compared, middle, "perplexity, encyclopedia", "equal steps")
-    assert ours.numbers.startswith("105.00 → 97.50 (-7.1 %); -7.50 [") and ours.verdict == "inconclusive"
+    assert ours.numbers.startswith("105.00 → 97.50 (-7.1%); -7.50 [") and ours.verdict == "inconclusive"
     assert ours.p is None  # two seeds
 
 

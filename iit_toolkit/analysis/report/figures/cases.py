@@ -30,7 +30,7 @@ def position(outcomes: pd.DataFrame, measure: str, settings: Settings) -> list[D
     shown = judged_measure(measure)
     caption = (
         f"{first_upper(shown.title)} outside the swapped positions by the token's position in the input, counted from "
-        "0. Ink lines: each student's floor on the same cases."
+        "0. Black lines: each student's floor on the same cases."
     )
     return _groups("by_position", by_position(outcomes, settings, measure), shown, "position", caption)
 
@@ -42,7 +42,7 @@ def frequency(
     shown = judged_measure(measure)
     caption = (
         f"{first_upper(shown.title)} outside the swapped positions by how often the gold token occurs in a million "
-        f"tokens of the data ({counted_in}). Ink lines: each student's floor on the same cases."
+        f"tokens of the data ({counted_in}). Black lines: each student's floor on the same cases."
     )
     table = by_frequency(outcomes, per_million, settings, measure)
     return _groups("by_frequency", table, shown, "occurrences of the gold token per million", caption)

@@ -43,10 +43,10 @@ def write_heatmap(matrix: Matrix, chosen: Mapping[int, int], folder: Path) -> Pl
         mappable = ScalarMappable(TwoSlopeNorm(0, -limit, limit), _COLOURS)
         bar = figure.colorbar(mappable, ax=panels, shrink=0.9)
         bar.set_ticks([-limit, 0, limit], labels=[f"{-limit:.2f}", "floor (0)", f"+{limit:.2f}"])
-        bar.set_label("effective IIA less its floor")
+        bar.set_label("effective IIA minus its floor")
         caption = (
             "Effective IIA with a teacher layer and a student layer swapped: the share of the cases in which the swap "
-            "changes the teacher's answer and the student gives the same new one. Colour: less the no-intervention "
+            "changes the teacher's answer and the student gives the same new one. Colour: minus the no-intervention "
             "floor, which is white. Framed: the chosen map. Single cells are exploratory."
         )
         return save(folder, Drawing(NAME, figure, caption, _alt(matrix, chosen), table))
@@ -106,4 +106,4 @@ def _alt(matrix: Matrix, chosen: Mapping[int, int]) -> str:
         for cell in matrix.cells
     )
     layers = ", ".join(f"student {student} to teacher {teacher}" for student, teacher in chosen.items())
-    return f"Effective IIA less its floor, outside. {'; '.join(values)}. Chosen: {layers}."
+    return f"Effective IIA minus its floor, outside. {'; '.join(values)}. Chosen: {layers}."

@@ -57,7 +57,7 @@ def accuracy(summary: Summary) -> Drawing:
 
 
 def above_floor(summary: Summary, margin: float) -> Drawing:
-    """Effective IIA less its floor, with the margin of the verdict."""
+    """Effective IIA minus its floor, with the margin of the verdict."""
     figure, panels = _panels(summary, ["outside"])
     for (variable, _), axes in panels.items():
         rows = _of(summary, variable)
@@ -71,7 +71,7 @@ def above_floor(summary: Summary, margin: float) -> Drawing:
     for axes in panels.values():
         axes.set_xlim(min([*ends, 0.0]) - 0.02, max([*ends, margin]) + 0.02)
     legend(figure, [Line2D([], [], color=GREY, ls=(0, (4, 3)), label=f"margin of the verdict ({margin:g})")])
-    caption = "Effective IIA less its own no-intervention floor, outside the swapped positions (paired)."
+    caption = "Effective IIA minus its own no-intervention floor, outside the swapped positions (paired)."
     alt = _alt(summary, "Margin over the floor", lambda one: one.margin)
     return Drawing("above_floor", figure, caption, alt, _data(summary, {"above floor": lambda one: one.margin}))
 
