@@ -187,19 +187,19 @@ def _print(planned: list[PlannedPiece]) -> None:
             "done" if one.done else "to do",
             "" if one.steps is None else f"{one.steps:,}",
             "" if one.flops is None else f"{one.flops / 1e12:,.3g}",
-            _time(one.floor_seconds),
+            _time(one.least_seconds),
             _time(one.seconds),
         )
     console = Console(highlight=False, markup=False)
     console.print(table)
     left = [one for one in planned if not one.done]
     flops = sum(one.flops or 0 for one in left)
-    floor = sum(one.floor_seconds or 0 for one in left)
+    least = sum(one.least_seconds or 0 for one in left)
     known = [one.seconds for one in left if one.seconds is not None]
     console.print(f"{len(planned) - len(left)} of {len(planned)} pieces are done")
     console.print(
-        f"to do: {len(left)}; their training takes {flops / 1e12:,.3g} TFLOP, at least {_time(floor)} on this machine "
-        "(the time of the matrix products alone); perplexity, verification and fine-tuning come on top"
+        f"to do: {len(left)}; their training takes {flops / 1e12:,.3g} TFLOP, at least {_time(least)} on this machine "
+        "(at the speed of one large matrix product); perplexity, verification and fine-tuning come on top"
     )
     if known:
         console.print(f"by what the like of {len(known)} of them took: {_time(sum(known))}")

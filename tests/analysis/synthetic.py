@@ -225,7 +225,6 @@ def _arm(number: int, causal: bool) -> dict[str, Any]:
             "parts": {"student, base": 2e9},
             "flops": 3e9 if causal else 2e9,
             "plain_flops": 2e9,
-            "floor_seconds": 0.03,
             "step_seconds": 0.04,
             "threads": 1,
         },

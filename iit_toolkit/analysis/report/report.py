@@ -168,7 +168,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "leaks": report.leaks,
         "leak": leak,
         "arms": results["arms"],
-        "costs": {arm: cost_cells(details.get("cost")) for arm, details in results["arms"].items()},
+        "costs": {arm: cost_cells(details["cost"]) for arm, details in results["arms"].items()},
         "interventions": interventions(results.get("alignment")),
         "evaluation": {
             measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))

@@ -179,11 +179,7 @@ def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
     return {"name": alignment["name"], "variables": variables, **rest}
 
 
-def cost_cells(cost: dict[str, Any] | None) -> list[str]:
-    """Return a step's operations, their ratio to a plain step's, its time, and how near that is to the floor."""
-    if cost is None:  # a run of a version that did not count them
-        return ["n/a"] * 4
+def cost_cells(cost: dict[str, Any]) -> list[str]:
+    """Return a step's operations, their ratio to a plain step's, and its time."""
     cells = [f"{cost['flops'] / 1e9:,.3g} GFLOP", f"{cost['flops'] / cost['plain_flops']:.2f} times"]
-    if not cost["step_seconds"]:
-        return [*cells, "n/a", "n/a"]
-    return [*cells, f"{cost['step_seconds']:.3g} s", f"{cost['floor_seconds'] / cost['step_seconds']:.0%}"]
+    return [*cells, f"{cost['step_seconds']:.3g} s" if cost["step_seconds"] else "n/a"]

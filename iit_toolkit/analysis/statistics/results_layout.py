@@ -87,7 +87,6 @@ class _Cost(_Part):
     flops: _Operations
     plain_flops: _Operations
     step_seconds: _Number | None
-    floor_seconds: _Number
 
 
 class Training(_Part):
@@ -100,7 +99,7 @@ class Training(_Part):
     tokens: _Count
     seconds: _Number
     history: list[dict[str, _Fact]]
-    cost: _Cost | None = None
+    cost: _Cost
     cpu_seconds: _Number | None = None
     micro_batches: _Positive | None = None
     micro_batches_run: _Positive | None = None

@@ -212,22 +212,12 @@ def test_a_broken_run_folder_is_refused_in_one_line(tmp_path, content, message):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_cost_of_a_step_stands_beside_a_plain_one_and_its_floor(tmp_path):
+def test_the_cost_of_a_step_stands_beside_a_plain_one(tmp_path):
     page = write_report(make_run(tmp_path))
     text = (tmp_path / "report.md").read_text()
-    assert "| 3 GFLOP | 1.50 times | 0.04 s | 75% |" in text
-    assert "| 2 GFLOP | 1.00 times | 0.04 s | 75% |" in text
-    assert "<td>1.50 times</td><td>0.04 s</td><td>75%</td>" in page.read_text()
-
-
-@pytest.mark.usefixtures("no_figures")
-def test_a_run_without_counted_cost_still_has_a_report(tmp_path):
-    outcomes = make_outcomes()
-    arms = make_results(outcomes)["arms"]
-    for arm in arms.values():
-        del arm["cost"]
-    write_report(make_run(tmp_path, outcomes, arms=arms))
-    assert "| n/a | n/a | n/a | n/a |" in (tmp_path / "report.md").read_text()
+    assert "| 3 GFLOP | 1.50 times | 0.04 s |" in text
+    assert "| 2 GFLOP | 1.00 times | 0.04 s |" in text
+    assert "<td>1.50 times</td><td>0.04 s</td>" in page.read_text()
 
 
 def rows_of(html, table):

@@ -41,7 +41,7 @@ from iit_toolkit.runs.folder import RunFolder, write_atomically
 from tests.downstream.tiny import save_data, save_tiny_model, sentences
 from tests.pipeline.test_run import call
 
-TIMES = {"created", "seconds", "cpu_seconds", "floor_seconds", "step_seconds", "resumed_at_step", "path", "model"}
+TIMES = {"created", "seconds", "cpu_seconds", "step_seconds", "resumed_at_step", "path", "model"}
 """The keys of result files that hold times and places."""
 
 
