@@ -1,4 +1,4 @@
-"""`iit-toolkit suite`: plan, run, collect, report and pack."""
+"""`iit-toolkit suite`: plan, run, collect and report."""
 
 from __future__ import annotations
 
@@ -127,29 +127,6 @@ def report(
     if output is not None:
         write_report(comparison, output)
     typer.echo(to_markdown(comparison))
-
-
-@suite.command(no_args_is_help=True)
-def pack(
-    suite: Suite,
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write.")],
-    overrides: Overrides = None,
-) -> None:
-    """Write a suite and all it reads into a small folder.
-
-    Teacher, rows of token ids and tasks, for a machine without the data. Prints the packed suite and the folder's
-    size.
-
-    Example: iit-toolkit suite pack experiments/paper-claims/suite.yaml packed
-    """
-    config = _read(suite, overrides)
-
-    from iit_toolkit.pipeline.suite.pack import pack as pack_suite
-
-    with stdout_for_results():
-        packed = pack_suite(config, target)
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    typer.echo(f"{packed}: {size / 2**20:.1f} MiB in {target}")
 
 
 def _read(path: str, overrides: list[str] | None) -> SuiteConfig:

@@ -32,7 +32,6 @@ from iit_toolkit.data.collate import MaskedLanguageCollator, collator_for
 from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
-from iit_toolkit.data.rows import load_rows
 from iit_toolkit.data.tables import id_columns, lists_of, numbers_of
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import (
@@ -149,9 +148,6 @@ class Prepared:
     def rows(self, data: DataConfig, split: str, max_tokens: int | None, max_examples: int | None = None) -> Dataset:
         """Load one split of a data set and cut it into rows of token ids."""
         tokenizer = self.tokenizer  # a teacher that cannot be used is told before any data is loaded
-        if data.source == "rows":
-            assert data.data_files is not None
-            return load_rows(data.data_files, split)
         if data.source == "python_docs":
             texts = load_python_docs(split)
         else:
