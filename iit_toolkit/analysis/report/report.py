@@ -196,7 +196,7 @@ def _warnings(report: _Report) -> list[str]:
     label, again = report.stored.verdict.label, report.stored.controls.ceiling
     if report.stored.controls.self_swap.changed:
         warnings.append("The self-swap control failed: no number on this page can be trusted.")
-    if again is not None and again.same != again.cases:
+    if again.same != again.cases:
         warnings.append("The teacher does not agree with itself: runs are not deterministic.")
     if label != report.verdict.label:
         warnings.append(

@@ -98,9 +98,7 @@ def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None
 
 def control_rows(stored: ControlResults, verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
     """Return the table of controls: exactness, those of the verdict, those that there are not, and the baseline."""
-    rows = [_self_swap(stored.self_swap)]
-    if stored.ceiling is not None:
-        rows.append(_ceiling(stored.ceiling))
+    rows = [_self_swap(stored.self_swap), _ceiling(stored.ceiling)]
     for variable, judged in verdict.variables.items():
         for control in judged.controls:
             result = _reached(control.level, control.difference, verdict.student)

@@ -102,7 +102,7 @@ def unlike_steps(arms: Mapping[str, Mapping[str, Any]], treatment: str, baseline
     if one["steps"] != other["steps"]:
         return f"n/a: {treatment} made {count(one['steps'], 'step')}, {baseline} {other['steps']:,}."
     rows = "effective_batch"
-    if rows in one and rows in other and one[rows] != other[rows]:  # earlier runs did not write it
+    if one[rows] != other[rows]:
         return f"n/a: a step of {treatment} had {count(one[rows], 'row')}, one of {baseline} {other[rows]:,}."
     return None
 
@@ -120,8 +120,6 @@ def _equal_compute(runs: Sequence[SeedRun], rows: Sequence[Row], treatment: str,
         for arm in arms
         if arm != treatment and all(arms[arm][name] == arms[baseline][name] for name in ("objective", "alignment"))
     ]
-    if any(key not in run.arms[arm] for run in runs for arm in (treatment, *same)):
-        return Basis(EQUAL_COMPUTE, None, f"n/a: the runs do not say what {what} each arm took.", ())
     if any(run.arms[arm].get("resumed_at_step") for run in runs for arm in (treatment, *same)):
         note = f"n/a: an arm was resumed, and its {what} is that of its last part."
         return Basis(EQUAL_COMPUTE, None, note, ())

@@ -77,8 +77,7 @@ class SuiteRun:
     @property
     def hardware(self) -> dict[str, Any]:
         """The machine that trained."""
-        provenance = self.training.get("provenance") or self.results.document["provenance"]  # earlier runs had one
-        return provenance["hardware"]
+        return self.training["provenance"]["hardware"]
 
     @property
     def evaluation(self) -> dict[str, Evaluated]:
@@ -88,9 +87,7 @@ class SuiteRun:
     @property
     def flops(self) -> float:
         """Multiplications and additions of the training: as recorded of one micro-batch, times all that were run."""
-        training = self.training
-        earlier = training.get("micro_batches", 1) * training["steps"]  # they did not write how many were run
-        return training["cost"]["flops"] * training.get("micro_batches_run", earlier)
+        return self.training["cost"]["flops"] * self.training["micro_batches_run"]
 
     @property
     def step_flops(self) -> float:
@@ -151,9 +148,7 @@ def read_suite(root: Path) -> Suite:
         for run in runs.values():
             _refuse_other(suite.first, run, _data)
             _refuse_other(next(iter(runs.values())), run, _training)
-        told = [run for run in runs.values() if "effective_batch" in run.training]  # earlier runs did not write it
-        for run in told:
-            _refuse_other_batch(told[0], run)
+            _refuse_other_batch(next(iter(runs.values())), run)
     _refuse_other_masks(suite)
     _refuse_other_seeds(suite)
     return suite
@@ -175,8 +170,6 @@ def _read_run(path: Path, arm: str, seed: int) -> SuiteRun:
     if stored.document["seed"] != seed:
         raise UserError(f"{path}: its seed is {stored.document['seed']}, not {seed} as its folder says; rename one")
     stored.student(arm)
-    if stored.document["arms"][arm].get("cost") is None:
-        raise UserError(f"{path}: arm {arm} has no cost; run it again")
     run = SuiteRun(arm, seed, stored, _read_scores(path.parent))
     if not run.training["steps"]:
         raise UserError(f"{path}: arm {arm} made no step; run it again")

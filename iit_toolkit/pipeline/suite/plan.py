@@ -79,16 +79,16 @@ def _alike(one: Piece, other: Piece) -> bool:
 def _took(folder: SuiteFolder, piece: Piece) -> float | None:
     """How long a run (training, verification, perplexity), or all fine-tunings, of a piece took, in seconds.
 
-    None of a training that was resumed after its last step.
+    None of a training that was resumed after its last step, and of a run that does not say how long its verification
+    took.
     """
     if piece.stage == "run":
         results = read_stored(folder.results(piece)).document
-        verified = results.get("verification", {"seconds": 0})  # earlier runs did not write it
         if piece.arm not in results["arms"]:
             raise UserError(f"{folder.results(piece)}: no arm {piece.arm}; remove the folder, and run it again")
         arm = results["arms"][piece.arm]
-        last = arm["steps"] - arm.get("resumed_at_step", 0)  # steps that were timed; earlier runs did not write it
-        return arm["seconds"] * arm["steps"] / last + verified["seconds"] if last else None
+        verified, timed = results.get("verification"), arm["steps"] - arm["resumed_at_step"]
+        return arm["seconds"] * arm["steps"] / timed + verified["seconds"] if verified and timed else None
     finetuning = folder.finetuning(piece)
     _, summary = read_summary(finetuning.summary)
     scores = [finetuning.scores(task, seed) for task, found in summary.tasks.items() for seed in found.seeds]

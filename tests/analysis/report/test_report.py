@@ -9,7 +9,7 @@ import pytest
 
 from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.errors import UserError
-from tests.analysis.synthetic import SHUFFLED, make_controls, make_outcomes, make_results, make_run
+from tests.analysis.synthetic import CONTROLS, SHUFFLED, make_controls, make_outcomes, make_results, make_run
 
 FIGURES = {
     "accuracy",
@@ -134,6 +134,8 @@ def test_failed_controls_and_stale_verdicts_are_loud(tmp_path):
     broken = {
         "self_swap": {"cases": 400, "changed": 3, "max_difference": 0.2},
         "ceiling": {"cases": 100, "same": 98},
+        "absent": None,
+        "leaks": None,
     }
     write_report(make_run(tmp_path, controls=broken))
     for text in written(tmp_path):
@@ -167,7 +169,7 @@ def test_accuracy_comes_in_a_table_of_its_own(tmp_path):
     outcomes = make_outcomes(classification=True)
     evaluation = make_results(outcomes)["evaluation"]
     accuracy = {"value": 0.875, "low": 0.75, "high": 0.96, "cases": 80, "clusters": 80}
-    validation = {"accuracy": {"teacher": accuracy, "causal": accuracy}}
+    validation = {"rows": 80, "fingerprint": "sha256:1", "accuracy": {"teacher": accuracy, "causal": accuracy}}
     write_report(make_run(tmp_path, outcomes, evaluation={"validation": validation, **evaluation}))
     html, markdown = written(tmp_path)
     assert rows_of(html, "accuracy").count(">0.875 <span") == 2 and "20.50" not in rows_of(html, "accuracy")
@@ -275,12 +277,11 @@ def test_a_table_of_controls_that_is_gone_is_missed(tmp_path):
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_results_of_an_older_layout_say_what_they_lack(tmp_path):
-    older = {"self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0}}
-    write_report(make_run(tmp_path, controls=older))
+def test_results_of_a_student_whose_controls_were_not_run_say_so(tmp_path):
+    write_report(make_run(tmp_path, controls=CONTROLS))
     for text in written(tmp_path):
         assert "They were not run for causal; verify it again to have them." in text
-        assert "as its own student |" not in text and "Leak check" not in text
+        assert "Leak check" not in text
 
 
 @pytest.mark.parametrize(
@@ -289,6 +290,7 @@ def test_results_of_an_older_layout_say_what_they_lack(tmp_path):
         (None, "controls: "),
         ({}, "controls.self_swap: field required"),
         ({"self_swap": {"cases": 1}}, "controls.self_swap.changed: field required"),
+        ({name: one for name, one in CONTROLS.items() if name != "ceiling"}, "controls.ceiling: field required"),
         ({"self_swap": {"cases": 1, "changed": 2, "max_difference": 0.0}}, "controls.self_swap: value error, 2 of 1 "),
     ],
 )

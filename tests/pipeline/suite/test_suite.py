@@ -337,6 +337,10 @@ def test_a_plan_counts_a_resumed_training_whole(whole: SuiteFolder, suite: Suite
     arm |= {"resumed_at_step": 4}
     moved.results(piece).write_text(json.dumps(results))
     assert {one.piece: one.seconds for one in plan(suite, moved.path)}[piece] != took[piece]
+    arm |= {"resumed_at_step": 0}
+    del results["verification"]
+    moved.results(piece).write_text(json.dumps(results))
+    assert {one.piece: one.seconds for one in plan(suite, moved.path)}[piece] not in (2.0, took[piece])
 
 
 def test_a_plan_names_pieces_in_full_on_a_narrow_screen(
