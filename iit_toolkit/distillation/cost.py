@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
@@ -30,7 +30,7 @@ _SIDE_OF_A_LARGE_PRODUCT = {"cpu": 1024, "cuda": 8192}
 
 
 def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
-    return sdpa_flop_count(query, key, value)
+    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
 def _convolution(
@@ -40,11 +40,13 @@ def _convolution(
     return 2 * image[0] * places * prod(weight)
 
 
+_ATTENTION = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
 _RULES = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    **{getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}"): _attention for kernel in _ATTENTION},
     torch.ops.aten.convolution: _convolution,
 }
-"""What torch's counter doesn't know, or counts otherwise: a convolution's padding, of which nothing is read."""
+"""What torch's counter counts otherwise, or not at all in some versions: the CPU's attention, attention whose keys have
+fewer heads than its queries, and convolutions, here without products for their padding."""
 
 
 @dataclass(frozen=True)
