@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from iit_toolkit.distillation.cost import Ledger
-from iit_toolkit.distillation.products import Product
+from benchmarks.products import Ledger, Product
 
 
 class Replay:

@@ -39,6 +39,7 @@ from transformers.utils import logging
 from benchmarks.allocators import DEFAULT, KEPT, compared, measured, serve
 from benchmarks.cost_page import allocators_table, table, write_page
 from benchmarks.memory import high_water
+from benchmarks.products import Ledger, floor_seconds, flops, step_products
 from benchmarks.replay import Replay
 from benchmarks.steps import (
     HandHooks,
@@ -50,7 +51,6 @@ from benchmarks.steps import (
 )
 from iit_toolkit.alignment import Alignment, preset, resolve
 from iit_toolkit.config.task import Task
-from iit_toolkit.distillation.cost import Ledger, StepCost, floor_seconds, flops
 from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.interchange import Interchange, InterchangeModel, draw_swap, other_rows
@@ -222,14 +222,14 @@ def measure(name: str, shape: Shape, only: Sequence[str], rounds: int) -> dict[s
     """Compare the variants on one shape."""
     setting = Setting(shape)
     variants = [variant for variant in losses(setting) if keep(variant, only)]
-    products, cpu = ledgers(setting), torch.device("cpu")
+    products = ledgers(setting)
     replays = {variant: Replay(found) for variant, found in products.items()}
     floors: dict[str, list[float]] = {variant: [] for variant in products}
     in_order: dict[str, list[float]] = {variant: [] for variant in products}
 
     def measure_floors(_: int) -> None:
         for variant, found in products.items():
-            floors[variant].append(floor_seconds([(1.0, one) for one in found], cpu, clock=time.process_time))
+            floors[variant].append(floor_seconds(found))
             started = time.process_time()
             replays[variant].run()
             in_order[variant].append(time.process_time() - started)
@@ -245,7 +245,7 @@ def measure(name: str, shape: Shape, only: Sequence[str], rounds: int) -> dict[s
         "allocators": compared(both, ("naive, three passes", "plain, textbook", "plain")),
         "floor": {
             variant: {
-                "gigaflops": sum(map(flops, found)) / 1e9,
+                "gigaflops": flops(found) / 1e9,
                 "seconds": statistics.median(floors[variant]),
                 "in_order_seconds": statistics.median(in_order[variant]),
             }
@@ -273,10 +273,9 @@ def ledgers(setting: Setting) -> dict[str, list[Ledger]]:
     found: dict[str, list[Ledger]] = {}
     for name, weights in (("causal, middle", ObjectiveWeights.causal()), ("plain", ObjectiveWeights.standard())):
         student = setting.model(setting.shape.student_layers)
-        cost = StepCost(setting.objective(student, "middle", weights), setting.batch)
-        found[name] = [cost.plain()]
-        if weights.interchange:
-            found[name].append(cost.counterfactual(setting.alignment("middle").variables[0].name))
+        objective = setting.objective(student, "middle", weights)
+        variable = setting.alignment("middle").variables[0].name if weights.interchange else None
+        found[name] = step_products(objective, setting.batch, variable)
     return found
 
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 MAX_MESSAGE = 400
 """Characters of a message: three to five lines of a terminal, and room for two long paths and a remedy."""
@@ -27,6 +32,46 @@ class UserError(ValueError):
 
 class NothingToPredictError(UserError):
     """Rows of special tokens only, in which nothing can be masked. Verification and evaluation leave them out."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake in data that pydantic checked.
+
+    Attributes:
+        keys: Where it is.
+        kind: What pydantic calls it, such as `missing`.
+        message: What is wrong, as pydantic says it, or the check that failed.
+        given: The wrong value.
+    """
+
+    keys: tuple[int | str, ...]
+    kind: str
+    message: str
+    given: Any
+
+    @property
+    def place(self) -> str:
+        """Where it is, as `arms.causal.steps`; empty if everything is wrong."""
+        return ".".join(map(str, self.keys))
+
+    @property
+    def inside(self) -> str:
+        """The message as it stands inside a sentence."""
+        return f"{self.message[:1].lower()}{self.message[1:]}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do, for the end of a sentence, where the message does not say it."""
+        return "; write true or false" if self.kind == "bool_type" else ""
+
+
+def mistakes(error: ValidationError) -> list[Mistake]:
+    """Return what pydantic found wrong, in its order."""
+    return [
+        Mistake(one["loc"], one["type"], one["msg"].removeprefix("Value error, "), one["input"])
+        for one in error.errors(include_url=False)
+    ]
 
 
 def one_line(error: BaseException) -> str:

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Annotated
 
-from iit_toolkit.errors import MAX_MESSAGE, UserError, did_you_mean, listed, on_one_line, shown
+import pytest
+from pydantic import BaseModel, Strict, TypeAdapter, ValidationError, field_validator
+
+from iit_toolkit.errors import MAX_MESSAGE, UserError, did_you_mean, listed, mistakes, on_one_line, shown
+
+
+class _Section(BaseModel):
+    switch: Annotated[bool, Strict()]
+
+    @field_validator("switch")
+    @classmethod
+    def _on(cls, switch: bool) -> bool:
+        if not switch:
+            raise ValueError("Nothing is on")
+        return switch
 
 
 @pytest.mark.parametrize(
@@ -50,3 +64,18 @@ def test_a_near_name_is_offered_and_many_are_not_compared() -> None:
     assert did_you_mean("zzz", ["layers", "config"]) == "valid: config, layers"
     assert did_you_mean("a" * 10**6, ["layers"]) == "valid: layers"
     assert len(did_you_mean("x", [f"name{index}" for index in range(50_000)])) < 300
+
+
+def test_mistakes_that_pydantic_found_have_place_words_and_remedy() -> None:
+    adapter = TypeAdapter(dict[str, list[_Section]])
+    with pytest.raises(ValidationError) as caught:
+        adapter.validate_python({"a": [{"switch": "yes"}, {"switch": False}, {}]})
+    found = [(one.place, one.kind, one.inside, one.given, one.remedy) for one in mistakes(caught.value)]
+    assert found == [
+        ("a.0.switch", "bool_type", "input should be a valid boolean", "yes", "; write true or false"),
+        ("a.1.switch", "value_error", "nothing is on", False, ""),
+        ("a.2.switch", "missing", "field required", {}, ""),
+    ]
+    with pytest.raises(ValidationError) as caught:
+        adapter.validate_python(3)
+    assert mistakes(caught.value)[0].place == ""

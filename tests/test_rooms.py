@@ -35,7 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         "analysis.verification", "analysis.statistics", "analysis.report",
     },
     "pipeline.suite": {
-        "files", "runs", "config", "data", "downstream", "pipeline", "analysis.statistics", "analysis.studies",
+        "files", "runs", "config", "downstream", "pipeline", "analysis.statistics", "analysis.studies",
     },
     "cli": {
         "files", "runs", "config", "downstream", "pipeline", "pipeline.suite",

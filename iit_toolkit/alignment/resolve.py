@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import COMPONENTS, blocks, blocks_path, component_path
@@ -38,6 +39,19 @@ class ResolvedSite:
     cut: int | None
     last: int | None
     inside_block: bool
+
+    def neurons(self, width: int, device: torch.device | None = None) -> Tensor:
+        """Return which of so many neurons are swapped: (D,) boolean.
+
+        Raises:
+            UserError: If a range reaches beyond them.
+        """
+        swapped = torch.zeros(width, dtype=torch.bool, device=device)
+        for low, high in ((0, width),) if self.ranges is None else self.ranges:
+            if high > width:
+                raise UserError(f"site {self.write}: neurons [{low}, {high}] reach beyond its {width} neurons")
+            swapped[low:high] = True
+        return swapped
 
 
 def split_component(component: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from iit_toolkit.alignment.architectures import COMPONENTS
 from iit_toolkit.config.yaml_files import dump_yaml, read_yaml
-from iit_toolkit.errors import UserError, did_you_mean, listed, shown
+from iit_toolkit.errors import UserError, did_you_mean, listed, mistakes, shown
 
 
 def _label(text: str) -> str:
@@ -121,7 +121,7 @@ class Site(Place):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise UserError(f"site: {explain_validation_error(error, cls)}") from None
+            raise UserError(f"site: {_explain(error, cls)}") from None
 
 
 Aligned = int | Site | Sequence[int | Site]
@@ -297,7 +297,7 @@ class Alignment(_Strict):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise UserError(f"{where}: {explain_validation_error(error, cls)}") from None
+            raise UserError(f"{where}: {_explain(error, cls)}") from None
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Alignment:
@@ -322,21 +322,19 @@ class Alignment(_Strict):
         return dump_yaml(self.to_dict())
 
 
-def explain_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say the first fault of a pydantic validation in one line, naming the nearest key where one is unknown."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        key = str(first["loc"][-1])
-        return f"unknown key `{where}`" + _nearest(key, _all_keys(model))
-    if first["type"] in ("model_type", "model_attributes_type"):
+    first = mistakes(error)[0]
+    where = first.place
+    if first.kind == "extra_forbidden":
+        return f"unknown key `{where}`" + _nearest(str(first.keys[-1]), _all_keys(model))
+    if first.kind in ("model_type", "model_attributes_type"):
         return (
             f"`{where}`: needs keys, such as {{kind: ...}}" if where else "must hold keys, such as name and variables"
         )
-    if first["loc"][:1] == ("draw",):
+    if first.keys[:1] == ("draw",):
         return "`draw`: give `uniform`, or a weight per variable, such as {middle: 0.7, late: 0.3}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"`{where}`: {message}" if where else message
+    return f"`{where}`: {first.message}" if where else first.message
 
 
 def _all_keys(model: type[BaseModel]) -> list[str]:

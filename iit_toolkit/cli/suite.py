@@ -1,4 +1,4 @@
-"""`iit-toolkit suite`: plan, run, collect, report and pack."""
+"""`iit-toolkit suite`: plan, run, collect and report."""
 
 from __future__ import annotations
 
@@ -129,29 +129,6 @@ def report(
     typer.echo(to_markdown(comparison))
 
 
-@suite.command(no_args_is_help=True)
-def pack(
-    suite: Suite,
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to write.")],
-    overrides: Overrides = None,
-) -> None:
-    """Write a suite and all it reads into a small folder.
-
-    Teacher, rows of token ids and tasks, for a machine without the data. Prints the packed suite and the folder's
-    size.
-
-    Example: iit-toolkit suite pack experiments/paper-claims/suite.yaml packed
-    """
-    config = _read(suite, overrides)
-
-    from iit_toolkit.pipeline.suite.pack import pack as pack_suite
-
-    with stdout_for_results():
-        packed = pack_suite(config, target)
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
-    typer.echo(f"{packed}: {size / 2**20:.1f} MiB in {target}")
-
-
 def _read(path: str, overrides: list[str] | None) -> SuiteConfig:
     from iit_toolkit.pipeline.suite.config import load_suite
 
@@ -187,19 +164,19 @@ def _print(planned: list[PlannedPiece]) -> None:
             "done" if one.done else "to do",
             "" if one.steps is None else f"{one.steps:,}",
             "" if one.flops is None else f"{one.flops / 1e12:,.3g}",
-            _time(one.floor_seconds),
+            _time(one.least_seconds),
             _time(one.seconds),
         )
     console = Console(highlight=False, markup=False)
     console.print(table)
     left = [one for one in planned if not one.done]
     flops = sum(one.flops or 0 for one in left)
-    floor = sum(one.floor_seconds or 0 for one in left)
+    least = sum(one.least_seconds or 0 for one in left)
     known = [one.seconds for one in left if one.seconds is not None]
     console.print(f"{len(planned) - len(left)} of {len(planned)} pieces are done")
     console.print(
-        f"to do: {len(left)}; their training takes {flops / 1e12:,.3g} TFLOP, at least {_time(floor)} on this machine "
-        "(the time of the matrix products alone); perplexity, verification and fine-tuning come on top"
+        f"to do: {len(left)}; their training takes {flops / 1e12:,.3g} TFLOP, at least {_time(least)} on this machine "
+        "(at the speed of one large matrix product); perplexity, verification and fine-tuning come on top"
     )
     if known:
         console.print(f"by what the like of {len(known)} of them took: {_time(sum(known))}")

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.config.yaml_files import dump_yaml, parse_yaml, read_yaml
-from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
+from iit_toolkit.errors import Mistake, UserError, did_you_mean, mistakes, one_line, shown
 from iit_toolkit.files.paths import check_path
 from iit_toolkit.files.text_files import MAX_DEPTH
 
@@ -135,31 +134,30 @@ def apply_override(document: dict[str, Any], override: str) -> None:
 
 def _describe(error: ValidationError, schema: type[BaseModel]) -> str:
     """Return the mistakes of a config on one line, wrong keys first: other mistakes often follow from them."""
-    mistakes = sorted(error.errors(include_url=False), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    found = sorted(mistakes(error), key=lambda mistake: mistake.kind != "extra_forbidden")
     by_place: dict[str, list[str]] = {}
     given: set[str] = set()
-    for mistake in mistakes[:_MOST_MISTAKES]:
-        keys = _keys_of(mistake["loc"], schema)
+    for mistake in found[:_MOST_MISTAKES]:
+        keys = _keys_of(mistake.keys, schema)
         by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema, given))
     told_of = [f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()]
-    if len(mistakes) > _MOST_MISTAKES:
-        told_of.append(f"and {len(mistakes) - _MOST_MISTAKES:,} more mistakes")
+    if len(found) > _MOST_MISTAKES:
+        told_of.append(f"and {len(found) - _MOST_MISTAKES:,} more mistakes")
     return "; ".join(told_of)
 
 
-def _describe_one(mistake: ErrorDetails, keys: list[str], schema: type[BaseModel], given: set[str]) -> str:
+def _describe_one(mistake: Mistake, keys: list[str], schema: type[BaseModel], given: set[str]) -> str:
     """One mistake in words; the hints in `given` are not repeated."""
-    if mistake["type"] == "extra_forbidden":
+    if mistake.kind == "extra_forbidden":
         hint = did_you_mean(keys[-1], _valid_keys(keys[:-1], schema))
         repeated = hint in given
         given.add(hint)
         return "unknown key" if repeated else f"unknown key, {hint}"
-    if mistake["type"] == "missing":
+    if mistake.kind == "missing":
         return "this key is missing"
-    if mistake["type"] == "value_error":
-        return mistake["msg"].removeprefix("Value error, ")
-    remedy = "; write true or false" if mistake["type"] == "bool_type" else ""
-    return f"{mistake['msg'][:1].lower()}{mistake['msg'][1:]}, not {shown(mistake['input'])}{remedy}"
+    if mistake.kind == "value_error":
+        return mistake.message
+    return f"{mistake.inside}, not {shown(mistake.given)}{mistake.remedy}"
 
 
 def _keys_of(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:

@@ -59,9 +59,8 @@ class StudentConfig(_Section):
 class DataConfig(_Section):
     """What the models read."""
 
-    source: Literal["python_docs", "datasets", "rows"] = "datasets"
-    """`python_docs`: the documentation of the running Python; `datasets`: whatever `load_dataset` takes; `rows`: the
-    Parquet files of token ids, by split, that `suite pack` wrote."""
+    source: Literal["python_docs", "datasets"] = "datasets"
+    """`python_docs`: the documentation of the running Python; `datasets`: whatever `load_dataset` takes."""
     path: Annotated[str | None, IS_PATH] = None
     """First argument of `load_dataset`: a builder (`text`, `parquet`, ...) or a Hub id."""
     name: str | None = None
@@ -100,11 +99,6 @@ class DataConfig(_Section):
     def _source_fields(self) -> DataConfig:
         if self.source == "datasets" and self.path is None:
             raise ValueError("source datasets needs a path: a builder such as parquet, or a Hub id")
-        if self.source == "rows":
-            cutting = ("path", "name", "source_column", "max_train_tokens", "max_train_examples", "max_eval_examples")
-            given = [name for name in cutting if getattr(self, name) is not None]
-            if given or not isinstance(self.data_files, dict):
-                raise ValueError(f"source rows takes data_files by split, and no {' or '.join(given) or 'other files'}")
         if self.source == "python_docs":
             loading = ("path", "name", "data_files", "label_column", "source_column")
             given = [name for name in loading if getattr(self, name) is not None]

@@ -21,7 +21,7 @@ from transformers.training_args import trainer_log_levels
 from transformers.utils import logging
 
 from iit_toolkit.config.parallelism import refuse_plugin
-from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
+from iit_toolkit.errors import UserError, did_you_mean, mistakes, one_line, shown
 from iit_toolkit.files.scratch import scratch_folder
 from iit_toolkit.files.text_files import parse_json
 
@@ -105,8 +105,9 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
         try:
             _validator(kind, name).validate_python(value)
         except ValidationError as error:
-            reasons = dict.fromkeys(one["msg"].removeprefix("Input ") for one in error.errors())
-            remedy = "; write true or false" if reasons == {"should be a valid boolean": None} else ""
+            found = mistakes(error)
+            reasons = dict.fromkeys(one.message.removeprefix("Input ") for one in found)
+            remedy = found[0].remedy if len(reasons) == 1 else ""
             raise UserError(f"{where}.{name}: {' or '.join(reasons)}, not {shown(value)}{remedy}") from None
         _check_size(name, value, where)
         _check_numbers(value, f"{where}.{name}")

@@ -1,31 +1,113 @@
-"""What a step costs: its matrix products by part, counted before anything runs, and the time that they take here."""
+"""What a step costs: the operations of its matrix products by part, counted before anything runs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from statistics import median
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, model_inputs, real_tokens
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.objective import Objective
-from iit_toolkit.distillation.products import Product, RunProducts, trace_products
+from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Side
+from iit_toolkit.interchange.hooks import called_with
 
-Ledger = dict[str, list[Product]]
-"""The products of a step by part, in the order in which they run."""
+Ledger = dict[str, int]
+"""The multiplications and additions in the matrix products of a step, by part, in the order in which they run."""
 
-_REPEATS = 3
-_REPLAYED = 2**26
+_GRADIENTS = 2  # a product's gradients are two products of as many operations, one per operand
+_SIDE_OF_A_LARGE_PRODUCT = {"cpu": 1024, "cuda": 8192}
+
+
+def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def _convolution(
+    image: torch.Size, weight: torch.Size, _: torch.Size | None, stride: list[int], *__: Any, **___: Any
+) -> int:
+    places = prod(size // step for size, step in zip(image[2:], stride, strict=True))
+    return 2 * image[0] * places * prod(weight)
+
+
+_ATTENTION = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
+_RULES = {
+    **{getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}"): _attention for kernel in _ATTENTION},
+    torch.ops.aten.convolution: _convolution,
+}
+"""What torch's counter counts otherwise, or not at all in some versions: the CPU's attention, attention whose keys have
+fewer heads than its queries, and convolutions, here without products for their padding."""
+
+
+@dataclass(frozen=True)
+class RunFlops:
+    """The operations of a forward run, the output embedding left out.
+
+    Attributes:
+        below: Those before the first block.
+        blocks: Those of each block.
+        above: Those after the last block.
+    """
+
+    below: int
+    blocks: tuple[int, ...]
+    above: int
+
+
+def count_flops(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> RunFlops:
+    """Run the model once, and count the operations of its matrix products by place.
+
+    The random generators are left as they were, also by a model in training mode.
+
+    Args:
+        model: The model; in a model whose blocks are not found, every product counts as below them.
+        inputs: Its inputs.
+    """
+    try:
+        found: Any = blocks(model)
+    except UserError:
+        found = nn.ModuleList()
+    head = model.get_output_embeddings()
+    counter = FlopCounterMode(display=False, custom_mapping=_RULES)
+    places = [0] * (len(found) + 3)  # the last is the head's
+    now, before = 0, 0
+
+    def entering(place: int) -> Callable[..., None]:
+        def enter(*_: object) -> None:
+            nonlocal now, before
+            total = counter.get_total_flops()
+            places[now] += total - before
+            now, before = place, total
+
+        return enter
+
+    handles = [block.register_forward_pre_hook(entering(place)) for place, block in enumerate(found, start=1)]
+    if len(found):
+        handles.append(found[-1].register_forward_hook(entering(len(found) + 1)))
+    if isinstance(head, nn.Module):
+        handles.append(head.register_forward_pre_hook(entering(len(found) + 2)))
+    try:
+        with torch.random.fork_rng(), counter:  # not under no_grad, where the counter fails on DeBERTa
+            model(**called_with(model, inputs))
+        entering(0)()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return RunFlops(places[0], tuple(places[1:-2]), places[-2])
 
 
 class StepCost:
-    """The matrix products of steps on batches like one example of them.
+    """The operations of steps on batches like one example of them, in their matrix products.
 
     Attention, linear layers, the vocabulary and all gradients are counted; what is not a matrix product is not, nor is
     what a teacher computes that is no live model.
@@ -41,8 +123,8 @@ class StepCost:
         one = {name: value[:1] for name, value in inputs.items()}
         teacher = objective.teacher
         self._live_teacher = teacher if isinstance(teacher, InterchangeModel) else None
-        self._teacher = None if self._live_teacher is None else _traced(self._live_teacher, one)
-        self._student = _traced(objective.student, one)
+        self._teacher = None if self._live_teacher is None else _counted(self._live_teacher, one)
+        self._student = _counted(objective.student, one)
         self._examples = len(next(iter(inputs.values())))
         labels, real = gold_answers(batch, objective.task), real_tokens(batch)
         self._tokens = {
@@ -53,31 +135,29 @@ class StepCost:
         self._tokens["swapped"] = self._tokens["all"]  # at most
 
     def plain(self) -> Ledger:
-        """Return the products of a step without counterfactual runs."""
+        """Return the operations of a step without counterfactual runs."""
         objective, weights = self._objective, self._objective.weights
         compares_logits = weights.compares("logits")
         tokens = objective.base_tokens if compares_logits else "labelled" if weights.compares("labels") else "none"
-        teacher = self._run(self._teacher, None) if weights.needs_teacher else []
+        teacher = self._run(self._teacher, None) if weights.needs_teacher else 0
         compares_hidden, aligned = weights.compares("hidden"), weights.compares("activations")
         backward = self._run(self._student, None, above=tokens != "none")
         if aligned and tokens == "none" and not compares_hidden:  # no gradient comes from further up
-            backward = max(
-                (self._source(self._student, objective.student, name) for name in objective.student.sites), key=len
-            )
+            backward = max(self._source(self._student, objective.student, name) for name in objective.student.sites)
         projection = self._projection(objective.base_tokens, compares_hidden, aligned=aligned)
         return {
             "teacher, base": teacher,
             "student, base": self._run(self._student, None),
-            "vocabulary, teacher": self._head(objective.teacher, tokens) if compares_logits else [],
+            "vocabulary, teacher": self._head(objective.teacher, tokens) if compares_logits else 0,
             "vocabulary, student": self._head(objective.student, tokens),
             "projection": projection,
-            "backward, student": _backward(backward),
-            "backward, vocabulary": _backward(self._head(objective.student, tokens)),
-            "backward, projection": _backward(projection),
+            "backward, student": _GRADIENTS * backward,
+            "backward, vocabulary": _GRADIENTS * self._head(objective.student, tokens),
+            "backward, projection": _GRADIENTS * projection,
         }
 
     def counterfactual(self, variable: str, *, own_source: bool = False) -> Ledger:
-        """Return the products that one counterfactual run adds, with its losses and gradients.
+        """Return the operations that one counterfactual run adds, with its losses and gradients.
 
         Args:
             variable: The variable that is swapped.
@@ -87,92 +167,73 @@ class StepCost:
         compares_logits = weights.compares("logits", counterfactual=True)
         tokens = objective.counterfactual_tokens if compares_logits else "none"
         cut, teacher = objective.student.cuts[variable], self._live_teacher
-        source = self._source(self._student, objective.student, variable) if own_source else []
+        source = self._source(self._student, objective.student, variable) if own_source else 0
         compares_hidden = weights.compares("hidden", counterfactual=True)
         projection = self._projection(objective.counterfactual_tokens, compares_hidden)
         return {
-            "teacher, source": self._source(self._teacher, self._live_teacher, variable) if own_source else [],
+            "teacher, source": self._source(self._teacher, self._live_teacher, variable) if own_source else 0,
             "student, source": source,
             "teacher, counterfactual": self._run(self._teacher, teacher.cuts[variable] if teacher else None),
             "student, counterfactual": self._run(self._student, cut),
             "vocabulary, teacher": self._head(objective.teacher, tokens),
             "vocabulary, student": self._head(objective.student, tokens),
             "projection": projection,
-            "backward, student": _backward(source + self._run(self._student, cut, above=tokens != "none")),
-            "backward, vocabulary": _backward(self._head(objective.student, tokens)),
-            "backward, projection": _backward(projection),
+            "backward, student": _GRADIENTS * (source + self._run(self._student, cut, above=tokens != "none")),
+            "backward, vocabulary": _GRADIENTS * self._head(objective.student, tokens),
+            "backward, projection": _GRADIENTS * projection,
         }
 
-    def _run(self, run: RunProducts | None, cut: int | None, *, above: bool = True) -> list[Product]:
-        """Products of a run that restarts after block `cut`; none of a side that is no live model."""
+    def _run(self, run: RunFlops | None, cut: int | None, *, above: bool = True) -> int:
+        """Operations of a run that restarts after block `cut`; none of a side that is no live model."""
         if run is None:
-            return []
-        used = run.below + [one for block in run.blocks[0 if cut is None else cut + 1 :] for one in block]
-        return [one.of_examples(self._examples) for one in (used + run.above if above else used)]
+            return 0
+        again = run.blocks[0 if cut is None else cut + 1 :]
+        return self._examples * (run.below + sum(again) + above * run.above)
 
-    def _source(self, run: RunProducts | None, side: InterchangeModel | None, variable: str) -> list[Product]:
+    def _source(self, run: RunFlops | None, side: InterchangeModel | None, variable: str) -> int:
         if run is None or side is None:
-            return []
+            return 0
         last = side.ends[variable]
-        used = run.below + [one for block in run.blocks[: None if last is None else last + 1] for one in block]
-        return [one.of_examples(self._examples) for one in used]
+        return self._examples * (run.below + sum(run.blocks[: None if last is None else last + 1]))
 
-    def _head(self, side: Side, tokens: str) -> list[Product]:
-        rows = self._tokens[tokens]
-        if side.head is None or not rows:
-            return []
-        words, width = side.head.get_parameter("weight").shape
-        return [Product(rows, width, words)]
+    def _head(self, side: Side, tokens: str) -> int:
+        if side.head is None:
+            return 0
+        return 2 * self._tokens[tokens] * side.head.get_parameter("weight").numel()
 
-    def _projection(self, tokens: str, compares_hidden: bool, *, aligned: bool = False) -> list[Product]:
-        """Products that map the last hidden states and, if `aligned`, the activations of every variable."""
+    def _projection(self, tokens: str, compares_hidden: bool, *, aligned: bool = False) -> int:
+        """Operations that map the last hidden states and, if `aligned`, the activations of every variable."""
         objective = self._objective
         if objective.projection is None:
-            return []
+            return 0
         whole = [name for name in objective.student.sites if objective.student.last_site(name).ranges is None]
         count = compares_hidden + aligned * len(whole)
-        linear = objective.projection.linear
-        return [Product(self._tokens[tokens], linear.in_features, linear.out_features)] * count
+        return 2 * self._tokens[tokens] * objective.projection.linear.weight.numel() * count
 
 
-def _traced(side: InterchangeModel, inputs: Mapping[str, Tensor]) -> RunProducts:
+def _counted(side: InterchangeModel, inputs: Mapping[str, Tensor]) -> RunFlops:
     side.measure(inputs)
-    return trace_products(side.model, inputs)
+    return count_flops(side.model, inputs)
 
 
 def flops(ledger: Ledger) -> int:
     """Return all multiplications and additions of a ledger."""
-    return sum(one.flops for products in ledger.values() for one in products)
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one part of a step takes, on average over the variables that are drawn.
-
-    Attributes:
-        flops: Multiplications and additions in matrix products.
-        elements: Numbers that these read and write.
-    """
-
-    flops: float
-    elements: float
+    return sum(ledger.values())
 
 
 @dataclass(frozen=True)
 class ExpectedCost:
-    """What a step of an objective costs, before any was taken.
+    """What a step of an objective costs on average over the variables that are drawn, before any was taken.
 
     Attributes:
-        parts: Each part of the step, in order.
-        flops: All multiplications and additions in matrix products.
+        parts: Each part of the step, in order: its multiplications and additions in matrix products.
+        flops: All of them.
         plain_flops: Those of the same step without counterfactual runs.
-        floor_seconds: The time that the products alone take on this machine now.
     """
 
-    parts: dict[str, Part]
+    parts: dict[str, float]
     flops: float
     plain_flops: float
-    floor_seconds: float
 
 
 def expected_cost(
@@ -184,8 +245,7 @@ def expected_cost(
         objective: The objective that the settings describe.
         batch: A batch; its shape and its padding stand for all.
         alignment: The alignment, if there is one.
-        args: The settings: how many counterfactual runs there are, how they are drawn, where and in which precision
-            steps run.
+        args: The settings: how many counterfactual runs there are, and how they are drawn.
     """
     cost = StepCost(objective, batch)
     weighted = [(1.0, cost.plain())]
@@ -197,19 +257,14 @@ def expected_cost(
         for variable, probability in zip(alignment.variables, drawn.tolist(), strict=True):
             ledger = cost.counterfactual(variable.name, own_source=own_source)
             weighted.append((probability * args.interchanges, ledger))
-    parts: dict[str, Part] = {}
+    parts: dict[str, float] = {}
     for weight, ledger in weighted:
-        for name, products in ledger.items():
-            before = parts.get(name, Part(0.0, 0.0))
-            parts[name] = Part(
-                before.flops + weight * sum(one.flops for one in products),
-                before.elements + weight * sum(one.elements for one in products),
-            )
+        for name, operations in ledger.items():
+            parts[name] = parts.get(name, 0.0) + weight * operations
     return ExpectedCost(
-        parts={name: part for name, part in parts.items() if part.flops},
-        flops=sum(part.flops for part in parts.values()),
+        parts={name: operations for name, operations in parts.items() if operations},
+        flops=sum(parts.values()),
         plain_flops=flops(cost.plain()),
-        floor_seconds=floor_seconds(weighted, args.device, torch.bfloat16 if args.bf16 else torch.float32),
     )
 
 
@@ -233,56 +288,16 @@ def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment, interc
     return drawn / drawn.sum()
 
 
-def floor_seconds(
-    weighted: Iterable[tuple[float, Ledger]],
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Return the time that ledgers' products alone take on this device, with as many threads as torch uses now.
+def fastest_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the operations per second of one large matrix product on this device, with torch's threads of now.
 
-    Each distinct product is run by itself, a few times, and its median time counts. Very large ones are run on fewer
-    rows and scaled.
-
-    Args:
-        weighted: Ledgers, each with how often it is run.
-        device: Where they run.
-        dtype: Their precision.
-        clock: What measures, in seconds.
+    A step's products are smaller, so that none of its operations runs faster.
     """
-    distinct: dict[Product, float] = {}
-    for weight, ledger in weighted:
-        for one in (one for products in ledger.values() for one in products):
-            single = replace(one, count=1)
-            distinct[single] = distinct.get(single, 0.0) + weight * one.count
-    return sum(count * _seconds(one, device, dtype, clock) for one, count in distinct.items())
-
-
-def _seconds(one: Product, device: torch.device, dtype: torch.dtype, clock: Callable[[], float]) -> float:
-    """Return the median time of one product; of one of many, where there are many at a time."""
-    rows = min(one.rows, max(1, _REPLAYED // one.columns))
-    many = 32 if one.batched else 1
-    left = torch.randn(many, rows, one.inner, device=device, dtype=dtype)
-    right = torch.randn(many, one.inner, one.columns, device=device, dtype=dtype)
-    padded = torch.empty(many, rows, -(-one.columns // 16) * 16, device=device, dtype=dtype)  # aligned rows are faster
-    result = padded[:, :, : one.columns]
-    times: list[float] = []
-    for _ in range(_REPEATS + 1):
-        _wait(device)
-        started = clock()
-        if one.batched:
-            torch.bmm(left, right)
-        else:
-            torch.mm(left[0], right[0], out=result[0])
-        _wait(device)
-        times.append(clock() - started)
-    return median(times[1:]) / many * one.rows / rows
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _backward(products: list[Product]) -> list[Product]:
-    return [gradient for one in products for gradient in one.backward()]
+    size = _SIDE_OF_A_LARGE_PRODUCT.get(device.type, 1024)
+    operand = torch.randn(size, size, device=device, dtype=dtype)
+    seconds: list[float] = []
+    for _ in range(4):  # the first warms up
+        started = time.perf_counter()
+        (operand @ operand)[0, 0].item()  # waits for the device
+        seconds.append(time.perf_counter() - started)
+    return 2 * size**3 / min(seconds)

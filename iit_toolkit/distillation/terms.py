@@ -21,7 +21,7 @@ from iit_toolkit.distillation.losses import (
     hidden_mse_loss,
     logit_mse_loss,
 )
-from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.errors import UserError, did_you_mean, mistakes
 
 Compared = Literal["labels", "logits", "hidden", "activations"]
 """What a term compares: the student's logits with the labels, or with the teacher's; last hidden states; or the
@@ -108,9 +108,8 @@ class ObjectiveWeights(BaseModel):
         try:
             return cls(**given)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join([where, *map(str, first["loc"])])
-            raise UserError(f"{place}: {first['msg'].removeprefix('Value error, ')}") from None
+            first = mistakes(error)[0]
+            raise UserError(f"{'.'.join([where, *filter(None, [first.place])])}: {first.message}") from None
 
     @classmethod
     def standard(cls) -> ObjectiveWeights:

@@ -98,8 +98,7 @@ class FinetuneFolder:
         """
         path = self.scores(task, seed)
         made_with = read_scores(path)["data"]
-        earlier = {split: {**data.get(split, {}), **facts} for split, facts in made_with.items()}  # did not write all
-        differing = [split for split in {**earlier, **data} if earlier.get(split) != data.get(split)]
+        differing = [split for split in {**made_with, **data} if made_with.get(split) != data.get(split)]
         if differing:
             raise UserError(
                 f"{path} was made with other data ({', '.join(differing)}); choose another --output, or remove it"

@@ -297,11 +297,4 @@ def refuse_other_shape(component: str, shape: Sequence[int], inputs: Mapping[str
 
 def _mask(swap: Swap, site: ResolvedSite, width: int) -> Tensor:
     positions = swap.mask[:, :, None]
-    if site.ranges is None:
-        return positions
-    neurons = torch.zeros(width, dtype=torch.bool, device=swap.mask.device)
-    for low, high in site.ranges:
-        if high > width:
-            raise UserError(f"site {site.write}: neurons [{low}, {high}] reach beyond its {width} neurons")
-        neurons[low:high] = True
-    return positions & neurons
+    return positions if site.ranges is None else positions & site.neurons(width, swap.mask.device)

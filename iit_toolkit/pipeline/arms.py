@@ -291,10 +291,9 @@ def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, An
     """Return what a step was expected to cost, and what it took: the median over the log's lines."""
     measured = [entry["step_seconds"] for entry in history if "step_seconds" in entry]
     return {
-        "parts": {name: part.flops for name, part in expected.parts.items()},
+        "parts": expected.parts,
         "flops": expected.flops,
         "plain_flops": expected.plain_flops,
-        "floor_seconds": expected.floor_seconds,
         "step_seconds": statistics.median(measured) if measured else None,
         "threads": torch.get_num_threads(),
     }

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.distillation.config import CausalDistillationConfig
-from iit_toolkit.distillation.cost import ExpectedCost, expected_cost
+from iit_toolkit.distillation.cost import ExpectedCost, expected_cost, fastest_rate
 from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.interchange import InterchangeModel
@@ -106,6 +106,11 @@ def step_cost(
     return expected_cost(objective, batch, alignment, settings), int(batch["attention_mask"].sum())
 
 
+def least_seconds(flops: float, settings: CausalDistillationConfig) -> float:
+    """Return the least time that so many operations take a training's device, at the rate of one large product now."""
+    return flops / fastest_rate(settings.device, torch.bfloat16 if settings.bf16 else torch.float32)
+
+
 def first_step(
     prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel, rows: int | None = None
 ) -> tuple[Objective, dict[str, Tensor], CausalDistillationConfig]:
@@ -121,16 +126,14 @@ def first_step(
 
 def _explain_cost(prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel) -> list[str]:
     cost, tokens = step_cost(prepared, arm, alignment, student)
-    lines = [f"  matrix products of a step on {tokens:,} tokens, on average", f"    {'':26}{'GFLOP':>10}{'GB':>8}"]
-    for name, part in cost.parts.items():
-        lines.append(f"    {name:26}{part.flops / 1e9:>10.3f}{4 * part.elements / 1e9:>8.3f}")
-    lines.append(
-        f"    {'all':26}{cost.flops / 1e9:>10.3f}{4 * sum(p.elements for p in cost.parts.values()) / 1e9:>8.3f}"
-    )
+    lines = [f"  matrix products of a step on {tokens:,} tokens, on average", f"    {'':26}{'GFLOP':>10}"]
+    for name, flops in {**cost.parts, "all": cost.flops}.items():
+        lines.append(f"    {name:26}{flops / 1e9:>10.3f}")
     if cost.flops > cost.plain_flops:
         lines.append(f"    {cost.flops / cost.plain_flops:.2f} times the same step without counterfactual runs")
+    least = least_seconds(cost.flops, prepared.arm_training(arm, Path("unused")))
     lines.append(
-        f"    floor: {cost.floor_seconds:.3g} s, the time of these products alone on this machine now, with "
+        f"    at least {least:.3g} s, at the speed of one large matrix product on this machine now, with "
         f"{torch.get_num_threads()} threads"
     )
     return lines

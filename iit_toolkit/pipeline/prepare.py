@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import numpy as np
 from datasets import ClassLabel, Dataset
-from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -23,16 +22,16 @@ from transformers import (
     set_seed,
 )
 
-from iit_toolkit.alignment import Alignment, alignment_from_file, preset
+from iit_toolkit.alignment import Alignment, alignment_from_file, preset, resolve
+from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
 from iit_toolkit.config.loading import EMBEDDED_TEACHER
 from iit_toolkit.config.run_config import DataConfig, RunConfig, StudentConfig
 from iit_toolkit.config.training_arguments import check_settings
-from iit_toolkit.data.batch import readable_tokens
+from iit_toolkit.data.batch import Collator, readable_tokens
 from iit_toolkit.data.collate import MaskedLanguageCollator, collator_for
 from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
-from iit_toolkit.data.rows import load_rows
 from iit_toolkit.data.tables import id_columns, lists_of, numbers_of
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import (
@@ -58,7 +57,6 @@ from iit_toolkit.runs.provenance import fingerprint_of_lists
 _LOG = logging.getLogger(__name__)
 _MODEL_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
 
-Collator = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 _CLASSES = {
     "masked_lm": AutoModelForMaskedLM,
     "causal_lm": AutoModelForCausalLM,
@@ -149,9 +147,6 @@ class Prepared:
     def rows(self, data: DataConfig, split: str, max_tokens: int | None, max_examples: int | None = None) -> Dataset:
         """Load one split of a data set and cut it into rows of token ids."""
         tokenizer = self.tokenizer  # a teacher that cannot be used is refused before any data is loaded
-        if data.source == "rows":
-            assert data.data_files is not None
-            return load_rows(data.data_files, split)
         if data.source == "python_docs":
             texts = load_python_docs(split)
         else:
@@ -321,6 +316,18 @@ class Prepared:
             if candidate is not None:
                 return self.alignment(candidate, student, f"{where}.alignment")
         raise UserError("nothing says how to verify: give verification.alignment, or an arm with an alignment")
+
+
+def untrained_control(prepared: Prepared, alignment: Alignment, student: PreTrainedModel) -> dict[str, PreTrainedModel]:
+    """Return the control of a finished student: the config's, if it is as deep and has the alignment's sites."""
+    untrained = prepared.new_student()
+    if untrained.config.num_hidden_layers != student.config.num_hidden_layers:
+        return {}
+    try:
+        resolve(alignment, untrained, "student")
+    except UserError:
+        return {}
+    return {UNTRAINED: untrained}
 
 
 def fingerprint_of_rows(rows: Dataset) -> str:

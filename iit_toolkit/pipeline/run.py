@@ -13,7 +13,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.statistics.comparison import compare
@@ -42,7 +42,7 @@ from iit_toolkit.pipeline.check import (
     validate_prepared,
 )
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
-from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
+from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, write_atomically
@@ -186,22 +186,10 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
         chosen = prepared.alignment(alignment, model)
         refuse_failed([certify_tokenizer(prepared, student)])
         refuse_failed(certify_on_rows(prepared, model, chosen, trains=False))
-        students = {name: model, **_untrained(prepared, chosen, model)}
+        students = {name: model, **untrained_control(prepared, chosen, model)}
         _write_inputs(folder, config, chosen)
         _verify_and_report(prepared, folder, chosen, students, {})
     return folder.path
-
-
-def _untrained(prepared: Prepared, alignment: Alignment, student: PreTrainedModel) -> dict[str, PreTrainedModel]:
-    """Return the control of a finished student: the config's, if it is as deep and has the alignment's sites."""
-    untrained = prepared.new_student()
-    if untrained.config.num_hidden_layers != student.config.num_hidden_layers:
-        return {}
-    try:
-        resolve(alignment, untrained, "student")
-    except UserError:
-        return {}
-    return {UNTRAINED: untrained}
 
 
 def _write_inputs(folder: RunFolder, config: RunConfig, alignment: Alignment | None) -> None:

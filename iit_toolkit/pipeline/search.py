@@ -27,7 +27,7 @@ from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
-from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
+from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
 from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.provenance import provenance
@@ -192,10 +192,9 @@ def _policy(prepared: Prepared, student: PreTrainedModel) -> tuple[Positions, So
 def _confirm(inputs: SearchInputs, alignment: Alignment) -> Verification:
     """Verify the chosen alignment as any other, on the rows that had no part in choosing it."""
     prepared, config = inputs.prepared, inputs.prepared.config
-    students = {"student": inputs.student}
-    untrained = prepared.new_student().to(device()).eval()  # pyright: ignore[reportArgumentType]
-    if untrained.config.num_hidden_layers == inputs.student.config.num_hidden_layers:
-        students[UNTRAINED] = untrained
+    students = {"student": inputs.student, **untrained_control(prepared, alignment, inputs.student)}
+    for model in students.values():
+        model.to(device()).eval()  # pyright: ignore[reportArgumentType]
     return verify(
         prepared.teacher,
         students,

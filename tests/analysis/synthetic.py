@@ -29,6 +29,13 @@ FOLLOWS = {"causal": 0.6, "plain": 0.2, "untrained": 0.0}
 """Share of bases on which a student gives the teacher's counterfactual answer (1: always, 0: never moves)."""
 SHUFFLED = {WRONG_LAYER: 0.1, SHUFFLED_SOURCES: 0.0}
 """The same of the judged student's controls."""
+CONTROLS: dict[str, Any] = {
+    "self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0},
+    "ceiling": {"cases": 100, "same": 100},
+    "absent": None,
+    "leaks": None,
+}
+"""What results.json says of controls, where those of the judged student were not run."""
 
 
 def make_outcomes(
@@ -117,13 +124,8 @@ def make_results(
         "name": "synthetic <run> & more",
         "created": "2026-01-02T03:04:05+00:00",
         "seed": 7,
-        "provenance": {
-            "git_commit": "0123456789abcdef0123456789abcdef01234567",
-            "git_dirty": False,
-            "versions": {"torch": "2.13.0", "transformers": "5.23.0", "pyvene": "0.1.8"},
-            "hardware": {"cpu": "some cpu", "cores": 2, "memory_gb": 8.0, "cuda": []},
-            "platform": "Linux-x86_64",
-        },
+        "task": "masked_lm",
+        "provenance": _provenance(),
         "data": {
             "train": {"examples": 2048, "tokens": 131072, "fingerprint": f"sha256:{17:064x}"},
             "validation": {"examples": 120, "tokens": 7680, "fingerprint": f"sha256:{34:064x}"},
@@ -155,13 +157,12 @@ def make_results(
         "teacher": {"name": "example/teacher-12l", "parameters": 22_500_000},
         "arms": {arm: _arm(number, arm == treatment) for number, arm in enumerate(arms)},
         "summary": summarise(outcomes, **settings).to_dict(),
-        "controls": {
-            "self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0},
-            "ceiling": {"cases": 100, "same": 100},
-            "absent": None if controls is None else [asdict(Absent(RANDOM_NEURONS, "middle", "it swaps whole layers"))],
-            "leaks": None
-            if controls is None
-            else [asdict(one) for one in find_leaks(controls, margin=0.05, **settings)],
+        "controls": CONTROLS
+        if controls is None
+        else {
+            **CONTROLS,
+            "absent": [asdict(Absent(RANDOM_NEURONS, "middle", "it swaps whole layers"))],
+            "leaks": [asdict(one) for one in find_leaks(controls, margin=0.05, **settings)],
         },
         "comparison": compare(outcomes, treatment, baseline, **settings).to_dict() if len(arms) == 2 else None,
         "verdict": (without_controls(verdict) if controls is None else verdict).to_dict(),
@@ -208,6 +209,16 @@ def make_texts(folder: Path, outcomes: pd.DataFrame) -> None:
     write_answers(answers, folder / "answers.parquet")
 
 
+def _provenance() -> dict[str, Any]:
+    return {
+        "git_commit": "0123456789abcdef0123456789abcdef01234567",
+        "git_dirty": False,
+        "versions": {"torch": "2.13.0", "transformers": "5.23.0", "pyvene": "0.1.8"},
+        "hardware": {"cpu": "some cpu", "cores": 2, "memory_gb": 8.0, "cuda": []},
+        "platform": "Linux-x86_64",
+    }
+
+
 def _arm(number: int, causal: bool) -> dict[str, Any]:
     terms = {"kl": 1.0, "mlm": 0.5} | ({"interchange": 1.0} if causal else {})
     history = []
@@ -218,17 +229,22 @@ def _arm(number: int, causal: bool) -> dict[str, Any]:
     return {
         "alignment": "diito/middle" if causal else None,
         "student_parameters": 11_900_000,
+        "effective_batch": 8,
+        "micro_batches": 1,
+        "micro_batches_run": 130,
         "steps": 130,
+        "resumed_at_step": 0,
         "tokens": 1_064_960,
         "seconds": 312.5 if causal else 214.2,
+        "cpu_seconds": 300.0 if causal else 200.0,
         "cost": {
             "parts": {"student, base": 2e9},
             "flops": 3e9 if causal else 2e9,
             "plain_flops": 2e9,
-            "floor_seconds": 0.03,
             "step_seconds": 0.04,
             "threads": 1,
         },
         "objective": terms,
+        "provenance": _provenance(),
         "history": history,
     }

@@ -1,4 +1,4 @@
-"""The ledger of matrix products against torch's own count of operations."""
+"""The operations of a step, put together from runs, against torch's count of the whole step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers as tf
 from torch.utils.flop_counter import FlopCounterMode, addmm_flop
 from transformers import (
     BertConfig,
@@ -24,14 +25,15 @@ from iit_toolkit.distillation.config import training_config
 from iit_toolkit.distillation.cost import (
     StepCost,
     cheapest_draw,
+    count_flops,
     expected_cost,
-    floor_seconds,
+    fastest_rate,
     flops,
 )
 from iit_toolkit.distillation.objective import Objective
-from iit_toolkit.distillation.products import trace_products
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.interchange import Interchange, InterchangeModel, draw_swap, other_rows
+from tests.families import HIDDEN, make_batch, make_model
 
 ROWS, LENGTH, WORDS = 6, 40, 500
 SIZES: dict[str, Any] = {
@@ -163,22 +165,36 @@ def test_shares_of_each_part_add_up_to_several_interchanges() -> None:
     assert found == pytest.approx(expected, rel=0.02)
 
 
-def test_a_trace_has_the_products_of_every_linear_layer_where_they_run() -> None:
+def test_every_linear_layer_counts_where_it_runs() -> None:
     model = make("electra", 3).eval()
-    run = trace_products(model, {"input_ids": torch.ones(1, LENGTH, dtype=torch.long)})
-    assert [one.flops for one in run.below] == [2 * LENGTH * 24 * 48]
+    run = count_flops(model, {"input_ids": torch.ones(1, LENGTH, dtype=torch.long)})
+    assert run.below == 2 * LENGTH * 24 * 48
     block = 2 * LENGTH * (4 * 48 * 48 + 2 * 48 * 96) + 2 * 2 * LENGTH * LENGTH * 48
-    assert [sum(one.flops for one in products) for products in run.blocks] == [block] * 3
-    assert [one.flops for one in run.above] == [2 * LENGTH * 48 * 24]
+    assert run.blocks == (block,) * 3
+    assert run.above == 2 * LENGTH * 48 * 24
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_fused_attention_counts_as_the_products_that_it_fuses(family: str) -> None:
     inputs = {"input_ids": torch.ones(1, LENGTH, dtype=torch.long)}
-    fused, eager = (trace_products(make(family, 2, kind).eval(), inputs) for kind in ("sdpa", "eager"))
-    for one, other in zip(fused.blocks, eager.blocks, strict=True):
-        assert sum(product.flops for product in one) == sum(product.flops for product in other)
+    fused, eager = (count_flops(make(family, 2, kind).eval(), inputs) for kind in ("sdpa", "eager"))
+    assert fused == eager
+
+
+def test_patches_count_as_the_product_that_embeds_them_and_causal_convolutions_without_their_padding() -> None:
+    patches = 2 * 9 * (3 * 4 * 4) * HIDDEN
+    inputs, _ = make_batch("vit")
+    assert count_flops(make_model("vit"), {"pixel_values": inputs["pixel_values"][:1]}).below == patches
+    mamba = tf.MambaForCausalLM(tf.MambaConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, state_size=2))
+    counted = [count_flops(mamba, {"input_ids": torch.ones(1, n, dtype=torch.long)}).blocks[0] for n in (5, 10)]
+    assert counted[1] == 2 * counted[0]
+
+
+def test_a_parameter_that_a_model_hands_to_its_blocks_is_no_obstacle() -> None:
+    model = tf.DebertaV2ForMaskedLM(tf.DebertaV2Config(**SIZES, num_hidden_layers=2, relative_attention=True))
+    run = count_flops(model, {"input_ids": torch.ones(1, LENGTH, dtype=torch.long)})
+    assert run.blocks[0] == run.blocks[1] > 2 * LENGTH * (4 * 48 * 48 + 2 * 48 * 96)
 
 
 @pytest.mark.parametrize("interchanges", [1, 3])
@@ -208,11 +224,10 @@ def test_a_counterfactual_run_may_cost_nothing() -> None:
     assert cheapest_draw(torch.tensor([0.7, 0.3]).double(), cost, ALIGNMENT, 1).tolist() == pytest.approx([0.7, 0.3])
 
 
-def test_the_floor_grows_with_the_products() -> None:
-    objective, batch = setup("bert", ObjectiveWeights.causal())
-    cost = StepCost(objective, batch)
-    plain, causal = (1.0, cost.plain()), (1.0, cost.counterfactual("early"))
-    assert 0 < floor_seconds([plain], torch.device("cpu")) < floor_seconds([plain, causal, causal], torch.device("cpu"))
+def test_the_fastest_rate_is_that_of_the_quickest_of_several_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = iter([0.0, 9.0, 10.0, 12.0, 20.0, 20.5, 30.0, 33.0])
+    monkeypatch.setattr("iit_toolkit.distillation.cost.time.perf_counter", lambda: next(ends))
+    assert fastest_rate(torch.device("cpu"), torch.float32) == 2 * 1024**3 / 0.5
 
 
 def test_the_expected_cost_is_the_mean_over_what_is_drawn() -> None:
@@ -224,6 +239,6 @@ def test_the_expected_cost_is_the_mean_over_what_is_drawn() -> None:
     early, late = (flops(cost.counterfactual(name)) for name in ("early", "late"))
     assert expected.plain_flops == flops(cost.plain())
     assert expected.flops == pytest.approx(expected.plain_flops + 2 * (0.25 * early + 0.75 * late))
-    assert sum(part.flops for part in expected.parts.values()) == pytest.approx(expected.flops)
+    assert sum(expected.parts.values()) == pytest.approx(expected.flops)
     assert "teacher, source" not in expected.parts and "teacher, counterfactual" in expected.parts
     assert expected_cost(objective, batch, None, args).flops == expected.plain_flops

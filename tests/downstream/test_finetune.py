@@ -317,12 +317,6 @@ def test_scores_of_other_answers_are_not_mixed(
     save_data(tmp_path / "data", make(8, 0), scored)
     with pytest.raises(UserError, match=rf"{name}-1.json was made with other data \(validation\)"):
         finetune(config_of(model, tasks, training=few, seeds=[1, 2]), tmp_path / "out")
-    path = tmp_path / "out" / "scores" / f"{name}-1.json"
-    document = json.loads(path.read_text())
-    for facts in document["data"].values():
-        del facts["answers"]  # as in earlier versions
-    path.write_text(json.dumps(document))
-    finetune(config_of(model, tasks, training=few, seeds=[1, 2]), tmp_path / "out")
 
 
 def test_classes_in_another_order_than_the_tasks_are_refused(model: Path, tmp_path: Path) -> None:

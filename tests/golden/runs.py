@@ -101,7 +101,7 @@ def plain(results: dict[str, Any]) -> dict[str, Any]:
     results["verification"] = {"seconds": 2.0, "cpu_seconds": 1.0}
     for arm in results["arms"].values():
         arm |= {"provenance": provenance, "seconds": arm["steps"] / 4, "cpu_seconds": arm["steps"] / 4}
-        arm["cost"] |= {"step_seconds": 0.25, "floor_seconds": 0.125}
+        arm["cost"] |= {"step_seconds": 0.25}
         for line in arm["history"]:
             line |= {"step_seconds": 0.25} if "step_seconds" in line else {}
             line |= {name: 1.0 for name in line if name.startswith("train_") and name != "train_loss"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import shutil
@@ -12,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pandas as pd
 import pytest
 import pyvene as pv
@@ -33,6 +30,7 @@ from iit_toolkit.pipeline import export, push_to_hub, verify_export
 from iit_toolkit.runs.folder import RunFolder
 from tests.analysis.synthetic import make_outcomes
 from tests.pipeline.hub import fake_hub
+from tests.pipeline.test_run import call
 
 TINY = [
     "training.max_steps=2",
@@ -41,21 +39,6 @@ TINY = [
     "verification.pairs=16",
     "verification.resamples=200",
 ]
-
-
-def call(*arguments: str) -> str:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    assert exit_.value.code == 0
-    return out.getvalue()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-        yield
 
 
 @pytest.fixture(scope="module")

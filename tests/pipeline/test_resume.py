@@ -40,9 +40,8 @@ RUN = sys.modules[pipeline.run.__module__]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def cheap(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+def cheap() -> Generator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
         patch.setattr(report, "write_figures", lambda *_: [])
         yield
 

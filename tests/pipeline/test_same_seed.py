@@ -18,7 +18,7 @@ from iit_toolkit.runs.folder import RunFolder
 from tests.downstream.tiny import questions, save_tiny_model
 from tests.pipeline.test_run import TINY, call
 
-TIMES = {"created", "seconds", "cpu_seconds", "floor_seconds", "step_seconds"}
+TIMES = {"created", "seconds", "cpu_seconds", "step_seconds"}
 """The keys of results.json that hold times."""
 WITHOUT_FIGURES = """
 import sys

@@ -63,7 +63,7 @@ def write_examples(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_examples(path: Path) -> pd.DataFrame | None:
-    """Read what `write_examples` wrote; None if there is no such file (a run of an earlier version, an export).
+    """Read what `write_examples` wrote; None if there is no such file, as in an export.
 
     Raises:
         UserError: If the file is unreadable or of another schema.

@@ -182,7 +182,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "leaks": report.leaks,
         "leak": leak,
         "arms": results["arms"],
-        "costs": {arm: cost_cells(details.get("cost")) for arm, details in results["arms"].items()},
+        "costs": {arm: cost_cells(details["cost"]) for arm, details in results["arms"].items()},
         "interventions": interventions(results.get("alignment")),
         "evaluation": {
             measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))
@@ -210,7 +210,7 @@ def _warnings(report: _Report) -> list[str]:
     label, again = report.stored.verdict.label, report.stored.controls.ceiling
     if report.stored.controls.self_swap.changed:
         warnings.append("The self-swap control failed: no number on this page can be trusted.")
-    if again is not None and again.same != again.cases:
+    if again.same != again.cases:
         warnings.append("The teacher does not agree with itself: runs are not deterministic.")
     if label != report.verdict.label:
         warnings.append(

@@ -147,9 +147,7 @@ def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None
 
 def control_rows(stored: ControlResults, verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
     """Return the table of controls: exactness, those of the verdict, those that there are not, and the baseline."""
-    rows = [_self_swap(stored.self_swap)]
-    if stored.ceiling is not None:
-        rows.append(_ceiling(stored.ceiling))
+    rows = [_self_swap(stored.self_swap), _ceiling(stored.ceiling)]
     for variable, judged in verdict.variables.items():
         for control in judged.controls:
             result = _reached(control.level, control.difference, verdict.student)
@@ -230,11 +228,7 @@ def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
     return {"name": alignment["name"], "variables": variables, **rest}
 
 
-def cost_cells(cost: dict[str, Any] | None) -> list[str]:
-    """Return a step's operations, their ratio to a plain step's, its time, and how near that is to the floor."""
-    if cost is None:  # a run of a version that did not count them
-        return ["n/a"] * 4
+def cost_cells(cost: dict[str, Any]) -> list[str]:
+    """Return a step's operations, their ratio to a plain step's, and its time."""
     cells = [f"{cost['flops'] / 1e9:,.3g} GFLOP", f"{cost['flops'] / cost['plain_flops']:.2f} times"]
-    if not cost["step_seconds"]:
-        return [*cells, "n/a", "n/a"]
-    return [*cells, f"{cost['step_seconds']:.3g} s", f"{cost['floor_seconds'] / cost['step_seconds']:.0%}"]
+    return [*cells, f"{cost['step_seconds']:.3g} s" if cost["step_seconds"] else "n/a"]

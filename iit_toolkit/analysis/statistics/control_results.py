@@ -70,12 +70,12 @@ class ControlResults:
 
     Attributes:
         self_swap: The self-swap control.
-        ceiling: The teacher as its own student; `None` in results of a version that did not run it.
+        ceiling: The teacher as its own student.
         absent: The controls that the judged student does not allow; `None` if its controls were not run.
         leaks: The leak check; `None` if it was not run.
     """
 
     self_swap: SelfSwap
-    ceiling: Ceiling | None = None
-    absent: list[Absent] | None = None
-    leaks: list[Leak] | None = None
+    ceiling: Ceiling
+    absent: list[Absent] | None
+    leaks: list[Leak] | None

@@ -60,8 +60,7 @@ class Estimate:
         cases: How many cases it rests on.
         clusters: How many base examples those cases come from.
         sources: How many source examples they have; None if there was no intervention.
-        texts: How many texts the bases were cut from, or the sources if those are of fewer; None in results that were
-            made before intervals knew of texts.
+        texts: How many texts the bases were cut from, or the sources if those are of fewer; None if that is not known.
         equal_texts: As how many texts of equal size those of the bases count: (sum of n)^2 / (sum of n^2) for n cases
             of a text. Far fewer than `texts` where few texts hold most cases.
     """

@@ -1,6 +1,6 @@
 """What results.json holds, as far as it is read back: every entry that a verb looks at, with its type and range.
 
-Further entries are allowed, and what earlier versions did not write may be missing.
+Further entries are allowed. An entry with a default may be absent.
 """
 
 from __future__ import annotations
@@ -58,13 +58,15 @@ class _Rows(_Part):
 class Evaluated(_Part):
     """What was measured on one held-out set: by measure and model."""
 
-    rows: _Count | None = None
-    fingerprint: str | None = None
+    rows: _Count
+    fingerprint: str
     perplexity: dict[str, Perplexity] | None = None
     accuracy: dict[str, Share] | None = None
 
 
 class _Teacher(_Part):
+    """The teacher; the fingerprint of its weights may be absent, and is then not compared."""
+
     name: str
     parameters: _Count
     weights: str | None = None
@@ -87,7 +89,6 @@ class _Cost(_Part):
     flops: _Operations
     plain_flops: _Operations
     step_seconds: _Number | None
-    floor_seconds: _Number
 
 
 class Training(_Part):
@@ -100,13 +101,13 @@ class Training(_Part):
     tokens: _Count
     seconds: _Number
     history: list[dict[str, _Fact]]
-    cost: _Cost | None = None
-    cpu_seconds: _Number | None = None
-    micro_batches: _Positive | None = None
-    micro_batches_run: _Positive | None = None
-    effective_batch: _Count | None = None
-    resumed_at_step: _Count | None = None
-    provenance: _Provenance | None = None
+    cost: _Cost
+    cpu_seconds: _Number
+    micro_batches: _Positive
+    micro_batches_run: _Positive
+    effective_batch: _Count
+    resumed_at_step: _Count
+    provenance: _Provenance
 
     @model_validator(mode="after")
     def _logged(self) -> Training:
@@ -126,12 +127,12 @@ class _Verification(_Part):
 
 
 class Results(_Part):
-    """A results.json."""
+    """A results.json; how long the verification took may be absent."""
 
     name: str
     created: str
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    task: str | None = None
+    task: str
     provenance: _Provenance
     data: Annotated[dict[str, _Rows], Field(min_length=1)]
     teacher: _Teacher

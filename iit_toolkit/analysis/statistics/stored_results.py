@@ -69,7 +69,7 @@ def read_stored(path: Path) -> StoredResults:
         path: A results.json, or the run folder that holds one.
 
     Raises:
-        UserError: If there is none, or it is of another schema or an older layout, or not whole.
+        UserError: If there is none, or it is of another schema or layout, or not whole.
     """
     if not path.exists():
         raise UserError(f"{path}: no such results; give a results.json, or the folder of a finished run")
@@ -111,7 +111,7 @@ def refuse_other_cases(stored: StoredResults, outcomes: pd.DataFrame, path: Path
 def refuse_incomparable(*results: StoredResults) -> None:
     """Check that the numbers of results mean the same: task, teacher, held-out data and alignment are equal.
 
-    The teacher's weights are compared among those that say them, which earlier versions did not.
+    The teacher's weights are compared among the results that hold their fingerprint, which may be absent.
 
     Raises:
         UserError: Naming the first of these that differs.
@@ -132,10 +132,10 @@ def _fact(stored: StoredResults, what: str) -> tuple[Any, str]:
     """Return what must be equal, and how a message shows it."""
     document = stored.document
     if what == "task":
-        return document.get("task"), str(document.get("task"))
+        return document["task"], document["task"]
     if what == "teacher":
         teacher = {name: value for name, value in document["teacher"].items() if name != "weights"}
-        return teacher, f"{teacher['name']}, {teacher.get('parameters', 0):,} parameters"
+        return teacher, f"{teacher['name']}, {teacher['parameters']:,} parameters"
     if what == "weights of the teacher":
         weights = document["teacher"].get("weights")
         return weights, f"{str(weights)[:15]}..."

@@ -274,7 +274,7 @@ def _unlike_steps(trainings: Mapping[str, Mapping[str, Any]], arm: str, baseline
     if one["steps"] != other["steps"]:
         return f"n/a: {arm} made {count(one['steps'], 'step')}, {baseline} {other['steps']:,}."
     rows = "effective_batch"
-    if rows in one and rows in other and one[rows] != other[rows]:  # earlier runs did not write it
+    if one[rows] != other[rows]:
         return f"n/a: a step of {arm} had {count(one[rows], 'row')}, one of {baseline} {other[rows]:,}."
     return None
 

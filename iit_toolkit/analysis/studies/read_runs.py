@@ -20,7 +20,7 @@ from iit_toolkit.analysis.statistics.stored_results import (
     refuse_incomparable,
     refuse_other_cases,
 )
-from iit_toolkit.analysis.studies.study import Record, Study, refuse_without_cost
+from iit_toolkit.analysis.studies.study import Record, Study, refuse_untrained
 from iit_toolkit.config.loading import load_config
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.plain_files import refuse_links_out
@@ -96,7 +96,7 @@ def _read_run(folder: Path) -> _Run:
     if not arms:
         raise UserError(f"{stored.path}: no trained arms; give folders that `iit-toolkit run` wrote")
     for arm, training in arms.items():
-        refuse_without_cost(stored.path, arm, training)
+        refuse_untrained(stored.path, arm, training)
     for name, evaluated in stored.evaluation.items():
         for measure in EVALUATED:
             if (models := getattr(evaluated, measure)) is not None and not set(arms) <= set(models):

@@ -23,7 +23,7 @@ from iit_toolkit.analysis.statistics.stored_results import (
     read_stored,
     refuse_incomparable,
 )
-from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, TaskScores, refuse_without_cost
+from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, TaskScores, refuse_untrained
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.runs.finetuned import TaskSummary, read_summary
@@ -63,9 +63,7 @@ def read_suite(root: Path) -> Study:
         for run in runs.values():
             _refuse_other(study.first, run, _data)
             _refuse_other(next(iter(runs.values())), run, _training)
-        told = [run for run in runs.values() if "effective_batch" in run.training]  # earlier runs did not write it
-        for run in told:
-            _refuse_other_batch(told[0], run)
+            _refuse_other_batch(next(iter(runs.values())), run)
     _refuse_other_masks(study)
     _refuse_other_seeds(study, root)
     return study
@@ -87,7 +85,7 @@ def _read_run(path: Path, arm: str, seed: int) -> Record:
     if stored.document["seed"] != seed:
         raise UserError(f"{path}: its seed is {stored.document['seed']}, not {seed} as its folder says; rename one")
     stored.student(arm)
-    refuse_without_cost(path, arm, stored.document["arms"][arm])
+    refuse_untrained(path, arm, stored.document["arms"][arm])
     run = Record(arm, seed, stored, _read_scores(path.parent))
     for name, found in run.evaluation.items():
         for measure in EVALUATED:

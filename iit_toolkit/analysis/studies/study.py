@@ -64,8 +64,7 @@ class Record:
     @property
     def hardware(self) -> dict[str, Any]:
         """The machine that trained."""
-        provenance = self.training.get("provenance") or self.results.document["provenance"]  # earlier runs had one
-        return provenance["hardware"]
+        return self.training["provenance"]["hardware"]
 
     @property
     def evaluation(self) -> dict[str, Evaluated]:
@@ -75,9 +74,7 @@ class Record:
     @property
     def flops(self) -> float:
         """Multiplications and additions of the training: as recorded of one micro-batch, times all that were run."""
-        training = self.training
-        earlier = training.get("micro_batches", 1) * training["steps"]  # they did not write how many were run
-        return training["cost"]["flops"] * training.get("micro_batches_run", earlier)
+        return self.training["cost"]["flops"] * self.training["micro_batches_run"]
 
     @property
     def step_flops(self) -> float:
@@ -118,13 +115,11 @@ class Study:
         return float(np.mean([record.flops for record in self.records[arm].values()]))
 
 
-def refuse_without_cost(path: Path, arm: str, training: Mapping[str, Any]) -> None:
-    """Check that results say what an arm's training cost, by which arms are compared.
+def refuse_untrained(path: Path, arm: str, training: Mapping[str, Any]) -> None:
+    """Check that an arm was trained, so that its compute can be compared.
 
     Raises:
-        UserError: If they don't.
+        UserError: If it made no step.
     """
-    if training.get("cost") is None:
-        raise UserError(f"{path}: arm {arm} has no cost; run it again")
     if not training["steps"]:
         raise UserError(f"{path}: arm {arm} made no step; run it again")

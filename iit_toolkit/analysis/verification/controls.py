@@ -205,9 +205,8 @@ def _rest(runs: _Probed, variable: str) -> Sites:
     every = [site for sites in runs.side.sites.values() for site in sites]
     rest: list[ResolvedSite] = []
     for site in {site.write: site for site in runs.side.sites[variable]}.values():
-        ranges = [one.ranges for one in every if one.write == site.write]
         width = runs.widths[site.read]
-        left = ~torch.stack([_mask(((0, width),) if one is None else one, width) for one in ranges]).any(0)
+        left = ~torch.stack([one.neurons(width) for one in every if one.write == site.write]).any(0)
         if left.any():
             rest.append(replace(site, ranges=_ranges(left)))
     return tuple(rest)
@@ -217,17 +216,10 @@ def _held(sites: Sites, widths: dict[str, int]) -> dict[tuple[str, str], Tensor]
     """Return the neurons (D,) that sites hold, by place of writing and reading."""
     held: dict[tuple[str, str], Tensor] = {}
     for site in sites:
-        mask = _mask(site.ranges or (), widths[site.read])
+        mask = site.neurons(widths[site.read])
         key = site.write, site.read
         held[key] = held[key] | mask if key in held else mask
     return held
-
-
-def _mask(ranges: Sequence[tuple[int, int]], width: int) -> Tensor:
-    mask = torch.zeros(width, dtype=torch.bool)
-    for low, high in ranges:
-        mask[low:high] = True
-    return mask
 
 
 def _ranges(mask: Tensor) -> tuple[tuple[int, int], ...]:

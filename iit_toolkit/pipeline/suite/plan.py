@@ -10,7 +10,7 @@ from statistics import median
 from iit_toolkit.analysis.statistics.stored_results import read_stored
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.arms import micro_batches_run, steps_of_one_process, training_settings
-from iit_toolkit.pipeline.explanation import step_cost
+from iit_toolkit.pipeline.explanation import least_seconds, step_cost
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.suite.config import SuiteConfig
 from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, pieces
@@ -29,7 +29,7 @@ class PlannedPiece:
             training that is done.
         seconds: What it took, or what its like took (the same arm with another seed, any other fine-tuning); None
             where nothing like it is done. A training that was resumed is counted whole, at the speed of its last part.
-        floor_seconds: Time of the matrix products alone on this machine; None if there are no `flops`.
+        least_seconds: The least time that the `flops` take this machine; None if there are none.
     """
 
     piece: Piece
@@ -37,7 +37,7 @@ class PlannedPiece:
     steps: int | None
     flops: float | None
     seconds: float | None
-    floor_seconds: float | None
+    least_seconds: float | None
 
 
 def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
@@ -56,19 +56,19 @@ def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
     def step(arm: str) -> tuple[float, float]:
         student = prepared.new_student(config.student_of(arm))
         cost, _ = step_cost(prepared, arm, prepared.arm_alignment(arm, student), student)
-        return cost.flops, cost.floor_seconds
+        return cost.flops, least_seconds(cost.flops, training_settings(prepared, arm, Path("unused")))
 
     planned: list[PlannedPiece] = []
     for piece in every:
         like = [seconds for other, seconds in took.items() if _alike(piece, other)]
         seconds = took.get(piece, median(like) if like else None)
-        steps, flops, floor = None, None, None
+        steps, flops, least = None, None, None
         if piece.stage == "run" and not done[piece]:
             settings, rows = training_settings(prepared, piece.arm, Path("unused")), len(prepared.train_rows)
             steps = steps_of_one_process(settings, rows)
             batches = micro_batches_run(settings, rows, steps)
-            flops, floor = (batches * one for one in step(piece.arm))
-        planned.append(PlannedPiece(piece, done[piece], steps, flops, seconds, floor))
+            flops, least = (batches * one for one in step(piece.arm))
+        planned.append(PlannedPiece(piece, done[piece], steps, flops, seconds, least))
     return planned
 
 
@@ -79,16 +79,16 @@ def _alike(one: Piece, other: Piece) -> bool:
 def _took(folder: SuiteFolder, piece: Piece) -> float | None:
     """How long a run (training, verification, perplexity), or all fine-tunings, of a piece took, in seconds.
 
-    None of a training that was resumed after its last step.
+    None of a training that was resumed after its last step, and of a run that does not say how long its verification
+    took.
     """
     if piece.stage == "run":
         results = read_stored(folder.results(piece)).document
-        verified = results.get("verification", {"seconds": 0})  # earlier runs did not write it
         if piece.arm not in results["arms"]:
             raise UserError(f"{folder.results(piece)}: no arm {piece.arm}; remove the folder, and run it again")
         arm = results["arms"][piece.arm]
-        last = arm["steps"] - arm.get("resumed_at_step", 0)  # steps that were timed; earlier runs did not write it
-        return arm["seconds"] * arm["steps"] / last + verified["seconds"] if last else None
+        verified, timed = results.get("verification"), arm["steps"] - arm["resumed_at_step"]
+        return arm["seconds"] * arm["steps"] / timed + verified["seconds"] if verified and timed else None
     finetuning = folder.finetuning(piece)
     _, summary = read_summary(finetuning.summary)
     scores = [finetuning.scores(task, seed) for task, found in summary.tasks.items() for seed in found.seeds]

@@ -55,7 +55,7 @@ def refused(run: Path) -> str:
     [
         ("provenance.hardware", DELETE, "provenance.hardware: field required"),
         ("teacher", True, "teacher: "),
-        ("arms.causal.cost.floor_seconds", [1, 2, 3], "arms.causal.cost.floor_seconds: "),
+        ("arms.causal.cost.step_seconds", [1, 2, 3], "arms.causal.cost.step_seconds: "),
         ("arms.causal.cost.plain_flops", 0, "arms.causal.cost.plain_flops: input should be greater than 0"),
         ("arms.causal.seconds", None, "arms.causal.seconds: "),
         ("arms.causal.steps", "130", "arms.causal.steps: input should be a valid integer"),

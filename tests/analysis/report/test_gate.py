@@ -12,7 +12,7 @@ import pytest
 from iit_toolkit.analysis.report.gate import gate, to_junit, to_markdown
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored
 from iit_toolkit.errors import UserError
-from tests.analysis.synthetic import make_outcomes, make_results
+from tests.analysis.synthetic import CONTROLS, make_outcomes, make_results
 
 
 def estimate(
@@ -99,11 +99,11 @@ def test_what_is_undefined_fails_with_a_sentence(store: Any, one: dict[str, Any]
 
 
 def test_a_failed_self_swap_fails_whatever_the_numbers(store: Any) -> None:
-    broken = {"controls": {"self_swap": {"cases": 400, "changed": 1, "max_difference": 0.1}}}
-    checked = gate(store(changes=broken), 0.0)
+    broken = {"cases": 400, "changed": 1, "max_difference": 0.1}
+    checked = gate(store(changes={"controls": {**CONTROLS, "self_swap": broken}}), 0.0)
     assert answers(checked)["self-swap", ""] is False and not checked.passed
-    absent = {"controls": {"self_swap": {"cases": 0, "changed": 0, "max_difference": 0.0}}}
-    assert ("self-swap", "") not in answers(gate(store(changes=absent), 0.0))
+    absent = {"cases": 0, "changed": 0, "max_difference": 0.0}
+    assert ("self-swap", "") not in answers(gate(store(changes={"controls": {**CONTROLS, "self_swap": absent}}), 0.0))
 
 
 def test_names_cannot_break_out_of_the_junit_file_or_the_table(planted: dict[str, Any], tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_no_file_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d.update(task="causal_lm"), "other task (causal_lm against None)"),
+        (lambda d: d.update(task="causal_lm"), "other task (causal_lm against masked_lm)"),
         (lambda d: d["teacher"].update(name="other"), "other teacher (other, 22,500,000 parameters against example/"),
         (lambda d: d["teacher"].update(parameters=1), "other teacher"),
         (
@@ -106,7 +106,7 @@ def test_incomparable(planted: dict[str, Any], tmp_path: Path, change: Change, s
 def test_seed_training_data_and_names_may_differ(planted: dict[str, Any], tmp_path: Path) -> None:
     document = copy.deepcopy(planted)
     document |= {"seed": 99, "name": "second"}
-    document["teacher"].pop("weights", None)  # as in earlier versions
+    document["teacher"].pop("weights", None)
     document["alignment"] |= {"name": "same sites", "draw": {"middle": 1.0}}
     del document["data"]["train"]  # verified, not trained
     two = read_stored(written(tmp_path / "two.json", document))

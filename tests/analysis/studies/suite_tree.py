@@ -81,7 +81,8 @@ def results(arm: str, place: int, perplexity: float) -> dict[str, Any]:
     found[arm] |= {"value": perplexity, "low": perplexity - 2, "high": perplexity + 3}
     found["teacher"] |= {"value": (value := TEACHER_PERPLEXITY[place]), "low": value - 2, "high": value + 3}
     training = document["arms"][arm]
-    training |= {"steps": STEPS[arm], "tokens": 6400 * STEPS[arm], "cpu_seconds": 50.0 + place, "resumed_at_step": 0}
+    training |= {"steps": STEPS[arm], "tokens": 6400 * STEPS[arm], "cpu_seconds": 50.0 + place}
+    training |= {"micro_batches_run": STEPS[arm]}
     training |= {"student_parameters": 5_000_000 if arm == "narrow" else 11_900_000}
     training["cost"] |= {"flops": FLOPS[arm]}
     training["history"] = [

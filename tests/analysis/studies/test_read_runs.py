@@ -98,6 +98,7 @@ def test_runs_come_in_the_order_of_their_seeds_with_the_numbers_of_their_outcome
 def test_accuracies_on_held_out_sets_are_compared(tmp_path: Path) -> None:
     evaluation = {
         "validation": {
+            "rows": 8,
             "fingerprint": "sha256:1",
             "accuracy": {
                 arm: {"value": value, "low": None, "high": None, "cases": 8, "clusters": 8}
@@ -135,7 +136,10 @@ def test_classification_has_an_accuracy(tmp_path: Path) -> None:
         (lambda d: d["arms"].pop("plain"), "arms is causal, not causal, plain"),
         (lambda d: d["arms"]["plain"].update(objective={"kl": 2.0}), "arms.plain.objective is {'kl': 2.0}, not {"),
         (lambda d: d["evaluation"].clear(), "evaluation.encyclopedia is None, not sha256:"),
-        (lambda d: d["evaluation"]["encyclopedia"].pop("fingerprint"), "evaluation.encyclopedia is None, not sha256:"),
+        (
+            lambda d: d["evaluation"]["encyclopedia"].pop("fingerprint"),
+            "evaluation.encyclopedia.fingerprint: field required",
+        ),
         (
             lambda d: d["evaluation"]["encyclopedia"].update(perplexity=None),
             "evaluation.encyclopedia, its measures is , not perplexity",
