@@ -64,7 +64,7 @@ def _print(compared: StudyComparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from iit_toolkit.analysis.statistics.numbers import count, first_upper
+    from iit_toolkit.analysis.statistics.numbers import count
     from iit_toolkit.analysis.studies.paired import difference
     from iit_toolkit.analysis.studies.rows import COST
     from iit_toolkit.analysis.studies.text import heading, spread
@@ -78,7 +78,7 @@ def _print(compared: StudyComparison) -> None:
         table.add_row(row.measure.name, *(spread(row, arm) for arm in compared.arms))
     console.print(table)
     for one in compared.comparisons:
-        console.print(f"{first_upper(heading(one))}: {one.basis.note}")
+        console.print(f"{heading(one)}: {one.basis.note}")
         if not one.basis.measures:
             continue
         table = Table(box=SIMPLE_HEAD)

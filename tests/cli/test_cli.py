@@ -347,18 +347,18 @@ def test_compare_prints_a_table_or_json_and_writes_a_folder(capsys: pytest.Captu
     folders = make_runs()
     assert run("compare", *folders, "-o", "over-seeds") == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert "causal against plain, at equal steps: causal and plain each made 130 steps." in printed
+    assert "causal against plain, at equal steps: causal and plain each made 130 steps;" in printed
     assert "causal against its baseline, at equal compute: n/a" in printed
     assert re.search(r"effective IIA outside, middle \+0\.\d+ \[\+0\.\d+, \+0\.\d+\] BEATS", printed)
-    assert "perplexity (lower is better) -" in printed
+    assert "KL to the teacher (nats) (lower is better) -" in printed
     suffixes = ("csv", "json", "md", "png", "svg", "tex")
     assert sorted(path.name for path in Path("over-seeds").iterdir()) == [f"compare.{suffix}" for suffix in suffixes]
     assert run("compare", *folders, "--json", "--treatment", "causal", "--baseline", "plain") == 0
     document = json.loads(capsys.readouterr().out)
     assert document == json.loads(Path("over-seeds/compare.json").read_text())
-    assert (document["schema"], document["seeds"]) == ("iit_toolkit/compare/1", [42, 43, 44])
+    assert (document["schema"], document["seeds"]) == ("iit_toolkit/study/1", [42, 43, 44])
     assert run("compare", *folders[:2], "--json") == 0
-    outcomes = {one["outcome"] for one in json.loads(capsys.readouterr().out)["bases"][0]["measures"]}
+    outcomes = {one["outcome"] for one in json.loads(capsys.readouterr().out)["comparisons"][0]["basis"]["measures"]}
     assert outcomes == {"INCONCLUSIVE"}
 
 

@@ -98,7 +98,7 @@ def planted() -> list[tuple[Any, dict[str, Any]]]:
         plain, causal = document["arms"]["plain"], document["arms"]["causal"]
         plain["cost"] |= {"flops": 50.0}
         causal["cost"] |= {"flops": 100.0 + seed}
-        document["arms"]["longer"] = plain | {"steps": 260}
+        document["arms"]["longer"] = plain | {"steps": 260, "micro_batches_run": 260}
         found.append((outcomes, document))
     return found
 
@@ -157,7 +157,7 @@ def test_two_seeds_are_never_enough(runs: Any) -> None:
     ("change", "note"),
     [
         (
-            lambda d: d["arms"]["longer"].update(steps=200),
+            lambda d: d["arms"]["longer"].update(steps=200, micro_batches_run=200),
             "n/a: no arm had it; longer had 0.75 times the training FLOPs of causal (200 against 130 steps).",
         ),
         (

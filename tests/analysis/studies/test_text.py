@@ -51,7 +51,7 @@ def test_the_headline_holds_every_arm_and_the_teacher(compared: StudyComparison)
 
 
 def test_means_over_other_seeds_are_called_no_comparison(compared: StudyComparison, root: Path, tmp_path: Path) -> None:
-    said = "Means over other seeds are no comparison"  # middle has two seeds, the others three
+    said = "Arms with different seeds cannot be compared by their means"  # middle has two seeds, the others three
     assert said in headline(compared) and said in to_markdown(compared) and said in to_latex(compared)
     for arm in ("plain", "full"):
         shutil.copytree(root / arm, tmp_path / arm, ignore=shutil.ignore_patterns("finetune"))

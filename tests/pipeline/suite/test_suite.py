@@ -390,7 +390,7 @@ def test_a_report_tells_all_arms_and_is_the_same_of_what_was_collected(whole: Su
     assert {path.name for path in (place / "tables").iterdir()} == {"suite.json", "suite.md", "suite.tex", "figures"}
     assert {path.suffix for path in (place / "tables" / "figures").iterdir()} == {".svg", ".png", ".csv"}
     numbers = json.loads((place / "tables" / "suite.json").read_text())
-    assert numbers["baseline"] == "plain" and numbers["schema"] == "iit_toolkit/suite/1"
+    assert numbers["baseline"] == "plain" and numbers["schema"] == "iit_toolkit/study/1"
     other = compared("for-report", "causal")
     assert other.baseline == "causal" and {one.arm for one in other.comparisons} == {"plain"}
     assert call("suite", "report", "for-report", "--baseline", "causal") != printed
