@@ -7,8 +7,6 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -344,20 +342,16 @@ def test_a_folder_that_is_no_export(exported: Path, tmp_path: Path, file: str) -
     assert not (tmp_path / "out").exists()
 
 
-def pushed(run: Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Exports and pushes in a process of its own: huggingface_hub reads its environment when it is imported."""
-    command = [sys.executable, "-m", "iit_toolkit", "export", str(run), "--arm", "causal", "-o", str(folder)]
-    environment = {**os.environ, "HF_HOME": str(folder.parent / "home"), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(
-        [*command, "--push-to-hub", "me/causal-student"], env=environment, capture_output=True, text=True, timeout=300
-    )
+PUSH = ("--push-to-hub", "me/causal-student")
 
 
-def test_every_file_reaches_the_hub(run: Path, tmp_path: Path) -> None:
+def test_every_file_reaches_the_hub(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with fake_hub("secret") as hub:
-        done = pushed(run, tmp_path / "out", HF_ENDPOINT=hub.endpoint, HF_TOKEN="secret", HF_HUB_OFFLINE="0")
-        assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'out'}\n{hub.endpoint}/me/causal-student\n"
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        printed = call("export", str(run), "--arm", "causal", "-o", str(tmp_path / "out"), *PUSH)
+    assert printed == f"{tmp_path / 'out'}\n{hub.endpoint}/me/causal-student\n"
     assert [(one["organization"], one["name"]) for one in hub.repositories] == [("me", "causal-student")]
     assert "POST /api/models/me/causal-student/commit/main" in hub.requests
     assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -377,7 +371,7 @@ def test_a_push_that_fails_keeps_the_folder(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    command = ["export", str(run), "--arm", "causal", "-o", str(tmp_path / "out"), "--push-to-hub", "me/causal-student"]
+    command = ["export", str(run), "--arm", "causal", "-o", str(tmp_path / "out"), *PUSH]
     with fake_hub("secret") as hub, pytest.raises(SystemExit) as exit_:
         monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
         main(command)
