@@ -117,11 +117,12 @@ def _another(inputs: dict[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def evaluating(*models: PreTrainedModel) -> Generator[None, None, None]:
     """Put models into eval mode, and every module back into its own afterwards."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
+    training = [module for model in models for module in model.modules() if module.training]
+    if training:
+        for model in models:
+            model.eval()
     try:
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module in training:
+            module.training = True

@@ -120,9 +120,9 @@ def test_a_process_does_not_wait_for_ever_for_one_that_stopped(tmp_path: Path) -
                     pass
                 processes.set_patience(4)
                 if rank:
-                    threading.Timer(2, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+                    threading.Timer(1, os.kill, (os.getpid(), signal.SIGSTOP)).start()
                 with processes.told_if_lost():
-                    trained(tmp_path, 64, 1, max_steps=10**6, ddp_timeout=4)
+                    trained(tmp_path, 64, 1, max_steps=10**6, ddp_timeout=2)
         except UserError as error:
             sys.stderr.write(f"error: {error}\n")
             raise SystemExit(2) from None
