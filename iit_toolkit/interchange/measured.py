@@ -117,12 +117,13 @@ def _another(inputs: dict[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def evaluating(*models: PreTrainedModel) -> Generator[None, None, None]:
     """Put models into eval mode, and every module back into its own afterwards."""
-    training = [module for model in models for module in model.modules() if module.training]
-    if training:
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    if any(mode for _, mode in modes):
         for model in models:
             model.eval()
     try:
         yield
     finally:
-        for module in training:
-            module.training = True
+        for module, mode in modes:
+            if module.training != mode:  # to set it takes longer than to look
+                module.training = mode
