@@ -13,6 +13,7 @@ torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:
-    """Keep what the imports made out of every later garbage collection, which would look through it each time."""
+    """Keep what the imports made out of every later garbage collection, and collect seldom: tests soon end."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

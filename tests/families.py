@@ -6,8 +6,10 @@ training mode can be repeated.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -216,6 +218,12 @@ def with_large_weights(model: Any, dtype: torch.dtype = torch.float32, seed: int
 
 
 def make_model(family: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> Any:
+    """A model of the caller's own: a copy, which takes a fraction of the time of making it."""
+    return copy.deepcopy(_made(family, dtype, seed))
+
+
+@cache
+def _made(family: str, dtype: torch.dtype, seed: int) -> Any:
     return with_large_weights(FAMILIES[family].make(), dtype, seed)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from iit_toolkit.cli import app
 from iit_toolkit.config.loading import load_config
 from iit_toolkit.downstream.config import load_finetune_config
 from iit_toolkit.pipeline.suite.config import SuiteConfig
+from tests.forked import forked
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -47,13 +46,12 @@ def test_the_example_has_at_most_ten_lines() -> None:
 
 
 def test_the_example_runs_offline_and_ends_with_a_verdict(tmp_path: Path) -> None:
-    script = tmp_path / "example.py"
-    script.write_text(example(), encoding="utf-8")
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, script.name], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    def work() -> None:
+        os.chdir(tmp_path)
+        exec(compile(example(), "example.py", "exec"), {"__name__": "__main__"})
+
+    done = forked(work, tmp_path, timeout=600, CUDA_VISIBLE_DEVICES="")
+    assert done.code == 0, done.stderr[-3000:]
     assert done.stdout.splitlines()[-1].partition(":")[0] in LABELS
     assert 'Variable "middle":' in done.stdout.splitlines()[-1]
 

@@ -22,5 +22,5 @@ def tiny_run(place: Path) -> dict[str, Any]:
         "data": {"path": "text", "data_files": files, "max_length": 24, "packing": False},
         "arms": {"causal": {"alignment": "diito/middle"}},
         "training": {"max_steps": 4, "save_steps": 2, "per_device_train_batch_size": 4, "logging_steps": 1},
-        "verification": {"pairs": 16, "resamples": 100, "batch_size": 8},
+        "verification": {"pairs": 16, "resamples": 100, "batch_size": 16},
     }

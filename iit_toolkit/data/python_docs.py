@@ -8,6 +8,7 @@ import ast
 import re
 import sysconfig
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,8 @@ _SKIPPED_FOLDERS = frozenset(
         "turtledemo",
     }
 )
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_WITH_STATEMENTS = ("body", "handlers", "orelse", "finalbody", "cases")
 _DIRECTIVE = re.compile(r"^\.\.(\s|$)|^:\w+(\s[^:]*)?:")
 _ROLE = re.compile(r":(?:\w+:)*\w+:`([^`]*)`")
 _CODE = re.compile(
@@ -105,12 +108,22 @@ def _docstrings(path: Path) -> Iterator[str]:
     except (SyntaxError, ValueError):  # a source file that is no valid Python, such as a template
         return
     seen: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+    for node in _statements(tree):
+        if isinstance(node, _DOCUMENTED):
             docstring = ast.get_docstring(node)
             if docstring and docstring not in seen:
                 seen.add(docstring)
                 yield docstring
+
+
+def _statements(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield a module and its statements in the order of `ast.walk`, which would look into every expression."""
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        node = waiting.popleft()
+        yield node
+        for field in _WITH_STATEMENTS:
+            waiting.extend(getattr(node, field, ()))
 
 
 def _paragraphs(text: str) -> Iterator[str]:
@@ -126,7 +139,7 @@ def _prose(paragraph: str) -> str:
         stripped = line.strip()
         if stripped.startswith(">>>"):
             break  # a doctest and its output last until the end of the paragraph
-        letters = sum(character.isalpha() or character == " " for character in stripped)
+        letters = sum(map(str.isalpha, stripped)) + stripped.count(" ")
         if letters < 0.75 * len(stripped) or _DIRECTIVE.match(stripped) or _CODE.match(stripped):
             continue
         kept.append(stripped)

@@ -179,7 +179,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 loss = self.objective.task_loss(inputs)
                 return (loss, {"loss": loss}) if return_outputs else loss
             interchanges = self.draw_interchanges(inputs)
-            self.student.train(self.settings.dropout)
+            if any(module.training != self.settings.dropout for module in self.student.modules()):
+                self.student.train(self.settings.dropout)
             losses = Losses(*model(inputs, interchanges))
             refuse_spoilt_losses(self.objective, losses, inputs, self.state.global_step)
             self._gather(losses, inputs, interchanges)

@@ -84,7 +84,8 @@ class InterchangeModel:
 
     def eval(self) -> None:
         """Set the model to eval mode."""
-        self.model.eval()
+        if any(module.training for module in self.model.modules()):  # to set the mode takes longer than to look
+            self.model.eval()
 
     def places(self, variable: str) -> Collection[str]:
         """Return the module paths that a variable reads."""
@@ -262,15 +263,13 @@ class InterchangeModel:
                 self.cuts[name] = None
 
     def _refuse_checkpointed_sites(self, variables: Iterable[str]) -> None:
-        if not (self.model.training and torch.is_grad_enabled() and self.model.is_activation_checkpointing):
-            return
-        for name in variables:
-            for site in self.sites[name]:
-                if site.inside_block:
-                    raise UserError(
-                        f"variable {name!r}: {site.write} is in a block, which gradient checkpointing runs twice; "
-                        "use block_input or block_output sites, or turn gradient_checkpointing off"
-                    )
+        inside = [(name, site) for name in variables for site in self.sites[name] if site.inside_block]
+        if inside and self.model.training and torch.is_grad_enabled() and self.model.is_activation_checkpointing:
+            name, site = inside[0]
+            raise UserError(
+                f"variable {name!r}: {site.write} is in a block, which gradient checkpointing runs twice; "
+                "use block_input or block_output sites, or turn gradient_checkpointing off"
+            )
 
 
 def _cut(sites: Sequence[ResolvedSite]) -> int | None:

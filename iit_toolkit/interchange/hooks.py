@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,8 +16,13 @@ from iit_toolkit.errors import UserError
 
 def called_with(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return all that a model is called with: its inputs, and that it is to keep no cache."""
-    takes_cache = "use_cache" in inspect.signature(model.forward).parameters
-    return {**inputs, "use_cache": False} if takes_cache else dict(inputs)
+    forward = getattr(model.forward, "__func__", model.forward)
+    return {**inputs, "use_cache": False} if _takes_cache(forward) else dict(inputs)
+
+
+@lru_cache
+def _takes_cache(forward: Callable[..., Any]) -> bool:
+    return "use_cache" in inspect.signature(forward).parameters
 
 
 @contextlib.contextmanager

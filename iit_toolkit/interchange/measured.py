@@ -118,10 +118,12 @@ def _another(inputs: dict[str, Any]) -> dict[str, Any]:
 def evaluating(*models: PreTrainedModel) -> Generator[None, None, None]:
     """Put models into eval mode, and every module back into its own afterwards."""
     modes = [(module, module.training) for model in models for module in model.modules()]
-    for model in models:
-        model.eval()
+    if any(mode for _, mode in modes):
+        for model in models:
+            model.eval()
     try:
         yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training != mode:  # to set it takes longer than to look
+                module.training = mode

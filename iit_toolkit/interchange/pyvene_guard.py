@@ -74,7 +74,8 @@ class SafeIntervenableModel(pv.IntervenableModel):
         for parameter, flag in trainable:
             parameter.requires_grad_(flag)
         for module, mode in modes:
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
         self.__dict__["_own_handles"] = []
         self.__dict__["_armed"] = set()
 

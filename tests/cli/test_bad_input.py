@@ -132,8 +132,8 @@ WRONG = {
         ["'v', student", "layer 2", "0 to 1"],
     ),
     "neurons out of range": (
-        [alignment(student=site("block_output", ", layer: 0, neurons: [0, 193]"))],
-        ["student", "[0, 193)", "width of 192"],
+        [alignment(student=site("block_output", ", layer: 0, neurons: [0, 25]"))],
+        ["student", "[0, 25)", "width of 24"],
     ),
     "module that does not exist": (
         [alignment(teacher=site("bert.encoder.leyer[0].output"))],

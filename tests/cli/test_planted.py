@@ -21,12 +21,12 @@ import transformers as tf
 import yaml
 
 from iit_toolkit.cli import main
-from iit_toolkit.config.loading import ASSETS
+from tests.data.conftest import SPECIAL, words_of
 from tests.families import NO_DROPOUT, with_large_weights
 
 WIDTH = 32
 SIZES: dict[str, Any] = {
-    "vocab_size": 5000,
+    "vocab_size": 600,
     "hidden_size": WIDTH,
     "num_attention_heads": 4,
     "intermediate_size": 48,
@@ -108,7 +108,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
             Path(f"{name}.json").write_text(
                 "".join(f"{json.dumps({'text': text, 'label': row % 3})}\n" for row, text in enumerate(texts))
             )
-        tokenizer = tf.AutoTokenizer.from_pretrained(ASSETS / "teacher", model_max_length=32)
+        others = (f"w{index}" for index in range(SIZES["vocab_size"] - len(SPECIAL) - len(WORDS)))
+        tokenizer = words_of(*WORDS, *others)  # only the models' answers are among the others
+        tokenizer.model_max_length = 32
         for task in TASKS:
             models = {"teacher": make(TEACHER, task), "late": make(LATE, task), "early": make(EARLY, task)}
             models |= {"halves-swapped": with_halves_swapped(make(LATE, task)), "null": untrained(task)}

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,10 @@ from iit_toolkit.distillation.processes import Rounds
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs import processes
+from tests.distillation import test_trainer as of_trainer
+from tests.forked import two_processes
 
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and counts threads in /proc")
 UNEVEN = [(13, 1), (9, 1), (17, 2)]  # rows and accumulation, for batches of 4 on 2 processes
 
 
@@ -50,35 +50,8 @@ def test_every_batch_weighs_the_same_once_an_epoch(rows: int, count: int, drop: 
         assert all(one.weights(3, last=False) == [1.0] * 3 for one in dealt)
 
 
-def in_two_processes(work: Callable[[int], None]) -> tuple[list[int], list[int]]:
-    """Fork two processes, as a launcher would start them; return their ids and, of the first, the exit code."""
-    port = 20000 + os.getpid() % 20000
-    ids: list[int] = []
-    for rank in (0, 1):
-        if child := os.fork():
-            ids.append(child)
-            continue
-        where = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-        os.environ.update({"RANK": str(rank), "LOCAL_RANK": str(rank), **where})
-        code = 1
-        try:
-            work(rank)
-            code = 0
-        except UserError as error:
-            sys.stderr.write(f"error: {error}\n")
-            code = 2
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    return ids, [os.waitstatus_to_exitcode(os.waitpid(ids[0], 0)[1])]
-
-
 def trained(folder: Path, rows: int, accumulation: int, **settings: Any) -> dict[str, torch.Tensor]:
     """Train two epochs without draws of a process's own; a projection is trained with the student."""
-    import test_trainer as of_trainer
-
     defaults: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 2.0, "optim": "sgd", "learning_rate": 0.5}
     one = of_trainer.trainer(
         folder,
@@ -99,13 +72,13 @@ def trained(folder: Path, rows: int, accumulation: int, **settings: Any) -> dict
 
 
 def untouched() -> dict[str, torch.Tensor]:
-    import test_trainer as of_trainer
-
     return of_trainer.bert(2, width=12).state_dict()
 
 
-def compare(folder: Path) -> None:
-    """Write down how far two processes are from one, for each uneven number of rows, and what outlives them."""
+@linux
+def test_two_processes_train_what_one_does_and_nothing_outlives_them(tmp_path: Path) -> None:
+    """For each uneven number of rows; what outlives is found among the threads of each process."""
+    folder = tmp_path
 
     def work(rank: int) -> None:
         with processes.parting():
@@ -120,8 +93,8 @@ def compare(folder: Path) -> None:
         outlive = [Path(f"/proc/self/task/{thread}/comm").read_text() for thread in os.listdir("/proc/self/task")]
         (folder / f"{rank}.json").write_text(json.dumps([name.strip() for name in outlive]))
 
-    ids, codes = in_two_processes(work)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(ids[1], 0)[1]))
+    ended = two_processes(work, folder)
+    assert [one.code for one in ended] == [0, 0], ended[0].stderr[-3000:] + ended[1].stderr[-3000:]
     apart: list[float] = []
     moved: list[float] = []
     for rows, accumulation in UNEVEN:
@@ -130,46 +103,31 @@ def compare(folder: Path) -> None:
         two = [torch.load(folder / f"{rank}-{rows}-{accumulation}.pt") for rank in (0, 1)]
         moved.append(max(float((expected[name] - untrained[name]).abs().max()) for name in untrained))
         apart.append(max(float((one[name] - expected[name]).abs().max()) for one in two for name in expected))
-    (folder / "found.json").write_text(json.dumps({"codes": codes, "apart": apart, "moved": moved}))
+    assert min(moved) > 1e-3 and max(apart) < 1e-6
+    for rank in (0, 1):
+        assert not [name for name in json.loads((folder / f"{rank}.json").read_text()) if "gloo" in name]
 
 
-def stop(folder: Path) -> None:
-    """Stop the second process in training, as a debugger or a machine that is gone does; the first has to end."""
+@linux
+def test_a_process_does_not_wait_for_ever_for_one_that_stopped(tmp_path: Path) -> None:
+    """The second stops in training, as in a debugger or with a machine that is gone; the first has to end."""
 
     def work(rank: int) -> None:
-        with processes.parting():
-            with processes.main_first():
-                pass
-            processes.set_patience(4)
-            if rank:
-                threading.Timer(2, os.kill, (os.getpid(), signal.SIGSTOP)).start()
-            with processes.told_if_lost():
-                trained(folder, 64, 1, max_steps=10**6, ddp_timeout=4)
+        processes._FAREWELL = 1.0
+        try:
+            with processes.parting():
+                with processes.main_first():
+                    pass
+                processes.set_patience(4)
+                if rank:
+                    threading.Timer(1, os.kill, (os.getpid(), signal.SIGSTOP)).start()
+                with processes.told_if_lost():
+                    trained(tmp_path, 64, 1, max_steps=10**6, ddp_timeout=2)
+        except UserError as error:
+            sys.stderr.write(f"error: {error}\n")
+            raise SystemExit(2) from None
 
-    ids, codes = in_two_processes(work)
-    os.kill(ids[1], signal.SIGKILL)
-    (folder / "stopped.json").write_text(json.dumps(codes))
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks, and counts threads in /proc")
-def test_two_processes_train_what_one_does_and_neither_outlives_nor_waits_for_ever(tmp_path: Path) -> None:
-    here = Path(__file__).parent
-    script = (
-        f"import sys; sys.path.insert(0, {str(here)!r})\n"
-        "from pathlib import Path\n"
-        "import torch._dynamo, test_trainer, test_processes\n"
-        f"test_processes.compare(Path({str(tmp_path)!r}))\n"
-        f"test_processes.stop(Path({str(tmp_path)!r}))\n"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found["codes"] == [0, 0]
-    assert min(found["moved"]) > 1e-3 and max(found["apart"]) < 1e-6
-    for rank in (0, 1):
-        assert not [name for name in json.loads((tmp_path / f"{rank}.json").read_text()) if "gloo" in name]
-    [code] = json.loads((tmp_path / "stopped.json").read_text())
-    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert code in (1, 2) and len(told) == 1 and "ddp_timeout" in told[0] and "Traceback" not in done.stderr
+    first, second = two_processes(work, tmp_path, second=0)
+    told = [line for line in first.stderr.splitlines() if line.startswith("error: ")]
+    assert first.code in (1, 2) and len(told) == 1 and "ddp_timeout" in told[0] and "Traceback" not in first.stderr
+    assert second.code == -signal.SIGKILL

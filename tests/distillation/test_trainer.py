@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from iit_toolkit.distillation.students import student_from_teacher
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer, NonFiniteLossError
 from iit_toolkit.errors import UserError
+from tests.forked import two_processes
 
 WORDS, LENGTH = 30, 12
 
@@ -298,28 +298,22 @@ def test_equal_seeds_draw_equal_interchanges_and_steps_draw_other_ones(tmp_path:
 
 def test_two_processes_stay_one_student(tmp_path: Path) -> None:
     """Under DDP gradients are averaged: after training students and projections are equal, bit for bit."""
-    script = (
-        "import sys, json, hashlib, os, torch\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from pathlib import Path\n"
-        "import test_trainer as t\n"
-        "settings = {'max_steps': 3, 'ddp_backend': 'gloo', 'gradient_accumulation_steps': 2}\n"
-        f"trained = t.trainer(Path({str(tmp_path)!r}), student=t.bert(2, width=12), **settings)\n"
-        "weights = [*trained.student.parameters(), *trained.projection.parameters()]\n"
-        "before = [p.detach().clone() for p in weights]\n"
-        "trained.train()\n"
-        "moved = not any(torch.equal(weights[i], before[i]) for i in (0, -1))\n"
-        "digest = hashlib.sha256(b''.join(p.detach().numpy().tobytes() for p in weights))\n"
-        f"out = Path({str(tmp_path)!r}) / f\"rank{{os.environ['RANK']}}.json\"\n"
-        "world = torch.distributed.get_world_size()\n"
-        "out.write_text(json.dumps([world, moved, digest.hexdigest()]))\n"
-        "torch.distributed.barrier()\n"
-        "torch.distributed.destroy_process_group()\n"  # its threads could outlive the interpreter
-    )
-    (tmp_path / "script.py").write_text(script)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run([*command, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
+
+    def work(rank: int) -> None:
+        settings = {"max_steps": 3, "ddp_backend": "gloo", "gradient_accumulation_steps": 2}
+        trained = trainer(tmp_path, student=bert(2, width=12), **settings)
+        weights = [*trained.student.parameters(), *trained.projection.parameters()]
+        before = [parameter.detach().clone() for parameter in weights]
+        trained.train()
+        moved = not any(torch.equal(weights[index], before[index]) for index in (0, -1))
+        digest = hashlib.sha256(b"".join(parameter.detach().numpy().tobytes() for parameter in weights))
+        world = torch.distributed.get_world_size()
+        (tmp_path / f"rank{rank}.json").write_text(json.dumps([world, moved, digest.hexdigest()]))
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+    ended = two_processes(work, tmp_path)
+    assert [one.code for one in ended] == [0, 0], ended[0].stderr[-3000:] + ended[1].stderr[-3000:]
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == ranks[1]
     assert ranks[0][:2] == [2, True]

@@ -1,4 +1,4 @@
-"""Runs of these tests draw no figures, and each module has a cache of its own."""
+"""Runs of these tests draw no figures, their embedded teacher is a small one, and each module has a cache of its own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import datasets
 import pytest
 
 from tests.drawing import no_figures as no_figures
+from tests.embedded import embedded_is_small as embedded_is_small
+from tests.embedded import small_teacher as small_teacher
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import pytest
 import pyvene as pv
 import torch
 from huggingface_hub import ModelCard, constants
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from iit_toolkit.alignment import Alignment, resolve
@@ -29,6 +28,7 @@ from iit_toolkit.interchange import InterchangeModel, Swap
 from iit_toolkit.pipeline import export, push_to_hub, verify_export
 from iit_toolkit.runs.folder import RunFolder
 from tests.analysis.synthetic import make_outcomes
+from tests.embedded import in_real_use
 from tests.pipeline.hub import fake_hub
 from tests.pipeline.test_run import call
 
@@ -50,10 +50,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def short_text(folder: Path) -> str:
-    line = "the module returns the {} value of the list and raises an error if the file is closed\n"
+    line = "the module returns the {} {} of the {} and raises an error if the {} is closed\n"
+    nouns = ["value", "file", "list", "string", "class", "object", "name"]
     files = {split: folder / f"{split}.txt" for split in ("train", "validation")}
     for file, word in zip(files.values(), ("first", "last"), strict=True):
-        file.write_text(line.format(word) * 18)
+        drawn = [[nouns[(index * step + step) % 7] for step in (1, 2, 3)] for index in range(18)]
+        file.write_text("".join(line.format(word, *three) for three in drawn))
     named = ", ".join(f"{split}: '{file}'" for split, file in files.items())
     return f"data={{path: text, data_files: {{{named}}}, packing: false}}"
 
@@ -158,9 +160,10 @@ def test_the_card_is_valid_for_the_hub_and_says_how_to_verify(exported: Path) ->
 
 def test_the_quickstart_is_verified_again_with_equal_numbers(tmp_path: Path) -> None:
     run, exported, again = (tmp_path / name for name in ("run", "exported", "again"))
-    call("run", "quickstart", *TINY, "-o", str(run))
-    call("export", str(run), "--arm", "causal", "-o", str(exported))
-    lines = call("verify", "--from", str(exported), "-o", str(again)).splitlines()
+    with in_real_use():
+        call("run", "quickstart", *TINY, "-o", str(run))
+        call("export", str(run), "--arm", "causal", "-o", str(exported))
+        lines = call("verify", "--from", str(exported), "-o", str(again)).splitlines()
     cases = len(read_outcomes(exported / "outcomes.parquet")) // 2  # of the student and of the untrained control
     assert lines[-1] == f"REPRODUCED: the answers in all {cases} cases are those of the export."
     pd.testing.assert_frame_equal(
@@ -185,9 +188,11 @@ def copy(folder: Path, target: Path) -> Path:
     return Path(shutil.copytree(folder, target))
 
 
-def test_another_student_is_told(run: Path, exported: Path, tmp_path: Path) -> None:
+def test_another_student_is_told(exported: Path, tmp_path: Path) -> None:
     forged = copy(exported, tmp_path / "forged")
-    shutil.copy(run / "plain" / "model.safetensors", forged / "model.safetensors")
+    weights = load_file(exported / "model.safetensors")
+    other = {name: weight.flip(0).contiguous() for name, weight in weights.items()}
+    save_file(other, forged / "model.safetensors", {"format": "pt"})
     printed = call("verify", "--from", str(forged), "-o", str(tmp_path / "out"), "--json")
     assert json.loads(printed) == {"folder": str(tmp_path / "out"), "reproduced": False}
 
@@ -327,20 +332,16 @@ def test_a_folder_that_is_no_export(exported: Path, tmp_path: Path, file: str) -
     assert not (tmp_path / "out").exists()
 
 
-def pushed(run: Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Exports and pushes in a process of its own: huggingface_hub reads its environment when it is imported."""
-    command = [sys.executable, "-m", "iit_toolkit", "export", str(run), "--arm", "causal", "-o", str(folder)]
-    environment = {**os.environ, "HF_HOME": str(folder.parent / "home"), "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(
-        [*command, "--push-to-hub", "me/causal-student"], env=environment, capture_output=True, text=True, timeout=300
-    )
+PUSH = ("--push-to-hub", "me/causal-student")
 
 
-def test_every_file_reaches_the_hub(run: Path, tmp_path: Path) -> None:
+def test_every_file_reaches_the_hub(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with fake_hub("secret") as hub:
-        done = pushed(run, tmp_path / "out", HF_ENDPOINT=hub.endpoint, HF_TOKEN="secret", HF_HUB_OFFLINE="0")
-        assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{tmp_path / 'out'}\n{hub.endpoint}/me/causal-student\n"
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        printed = call("export", str(run), "--arm", "causal", "-o", str(tmp_path / "out"), *PUSH)
+    assert printed == f"{tmp_path / 'out'}\n{hub.endpoint}/me/causal-student\n"
     assert [(one["organization"], one["name"]) for one in hub.repositories] == [("me", "causal-student")]
     assert "POST /api/models/me/causal-student/commit/main" in hub.requests
     assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
@@ -360,7 +361,7 @@ def test_a_push_that_fails_keeps_the_folder(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
-    command = ["export", str(run), "--arm", "causal", "-o", str(tmp_path / "out"), "--push-to-hub", "me/causal-student"]
+    command = ["export", str(run), "--arm", "causal", "-o", str(tmp_path / "out"), *PUSH]
     with fake_hub("secret") as hub, pytest.raises(SystemExit) as exit_:
         monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
         main(command)

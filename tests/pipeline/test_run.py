@@ -48,6 +48,7 @@ from iit_toolkit.pipeline.arms import train_arm
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.runs.folder import RunFolder
 from tests.drawing import figures_drawn
+from tests.embedded import in_real_use
 from tests.tiny_runs import tiny_run
 
 TINY = [
@@ -83,7 +84,7 @@ def call(*arguments: str) -> str:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of a tiny quickstart, and what was printed."""
     folder = tmp_path_factory.mktemp("runs") / "quickstart"
-    with figures_drawn():
+    with figures_drawn(), in_real_use():
         return folder, call("run", "quickstart", *TINY, "-o", str(folder))
 
 

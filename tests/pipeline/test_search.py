@@ -30,7 +30,7 @@ student: {config: {num_hidden_layers: 3}}
 data: {path: text, data_files: {train: text.txt, validation: text.txt}, max_length: 16, packing: false,
   shuffle_eval: false}
 arms: {none: {}}
-verification: {pairs: 120, resamples: 200}
+verification: {pairs: 120, resamples: 200, batch_size: 60}
 """
 
 
@@ -153,7 +153,8 @@ def test_the_figures_data_are_those_of_the_matrix(found: tuple[dict[str, Any], s
 @pytest.mark.usefixtures("found")
 def test_verify_takes_the_alignment() -> None:
     assert [one.teacher[0].layer for one in Alignment.from_yaml("found/alignment.yaml").variables] == [0, 2]
-    call("verify", "config.yaml", "--student", "student", "--alignment", "found/alignment.yaml", "-o", "verified")
+    given = ["verification.pairs=80", "--student", "student", "--alignment", "found/alignment.yaml"]
+    call("verify", "config.yaml", *given, "-o", "verified")
     assert RunFolder.open("verified").read_results()["verdict"]["label"] == "SUPPORTED"
 
 
@@ -164,14 +165,14 @@ def test_a_strangers_map_is_not_confirmed() -> None:
 
 
 def test_positions_and_sources_are_those_of_the_configs_alignment() -> None:
-    alignment = "diito/middle"
-    call("search", "config.yaml", f"verification.alignment={alignment}", "--student", "student", "-o", "policy")
+    few = ["config.yaml", "verification.pairs=80", "--student", "student"]
+    call("search", *few, "verification.alignment=diito/middle", "-o", "policy")
     site = "[{component: block_output, layer: 0}]"
     given = (
         f"{{name: x, variables: [{{name: v, teacher: {site}, student: {site}}}], "
         "positions: {kind: random, fraction: 0.5}, sources: {kind: dataset}}"
     )
-    call("search", "config.yaml", f"verification.alignment={given}", "--student", "student", "-o", "other-policy")
+    call("search", *few, f"verification.alignment={given}", "-o", "other-policy")
     first, second = (Alignment.from_yaml(f"{folder}/alignment.yaml") for folder in ("policy", "other-policy"))
     assert (first.positions.kind, first.sources.kind) == ("span", "in_batch")
     assert (second.positions.kind, second.sources.kind) == ("random", "dataset")
@@ -183,8 +184,9 @@ def subspace(place: Path) -> tuple[dict[str, Any], str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / ".cache")
+        small = "verification.batch_size=16"  # so that a pass has several steps
         layers = ["--subspace", "4", "--teacher-layer", "2", "--student-layer", "1"]
-        printed = call("search", "config.yaml", "--student", "student", *layers, "-o", "subspace")
+        printed = call("search", "config.yaml", small, "--student", "student", *layers, "-o", "subspace")
     return json.loads((place / "subspace" / "subspace.json").read_text()), printed
 
 

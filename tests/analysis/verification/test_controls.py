@@ -78,7 +78,7 @@ def verified(
     **options: Any,
 ) -> Verification:
     teacher = teacher_of(student, ORDER) if teacher is None else teacher
-    options = {"pairs": 120, "batch_size": 10, "judged": "student", **options}
+    options = {"pairs": 120, "batch_size": 60, "judged": "student", **options}
     given = aligned(PAIRS) if alignment is None else alignment
     return verify(teacher, {"student": student}, given, rows(120), collate, task="causal_lm", **options)
 
@@ -192,7 +192,7 @@ def test_one_source_for_all_fails_however_well_the_student_follows() -> None:
         return {**base, **{f"source_{name}": value for name, value in source.items()}}
 
     given = {**aligned(PAIRS).to_dict(), "sources": {"kind": "paired"}, "positions": {"kind": "fixed", "base": [2, 5]}}
-    options: dict[str, Any] = {"task": "causal_lm", "pairs": 120, "batch_size": 10, "judged": "student"}
+    options: dict[str, Any] = {"task": "causal_lm", "pairs": 120, "batch_size": 60, "judged": "student"}
     student = holder()
     teacher, alignment = teacher_of(student, ORDER), Alignment.from_dict(given)
     found = controls(verify(teacher, {"student": student}, alignment, rows(120), paired, **options))[SHUFFLED_SOURCES]
@@ -207,7 +207,7 @@ def test_sources_of_either_kind_are_shuffled(kind: str) -> None:
 
 
 def test_batches_of_two_rows_will_do() -> None:
-    found = controls(verified(holder(), batch_size=2))
+    found = controls(verified(holder(), pairs=60, batch_size=2))
     assert found[SHUFFLED_SOURCES].passed and found[WRONG_LAYER].level.value == 0.0
 
 
@@ -219,7 +219,8 @@ def test_the_untrained_student_is_passed_by_the_planted_one_and_not_by_its_twin(
             torch.nn.init.normal_(parameter, 0, 0.5, generator=torch.Generator().manual_seed(9))
     for untrained, passed in ((stranger, True), (copy.deepcopy(student), False)):
         both = {"student": student, "untrained": untrained}
-        found = verify(teacher, both, aligned(PAIRS), rows(120), collate, task="causal_lm", pairs=120, judged="student")
+        options: dict[str, Any] = {"task": "causal_lm", "pairs": 120, "batch_size": 60, "judged": "student"}
+        found = verify(teacher, both, aligned(PAIRS), rows(120), collate, **options)
         assert controls(found)["untrained"].passed is passed
 
 
@@ -263,7 +264,7 @@ def test_too_few_sources_decide_no_leak(honest: Verification) -> None:
 def test_swaps_beside_the_alignment_stop_at_128_pairs() -> None:
     more = verify(
         teacher_of(holder(), ORDER), {"student": holder()}, aligned(PAIRS), rows(150), collate,
-        task="causal_lm", pairs=150, batch_size=10, judged="student",
+        task="causal_lm", pairs=150, batch_size=50, judged="student",
     )  # fmt: skip
     assert more.controls is not None
     by_control = more.controls.groupby("student")["base"].nunique()
@@ -401,7 +402,7 @@ def test_controls_cost_the_runs_that_the_guide_names(monkeypatch: pytest.MonkeyP
     student, runs = holder(), []
     for judged in ("student", None):
         count.clear()
-        verified(student, pairs=30, judged=judged)
+        verified(student, pairs=30, batch_size=10, judged=judged)
         runs.append(dict(count))
     assert runs[0]["counterfactual_run"] - runs[1]["counterfactual_run"] == 3 * (3 + 2 * 2)
     assert runs[0]["base_run"] - runs[1]["base_run"] == 2 + 3 * 2  # two of which tell how wide sites are

@@ -95,7 +95,7 @@ class Planted:
     learned: Subspaces
 
 
-def learn(sites: Sites, passes: int = 20, learning: Any = LEARNING) -> Subspaces:
+def learn(sites: Sites, passes: int = 14, learning: Any = LEARNING) -> Subspaces:
     return learn_subspaces(sites, learning, collate, task="causal_lm", positions=POSITIONS, passes=passes)
 
 

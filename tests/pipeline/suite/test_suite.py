@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from iit_toolkit.alignment import preset
 from iit_toolkit.cli import main
 from iit_toolkit.cli.ending import terminating_gently
 from iit_toolkit.config.loading import dump_config
+from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.inputs import begin_inputs
 from iit_toolkit.pipeline.prepare import Prepared
@@ -38,28 +38,25 @@ from iit_toolkit.pipeline.suite.work import _launch, work
 from iit_toolkit.runs import folder as folders
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from tests.downstream.tiny import save_data, save_tiny_model, sentences
+from tests.forked import forked
 from tests.pipeline.test_run import call
 
 TIMES = {"created", "seconds", "cpu_seconds", "step_seconds", "resumed_at_step", "path", "model"}
 """The keys of result files that hold times and places."""
 
 
-KILLED_AT_A_CHECKPOINT = """
-import os, signal
-from iit_toolkit.cli import main
-from iit_toolkit.distillation.checkpoints import WholeCheckpoints
+def suite_killed_at_a_checkpoint() -> None:
+    """Kill this process when the second run has made its first checkpoint."""
+    complete = WholeCheckpoints._complete
 
-complete = WholeCheckpoints._complete
+    def killed(self: Any, target: Path) -> Any:
+        reason = complete(self, target)
+        if "seed-2" in target.parts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return reason
 
-def killed(self, target):
-    reason = complete(self, target)
-    if "seed-2" in target.parts:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return reason
-
-WholeCheckpoints._complete = killed
-main(["suite", "run", "suite.yaml", "-o", "killed"])
-"""
+    WholeCheckpoints._complete = killed
+    main(["suite", "run", "suite.yaml", "-o", "killed"])
 
 
 def without_times(document: Any) -> Any:
@@ -164,13 +161,10 @@ def test_every_arm_has_its_own_steps_and_all_are_verified_alike(whole: SuiteFold
     assert not list(whole.path.rglob("checkpoints"))
 
 
-def test_a_killed_suite_is_the_uninterrupted_one(whole: SuiteFolder, suite: SuiteConfig) -> None:
-    """The process is killed when the second run has made its first checkpoint."""
+def test_a_killed_suite_is_the_uninterrupted_one(whole: SuiteFolder, suite: SuiteConfig, tmp_path: Path) -> None:
     killed = SuiteFolder(whole.path.with_name("killed"))
-    own = {"HF_DATASETS_CACHE": str(whole.path.with_name(".other-cache")), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", KILLED_AT_A_CHECKPOINT]
-    done = subprocess.run(command, cwd=whole.path.parent, capture_output=True, env=os.environ | own, timeout=600)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    done = forked(suite_killed_at_a_checkpoint, tmp_path)
+    assert done.code == -signal.SIGKILL, done.stderr
     assert killed.is_done(suite, pieces(suite)[1])
     assert not killed.is_done(suite, pieces(suite)[2])
     assert work(suite, killed.path) == []
