@@ -25,8 +25,9 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from iit_toolkit.alignment import to_pyvene
+from iit_toolkit.alignment.positions import SpanPositions
 from iit_toolkit.alignment.pyvene_io import stock_arguments
-from iit_toolkit.alignment.spec import Sources, SpanPositions
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.verification.cases import Pairs, draw_pairs
 from iit_toolkit.analysis.verification.search import LayerAnswers, Matrix, answer_layers, layer_matrix, mapped_alignment
 from iit_toolkit.config.loading import ASSETS

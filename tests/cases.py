@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
-from iit_toolkit.alignment.spec import SpanPositions
+from iit_toolkit.alignment.positions import SpanPositions
 from iit_toolkit.interchange import InterchangeModel, Swap, draw_swap, other_rows
 from tests.families import FAMILIES, LAYERS, make_batch, make_model
 from tests.twin import Answers, engine, gradients, twin

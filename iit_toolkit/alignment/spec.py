@@ -8,32 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from iit_toolkit.alignment.architectures import COMPONENTS
+from iit_toolkit.alignment.fields import Index, Label, Strict
+from iit_toolkit.alignment.positions import DifferingPositions, Positions, SpanPositions
 from iit_toolkit.config.yaml_files import dump_yaml, read_yaml
 from iit_toolkit.errors import UserError, did_you_mean, listed, mistakes, shown
 
 
-def _label(text: str) -> str:
-    """Refuse a name that a line of a terminal or a table could not show."""
-    if not text.isprintable() or len(text) > MAX_LABEL:
-        raise ValueError(f"{shown(text)} is no name: give at most {MAX_LABEL} printable characters on one line")
-    return text
-
-
-MAX_LABEL = 100
-"""Characters of a name that reports and tables show."""
-Label = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_label)]
-Index = Annotated[int, Field(strict=True, gt=-(2**31), lt=2**31)]
-"""A block, neuron, head or position: no tensor has more, and whether there are so many is asked later."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Place(_Strict):
+class Place(Strict):
     """Where an activation is read or written, in pyvene's words.
 
     Attributes:
@@ -136,7 +120,7 @@ def _sites(given: Aligned, where: str) -> list[Site]:
     return [one if isinstance(one, Site) else Site.block(one) for one in several]
 
 
-class Variable(_Strict):
+class Variable(Strict):
     """A named pair of aligned sites: one or more in the teacher, one or more in the student."""
 
     name: Label
@@ -144,61 +128,7 @@ class Variable(_Strict):
     student: tuple[Site, ...] = Field(min_length=1)
 
 
-class SpanPositions(_Strict):
-    """One contiguous span in the base and one of equal length, placed independently, in the source."""
-
-    kind: Literal["span"] = "span"
-    fraction: float = Field(default=0.3, strict=True, gt=0, le=1)
-
-
-class RandomPositions(_Strict):
-    """Positions drawn one by one, independently in base and source."""
-
-    kind: Literal["random"] = "random"
-    fraction: float = Field(default=0.3, strict=True, gt=0, le=1)
-
-
-class MaskedPositions(_Strict):
-    """The base's predicted (masked) positions, from positions drawn at random in the source."""
-
-    kind: Literal["masked"] = "masked"
-
-
-class AllPositions(_Strict):
-    """Every ordinary position that both have, in order."""
-
-    kind: Literal["all"] = "all"
-
-
-class FixedPositions(_Strict):
-    """The same listed positions in every example; the k-th of `source` goes to the k-th of `base`."""
-
-    kind: Literal["fixed"] = "fixed"
-    base: tuple[Index, ...] = Field(min_length=1)
-    source: tuple[Index, ...] | None = None
-
-    @model_validator(mode="after")
-    def _lists_match(self) -> FixedPositions:
-        if len(set(self.base)) != len(self.base) or min(self.base + (self.source or ())) < 0:
-            raise ValueError("fixed positions must be 0 or more, and each base position may appear once")
-        if self.source is not None and len(self.source) != len(self.base):
-            raise ValueError("fixed positions: `base` and `source` must be equally long")
-        return self
-
-
-class DifferingPositions(_Strict):
-    """The words in which base and source differ, or those that the data names; needs sources `paired`."""
-
-    kind: Literal["differing"] = "differing"
-
-
-Positions = Annotated[
-    SpanPositions | RandomPositions | MaskedPositions | AllPositions | FixedPositions | DifferingPositions,
-    Field(discriminator="kind"),
-]
-
-
-class Sources(_Strict):
+class Sources(Strict):
     """Where sources come from.
 
     Other rows of the base's own batch (`in_batch`), rows drawn from the data set (`dataset`), the one row of the data
@@ -208,7 +138,7 @@ class Sources(_Strict):
     kind: Literal["in_batch", "dataset", "fixed", "paired"] = "in_batch"
 
 
-class Alignment(_Strict):
+class Alignment(Strict):
     """Which neurons of the teacher correspond to which of the student, and how they are swapped.
 
     Attributes:

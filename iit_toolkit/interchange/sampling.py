@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iit_toolkit.alignment.spec import DifferingPositions, MaskedPositions, Positions, Sources
+from iit_toolkit.alignment.positions import DifferingPositions, Positions
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Batch, eligible_positions, paired_sources, predicted_positions
 from iit_toolkit.errors import UserError
@@ -157,7 +158,7 @@ class Sampler:
             return Swap(rows, base["swapped"].cpu(), base["swapped_from"].cpu())
         eligible = eligible_positions(base)
         taken = eligible if source is None else eligible_positions(source)
-        predicted = predicted_positions(base, self.task) if isinstance(self.positions, MaskedPositions) else None
+        predicted = predicted_positions(base, self.task) if self.positions.reads_predicted else None
         return draw_swap(self.positions, rows, eligible, taken, generator, predicted)
 
     def _draw_sources(self, batch: Batch, generator: torch.Generator) -> tuple[Batch | None, Tensor]:

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iit_toolkit.alignment.spec import (
-    AllPositions,
-    DifferingPositions,
-    FixedPositions,
-    MaskedPositions,
-    Positions,
-    SpanPositions,
-)
+from iit_toolkit.alignment.positions import Eligible, Policy
 from iit_toolkit.errors import UserError
 
 
@@ -71,7 +64,7 @@ def other_sources(swap: Swap, source: Tensor, source_eligible: Tensor) -> Swap:
 
 
 def draw_swap(
-    positions: Positions,
+    positions: Policy,
     source: Tensor,
     base_eligible: Tensor,
     source_eligible: Tensor,
@@ -79,10 +72,6 @@ def draw_swap(
     predicted: Tensor | None = None,
 ) -> Swap:
     """Draw the swapped positions of a batch by a position policy.
-
-    Counts are taken among eligible positions (neither padding nor special), and positions that count as adjacent are
-    adjacent among them. With `span` and `random`, a row swaps `max(1, int(min(lengths) * fraction))` positions
-    (arXiv 2112.02505; the official code's `interchange_prop`).
 
     Args:
         positions: The policy.
@@ -98,33 +87,14 @@ def draw_swap(
     Raises:
         UserError: If `masked` is used without predicted positions, or `differing` without pairs.
     """
-    if isinstance(positions, DifferingPositions):
-        raise UserError("positions `differing` needs sources `paired`; choose span for other sources")
-    base_ok, source_ok = base_eligible.cpu(), source_eligible.cpu()[source.cpu()]
-    if isinstance(positions, FixedPositions):
-        return _fixed(positions, source, base_ok, source_ok)
-    if isinstance(positions, MaskedPositions):
-        if predicted is None:
-            raise UserError("positions `masked` needs masked tokens; use it with task masked_lm, or choose span")
-        base_ok = base_ok & predicted.cpu()
-    shared = torch.minimum(base_ok.sum(1), source_ok.sum(1))
-    if isinstance(positions, MaskedPositions | AllPositions):
-        count = shared
-    else:
-        count = (shared.double() * positions.fraction).long().clamp(min=1).minimum(shared)
-    if isinstance(positions, SpanPositions):
-        base_rank = _span_rank(base_ok, count, generator)
-        source_rank = _span_rank(source_ok, count, generator)
-    elif isinstance(positions, AllPositions):
-        base_rank, source_rank = _rank(base_ok), _rank(source_ok)
-    else:
-        base_rank, source_rank = _random_rank(base_ok, generator), _random_rank(source_ok, generator)
-    mask = base_ok & (base_rank >= 0) & (base_rank < count[:, None])
-    return Swap(source.cpu(), mask, _position_of_rank(source_ok, source_rank, base_rank, mask))
+    rows = source.cpu()
+    known = None if predicted is None else predicted.cpu()
+    mask, taken = positions.draw(Eligible(base_eligible.cpu(), source_eligible.cpu()[rows], known), generator)
+    return Swap(rows, mask, taken)
 
 
-def refuse_empty(swap: Swap, positions: Positions) -> None:
-    """Refuse a swap of nothing, where it tells of a policy or data that never swap anything.
+def refuse_empty(swap: Swap, positions: Policy) -> None:
+    """Refuse a swap of nothing, if policy or data never swap anything.
 
     Args:
         swap: The swap.
@@ -133,11 +103,7 @@ def refuse_empty(swap: Swap, positions: Positions) -> None:
     Raises:
         UserError: If no row has a position to swap.
     """
-    length = swap.mask.shape[1]
-    if isinstance(positions, FixedPositions) and min(positions.base) >= length:
-        raise UserError(
-            f"fixed positions begin at {min(positions.base)}, but the batch has {length} positions; choose smaller ones"
-        )
+    positions.require_length(swap.mask.shape[1])
     if not swap.mask.any():
         raise UserError(
             "no position can be swapped: every position of the batch is padding, special, or excluded by the position "
@@ -148,35 +114,3 @@ def refuse_empty(swap: Swap, positions: Positions) -> None:
 def _rank(eligible: Tensor) -> Tensor:
     """0, 1, 2, ... over each row's eligible positions."""
     return eligible.long().cumsum(1) - 1
-
-
-def _span_rank(eligible: Tensor, count: Tensor, generator: torch.Generator) -> Tensor:
-    room = eligible.sum(1) - count + 1
-    start = (torch.rand(len(count), generator=generator, dtype=torch.float64) * room).long()
-    return _rank(eligible) - start[:, None]
-
-
-def _random_rank(eligible: Tensor, generator: torch.Generator) -> Tensor:
-    keys = torch.rand(eligible.shape, generator=generator, dtype=torch.float64)
-    return keys.masked_fill(~eligible, 2.0).argsort(dim=1).argsort(dim=1)
-
-
-def _position_of_rank(source_ok: Tensor, source_rank: Tensor, base_rank: Tensor, mask: Tensor) -> Tensor:
-    """For every swapped base position, the source position of the same rank."""
-    length = source_rank.shape[1]
-    keys = torch.where(source_ok & (source_rank >= 0), source_rank, length)
-    by_rank = keys.argsort(dim=1, stable=True)
-    wanted = base_rank.clamp(0, length - 1)
-    return by_rank.gather(1, wanted).masked_fill(~mask, 0)
-
-
-def _fixed(positions: FixedPositions, source: Tensor, base_ok: Tensor, source_ok: Tensor) -> Swap:
-    taken = positions.source or positions.base
-    both = zip(positions.base, taken, strict=True)
-    inside = [pair for pair in both if pair[0] < base_ok.shape[1] and pair[1] < source_ok.shape[1]]
-    base_index, source_index = torch.tensor(inside, dtype=torch.long).view(-1, 2).T
-    mask = torch.zeros_like(base_ok)
-    mask[:, base_index] = base_ok[:, base_index] & source_ok[:, source_index]
-    source_position = torch.zeros(base_ok.shape, dtype=torch.long)
-    source_position[:, base_index] = source_index
-    return Swap(source.cpu(), mask, source_position)

@@ -14,7 +14,8 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
+from iit_toolkit.alignment.positions import Positions, SpanPositions
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.report.figures.layers import write_heatmap
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.measures import summarise

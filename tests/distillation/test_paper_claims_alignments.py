@@ -11,7 +11,8 @@ import torch
 from transformers import BertForMaskedLM
 
 from iit_toolkit.alignment import Alignment, preset, resolve
-from iit_toolkit.alignment.spec import MaskedPositions, Positions, RandomPositions, Sources, SpanPositions
+from iit_toolkit.alignment.positions import MaskedPositions, Positions, RandomPositions, SpanPositions
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.distillation.cost import StepCost
 from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.terms import ObjectiveWeights

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from iit_toolkit.alignment.spec import (
+from iit_toolkit.alignment.positions import (
     AllPositions,
     FixedPositions,
     MaskedPositions,

@@ -1,4 +1,4 @@
-"""Runs of these tests draw no figures, their embedded teacher is a small one, and each module has a cache of its own."""
+"""Runs of these tests draw no figures, their embedded teacher is small, and each module has a cache of its own."""
 
 from __future__ import annotations
 

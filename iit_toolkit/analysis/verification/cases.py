@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from iit_toolkit.alignment.spec import Positions, Sources
+from iit_toolkit.alignment.positions import Positions
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together, first_real
 from iit_toolkit.config.task import Task

@@ -23,8 +23,9 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, Site, Variable
 from iit_toolkit.alignment.architectures import blocks
+from iit_toolkit.alignment.positions import Positions, SpanPositions
 from iit_toolkit.alignment.resolve import resolve_site
-from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.layer_matrix import Cell, Matrix, Region
 from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from iit_toolkit.alignment.positions import Positions, SpanPositions
 from iit_toolkit.alignment.resolve import resolve_site
-from iit_toolkit.alignment.spec import Positions, Sources, SpanPositions
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.analysis.verification.search import block_output

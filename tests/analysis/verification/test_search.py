@@ -13,7 +13,8 @@ import transformers as tf
 from transformers import LlamaForCausalLM
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.alignment.spec import RandomPositions, Sources, SpanPositions
+from iit_toolkit.alignment.positions import RandomPositions, SpanPositions
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge
 from iit_toolkit.analysis.verification.cases import draw_pairs
 from iit_toolkit.analysis.verification.search import (
