@@ -150,7 +150,7 @@ def try_class(name: str) -> dict[str, Any]:
             if not value <= BOUNDS[verb]:
                 found["faults"][verb] = f"differs by {value:.1e}"
     if "certify" in found["right"]:
-        found["start"] = "input" if _engine(trial).cuts["v"] is None else "block"
+        found["start"] = "input" if _engine(trial).restart_blocks["v"] is None else "block"
     return found
 
 

@@ -127,7 +127,7 @@ def step_products(objective: Objective, batch: Mapping[str, Tensor], variable: s
     plain = ledger("base", {teacher: None, student: None})
     if variable is None:
         return [plain]
-    return [plain, ledger("counterfactual", {side: side.cuts[variable] for side in (teacher, student)})]
+    return [plain, ledger("counterfactual", {side: side.restart_blocks[variable] for side in (teacher, student)})]
 
 
 def flops(ledgers: Iterable[Ledger]) -> int:

@@ -74,7 +74,7 @@ class HandHooks(InterchangeModel):
             hook.remove()
 
     def _block(self, variables: Iterable[str]) -> int | None:
-        return next((self.sites[name][0].cut for name in variables), None)
+        return next((self.sites[name][0].restart_block for name in variables), None)
 
     def _to_vocabulary(self, inputs: dict[str, Any], tokens: Tensor | None) -> Run:
         rows = None if tokens is None else tokens.flatten().nonzero().squeeze(1)
@@ -178,7 +178,7 @@ def _answers(model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 def _three_passes(side: InterchangeModel, variable: str, batch: Mapping[str, Tensor], swap: Swap) -> tuple[Any, Any]:
     inputs = model_inputs(batch)
-    index = side.sites[variable][0].cut
+    index = side.sites[variable][0].restart_block
     assert index is not None
     block = blocks(side.model)[index]
     base = _answers(side.model, inputs)

@@ -8,7 +8,7 @@ from iit_toolkit.alignment.official_nm import alignment_from_nm
 from iit_toolkit.alignment.presets import PRESETS
 from iit_toolkit.alignment.spec import Alignment
 from iit_toolkit.errors import UserError
-from iit_toolkit.files.paths import check_path
+from iit_toolkit.files.paths import require_path
 
 
 def alignment_from_file(given: str) -> Alignment | None:
@@ -24,7 +24,7 @@ def alignment_from_file(given: str) -> Alignment | None:
         UserError: If the file holds no alignment, or `given` can only be meant as a path and there is no such file, or
             can be no path.
     """
-    if Path(check_path(given, "alignment")).is_file():
+    if Path(require_path(given, "alignment")).is_file():
         return alignment_from_nm(given) if given.endswith(".nm") else Alignment.from_yaml(given)
     if given not in PRESETS and given.endswith((".yaml", ".yml", ".nm")):
         raise UserError(f"alignment {given}: no such file; give a file that exists, or one of {', '.join(PRESETS)}")

@@ -124,12 +124,12 @@ def _groups(config: Any, side: str) -> dict[int | str, list[dict[str, Any]]]:
         if not isinstance(key, int | str):
             raise UserError(f"{where}: group_key {shown(key)}; give a number or a text")
         sites = _sites(representation, where)
-        _check_interchange(types[number] if isinstance(types, list) else types, where)
+        _require_interchange(types[number] if isinstance(types, list) else types, where)
         groups.setdefault(key, []).extend(sites)
     return groups
 
 
-def _check_interchange(intervention: Any, where: str) -> None:
+def _require_interchange(intervention: Any, where: str) -> None:
     """Refuse whatever does something else than put the source's activation in the place of the base's."""
     import pyvene as pv
 

@@ -25,10 +25,10 @@ class ResolvedSite:
         write: Component, in pyvene's module-path form, whose activation is overwritten.
         read: Component whose activation is taken from the source; the same as `write` unless declared otherwise.
         ranges: Neuron ranges `[low, high)` that are swapped; `None` for the whole vector.
-        cut: Index of the last block whose output in the base run is still good for the counterfactual run, which
-            therefore restarts just after it; `None` if the run must start at the beginning.
-        last: Index of the block in which, or at whose input or output, `read` is: a source run need not go further;
-            `None` if it is at no block.
+        restart_block: Index of the last block whose output in the base run is still good for the counterfactual run.
+            The run therefore restarts just after it; `None` if it must start at the beginning.
+        last_read_block: Index of the block in which, or at whose input or output, `read` is. A source run need not go
+            further; `None` if it is at no block.
         inside_block: Whether reading or writing happens inside a block rather than at its input or output; true where
             the model's blocks are not known.
     """
@@ -36,8 +36,8 @@ class ResolvedSite:
     write: str
     read: str
     ranges: tuple[tuple[int, int], ...] | None
-    cut: int | None
-    last: int | None
+    restart_block: int | None
+    last_read_block: int | None
     inside_block: bool
 
     def neurons(self, width: int, device: torch.device | None = None) -> Tensor:
@@ -157,7 +157,9 @@ def moved(site: ResolvedSite, model: PreTrainedModel, by: int) -> ResolvedSite |
         except UserError:
             return None
     write, read = places
-    return replace(site, write=write, read=read, cut=_locate(write, model)[1], last=_locate(read, model)[0])
+    return replace(
+        site, write=write, read=read, restart_block=_locate(write, model)[1], last_read_block=_locate(read, model)[0]
+    )
 
 
 def _component(place: Place, model: PreTrainedModel) -> str:

@@ -54,7 +54,7 @@ def finetune(
 
 
 def _read(config: str | None, overrides: list[str], model: str | None, tasks: list[str]) -> FinetuneConfig:
-    from iit_toolkit.config.loading import check_config
+    from iit_toolkit.config.loading import parse_config
     from iit_toolkit.downstream.config import FinetuneConfig, load_finetune_config
 
     if config is not None and model is None and not tasks:
@@ -62,7 +62,7 @@ def _read(config: str | None, overrides: list[str], model: str | None, tasks: li
     if config is not None or model is None or not tasks:
         raise UserError("give a CONFIG; or --model and --task, and settings as KEY=VALUE")
     document: dict[str, Any] = {"model": model, "tasks": {task: {} for task in tasks}}
-    return check_config(FinetuneConfig, document, overrides, "--model, --task")
+    return parse_config(FinetuneConfig, document, overrides, "--model, --task")
 
 
 def _print(folder: Path) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.config.yaml_files import dump_yaml, parse_yaml, read_yaml
 from iit_toolkit.errors import Mistake, UserError, did_you_mean, mistakes, one_line, shown
-from iit_toolkit.files.paths import check_path
+from iit_toolkit.files.paths import require_path
 from iit_toolkit.files.text_files import MAX_DEPTH
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
@@ -32,10 +32,10 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunC
     Raises:
         UserError: If there is no such config, it is no valid YAML, or a key or value is wrong.
     """
-    return check_config(RunConfig, read_mapping(_config_path(path_or_name)), overrides, f"config {path_or_name}")
+    return parse_config(RunConfig, read_mapping(_config_path(path_or_name)), overrides, f"config {path_or_name}")
 
 
-def check_config(
+def parse_config(
     schema: type[ConfigT], document: dict[str, Any], overrides: Sequence[str] = (), where: str = "config"
 ) -> ConfigT:
     """Make a config of plain data; what the overrides say wins.
@@ -83,7 +83,7 @@ def config_schema() -> dict[str, Any]:
 
 
 def _config_path(path_or_name: str | Path) -> Path:
-    name = check_path(path_or_name, "config")
+    name = require_path(path_or_name, "config")
     path = Path(path_or_name)
     if path.is_file():
         return path

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from iit_toolkit.config.task import Task
 from iit_toolkit.errors import listed, shown
 from iit_toolkit.files.paths import ARE_PATHS, IS_PATH, Name
-from iit_toolkit.runs.folder import check_arm_name
+from iit_toolkit.runs.folder import require_arm_name
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 MOST_RESAMPLES = 1_000_000
@@ -195,20 +195,20 @@ class RunConfig(_Section):
     @classmethod
     def _arm_names(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
         for name in arms:
-            check_arm_name(name)
+            require_arm_name(name)
         return arms
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         if self.task == "sequence_classification":
-            self._check_labelled()
+            self._require_labelled()
         for role in ("baseline", "treatment"):
             arm = getattr(self.verification, role)
             if arm is not None and arm not in self.arms:
                 raise ValueError(f'verification.{role} "{arm}" is no arm (arms: {listed(self.arms)})')
         return self
 
-    def _check_labelled(self) -> None:
+    def _require_labelled(self) -> None:
         if self.data.label_column is None:
             raise ValueError("task sequence_classification needs data.label_column")
         if self.data.eval_split in self.evaluation:

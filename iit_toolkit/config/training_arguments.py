@@ -83,7 +83,7 @@ _REFUSED = {  # where they are not at their defaults, which say what is so
 }
 
 
-def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], where: str) -> None:
+def require_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], where: str) -> None:
     """Check that settings exist, and that their values are of the right type and size.
 
     Args:
@@ -109,9 +109,9 @@ def check_settings(kind: type[TrainingArguments], settings: Mapping[str, Any], w
             reasons = dict.fromkeys(one.message.removeprefix("Input ") for one in found)
             remedy = found[0].remedy if len(reasons) == 1 else ""
             raise UserError(f"{where}.{name}: {' or '.join(reasons)}, not {shown(value)}{remedy}") from None
-        _check_size(name, value, where)
-        _check_numbers(value, f"{where}.{name}")
-        _check_json(value, f"{where}.{name}")
+        _require_size(name, value, where)
+        _require_numbers(value, f"{where}.{name}")
+        _require_json(value, f"{where}.{name}")
         if (name == "eval_strategy" and value != "no") or (name == "eval_on_start" and value):
             raise UserError(f"{where}.{name}: models are evaluated after training, and not in it; leave it out")
         if name == "save_strategy" and value == "best":
@@ -158,7 +158,7 @@ def refuse_unusable(settings: TrainingArguments, where: str) -> None:
         for level in (settings.log_level, settings.log_level_replica):
             if level not in trainer_log_levels:
                 raise ValueError(f"no log level {shown(level)}, {did_you_mean(level, trainer_log_levels)}")
-        _check_compiler(settings)
+        _require_compiler(settings)
         logging.set_verbosity_error()
         with torch.random.fork_rng(devices=[]), scratch_folder() as tried.output_dir:
             trainer = Trainer(nn.Linear(1, 1), tried, train_dataset=[{"input_ids": [0]}] * 2)  # pyright: ignore
@@ -190,7 +190,7 @@ def _step(trainer: Trainer) -> None:
                 raise ValueError("the schedule's learning rate is not finite; correct lr_scheduler_kwargs")
 
 
-def _check_compiler(settings: TrainingArguments) -> None:
+def _require_compiler(settings: TrainingArguments) -> None:
     if settings.torch_compile_backend not in (None, "inductor"):
         known = torch.compiler.list_backends()
         if settings.torch_compile_backend not in known:
@@ -199,25 +199,25 @@ def _check_compiler(settings: TrainingArguments) -> None:
         raise ValueError(f"torch_compile_mode: {did_you_mean(str(settings.torch_compile_mode), _COMPILE_MODES)}")
 
 
-def _check_numbers(value: Any, where: str) -> None:
+def _require_numbers(value: Any, where: str) -> None:
     """Refuse numbers inside of a setting that are not finite, or that no 64 bits hold."""
     if isinstance(value, Mapping):
         for key, one in cast(Mapping[Any, Any], value).items():
-            _check_numbers(one, f"{where}.{key}")
+            _require_numbers(one, f"{where}.{key}")
     elif isinstance(value, list | tuple):
         for one in cast(list[Any], value):
-            _check_numbers(one, where)
+            _require_numbers(one, where)
     elif isinstance(value, int | float) and not abs(value) < 2**63:  # as NaN is not
         raise UserError(f"{where}: should be a finite number of 64 bits, not {shown(value)}")
 
 
-def _check_json(value: Any, where: str) -> None:
+def _require_json(value: Any, where: str) -> None:
     """Refuse a text in the place of a mapping that is no JSON: transformers would read it."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
-        _check_numbers(parse_json(value, where), where)
+        _require_numbers(parse_json(value, where), where)
 
 
-def _check_size(name: str, value: Any, where: str) -> None:
+def _require_size(name: str, value: Any, where: str) -> None:
     if not isinstance(value, int | float):  # of a setting that may be left open
         return
     if name in _AT_LEAST and not value >= _AT_LEAST[name]:  # NaN fails, too

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import yaml
 
 from iit_toolkit.errors import UserError, on_one_line, one_line, shown
-from iit_toolkit.files.text_files import MAX_DEPTH, MAX_DIGITS, MAX_NODES, check_size, read_text
+from iit_toolkit.files.text_files import MAX_DEPTH, MAX_DIGITS, MAX_NODES, read_text, require_size
 
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the former is ten times as fast
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
@@ -50,7 +50,7 @@ def parse_yaml(text: str, where: str) -> object:
     Raises:
         UserError: If it is no valid YAML, or beyond a bound.
     """
-    check_size(text, where)
+    require_size(text, where)
     if "\ufeff" in text[:1]:
         text = text[1:]
     return _Reader(text, where).document()
@@ -197,7 +197,7 @@ class _Reader:
         self._nodes += 1
         if not event.value:
             self._refuse(event, "no valid YAML: a key is empty; give a text, such as name")
-        self._check_text(event)
+        self._require_text(event)
         if event.anchor is not None:
             self._anchored[event.anchor] = _Anchored(event.value, 1, 0)
         return event.value, event.value == "<<" and not event.style
@@ -213,7 +213,7 @@ class _Reader:
 
     def _scalar(self, event: yaml.ScalarEvent) -> object:
         text = event.value
-        self._check_text(event)
+        self._require_text(event)
         if event.style:  # quoted, or a block
             return text
         if text in _CONSTANTS:
@@ -231,7 +231,7 @@ class _Reader:
             return number
         return text
 
-    def _check_text(self, event: yaml.ScalarEvent) -> None:
+    def _require_text(self, event: yaml.ScalarEvent) -> None:
         if found := _UNPRINTABLE.search(event.value):
             self._refuse(event, f"a text holds the control character {found[0]!a}; leave it out")
 

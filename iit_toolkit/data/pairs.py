@@ -18,7 +18,7 @@ from iit_toolkit.data.encoding import encoded
 from iit_toolkit.data.shared import DIGEST, text_digest
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.data.tables import dataset_of, gathered
-from iit_toolkit.data.tokenization import check_max_length, checked_labels
+from iit_toolkit.data.tokenization import checked_labels, require_max_length
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def tokenize_pairs(
             f"tokenizer {tokenizer.name_or_path} does not say which characters a token stands for, so pairs can't be "
             "aligned; give a teacher with a fast tokenizer (tokenizer.json)"
         )
-    check_max_length(max_length, tokenizer, position_limit)
+    require_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts, where) if "label" in texts.column_names else None
     found = _Found(tokenizer, max_length, causal, labels)
     table = gathered(found.batches(texts), _schema(labels is not None))
@@ -154,10 +154,10 @@ class _Found:
         for index, (base, source, span) in enumerate(zip(bases, sources, spans, strict=True), start):
             try:
                 positions, source_positions = _aligned(base, source, span)
-                _check(base, positions, self.max_length, unknown)
-                _check(source, source_positions, self.max_length, unknown)
+                _require_usable(base, positions, self.max_length, unknown)
+                _require_usable(source, source_positions, self.max_length, unknown)
                 if self.labels is None:
-                    _check_answers(base, positions, unknown, self.causal)
+                    _require_answers(base, positions, unknown, self.causal)
             except _Unusable as error:
                 self.skipped[error.reason] += 1
                 self.first = self.first or f"row {index}: {error}"
@@ -227,7 +227,7 @@ def _in_spans(base: _Text, source: _Text, span: Any, source_span: Any) -> tuple[
     return found[0], found[1]
 
 
-def _check(side: _Text, positions: list[int], max_length: int, unknown: set[int]) -> None:
+def _require_usable(side: _Text, positions: list[int], max_length: int, unknown: set[int]) -> None:
     if not positions:
         raise _Unusable("the span holds no token")
     if len(side.ids) > max_length:
@@ -236,7 +236,7 @@ def _check(side: _Text, positions: list[int], max_length: int, unknown: set[int]
         raise _Unusable("a swapped token is unknown to the tokenizer")
 
 
-def _check_answers(base: _Text, positions: list[int], unknown: set[int], causal: bool) -> None:
+def _require_answers(base: _Text, positions: list[int], unknown: set[int], causal: bool) -> None:
     ordinary = {place for place, token in enumerate(base.ids) if token not in unknown}
     if causal and positions[0] == len(base.ids) - 1:
         raise _Unusable("no token follows the swapped ones")

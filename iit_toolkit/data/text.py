@@ -59,19 +59,19 @@ def load_texts(
     needed = list(dict.fromkeys(column for column in wanted if column is not None))
     dataset = load_split(path, split, name=name, data_files=data_files, columns=needed)
     columns = {text_column: "text"}
-    _check_text(dataset, text_column, where, "data.text_column")
+    _require_text(dataset, text_column, where, "data.text_column")
     if source_column is not None:
         columns[source_column] = "source"
-        _check_text(dataset, source_column, where, "data.source_column")
+        _require_text(dataset, source_column, where, "data.source_column")
     if label_column is not None:
         columns[label_column] = "label"
-        _check_column(dataset, label_column, where, "data.label_column")
+        _require_column(dataset, label_column, where, "data.label_column")
         if not _is_label(dataset.features[label_column]):
             raise UserError(f'data {where}: column "{label_column}" holds {_kind(dataset, label_column)}, not integers')
     if span_columns is not None:
         for column, name in zip(span_columns, ("span", "source_span"), strict=True):
             columns[column] = name
-            _check_column(dataset, column, where, f"data.{name}_column")
+            _require_column(dataset, column, where, f"data.{name}_column")
             if not _is_span(dataset.features[column]):
                 raise UserError(
                     f'data {where}: column "{column}" (data.{name}_column) holds {_kind(dataset, column)}, not lists '
@@ -86,15 +86,15 @@ def join_wikitext(lines: Dataset, unknown_token: str | None) -> Dataset:
     return Dataset.from_dict({"text": wikitext_articles(texts, unknown_token)})
 
 
-def _check_text(dataset: Dataset, column: str, where: str, key: str) -> None:
-    _check_column(dataset, column, where, key)
+def _require_text(dataset: Dataset, column: str, where: str, key: str) -> None:
+    _require_column(dataset, column, where, key)
     if not _is_text(dataset.features[column]):
         raise UserError(f'data {where}: column "{column}" holds {_kind(dataset, column)}, not text')
     if not any(text and text.strip() for text in dataset[column]):
         raise UserError(f'data {where}: column "{column}" holds no text in any of its {len(dataset)} rows')
 
 
-def _check_column(dataset: Dataset, column: str, where: str, key: str) -> None:
+def _require_column(dataset: Dataset, column: str, where: str, key: str) -> None:
     if column not in dataset.column_names:
         raise UserError(f'data {where} has no column "{column}" ({key}); it has: {listed(dataset.column_names)}')
 

@@ -70,7 +70,7 @@ def tokenize_corpus(
     Raises:
         UserError: If `max_length` is too small or too large, or no row is left.
     """
-    check_max_length(max_length, tokenizer, position_limit)
+    require_max_length(max_length, tokenizer, position_limit)
     if max_length < min_length:
         raise UserError(
             f"data.max_length is {max_length}, but rows under {min_length} tokens (data.min_length) are dropped"
@@ -152,7 +152,7 @@ def tokenize_labelled(
         UserError: If `max_length` is too small or too large, a text is missing or can't be tokenized, or a label is
             missing or negative (as in test sets without labels).
     """
-    check_max_length(max_length, tokenizer, position_limit)
+    require_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts, where)
     return dataset_of(gathered(_labelled(texts["text"], labels, tokenizer, max_length, where), _LABELLED))
 
@@ -262,7 +262,7 @@ def checked_labels(texts: Dataset, where: str = "data") -> NDArray[np.int64]:
     return numbers_of(texts, "label")
 
 
-def check_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None) -> None:
+def require_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None) -> None:
     """Refuses a length that gives no rows, or that the model cannot read."""
     limit = min(tokenizer.model_max_length, position_limit or tokenizer.model_max_length)
     least = 1 + len(Wrapping.of(tokenizer))

@@ -77,7 +77,7 @@ class WholeCheckpoints(Trainer):
             begun_at = _whole(Path(resume_from_checkpoint))
         refuse_other_training(begun_at, self.inputs, self.args.world_size)
         if self.is_world_process_zero():
-            _tell_other_machine(begun_at, _made_with(self.args.device))
+            _warn_of_other_machine(begun_at, _made_with(self.args.device))
         return super().train(str(begun_at.path), trial, ignore_keys_for_eval)
 
     def seconds_of_saving(self) -> float:
@@ -111,7 +111,7 @@ class WholeCheckpoints(Trainer):
         [reason] = broadcast_object_list([reason])
         self._saved_for += time.perf_counter() - began
         if reason is not None:
-            self._tell_unsaved(target, reason)
+            self._warn_of_unsaved(target, reason)
 
     def _complete(self, target: Path) -> str | None:
         """Write the manifest and give the checkpoint its name; return what went wrong."""
@@ -143,7 +143,7 @@ class WholeCheckpoints(Trainer):
             if one not in kept and str(path) != self.state.best_model_checkpoint:
                 remove(path)
 
-    def _tell_unsaved(self, target: Path, reason: str) -> None:
+    def _warn_of_unsaved(self, target: Path, reason: str) -> None:
         message = f"could not write {target}: {reason[:150]}"
         if self.needs_checkpoints:
             if not self.is_world_process_zero():  # the main process alone says what is wrong
@@ -241,7 +241,7 @@ def _made_with(device: torch.device) -> dict[str, str]:
     return {**versions, "device": device.type, "threads": str(torch.get_num_threads())}
 
 
-def _tell_other_machine(checkpoint: WholeCheckpoint, now: Mapping[str, str]) -> None:
+def _warn_of_other_machine(checkpoint: WholeCheckpoint, now: Mapping[str, str]) -> None:
     before: Mapping[str, str] = checkpoint.manifest.get("made_with", {})
     changed = [
         f"{name} was {before[name]} and is {now[name]}" for name in now if before.get(name, now[name]) != now[name]

@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from iit_toolkit.config.parallelism import refuse_compiled, refuse_environment
 from iit_toolkit.config.task import Task
-from iit_toolkit.config.training_arguments import check_settings, refuse_half_on_cpu
+from iit_toolkit.config.training_arguments import refuse_half_on_cpu, require_settings
 from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line
@@ -93,7 +93,7 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     Raises:
         UserError: If a setting is unknown or unusable.
     """
-    check_settings(CausalDistillationConfig, settings, "training")
+    require_settings(CausalDistillationConfig, settings, "training")
     refuse_half_on_cpu(settings, "training")
     refuse_compiled(settings, "training")
     refuse_environment(settings)
@@ -109,7 +109,7 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     except Exception as error:  # of whatever kind: it is about the settings
         raise UserError(f"training: {one_line(error) or type(error).__name__}") from None
     if config.gradient_checkpointing:
-        _check_checkpointing(config, "activation" if "activation_checkpointing" in settings else "gradient")
+        _require_checkpointing(config, "activation" if "activation_checkpointing" in settings else "gradient")
     return config
 
 
@@ -122,7 +122,7 @@ def _refuse_other_backend(settings: Mapping[str, Any]) -> None:
         raise UserError(f"training.ddp_backend: processes are joined by {used} here, not {given:.40}; leave it out")
 
 
-def _check_checkpointing(config: CausalDistillationConfig, called: str) -> None:
+def _require_checkpointing(config: CausalDistillationConfig, called: str) -> None:
     """Refuse what does not go with `activation_checkpointing`, also called `gradient_checkpointing`."""
     setting = f"training.{called}_checkpointing"
     if not config.dropout:

@@ -166,14 +166,14 @@ class StepCost:
         objective, weights = self._objective, self._objective.weights
         compares_logits = weights.compares("logits", counterfactual=True)
         tokens = objective.counterfactual_tokens if compares_logits else "none"
-        cut, teacher = objective.student.cuts[variable], self._live_teacher
+        cut, teacher = objective.student.restart_blocks[variable], self._live_teacher
         source = self._source(self._student, objective.student, variable) if own_source else 0
         compares_hidden = weights.compares("hidden", counterfactual=True)
         projection = self._projection(objective.counterfactual_tokens, compares_hidden)
         return {
             "teacher, source": self._source(self._teacher, self._live_teacher, variable) if own_source else 0,
             "student, source": source,
-            "teacher, counterfactual": self._run(self._teacher, teacher.cuts[variable] if teacher else None),
+            "teacher, counterfactual": self._run(self._teacher, teacher.restart_blocks[variable] if teacher else None),
             "student, counterfactual": self._run(self._student, cut),
             "vocabulary, teacher": self._head(objective.teacher, tokens),
             "vocabulary, student": self._head(objective.student, tokens),
@@ -193,7 +193,7 @@ class StepCost:
     def _source(self, run: RunFlops | None, side: InterchangeModel | None, variable: str) -> int:
         if run is None or side is None:
             return 0
-        last = side.ends[variable]
+        last = side.last_read_blocks[variable]
         return self._examples * (run.below + sum(run.blocks[: None if last is None else last + 1]))
 
     def _head(self, side: Side, tokens: str) -> int:

@@ -10,7 +10,7 @@ import torch
 from transformers import TrainingArguments
 
 from iit_toolkit.config.parallelism import refuse_environment
-from iit_toolkit.config.training_arguments import check_settings, refuse_half_on_cpu
+from iit_toolkit.config.training_arguments import refuse_half_on_cpu, require_settings
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.launch import forget_a_launcher_of_one
 
@@ -42,7 +42,7 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
     for key, needed in _SCORED.items():
         if settings.get(key, needed) != needed:
             raise UserError(f"{where}.{key}: must be {str(needed).lower()}, which scoring needs; leave it out")
-    check_settings(TrainingArguments, settings, where)
+    require_settings(TrainingArguments, settings, where)
     refuse_half_on_cpu(settings, where)
     refuse_environment(settings)
     forget_a_launcher_of_one()

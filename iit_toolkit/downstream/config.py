@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iit_toolkit.config.loading import check_config, read_mapping
+from iit_toolkit.config.loading import parse_config, read_mapping
 from iit_toolkit.downstream.tasks import DOC_STRIDE, TASKS
 from iit_toolkit.errors import did_you_mean, listed
 from iit_toolkit.files.paths import ARE_PATHS, IS_PATH, Name
@@ -107,7 +107,7 @@ def load_finetune_config(path: str | Path, overrides: Sequence[str] = ()) -> Fin
     Raises:
         UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
     """
-    return check_config(FinetuneConfig, read_mapping(Path(path)), overrides, f"config {path}")
+    return parse_config(FinetuneConfig, read_mapping(Path(path)), overrides, f"config {path}")
 
 
 @dataclass(frozen=True)

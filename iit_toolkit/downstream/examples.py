@@ -49,20 +49,20 @@ def _checked(task: Task, loaded: Dataset, label_column: str, where: str) -> Data
         raise UserError(f"{where} has no examples")
     is_input = _is_words if task.kind == "entities" else _is_text
     for column in task.columns:
-        _check_feature(loaded, column, is_input, "lists of words" if task.kind == "entities" else "text", where)
-    _check_none_missing(loaded, task.columns, where)
+        _require_feature(loaded, column, is_input, "lists of words" if task.kind == "entities" else "text", where)
+    _require_none_missing(loaded, task.columns, where)
     if task.kind == "classification":
         kind = _is_integer if task.labels else _is_number
-        _check_feature(loaded, label_column, kind, "integers" if task.labels else "numbers", where)
-        _check_labels(loaded[label_column], len(task.labels), where)
-        _check_class_names(task, loaded.features[label_column], where)
+        _require_feature(loaded, label_column, kind, "integers" if task.labels else "numbers", where)
+        _require_labels(loaded[label_column], len(task.labels), where)
+        _require_class_names(task, loaded.features[label_column], where)
         return _columns(loaded, task, label_column, "label")
     if task.kind == "entities":
-        _check_feature(loaded, label_column, _is_tags, "lists of tags, or of numbers with tag names", where)
-        _check_tags(loaded, label_column, where)
+        _require_feature(loaded, label_column, _is_tags, "lists of tags, or of numbers with tag names", where)
+        _require_tags(loaded, label_column, where)
         return Dataset.from_dict({"tokens": loaded["tokens"], "tags": _tag_strings(loaded, label_column)})
-    _check_feature(loaded, label_column, _is_answers, "`text` and `answer_start`", where)
-    _check_answers(loaded, label_column, where)
+    _require_feature(loaded, label_column, _is_answers, "`text` and `answer_start`", where)
+    _require_answers(loaded, label_column, where)
     return _columns(loaded, task, label_column, "answers")
 
 
@@ -71,7 +71,7 @@ def _columns(loaded: Dataset, task: Task, label_column: str, name: str) -> Datas
     return kept if label_column == name else kept.rename_column(label_column, name)
 
 
-def _check_feature(loaded: Dataset, column: str, is_right: Any, right: str, where: str) -> None:
+def _require_feature(loaded: Dataset, column: str, is_right: Any, right: str, where: str) -> None:
     if column not in loaded.column_names:
         raise UserError(f'{where} has no column "{column}"; it has: {listed(loaded.column_names)}')
     feature = loaded.features[column]
@@ -79,14 +79,14 @@ def _check_feature(loaded: Dataset, column: str, is_right: Any, right: str, wher
         raise UserError(f'{where}: column "{column}" holds {feature}, not {right}')
 
 
-def _check_none_missing(loaded: Dataset, columns: Sequence[str], where: str) -> None:
+def _require_none_missing(loaded: Dataset, columns: Sequence[str], where: str) -> None:
     for column in columns:
         for index, value in enumerate(loaded[column]):
             if value is None or (isinstance(value, list) and None in value):
                 raise UserError(f'{where}: example {index} lacks its "{column}", or a part of it')
 
 
-def _check_labels(labels: list[Any], classes: int, where: str) -> None:
+def _require_labels(labels: list[Any], classes: int, where: str) -> None:
     for index, label in enumerate(labels):
         if label is None or not math.isfinite(label):
             raise UserError(f"{where}: example {index} has the label {label}: every example needs one")
@@ -94,7 +94,7 @@ def _check_labels(labels: list[Any], classes: int, where: str) -> None:
             raise UserError(f"{where}: example {index} has the label {label}; the task has 0 to {classes - 1}")
 
 
-def _check_class_names(task: Task, feature: Any, where: str) -> None:
+def _require_class_names(task: Task, feature: Any, where: str) -> None:
     named = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
     if (other := class_elsewhere(dict(enumerate(task.labels)), named)) is not None:
         name, expected, found = other
@@ -103,7 +103,7 @@ def _check_class_names(task: Task, feature: Any, where: str) -> None:
         )
 
 
-def _check_tags(loaded: Dataset, column: str, where: str) -> None:
+def _require_tags(loaded: Dataset, column: str, where: str) -> None:
     for index, (words, tags) in enumerate(zip(loaded["tokens"], loaded[column], strict=True)):
         if tags is None or None in tags:
             raise UserError(f"{where}: example {index} has the tags {tags}: every word needs one")
@@ -111,7 +111,7 @@ def _check_tags(loaded: Dataset, column: str, where: str) -> None:
             raise UserError(f"{where}: example {index} has {len(words)} words and {len(tags)} tags")
 
 
-def _check_answers(loaded: Dataset, column: str, where: str) -> None:
+def _require_answers(loaded: Dataset, column: str, where: str) -> None:
     for index, (context, answers) in enumerate(zip(loaded["context"], loaded[column], strict=True)):
         texts, starts = ((answers or {}).get(key) or [] for key in ("text", "answer_start"))
         if not texts:

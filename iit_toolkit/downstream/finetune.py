@@ -25,7 +25,7 @@ from iit_toolkit.downstream.examples import ANSWERS, load_examples
 from iit_toolkit.downstream.folder import FinetuneFolder, summarise
 from iit_toolkit.downstream.models import BaseModel, load_base, try_once, with_new_head
 from iit_toolkit.downstream.prepared import PreparedTask
-from iit_toolkit.downstream.question_answering import check_windows, prepare_question_answering
+from iit_toolkit.downstream.question_answering import prepare_question_answering, require_windows
 from iit_toolkit.downstream.scores import Scores
 from iit_toolkit.downstream.tasks import TASKS
 from iit_toolkit.errors import UserError, one_line
@@ -119,7 +119,7 @@ def _finetune(config: FinetuneConfig, folder: FinetuneFolder) -> None:
     )
 
 
-def check_finetuning(config: FinetuneConfig) -> None:
+def require_finetuning(config: FinetuneConfig) -> None:
     """Check all that `finetune` checks before it trains, without a folder.
 
     Raises:
@@ -163,7 +163,7 @@ def _load(name: str, settings: TaskSettings, base: BaseModel) -> dict[str, Datas
     splits = load_examples(TASKS[name], settings)
     if settings.doc_stride is not None:
         for examples in splits.values():
-            check_windows(examples, base.tokenizer, settings.max_length or base.longest, settings.doc_stride)
+            require_windows(examples, base.tokenizer, settings.max_length or base.longest, settings.doc_stride)
     return splits
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.files.paths import check_path
+from iit_toolkit.files.paths import require_path
 from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.runs.finetuned import SCORES_SCHEMA, read_scores
 from iit_toolkit.runs.folder import folder_written_whole, is_free, write_json
@@ -51,7 +51,7 @@ class FinetuneFolder:
         Raises:
             UserError: If it does, or is or can be no folder.
         """
-        check_path(self.path, "folder")
+        require_path(self.path, "folder")
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path} is a file; give a folder with --output")
         if not is_free(self.path) and not self.config.is_file():

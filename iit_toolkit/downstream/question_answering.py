@@ -20,7 +20,7 @@ NO_ANSWER_HERE = 0
 """Position that a window without the whole answer points to: its first token."""
 
 
-def check_windows(examples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int) -> None:
+def require_windows(examples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int) -> None:
     """Check that every question leaves room for windows that are longer than they overlap.
 
     Raises:
@@ -50,7 +50,7 @@ def prepare_question_answering(
         evaluated: Examples to score on, by split.
         tokenizer: A fast tokenizer.
         max_length: Tokens of the longest row: question, window and special tokens.
-        doc_stride: Tokens by which the windows of a context overlap; see `check_windows`.
+        doc_stride: Tokens by which the windows of a context overlap; see `require_windows`.
     """
 
     def windows(batch: Mapping[str, list[Any]]) -> Any:

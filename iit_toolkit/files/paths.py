@@ -16,12 +16,12 @@ MAX_NAME_BYTES = 200
 MAX_PATH_BYTES = 4096
 """Bytes of a path, as Linux takes them."""
 NAME = r"^\w([\w.-]*[\w-])?$"
-"""What `check_name` lets pass, but for length and names of devices; for schemas."""
+"""What `require_name` lets pass, but for length and names of devices; for schemas."""
 _MAX_PART_BYTES = 255  # of one name in a path that others made
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # of Windows, in every folder
 
 
-def check_name(name: str, what: str = "") -> str:
+def require_name(name: str, what: str = "") -> str:
     """Return a name if it can be that of a file or folder of its own, on every system.
 
     Args:
@@ -44,7 +44,7 @@ def check_name(name: str, what: str = "") -> str:
     return name
 
 
-def check_path(path: str | Path, what: str = "path") -> str:
+def require_path(path: str | Path, what: str = "path") -> str:
     """Return a path, or the name of something on the Hub or of a preset, if a system can look for it.
 
     Args:
@@ -78,7 +78,7 @@ def refuse_missing_folder(model: str | Path, what: str) -> None:
     Raises:
         UserError: If there is no such folder, or the path can be none.
     """
-    path = check_path(model, what)
+    path = require_path(model, what)
     if not os.path.exists(path) and (path.startswith((".", "/", "~")) or path.count("/") > 1):
         raise UserError(f"{what} {path}: no such folder; give a folder written by save_pretrained, or a Hub id")
 
@@ -86,7 +86,7 @@ def refuse_missing_folder(model: str | Path, what: str) -> None:
 def _checked(given: Any) -> Any:
     """Check a path, a list of paths, or paths by split; what else there is, such as an alignment, is let pass."""
     if isinstance(given, str):
-        check_path(given)
+        require_path(given)
     return given
 
 
@@ -97,7 +97,7 @@ def _all_checked(given: Any) -> Any:
     return given
 
 
-Name = Annotated[str, AfterValidator(check_name), Field(json_schema_extra={"pattern": NAME})]
+Name = Annotated[str, AfterValidator(require_name), Field(json_schema_extra={"pattern": NAME})]
 """Type of a config's key that names a file or folder."""
 IS_PATH = AfterValidator(_checked)
 """Marks a config's key whose text is looked for on this machine, or on the Hub."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.files.paths import check_path
+from iit_toolkit.files.paths import require_path
 
 MAX_BYTES = 2**20
 """Bytes of a file. An alignment of 5,000 variables fits, and a run config has a few thousand."""
@@ -29,7 +29,7 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: If it can't be read, is no regular file, is too large, or is not text in UTF-8.
     """
-    check_path(path, "file")
+    require_path(path, "file")
     try:
         with open(path, "rb", opener=_opened) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -45,7 +45,7 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path}: not text in UTF-8 ({one_line(error)})") from None
 
 
-def check_size(text: str, where: str) -> None:
+def require_size(text: str, where: str) -> None:
     """Refuses text that is larger than a file may be.
 
     Raises:
@@ -65,7 +65,7 @@ def parse_json(text: str, where: str) -> Any:
     Raises:
         UserError: If it is no JSON, or beyond a bound.
     """
-    check_size(text, where)
+    require_size(text, where)
     depth = 0
     for token in _JSON_TOKEN.finditer(text):
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)

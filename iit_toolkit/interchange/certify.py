@@ -19,7 +19,7 @@ from iit_toolkit.interchange.answers import same_answers
 from iit_toolkit.interchange.checks import Check, attempt
 from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
 from iit_toolkit.interchange.measured import evaluating
-from iit_toolkit.interchange.reading import check_order, check_padding
+from iit_toolkit.interchange.reading import require_order, require_padding
 from iit_toolkit.interchange.sampling import Sampler
 from iit_toolkit.interchange.sound import refuse_unfit, refuse_unsound
 from iit_toolkit.interchange.swap import Swap, refuse_empty
@@ -102,10 +102,10 @@ def certify_models(
                 return checks
         for side, model in sides.items():
             checks.append(
-                attempt(f"{side}: padding", model, lambda model=model: check_padding(model, inputs, pad, padded))
+                attempt(f"{side}: padding", model, lambda model=model: require_padding(model, inputs, pad, padded))
             )
             if task == "causal_lm" and checks[-1].passed:
-                checks.append(attempt(f"{side}: order", model, lambda model=model: check_order(model, inputs)))
+                checks.append(attempt(f"{side}: order", model, lambda model=model: require_order(model, inputs)))
     return checks
 
 
@@ -206,12 +206,12 @@ def _sites_fire(model: PreTrainedModel, sites: Mapping[str, tuple[ResolvedSite, 
         refuse_other_shape(component, seen[0], inputs)
     for found in sites.values():
         for site in found:
-            _check_ranges(site, shapes[site.read][0][-1], shapes[site.write][0][-1])
+            _require_ranges(site, shapes[site.read][0][-1], shapes[site.write][0][-1])
     widths = ", ".join(f"{component} {seen[0][-1]} wide" for component, seen in sorted(shapes.items()))
     return f"measured {widths}"
 
 
-def _check_ranges(site: ResolvedSite, read_width: int, write_width: int) -> None:
+def _require_ranges(site: ResolvedSite, read_width: int, write_width: int) -> None:
     if read_width != write_width:
         raise UserError(f"{site.write} is {write_width} wide but reads {site.read}, {read_width} wide")
     for low, high in site.ranges or ():
@@ -315,5 +315,5 @@ def _below(student: PreTrainedModel, sites: tuple[ResolvedSite, ...]) -> list[nn
     """
     found = [module for module in student.modules() if isinstance(module, nn.Embedding)]
     embeddings: Any = student.get_input_embeddings()
-    last = max((site.last for site in sites if site.last is not None), default=None)
+    last = max((site.last_read_block for site in sites if site.last_read_block is not None), default=None)
     return list(dict.fromkeys([*found, embeddings, *(blocks(student)[: last + 1] if last is not None else [])]))

@@ -53,8 +53,8 @@ class InterchangeModel:
     ) -> None:
         self.model = model
         self.sites = {name: tuple(variable) for name, variable in sites.items()}
-        self.cuts = {name: _cut(variable) if share_prefix else None for name, variable in self.sites.items()}
-        self.ends = {name: _end(variable) for name, variable in self.sites.items()}
+        self.restart_blocks = {name: _cut(variable) if share_prefix else None for name, variable in self.sites.items()}
+        self.last_read_blocks = {name: _end(variable) for name, variable in self.sites.items()}
         self._subspaces = dict(subspaces or {})
         self._collecting: dict[tuple[str, ...], pyvene_guard.SafeIntervenableModel] = {}
         self._swapping: dict[str, pyvene_guard.SafeIntervenableModel] = {}
@@ -63,7 +63,7 @@ class InterchangeModel:
         self._stops: dict[int, bool] = {}
 
     def measure(self, inputs: Mapping[str, Tensor]) -> None:
-        """Find out where counterfactual runs can restart, so that `cuts` says so; base runs do it by themselves."""
+        """Find out where counterfactual runs can restart, and set `restart_blocks`; base runs do it by themselves."""
         with pyvene_guard.lock(self.model):
             self._settle_cuts(self.sites, called_with(self.model, inputs))
 
@@ -97,7 +97,10 @@ class InterchangeModel:
 
     def last_site(self, variable: str) -> ResolvedSite:
         """Return a variable's site in the highest block, the last one declared if there are several."""
-        return max(reversed(self.sites[variable]), key=lambda site: -1 if site.last is None else site.last)
+        return max(
+            reversed(self.sites[variable]),
+            key=lambda site: -1 if site.last_read_block is None else site.last_read_block,
+        )
 
     def aligned_activation(self, run: Run, variable: str) -> Tensor:
         """Return (B, S, D) the activation at a variable's last site, where it is read."""
@@ -130,7 +133,7 @@ class InterchangeModel:
         self._refuse_checkpointed_sites(names)
         with self._alone():
             self._settle_cuts(names, called_with(self.model, inputs))
-            wanted = {cut for name in names if (cut := self.cuts[name]) is not None}
+            wanted = {cut for name in names if (cut := self.restart_blocks[name]) is not None}
             recording = block_outputs(blocks(self.model), wanted) if wanted else contextlib.nullcontext({})
             with recording as outputs:
                 run = self._collected(inputs, names, tokens)
@@ -151,7 +154,7 @@ class InterchangeModel:
         """
         names = tuple(variables)
         self._refuse_checkpointed_sites(names)
-        ends = [self.ends[name] for name in names]
+        ends = [self.last_read_blocks[name] for name in names]
         last = None if None in ends else max((end for end in ends if end is not None), default=None)
         ids = inputs.get("input_ids")
         nowhere = None if ids is None else torch.zeros_like(ids, dtype=torch.bool)
@@ -186,7 +189,7 @@ class InterchangeModel:
         if variable in self._subspaces:  # its intervention takes no mask: elsewhere, the base is its own source
             sources = [torch.where(masks[0], sources[0], base.activations[sites[0].read])]
             masks = None
-        cut = self.cuts[variable]
+        cut = self.restart_blocks[variable]
         restart = (
             contextlib.nullcontext() if cut is None else restart_after(blocks(self.model), cut, base.block_outputs[cut])
         )
@@ -254,13 +257,13 @@ class InterchangeModel:
     def _settle_cuts(self, variables: Iterable[str], inputs: Mapping[str, Any]) -> None:
         """Let the counterfactual runs of variables start at the input, where the model allows no restart."""
         for name in variables:
-            cut = self.cuts[name]
+            cut = self.restart_blocks[name]
             if cut is None:
                 continue
             if cut not in self._restarts:
                 self._restarts[cut] = can_restart(self.model, cut, inputs)
             if not self._restarts[cut]:
-                self.cuts[name] = None
+                self.restart_blocks[name] = None
 
     def _refuse_checkpointed_sites(self, variables: Iterable[str]) -> None:
         inside = [(name, site) for name in variables for site in self.sites[name] if site.inside_block]
@@ -273,12 +276,12 @@ class InterchangeModel:
 
 
 def _cut(sites: Sequence[ResolvedSite]) -> int | None:
-    cuts = [site.cut for site in sites]
+    cuts = [site.restart_block for site in sites]
     return None if None in cuts else min(cut for cut in cuts if cut is not None)
 
 
 def _end(sites: Sequence[ResolvedSite]) -> int | None:
-    ends = [site.last for site in sites]
+    ends = [site.last_read_block for site in sites]
     return None if None in ends else max(end for end in ends if end is not None)
 
 

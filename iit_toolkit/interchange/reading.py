@@ -22,7 +22,7 @@ _Inputs = Mapping[str, Tensor]
 
 
 @torch.no_grad()
-def check_padding(model: PreTrainedModel, inputs: _Inputs, pad: int, padded: bool = True) -> str:
+def require_padding(model: PreTrainedModel, inputs: _Inputs, pad: int, padded: bool = True) -> str:
     """Check that a row gives the same hidden states, and in classification the same answer, alone and in a batch.
 
     Args:
@@ -169,7 +169,7 @@ def _pad_remedy(pad: int) -> str:
 
 
 @torch.no_grad()
-def check_order(model: PreTrainedModel, inputs: _Inputs) -> str:
+def require_order(model: PreTrainedModel, inputs: _Inputs) -> str:
     """Check that a causal language model does not read the tokens that it is to predict.
 
     Raises:

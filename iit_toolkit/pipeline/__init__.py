@@ -3,10 +3,10 @@
 from iit_toolkit.pipeline.check import validate
 from iit_toolkit.pipeline.explanation import explain
 from iit_toolkit.pipeline.export import export, push_to_hub
-from iit_toolkit.pipeline.reverify import verify_export
 from iit_toolkit.pipeline.run import run, train, verify
 from iit_toolkit.pipeline.search import search
 from iit_toolkit.pipeline.subspace import search_subspace
+from iit_toolkit.pipeline.verify_export import verify_export
 
 __all__ = [
     "explain",

@@ -89,7 +89,7 @@ def train_arm(
                 trainer.train(resume_from_checkpoint=None if begun_at is None else str(begun_at))
             refuse_cut_short(trainer.state, f"arms.{name}", _RESUME)
     except (KeyboardInterrupt, SystemExit):
-        _tell_stopped(name, trainer, checkpoints)
+        _warn_of_stopped(name, trainer, checkpoints)
         raise
     finally:
         if processes.is_main():
@@ -216,7 +216,7 @@ def is_finished(folder: RunFolder, name: str) -> bool:
     return (folder.arm(name) / RECORD).is_file()
 
 
-def check_arm(prepared: Prepared, folder: RunFolder, name: str, inputs: Mapping[str, str]) -> None:
+def require_arm(prepared: Prepared, folder: RunFolder, name: str, inputs: Mapping[str, str]) -> None:
     """Check that what is there of an arm can be gone on with: its finished student, and the places of its files.
 
     Raises:
@@ -268,7 +268,7 @@ def _drop_checkpoints(prepared: Prepared, folder: RunFolder, name: str) -> None:
         remove_empty(checkpoints.parent)
 
 
-def _tell_stopped(name: str, trainer: CausalDistillationTrainer, checkpoints: Path) -> None:
+def _warn_of_stopped(name: str, trainer: CausalDistillationTrainer, checkpoints: Path) -> None:
     if processes.is_main():
         steps = numbered(checkpoints)
         kept = f"its last checkpoint is of step {max(steps)}" if steps else "it has no checkpoint yet"

@@ -50,7 +50,7 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     """As `validate`, on what is loaded already.
 
     Raises:
-        UserError: If students would be verified on what they are trained on, or as for `check_batches`.
+        UserError: If students would be verified on what they are trained on, or as for `require_batches`.
     """
     config = prepared.config
     if config.data.train_split == config.data.eval_split:
@@ -62,14 +62,14 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     alignments = [(name, prepared.arm_alignment(name, student)) for name in config.arms]
     alignments.append(("verification", prepared.verified_alignment(student)))
     for arm in config.arms:  # this loads the data, so it comes after the checks above
-        check_batches(prepared, arm)
-    _check_rows("held-out", prepared.eval_rows)
-    _tell_seen(prepared, "data", config.data.eval_split, prepared.eval_rows)
+        require_batches(prepared, arm)
+    _require_rows("held-out", prepared.eval_rows)
+    _require_unseen(prepared, "data", config.data.eval_split, prepared.eval_rows)
     for name, data in config.evaluation.items():
-        _tell_seen(prepared, f"evaluation.{name}", data.eval_split, prepared.evaluation_rows[name])
+        _require_unseen(prepared, f"evaluation.{name}", data.eval_split, prepared.evaluation_rows[name])
     held_out = f"{len(prepared.eval_rows)} held-out rows of {_count_texts(prepared.eval_rows)} texts"
     checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {held_out}")]
-    _tell_few_texts(prepared)
+    _warn_of_few_texts(prepared)
     for name, rows in prepared.evaluation_rows.items():
         checks.append(Check(f"evaluation.{name}", True, f"{len(rows)} rows"))
     if config.student.checkpoint is not None:
@@ -91,14 +91,14 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     return checks
 
 
-def check_batches(prepared: Prepared, arm: str) -> None:
+def require_batches(prepared: Prepared, arm: str) -> None:
     """Check an arm's training settings, and that the training rows make a batch.
 
     Raises:
         UserError: If a setting is unusable, or there are too few rows.
     """
     settings, rows = prepared.arm_training(arm, Path("unused")), prepared.train_rows
-    _check_rows("training", rows)
+    _require_rows("training", rows)
     whole = settings.train_batch_size
     if settings.dataloader_drop_last and len(rows) < whole:
         raise UserError(
@@ -108,7 +108,7 @@ def check_batches(prepared: Prepared, arm: str) -> None:
     refuse_unusable(settings, f"arms.{arm}.training" if prepared.config.arms[arm].training else "training")
 
 
-def _check_rows(name: str, rows: Dataset) -> None:
+def _require_rows(name: str, rows: Dataset) -> None:
     if len(rows) < 2:
         raise UserError(f"data: only {len(rows)} {name} row, but an interchange needs 2; give more or longer texts")
 
@@ -117,7 +117,7 @@ def _count_texts(rows: Dataset) -> int:
     return len(np.unique(numbers_of(rows, "text_id"))) if "text_id" in rows.column_names else len(rows)
 
 
-def _tell_few_texts(prepared: Prepared) -> None:
+def _warn_of_few_texts(prepared: Prepared) -> None:
     rows = prepared.eval_rows
     texts = _count_texts(rows.select(range(min(prepared.config.verification.pairs, len(rows)))))
     if texts < MINIMUM_CLUSTERS:
@@ -129,7 +129,7 @@ def _tell_few_texts(prepared: Prepared) -> None:
         )
 
 
-def _tell_seen(prepared: Prepared, where: str, split: str, rows: Dataset) -> None:
+def _require_unseen(prepared: Prepared, where: str, split: str, rows: Dataset) -> None:
     """Tell of rows that students are trained on; refuse to verify on them where they are most."""
     same, seen = (count(rows, prepared.train_rows) for count in (count_shared, count_seen))
     trained = prepared.config.data.train_split

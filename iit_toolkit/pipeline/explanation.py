@@ -91,7 +91,7 @@ def _explain_alignment(
                 part = "whole vector" if site.ranges is None else f"neurons {[list(r) for r in site.ranges]}"
                 read = "" if site.read == site.write else f", read from {site.read}"
                 lines.append(f"    {side:8}{site.write} ({part}){read}")
-            cut = engine.cuts[variable.name]
+            cut = engine.restart_blocks[variable.name]
             depth = engine.model.config.num_hidden_layers
             again = depth if cut is None else depth - 1 - cut
             lines.append(f"    {'':8}counterfactual run computes {again} of {depth} blocks again")

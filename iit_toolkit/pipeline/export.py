@@ -21,7 +21,7 @@ from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError, did_you_mean, one_line
 from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.pipeline.student_files import check_student_files, copy_student
+from iit_toolkit.pipeline.student_files import copy_student, require_student_files
 from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_atomically
 from iit_toolkit.runs.working import working_in
 
@@ -61,7 +61,7 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
     refuse_links_out(source.path, source.arm(arm))
     if not (source.arm(arm) / "config.json").is_file():
         raise UserError(f"{source.arm(arm)}: the student of arm {arm} is not there; run it again")
-    check_student_files(source.arm(arm))
+    require_student_files(source.arm(arm))
     target = Path(output).resolve()
     with working_in(target, "the export") as made:
         made.refuse_occupied()

@@ -26,7 +26,7 @@ from iit_toolkit.alignment import Alignment, alignment_from_file, preset, resolv
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
 from iit_toolkit.config.loading import EMBEDDED_TEACHER
 from iit_toolkit.config.run_config import DataConfig, RunConfig, StudentConfig
-from iit_toolkit.config.training_arguments import check_settings
+from iit_toolkit.config.training_arguments import require_settings
 from iit_toolkit.data.batch import Collator, readable_tokens
 from iit_toolkit.data.collate import MaskedLanguageCollator, collator_for
 from iit_toolkit.data.encoding import ids_spanned
@@ -169,7 +169,7 @@ class Prepared:
         where = f"data, split {split}"
         if data.source_column is not None:
             pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit, where=where)
-            _tell_lost(split, len(texts), pairs.skipped, "pairs are skipped")
+            _warn_of_lost(split, len(texts), pairs.skipped, "pairs are skipped")
             if data is self.config.data:
                 self.skipped[split] = pairs.skipped
             rows = pairs.rows
@@ -187,12 +187,14 @@ class Prepared:
                 min_length=data.min_length,
                 dropped=dropped,
             )
-            _tell_lost(split, len(rows) + dropped.total(), dropped, "rows are dropped")
+            _warn_of_lost(split, len(rows) + dropped.total(), dropped, "rows are dropped")
         if labelled:
-            self._check_labels(data, split, set(np.unique(numbers_of(rows, "label")).tolist()), texts.features["label"])
+            self._require_labels(
+                data, split, set(np.unique(numbers_of(rows, "label")).tolist()), texts.features["label"]
+            )
         return rows
 
-    def _check_labels(self, data: DataConfig, split: str, found: set[int], feature: Any) -> None:
+    def _require_labels(self, data: DataConfig, split: str, found: set[int], feature: Any) -> None:
         where = f"data.label_column {data.label_column}: split {split}"
         labels = cast(int, self.teacher.config.num_labels)
         if max(found) >= labels:
@@ -299,7 +301,7 @@ class Prepared:
                     raise UserError(
                         f"{where}.{name}: this is set by the config's task, arms, output and seed; leave it out"
                     )
-            check_settings(CausalDistillationConfig, section, where)
+            require_settings(CausalDistillationConfig, section, where)
             settings |= section
         settings |= {
             "task": self.config.task,
@@ -336,7 +338,7 @@ def fingerprint_of_rows(rows: Dataset) -> str:
     return fingerprint_of_lists([*lists_of(rows, *id_columns(rows)), *((one, np.array([len(one)])) for one in labels)])
 
 
-def _tell_lost(split: str, count: int, lost: Mapping[str, int], what: str) -> None:
+def _warn_of_lost(split: str, count: int, lost: Mapping[str, int], what: str) -> None:
     if lost:
         reasons = "; ".join(f"{number:,}: {reason}" for reason, number in lost.items())
         _LOG.warning("data, split %s: %s of %s %s (%s)", split, sum(lost.values()), count, what, reasons)

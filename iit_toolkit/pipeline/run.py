@@ -32,13 +32,13 @@ from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.alignment_files import with_alignments_read
-from iit_toolkit.pipeline.arms import check_arm, finished_arm, refuse_unsaved, train_arm
+from iit_toolkit.pipeline.arms import finished_arm, refuse_unsaved, require_arm, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
     certify_tokenizer,
-    check_batches,
     device,
+    require_batches,
     validate_prepared,
 )
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
@@ -139,7 +139,7 @@ def _checked(prepared: Prepared, names: Sequence[str], student: PreTrainedModel,
         return prepared.verified_alignment(student)
     [arm] = names
     alignment = prepared.arm_alignment(arm, student)
-    check_batches(prepared, arm)
+    require_batches(prepared, arm)
     if prepared.config.student.checkpoint is not None:
         refuse_failed([certify_tokenizer(prepared, prepared.config.student.checkpoint)])
     refuse_failed(certify_on_rows(prepared, student, alignment))
@@ -161,7 +161,7 @@ def _record_inputs(
     if resume:
         refuse_changed_inputs(folder, inputs)
         for name in names:
-            check_arm(prepared, folder, name, inputs)
+            require_arm(prepared, folder, name, inputs)
     another = resume and names != tuple(config.arms) and folder.alignment.is_file()  # of a whole run, or another arm
     _write_inputs(folder, config, None if another else alignment)
     begin_inputs(folder, inputs)  # after the config: a folder without one cannot be resumed

@@ -16,7 +16,7 @@ _INDEX = ".index.json"
 _DEEPEST = 8
 
 
-def check_student_files(student: Path) -> list[Path]:
+def require_student_files(student: Path) -> list[Path]:
     """Return the files of a student's folder, by their places in it.
 
     Raises:
@@ -29,11 +29,11 @@ def check_student_files(student: Path) -> list[Path]:
             raise UserError(
                 f"{file}: a symbolic link leads out of {student}; replace it by what it names, or remove it"
             )
-    check_named_files(files)
+    require_named_files(files)
     return [file.relative_to(student) for file in files]
 
 
-def check_named_files(files: Iterable[Path]) -> None:
+def require_named_files(files: Iterable[Path]) -> None:
     """Check that those of a student's files that name others name files beside them.
 
     Raises:
@@ -41,20 +41,20 @@ def check_named_files(files: Iterable[Path]) -> None:
     """
     for file in files:
         if file.name.endswith(_INDEX):
-            _check_index(file)
+            _require_index(file)
         elif file.name.endswith("config.json"):
-            _check_code(file)
+            _require_code(file)
 
 
 def copy_student(student: Path, target: Path) -> None:
     """Copy a student's folder to a new or empty one; links inside become files.
 
     Raises:
-        UserError: As for `check_student_files`, or if a file can't be read or written.
+        UserError: As for `require_student_files`, or if a file can't be read or written.
     """
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for name in check_student_files(student):
+        for name in require_student_files(student):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(student / name, target / name)
     except (OSError, shutil.Error) as error:
@@ -86,7 +86,7 @@ def _is_plain(path: Path) -> bool:
         return False
 
 
-def _check_index(file: Path) -> None:
+def _require_index(file: Path) -> None:
     """Check the files of the weights that an index names, which lie beside it."""
     shards: Any = read_object(file).get("weight_map")
     for name in cast(dict[str, Any], shards).values() if isinstance(shards, dict) else [shards]:
@@ -96,7 +96,7 @@ def _check_index(file: Path) -> None:
             )
 
 
-def _check_code(file: Path) -> None:
+def _require_code(file: Path) -> None:
     """Check what a config names as code: a file of the folder or of a repository on the Hub."""
     found: Any = read_object(file).get("auto_map")
     values = list(cast(dict[str, Any], found).values()) if isinstance(found, dict) else [found]

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.files.json_files import read_object, refuse_other_schema
-from iit_toolkit.files.paths import check_name, check_path
+from iit_toolkit.files.paths import require_name, require_path
 
 RESULTS_SCHEMA = "iit_toolkit/results/1"
 _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -70,7 +70,7 @@ def folder_written_whole(target: Path) -> Generator[Path]:
         UserError: If it can't be written (no space, no permission, ...). What stood at `target` is untouched, and no
             temporary folder remains.
     """
-    check_path(target, "folder")
+    require_path(target, "folder")
     temporary = target.with_name(left_over(target.name))
     try:
         for path in target.parent.glob(f".{escape(target.name)}.{'[0-9a-f]' * 32}"):
@@ -181,7 +181,7 @@ def read_results(path: Path) -> dict[str, Any]:
     return results
 
 
-def check_arm_name(name: str) -> str:
+def require_arm_name(name: str) -> str:
     """Return the name of an arm if it can be the name of a folder in a run.
 
     Raises:
@@ -191,7 +191,7 @@ def check_arm_name(name: str) -> str:
         raise UserError(f'arm "{name}": the name must consist of lower-case letters, digits, "-" and "_"')
     if name in _TAKEN:
         raise UserError(f'arm "{name}": this name is taken by the toolkit; choose another')
-    return check_name(name, "arm")
+    return require_name(name, "arm")
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ class RunFolder:
         Raises:
             UserError: If it can't be made.
         """
-        folder = Path(check_path(path, "run folder"))
+        folder = Path(require_path(path, "run folder"))
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
@@ -243,7 +243,7 @@ class RunFolder:
         Raises:
             UserError: If it is no run folder (neither a config nor results in it).
         """
-        folder = cls(Path(check_path(path, "run folder")))
+        folder = cls(Path(require_path(path, "run folder")))
         if not folder.config.is_file() and not folder.results.is_file():
             raise UserError(f"{path} is no run folder: it has neither config.yaml nor results.json")
         return folder
@@ -304,11 +304,11 @@ class RunFolder:
         Raises:
             UserError: If the name can't be that of an arm.
         """
-        return self.path / check_arm_name(name)
+        return self.path / require_arm_name(name)
 
     def checkpoints(self, name: str) -> Path:
         """Return the folder of an arm's checkpoints."""
-        return self.path / "checkpoints" / check_arm_name(name)
+        return self.path / "checkpoints" / require_arm_name(name)
 
     @contextmanager
     def alone(self) -> Generator[None]:

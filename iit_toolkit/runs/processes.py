@@ -93,10 +93,10 @@ def main_first() -> Generator[None]:
     key = f"told/{joined.meetings}"
     if joined.launch.rank:
         _wait(joined.store, [key])
-        with _told_if_gone():
+        with _error_if_gone():
             well = joined.store.get(key) == b"well"
         if not well:
-            part()
+            destroy_group()
             raise SystemExit(0)
         yield
         return
@@ -106,9 +106,9 @@ def main_first() -> Generator[None]:
         with suppress(RuntimeError):  # the store is gone: the error that is raised here says what is wrong
             joined.store.set(key, "badly")
         _let_go(error)
-        part()
+        destroy_group()
         raise
-    with _told_if_gone():
+    with _error_if_gone():
         joined.store.set(key, "well")
 
 
@@ -118,7 +118,7 @@ def meet() -> None:
         return
     joined.meetings += 1
     keys = [f"here/{joined.meetings}/{rank}" for rank in range(joined.launch.count)]
-    with _told_if_gone():
+    with _error_if_gone():
         joined.store.set(keys[joined.launch.rank], "here")
     _wait(joined.store, keys)
 
@@ -162,10 +162,10 @@ def parting() -> Generator[None]:
             _let_go(error)
         raise
     finally:
-        part()
+        destroy_group()
 
 
-def part() -> None:
+def destroy_group() -> None:
     """Part from the other processes, if they are joined.
 
     The threads of a group let go of tensors some time after a call is done. If Python ends meanwhile, they abort the
@@ -217,7 +217,7 @@ def _join() -> _Joined | None:
             ) from None
         if launch.rank:
             logging.getLogger("iit_toolkit").setLevel(logging.ERROR)  # the main process tells the same
-        atexit.register(part)  # of what fails outside of `parting`
+        atexit.register(destroy_group)  # of what fails outside of `parting`
         pulse.start()
         _joined = _Joined(launch, store, pulse)
     return _joined
@@ -235,13 +235,13 @@ def _backends() -> str:
 
 def _wait(store: Store, keys: list[str]) -> None:
     """Wait for keys, so that a signal is heard; a process that is stopped is noticed by the pulse."""
-    with _told_if_gone():
+    with _error_if_gone():
         while not store.check(keys):
             time.sleep(0.05)
 
 
 @contextmanager
-def _told_if_gone() -> Generator[None]:
+def _error_if_gone() -> Generator[None]:
     """Tell in one line if the store is gone, with the process that holds it."""
     try:
         yield

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from iit_toolkit.files.paths import check_path
+from iit_toolkit.files.paths import require_path
 from iit_toolkit.runs.folder import (
     LOCK,
     RunFolder,
@@ -39,7 +39,7 @@ def working_in(output: str | Path, what: str = "the run") -> Generator[RunFolder
     Raises:
         UserError: If the folder can't be made, written or locked, or another process is at work in it.
     """
-    check_path(output, "folder")
+    require_path(output, "folder")
     made = [path for path in (Path(output), *Path(output).parents) if not path.exists()]
     folder = RunFolder.make(output)
     try:

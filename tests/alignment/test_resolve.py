@@ -107,7 +107,7 @@ def test_a_head_carries_what_its_own_attention_reads(family: str) -> None:
 )
 def test_where_runs_restart(site: dict[str, Any], cut: int | None, inside: bool) -> None:
     (found,) = resolved(make_model("bert"), [site])["variable"]
-    assert (found.cut, found.inside_block) == (cut, inside)
+    assert (found.restart_block, found.inside_block) == (cut, inside)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_lists_that_are_not_blocks_are_not_taken_for_blocks() -> None:
     with pytest.raises(UserError, match="by module path"):
         blocks(model)
     (site,) = resolved(model, [{"component": "transformer.ffns[1].output"}])["variable"]
-    assert site.cut is None
+    assert site.restart_block is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import TrainingArguments
 
-from iit_toolkit.config.training_arguments import check_settings, refuse_half_on_cpu, refuse_unusable
+from iit_toolkit.config.training_arguments import refuse_half_on_cpu, refuse_unusable, require_settings
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.errors import UserError
 
@@ -89,13 +89,13 @@ from iit_toolkit.errors import UserError
 )
 def test_a_wrong_setting_is_named(kind: type[TrainingArguments], name: str, value: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check_settings(kind, {name: value}, "where")
+        require_settings(kind, {name: value}, "where")
 
 
 @pytest.mark.parametrize("token", ["hf_secret", 5])
 def test_a_token_is_not_repeated(token: Any) -> None:
     with pytest.raises(UserError, match=r"where.hub_token: nothing is uploaded in training; leave it out$"):
-        check_settings(TrainingArguments, {"hub_token": token}, "where")
+        require_settings(TrainingArguments, {"hub_token": token}, "where")
 
 
 def test_half_precision_needs_a_device_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +159,7 @@ def test_trying_settings_changes_nothing() -> None:
 
 
 def test_right_settings_pass() -> None:
-    check_settings(
+    require_settings(
         CausalDistillationConfig,
         {
             "learning_rate": 1,
@@ -189,7 +189,7 @@ def test_every_default_passes() -> None:
     left_out = {*changed, "do_train"}  # its default says what is not so
     settings = {name: value for name, value in defaults.items() if name in known and name not in left_out}
     assert len(settings) > 80
-    check_settings(CausalDistillationConfig, settings, "training")
+    require_settings(CausalDistillationConfig, settings, "training")
 
 
 def test_activation_checkpointing_is_refused_with_what_it_fails_with() -> None:

@@ -10,8 +10,8 @@ from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.downstream.question_answering import (
     answer_tokens,
     best_answers,
-    check_windows,
     prepare_question_answering,
+    require_windows,
 )
 from iit_toolkit.errors import UserError
 from tests.downstream.tiny import questions, tiny_tokenizer
@@ -157,6 +157,6 @@ def test_no_span_at_all_is_an_empty_answer() -> None:
 def test_windows_without_room_are_refused() -> None:
     examples = Dataset.from_list(examples_of(CONTEXT, "Rome"))
     with pytest.raises(UserError, match=r"tasks.squad: max_length 10 leaves 5 tokens .* \(2 tokens\), .* doc_stride 5"):
-        check_windows(examples, tiny_tokenizer(), max_length=10, doc_stride=5)
-    check_windows(examples, tiny_tokenizer(), max_length=10, doc_stride=4)
+        require_windows(examples, tiny_tokenizer(), max_length=10, doc_stride=5)
+    require_windows(examples, tiny_tokenizer(), max_length=10, doc_stride=4)
     assert len(prepared(examples_of(CONTEXT, "Rome"), max_length=10, doc_stride=4).train) > 10

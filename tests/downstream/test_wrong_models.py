@@ -13,7 +13,7 @@ import transformers as tf
 from safetensors.torch import load_file, save_file
 
 from iit_toolkit.downstream.config import FinetuneConfig
-from iit_toolkit.downstream.finetune import check_finetuning, finetune
+from iit_toolkit.downstream.finetune import finetune, require_finetuning
 from iit_toolkit.errors import UserError
 from tests.downstream.tiny import save_data, save_tiny_model, sentences
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_fine_tuned_is_told_before_training(
     break_(save_tiny_model(tmp_path / "model"))
     config = config_of(tmp_path)
     with pytest.raises(UserError, match=said) as caught:
-        check_finetuning(config)
+        require_finetuning(config)
     assert len(str(caught.value)) <= 400
     with pytest.raises(UserError, match=said):
         finetune(config, tmp_path / "out")

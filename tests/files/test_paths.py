@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.files.paths import check_name, check_path, refuse_missing_folder
+from iit_toolkit.files.paths import refuse_missing_folder, require_name, require_path
 
 WRONG_NAMES = [
     *(
@@ -38,13 +38,13 @@ WRONG_NAMES = [
 @pytest.mark.parametrize("name", WRONG_NAMES, ids=ascii)
 def test_what_names_no_folder_of_its_own(name: str) -> None:
     with pytest.raises(UserError) as caught:
-        check_name(name, "suite")
+        require_name(name, "suite")
     assert str(caught.value).startswith("suite ")
 
 
 @pytest.mark.parametrize("name", ["a", "quickstart", "my-run_2.1", "2015", "_x", "größe", "字", "console", "a" * 200])
 def test_what_does_make_a_folder(name: str, tmp_path: Path) -> None:
-    made = tmp_path / check_name(name)
+    made = tmp_path / require_name(name)
     made.mkdir()
     assert list(tmp_path.iterdir()) == [made]
 
@@ -64,7 +64,7 @@ def test_what_does_make_a_folder(name: str, tmp_path: Path) -> None:
 )
 def test_what_no_system_looks_for(path: str, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
-        check_path(path, "--output")
+        require_path(path, "--output")
     assert str(caught.value).startswith("--output ") and len(str(caught.value)) < 250
 
 
@@ -72,7 +72,7 @@ def test_what_no_system_looks_for(path: str, said: str) -> None:
     "path", ["a" * 255, "a b/ä", "../x", "org/model", "hf://" + "a" * 300, "https://x?" + "q" * 999, ""]
 )
 def test_other_paths_stay_as_they_are(path: str) -> None:
-    assert check_path(path) == path
+    assert require_path(path) == path
     os.path.exists(path)
 
 

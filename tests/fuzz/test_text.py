@@ -23,7 +23,7 @@ from iit_toolkit.alignment import official_nm as nm
 from iit_toolkit.config import yaml_files
 from iit_toolkit.config.loading import dump_config, load_config
 from iit_toolkit.config.run_config import RunConfig
-from iit_toolkit.config.training_arguments import check_settings
+from iit_toolkit.config.training_arguments import require_settings
 from iit_toolkit.config.yaml_files import dump_yaml, parse_yaml
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.downstream.config import load_finetune_config
@@ -197,7 +197,7 @@ class Reader:
         for name in (config.name, *config.arms, *config.evaluation):
             assert (self.folder / name).resolve().parent == self.folder.resolve()
         for arm in config.arms.values():
-            check_settings(CausalDistillationConfig, {**config.training, **arm.training}, "training")
+            require_settings(CausalDistillationConfig, {**config.training, **arm.training}, "training")
 
     def _check_written(self, config: Any) -> None:
         if self.count % WRITTEN == 0:

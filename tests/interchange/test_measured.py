@@ -24,9 +24,9 @@ def test_blocks_that_share_keys_are_run_from_the_input() -> None:
     model = make_tiny("Gemma4ForCausalLM")
     inputs, eligible = make_batch("bert")
     interchange = InterchangeModel(model, resolved(model, SITE))
-    assert interchange.cuts == {"variable": 1}
+    assert interchange.restart_blocks == {"variable": 1}
     interchange.measure(inputs)
-    assert interchange.cuts == {"variable": None}
+    assert interchange.restart_blocks == {"variable": None}
     plain = InterchangeModel(model, resolved(model, SITE), share_prefix=False)
     ours, theirs = (engine(one, "variable", inputs, ragged_swap(eligible)) for one in (interchange, plain))
     assert torch.equal(ours.counterfactual, theirs.counterfactual)

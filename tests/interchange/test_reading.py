@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.reading import check_order, check_padding
+from iit_toolkit.interchange.reading import require_order, require_padding
 from tests.families import make_batch, make_model
 from tests.model_classes import make_tiny
 
@@ -25,7 +25,7 @@ def test_sound_models_read_padded_rows(name: str) -> None:
     padding = int(name == "MPNetForMaskedLM")
     model = make_tiny(name)
     before = model.get_input_embeddings().weight.clone()
-    assert "hidden states by" in check_padding(model, rows(padding=padding), padding)
+    assert "hidden states by" in require_padding(model, rows(padding=padding), padding)
     assert torch.equal(model.get_input_embeddings().weight, before)
 
 
@@ -35,7 +35,7 @@ def test_a_padding_embedding_of_zero_does_not_hide_that_it_is_read() -> None:
     with torch.no_grad():
         model.get_input_embeddings().weight[0] = 0.0
     with pytest.raises(UserError, match="MobileBertForMaskedLM reads what stands in padding"):
-        check_padding(model, rows(), 0)
+        require_padding(model, rows(), 0)
     assert not model.get_input_embeddings().weight[0].any()
 
 
@@ -43,8 +43,8 @@ def test_a_padding_embedding_of_zero_does_not_hide_that_it_is_read() -> None:
 def test_models_that_read_padding_are_refused_only_where_rows_are_padded(name: str) -> None:
     model = make_tiny(name)
     with pytest.raises(UserError, match="padding changes the hidden states.*data.packing"):
-        check_padding(model, rows(), 0)
-    assert "no row is padded" in check_padding(model, rows((8, 8, 8)), 0, padded=False)
+        require_padding(model, rows(), 0)
+    assert "no row is padded" in require_padding(model, rows((8, 8, 8)), 0, padded=False)
 
 
 def test_noise_is_not_taken_for_padding() -> None:
@@ -55,7 +55,7 @@ def test_noise_is_not_taken_for_padding() -> None:
     model = make_model("bert").eval()
     model.bert.encoder.layer[2].output.dropout = Noise()
     with pytest.raises(UserError, match="BertForMaskedLM is not deterministic: the same row"):
-        check_padding(model, rows(), 0)
+        require_padding(model, rows(), 0)
 
 
 def test_what_is_not_finite_is_not_taken_for_padding() -> None:
@@ -63,7 +63,7 @@ def test_what_is_not_finite_is_not_taken_for_padding() -> None:
     with torch.no_grad():
         model.bert.encoder.layer[0].output.dense.bias[0] = torch.nan
     with pytest.raises(UserError, match="not finite"):
-        check_padding(model, rows(), 0)
+        require_padding(model, rows(), 0)
 
 
 def test_every_row_is_compared_not_only_the_first() -> None:
@@ -74,17 +74,17 @@ def test_every_row_is_compared_not_only_the_first() -> None:
 
     model.bert.embeddings.register_forward_hook(spoil)
     with pytest.raises(UserError, match="padding changes"):
-        check_padding(model, rows(), 0)
+        require_padding(model, rows(), 0)
 
 
 def test_a_row_as_long_as_the_model_reads_keeps_its_end() -> None:
     model = make_tiny("BartForSequenceClassification")
     inputs = {"input_ids": torch.randint(5, 50, (2, 40)), "attention_mask": torch.ones(2, 40, dtype=torch.long)}
     inputs["input_ids"][:, -1] = 2
-    assert "padding changes" in check_padding(model, inputs, 0)
+    assert "padding changes" in require_padding(model, inputs, 0)
 
 
 def test_reading_ahead() -> None:
-    assert "left to right" in check_order(make_tiny("LlamaForCausalLM"), rows())
+    assert "left to right" in require_order(make_tiny("LlamaForCausalLM"), rows())
     with pytest.raises(UserError, match="XLNetLMHeadModel reads ahead"):
-        check_order(make_tiny("XLNetLMHeadModel"), rows())
+        require_order(make_tiny("XLNetLMHeadModel"), rows())

@@ -11,7 +11,7 @@ import torch
 from transformers.utils import logging
 
 from iit_toolkit.config.run_config import RunConfig
-from iit_toolkit.pipeline.check import check_batches
+from iit_toolkit.pipeline.check import require_batches
 from iit_toolkit.pipeline.prepare import Prepared
 
 
@@ -40,7 +40,7 @@ def test_checking_an_arms_trainer_leaves_no_trace(tmp_path: Path, monkeypatch: p
     before, verbosity = sorted(tmp_path.rglob("*")), logging.get_verbosity()
     told: list[str] = []
     monkeypatch.setattr(logging.get_logger("transformers.trainer"), "handle", lambda record: told.append(str(record)))
-    check_batches(prepared, "causal")
+    require_batches(prepared, "causal")
     assert told == []
     assert sorted(tmp_path.rglob("*")) == before
     assert logging.get_verbosity() == verbosity

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.pipeline.student_files import check_named_files, copy_student
+from iit_toolkit.pipeline.student_files import copy_student, require_named_files
 
 SHARD = "model-00001-of-00001.safetensors"
 INDEX = {"weight_map": {"a": SHARD}}
@@ -92,10 +92,10 @@ def test_what_is_no_file_of_the_folder_is_refused(
 def test_files_that_name_places_outside_are_refused(student: Path, name: str, content: Any, said: str) -> None:
     (student / name).write_text(json.dumps(content))
     with pytest.raises(UserError) as caught:
-        check_named_files(student.glob("*.json"))
+        require_named_files(student.glob("*.json"))
     assert said in str(caught.value) and "\n" not in str(caught.value) and name in str(caught.value)
 
 
 def test_code_of_a_repository_may_be_named(student: Path) -> None:
     (student / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "org/repo--modeling.Model"}}))
-    check_named_files(student.glob("*.json"))
+    require_named_files(student.glob("*.json"))

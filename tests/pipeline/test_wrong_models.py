@@ -15,7 +15,7 @@ import transformers as tf
 from safetensors.torch import load_file, save_file
 
 from iit_toolkit import pipeline
-from iit_toolkit.config.loading import check_config
+from iit_toolkit.config.loading import parse_config
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
@@ -71,7 +71,7 @@ def told(place: Path, *changes: Change) -> list[str]:
     for change in changes:
         change(place, given)
     try:
-        checks = pipeline.validate(check_config(RunConfig, given))
+        checks = pipeline.validate(parse_config(RunConfig, given))
     except UserError as error:
         return [str(error)]
     return [f"{check.name}: {check.detail}" for check in checks if not check.passed]
@@ -315,7 +315,7 @@ def test_a_student_has_the_head_and_the_embeddings_that_were_loaded(tmp_path: Pa
     given = tiny_run(tmp_path)
     untied_llama(tmp_path, given)
     stored = load_file(tmp_path / "teacher" / "model.safetensors")
-    student: Any = Prepared(check_config(RunConfig, given)).new_student()
+    student: Any = Prepared(parse_config(RunConfig, given)).new_student()
     student.save_pretrained(tmp_path / "saved")
     again: Any = tf.AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
     for model in (student, again):

@@ -71,7 +71,7 @@ def read_examples(path: Path) -> pd.DataFrame | None:
     if not is_there(path):
         return None
     table = read_table(path, EXAMPLES)
-    _check_places(path, table)
+    _require_places(path, table)
     frame = table.replace_schema_metadata(None).to_pandas()
     if frame.duplicated(["base", "source"]).any():
         raise UserError(f"{path}: a pair of base and source stands twice; verify the run again")
@@ -111,7 +111,7 @@ def read_answers(path: Path) -> Answers | None:
     )
 
 
-def _check_places(path: Path, table: Any) -> None:
+def _require_places(path: Path, table: Any) -> None:
     """Check that every position is one of its text."""
     compute = cast(Any, pc)  # it makes most of its functions as it is imported
     for side, places in (("base", "swapped"), ("source", "taken")):

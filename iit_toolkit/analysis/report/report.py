@@ -13,7 +13,7 @@ from iit_toolkit.analysis.report.figures.style import Plot
 from iit_toolkit.analysis.report.formats import find_browser, print_pdf, to_document, to_latex
 from iit_toolkit.analysis.report.rendering import render
 from iit_toolkit.analysis.report.shown_variables import most_shown, telling
-from iit_toolkit.analysis.report.stored_search import FOLDER, read_searched
+from iit_toolkit.analysis.report.stored_search import FOLDER, read_stored_search
 from iit_toolkit.analysis.report.tables import (
     COLUMNS,
     SPLITS,
@@ -142,7 +142,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     plots = write_figures(outcomes, answers, summary, verdict, histories, run.figures) if figures else []
     config = _config(run.config) if is_there(run.config) else None
     report = _Report(read, summary, verdict, comparison, leaks, worst, config)
-    return report, [*plots, *read_searched(run)]
+    return report, [*plots, *read_stored_search(run)]
 
 
 def _config(path: Path) -> str:

@@ -52,7 +52,7 @@ class Searched(BaseModel):
 _SEARCHED = TypeAdapter(Searched)
 
 
-def read_searched(run: RunFolder) -> list[Plot]:
+def read_stored_search(run: RunFolder) -> list[Plot]:
     """Draws the figure of the search into the figures of the run, and returns it; nothing where there was no search.
 
     It is drawn from the numbers in search.json. The figures beside that file are never put into a page: anybody may

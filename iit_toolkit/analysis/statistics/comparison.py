@@ -25,7 +25,7 @@ from iit_toolkit.analysis.statistics.measures import (
 )
 from iit_toolkit.analysis.statistics.numbers import basis, interval
 from iit_toolkit.analysis.statistics.quantities import (
-    check_same_cases,
+    require_same_cases,
     resample_behaviour,
     resample_variable,
     variables,
@@ -110,7 +110,7 @@ def compare(
         UserError: If a student is not in the table, or the two were verified on different cases.
     """
     chosen = judged_measure(measure)
-    check_same_cases(outcomes, treatment, baseline)
+    require_same_cases(outcomes, treatment, baseline)
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
     behaviour = resample_behaviour(outcomes, **settings)
     compared: dict[str, VariableComparison] = {}

@@ -117,7 +117,7 @@ def write_outcomes(frame: pd.DataFrame, path: Path) -> None:
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise UserError(f"the outcomes hold a value of the wrong type: {one_line(error)}") from error
     table = table.replace_schema_metadata(SCHEMA.metadata)
-    check_cases(frame, "the outcomes")
+    require_cases(frame, "the outcomes")
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_atomically(path, buffer.getvalue())
@@ -139,8 +139,8 @@ def read_outcomes(path: Path) -> pd.DataFrame:
             raise UserError(f"{path}: a case without {' or '.join(KEY)}; every case needs all of them")
         columns[name] = _narrow(column.to_pandas())
     frame = pd.DataFrame(columns, copy=False)
-    check_cases(frame, str(path))
-    _check_values(frame, str(path))
+    require_cases(frame, str(path))
+    _require_values(frame, str(path))
     return frame
 
 
@@ -151,7 +151,7 @@ def _narrow(values: Any) -> Any:
     return values.astype("int32")
 
 
-def _check_values(frame: pd.DataFrame, where: str) -> None:
+def _require_values(frame: pd.DataFrame, where: str) -> None:
     """Check what a table that was changed could hold and no verification gives."""
     for name in KEY[:2]:
         found = [str(one) for one in pd.unique(frame[name])]
@@ -184,7 +184,7 @@ def _order(name: str) -> int:
     return SCHEMA.names.index(name) if name in SCHEMA.names else len(SCHEMA.names)
 
 
-def check_cases(frame: pd.DataFrame, where: str) -> None:
+def require_cases(frame: pd.DataFrame, where: str) -> None:
     """Check that there are cases, that none stands twice and that none lacks its key.
 
     Raises:

@@ -104,7 +104,7 @@ def cases_of(outcomes: pd.DataFrame, student: str, variable: str) -> Columns:
     return _columns(outcomes, tuple(str(name) for name in outcomes.columns[2:]), chosen)
 
 
-def check_same_cases(outcomes: pd.DataFrame, first: str, second: str) -> None:
+def require_same_cases(outcomes: pd.DataFrame, first: str, second: str) -> None:
     """Check that two students can be compared pairwise: verified on the same variables and cases.
 
     Raises:

@@ -16,7 +16,7 @@ from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.ranges import Perplexity, Share
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.config.run_config import MOST_RESAMPLES
-from iit_toolkit.runs.folder import check_arm_name
+from iit_toolkit.runs.folder import require_arm_name
 
 LEVELS = 0.5, 0.9999
 _Count = Annotated[int, Field(ge=0)]
@@ -136,7 +136,7 @@ class Results(_Part):
     provenance: _Provenance
     data: Annotated[dict[str, _Rows], Field(min_length=1)]
     teacher: _Teacher
-    arms: dict[Annotated[str, AfterValidator(check_arm_name)], Training]
+    arms: dict[Annotated[str, AfterValidator(require_arm_name)], Training]
     alignment: _Alignment
     summary: Summary
     controls: ControlResults

@@ -39,7 +39,7 @@ from iit_toolkit.analysis.statistics.measures import (
 from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, interval
 from iit_toolkit.analysis.statistics.outcomes import SHUFFLED, UNTRAINED
 from iit_toolkit.analysis.statistics.power import POWER, detectable_lead
-from iit_toolkit.analysis.statistics.quantities import check_same_cases, resample_variable, students, variables
+from iit_toolkit.analysis.statistics.quantities import require_same_cases, resample_variable, students, variables
 from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
 from iit_toolkit.errors import UserError
 
@@ -196,10 +196,10 @@ def judge(
         controls = verified.controls if controls is None and student == verified.judged else controls
     if student is None:
         raise UserError(f"judge needs the student's name; give one of {', '.join(students(outcomes))}")
-    check_same_cases(outcomes, student, student)
+    require_same_cases(outcomes, student, student)
     has_untrained = untrained in students(outcomes) and untrained != student
     if has_untrained:
-        check_same_cases(outcomes, student, untrained)
+        require_same_cases(outcomes, student, untrained)
     every = [untrained] if has_untrained else []
     table = outcomes
     if controls is not None:
@@ -207,7 +207,7 @@ def judge(
         shuffled = [name for name in SHUFFLED if name in students(controls)]
         for name in shuffled:
             tested = table["student"].isin([student, name]) & table["variable"].isin(variables(controls, name))
-            check_same_cases(cast(pd.DataFrame, table[tested]), student, name)
+            require_same_cases(cast(pd.DataFrame, table[tested]), student, name)
         every += shuffled
     resampled: dict[str, Resampled] = {}
     rivals: dict[str, Controls] = {}

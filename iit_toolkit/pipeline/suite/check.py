@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iit_toolkit.config.run_config import StudentConfig
-from iit_toolkit.downstream.finetune import check_finetuning
+from iit_toolkit.downstream.finetune import require_finetuning
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.suite.config import SuiteConfig
@@ -36,12 +36,12 @@ def check(config: SuiteConfig, todo: Sequence[Piece]) -> None:
             if name not in known:
                 raise UserError(f'variables: the runs are not verified on "{name}", {did_you_mean(name, known)}')
     if seeds and config.arm_students:
-        _check_one_alignment(config)
+        _require_one_alignment(config)
     if any(piece.stage == "finetune" for piece in todo):
-        check_finetuning(config.finetune_config(Prepared(config.run).teacher_path))
+        require_finetuning(config.finetune_config(Prepared(config.run).teacher_path))
 
 
-def _check_one_alignment(config: SuiteConfig) -> None:
+def _require_one_alignment(config: SuiteConfig) -> None:
     """Refuse students, made already or not, that are verified by other alignments, as presets give other depths."""
     first: tuple[str, dict[str, Any]] | None = None
     known: list[StudentConfig] = []

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iit_toolkit.config.loading import apply_override, check_config, read_mapping
+from iit_toolkit.config.loading import apply_override, parse_config, read_mapping
 from iit_toolkit.config.run_config import RunConfig, StudentConfig
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
 from iit_toolkit.errors import did_you_mean, listed
@@ -107,7 +107,7 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
     for override in overrides:
         apply_override(document, override)
         _read_sections(document, Path(path).parent)
-    config = check_config(SuiteConfig, document, where=f"suite {path}")
+    config = parse_config(SuiteConfig, document, where=f"suite {path}")
     return config.model_copy(update={"run": with_alignments_read(config.run)})
 
 

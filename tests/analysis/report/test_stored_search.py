@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from iit_toolkit.analysis.report.figures.layers import write_heatmap
 from iit_toolkit.analysis.report.report import write_report
-from iit_toolkit.analysis.report.stored_search import read_searched
+from iit_toolkit.analysis.report.stored_search import read_stored_search
 from iit_toolkit.analysis.statistics.layer_matrix import Cell, Matrix, Region
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import RunFolder
@@ -83,5 +83,5 @@ def test_half_a_search_is_refused(searched: Path, change: Callable[[dict[str, An
     change(found)
     file.write_text(json.dumps(found))
     with pytest.raises(UserError) as caught:
-        read_searched(RunFolder(searched))
+        read_stored_search(RunFolder(searched))
     assert said in str(caught.value) and "search.json" in str(caught.value) and "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from iit_toolkit.alignment import alignment_from_file
-from iit_toolkit.config.loading import check_config, load_config, read_mapping
+from iit_toolkit.config.loading import load_config, parse_config, read_mapping
 from iit_toolkit.downstream.config import FinetuneTasks
 from iit_toolkit.pipeline.suite.config import load_suite
 from iit_toolkit.pipeline.suite.pieces import pieces
@@ -40,5 +40,5 @@ def test_the_arms_of_causal_weight_differ_in_their_interchanges_alone() -> None:
 
 
 def test_all_tasks_of_the_paper_are_there() -> None:
-    tasks = check_config(FinetuneTasks, read_mapping(FOLDER / "tasks.yaml")).tasks
+    tasks = parse_config(FinetuneTasks, read_mapping(FOLDER / "tasks.yaml")).tasks
     assert set(load_suite(FOLDER / "paper-suite.yaml").finetune.tasks) == set(tasks) - {"wnli"}  # pyright: ignore

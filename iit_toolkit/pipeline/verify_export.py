@@ -17,7 +17,7 @@ from iit_toolkit.config.loading import load_config
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.export import chosen_arm
 from iit_toolkit.pipeline.run import verify
-from iit_toolkit.pipeline.student_files import check_named_files
+from iit_toolkit.pipeline.student_files import require_named_files
 from iit_toolkit.runs.folder import RunFolder
 
 _ANSWERS = ["teacher_base", "teacher_cf", "student_base", "student_cf"]
@@ -53,7 +53,7 @@ def verify_export(folder: str | Path, output: str | Path | None = None, override
     for name in ("config.yaml", "alignment.yaml", "results.json", "outcomes.parquet", "config.json"):
         if not (exported.path / name).is_file():
             raise UserError(f"{folder}: no {name} there; give a folder that `iit-toolkit export` wrote")
-    check_named_files(path for path in exported.path.glob("*.json") if path.is_file())
+    require_named_files(path for path in exported.path.glob("*.json") if path.is_file())
     config = load_config(exported.config, overrides)
     stored = read_stored(exported.path)
     name = chosen_arm(stored)
