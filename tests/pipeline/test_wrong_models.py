@@ -231,7 +231,7 @@ WRONG: dict[str, tuple[tuple[Change, ...], str]] = {
     ),
     "adapter in its base model": (
         (added(**{f"{INSIDE}query.lora_A.weight": torch.zeros(2, 2)}),),
-        "it holds weights of an adapter beside its own, e.g. .*lora_A.weight; merge it",
+        "it holds weights of an adapter besides its own, e.g. .*lora_A.weight; merge it",
     ),
     "blocks that the config leaves out": ((of_config(num_hidden_layers=1),), "config.json has fewer layers than the"),
     "blocks that the weights lack": (

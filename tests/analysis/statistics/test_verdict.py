@@ -43,7 +43,7 @@ def test_what_the_untrained_student_reaches_does_not_count():
     floor, untrained = found.variables["middle"].controls
     assert (floor.passed, untrained.passed) == (True, False)
     assert found.label == "NOT SUPPORTED"
-    assert "untrained reaches the same" in untrained.meaning
+    assert "The untrained student scores as high" in untrained.meaning
     assert verdict({"causal": 0.8}).label == "SUPPORTED"
 
 
