@@ -1,6 +1,6 @@
 """The claims of "Causal Distillation for Language Models" (arXiv 2112.02505), held against a suite.
 
-One rule gives every verdict, at equal steps and at equal compute. A claim holds where the 95 % interval of the
+One rule gives every verdict, at equal steps and at equal compute. A claim holds where the 95% interval of the
 difference, paired by seed, lies wholly on the claimed side of zero; it does not hold where the interval lies nowhere
 on that side; else, and with fewer than three seeds, it is inconclusive. Where plain distillation had more than a tenth
 more compute, it is inconclusive instead of not holding. Where an arm or a task has no run, or no arm had the compute,
@@ -26,7 +26,6 @@ from iit_toolkit.analysis.studies.paired import (
     MINIMUM_SEEDS,
     Outcome,
     difference,
-    holm,
 )
 
 Verdict = Literal["holds", "does not hold", "inconclusive", "not run"]
@@ -199,3 +198,16 @@ def _paper(claim: Claim) -> str:
 def _numbers(plain: float, claimed: float, *, relative: bool) -> str:
     change = f" ({decimal(100 * (claimed / plain - 1), 1, signed=True)}%)" if relative else ""
     return f"{decimal(plain, 2)} → {decimal(claimed, 2)}{change}"
+
+
+def holm(p_values: Sequence[float], level: float) -> list[bool]:
+    """Says which of several tests find a difference, such that all do so falsely with probability `level` at most.
+
+    Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
+    """
+    found = [False] * len(p_values)
+    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
+        if p_values[place] > level / (len(p_values) - rank):
+            break
+        found[place] = True
+    return found

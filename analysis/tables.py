@@ -85,7 +85,11 @@ def _arms(comparison: StudyComparison) -> str:
     seeds = {value is not None for name in _MEASURES for arm in _ARMS for value in comparison.rows[name].values[arm]}
     if seeds != {True}:
         raise ValueError("an arm of this table lacks a seed")
-    note = f"Mean ± standard deviation over {len(comparison.study.seeds)} seeds."
+    note = (
+        f"Mean ± standard deviation over {len(comparison.study.seeds)} seeds. Effective IIA is outside the swapped "
+        "positions, as a mean over `full-0` and `full-1`: at the last block, a swap changes nothing outside. A PFLOP "
+        "is 10^15 multiplications and additions."
+    )
     return f"{markdown_table(['arm', 'what it is', *_MEASURES.values()], rows)}\n\n{note}"
 
 

@@ -299,7 +299,7 @@ def pairs(setting: Setting, generator: np.random.Generator) -> tuple[Ints, Ints]
 
 HEADER = """# Calibration of the intervals
 
-A 95 % interval should contain the true value in 95 % of repetitions. This page measures how often it does, on simulated
+A 95% interval should contain the true value in 95% of repetitions. This page measures how often it does, on simulated
 cases with known rates for a student and for a control.
 
 A case is a hit if a normal score lies below a threshold. Base, source and case each contribute to the score. The
@@ -345,7 +345,7 @@ counts how often *any* variable is SUPPORTED. The bar is at most 2.5%. More cont
 a student must pass all of them.
 
 The column *true* counts variables with a real lead: their control reaches 0.01. They test whether Holm's procedure lets
-a null variable through beside them. Every line has {simulations:,} simulations, which measure 2.5 % to within
+a null variable through beside them. Every line has {simulations:,} simulations, which measure 2.5% to within
 {error:.1f} points (two standard errors).
 
 | design | bases | cases | share | rows | of text | largest | variables | true | false SUPPORTED | true SUPPORTED |

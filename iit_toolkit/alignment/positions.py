@@ -123,7 +123,7 @@ class AllPositions(Policy):
     @override
     def draw(self, eligible: Eligible, generator: torch.Generator) -> Drawn:
         """Return the positions: nothing is drawn."""
-        return _by_rank(eligible, _rank(eligible.base), _rank(eligible.source), eligible.shared)
+        return _by_rank(eligible, ranks(eligible.base), ranks(eligible.source), eligible.shared)
 
 
 class FixedPositions(Policy):
@@ -201,15 +201,15 @@ def _by_rank(eligible: Eligible, base_rank: Tensor, source_rank: Tensor, count: 
     return mask, by_rank.gather(1, wanted).masked_fill(~mask, 0)
 
 
-def _rank(eligible: Tensor) -> Tensor:
-    """0, 1, 2, ... over each row's eligible positions."""
+def ranks(eligible: Tensor) -> Tensor:
+    """Return 0, 1, 2, ... over each row's eligible positions: (B, S) of (B, S)."""
     return eligible.long().cumsum(1) - 1
 
 
 def _span_rank(eligible: Tensor, count: Tensor, generator: torch.Generator) -> Tensor:
     room = eligible.sum(1) - count + 1
     start = (torch.rand(len(count), generator=generator, dtype=torch.float64) * room).long()
-    return _rank(eligible) - start[:, None]
+    return ranks(eligible) - start[:, None]
 
 
 def _random_rank(eligible: Tensor, generator: torch.Generator) -> Tensor:

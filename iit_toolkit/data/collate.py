@@ -40,7 +40,7 @@ class MaskedLanguageCollator:
     """Masks tokens for masked language modelling, as BERT does.
 
     Of the batch's ordinary tokens, `round(probability * count)` and at least one are chosen. Of these 80%
-    become the mask token, 10 % a random ordinary token, and 10 % stay; `labels` holds their ids, and -100
+    become the mask token, 10% a random ordinary token, and 10% stay; `labels` holds their ids, and -100
     elsewhere.
 
     Of a pair, the share is taken of the tokens outside the swapped ones, row by row, and at least one of each row.

@@ -20,7 +20,7 @@ def wikitext_articles(lines: Iterable[str], unknown_token: str | None = None) ->
 
     Args:
         lines: The lines of a `wikitext-*` data set, in order.
-        unknown_token: What `<unk>` becomes, which stands for rare words in the `-v1` sets (0.7 to 1 % of the
+        unknown_token: What `<unk>` becomes, which stands for rare words in the `-v1` sets (0.7 to 1% of the
             words). Give the tokenizer's own unknown token: it is special, hence never masked, predicted or
             swapped. None leaves `<unk>` as it is, and most tokenizers then split it into pieces.
     """

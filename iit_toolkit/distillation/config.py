@@ -23,7 +23,7 @@ class CausalDistillationConfig(TrainingArguments):
     """Settings of `CausalDistillationTrainer`.
 
     Everything of `transformers.TrainingArguments`; defaults that differ from it are those of the official code of
-    arXiv 2112.02505 (AdamW 5e-4, betas .9/.98, epsilon 1e-6, no weight decay, 5 % warm-up, clipping at 5).
+    arXiv 2112.02505 (AdamW 5e-4, betas .9/.98, epsilon 1e-6, no weight decay, 5% warm-up, clipping at 5).
 
     Attributes:
         ddp_timeout: Seconds after which a process that does not answer the others ends them all.

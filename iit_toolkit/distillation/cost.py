@@ -33,20 +33,10 @@ def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, *
     return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
-def _convolution(
-    image: torch.Size, weight: torch.Size, _: torch.Size | None, stride: list[int], *__: Any, **___: Any
-) -> int:
-    places = prod(size // step for size, step in zip(image[2:], stride, strict=True))
-    return 2 * image[0] * places * prod(weight)
-
-
 _ATTENTION = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
-_RULES = {
-    **{getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}"): _attention for kernel in _ATTENTION},
-    torch.ops.aten.convolution: _convolution,
-}
-"""What torch's counter counts otherwise, or not at all in some versions: the CPU's attention, attention whose keys have
-fewer heads than its queries, and convolutions, here without products for their padding."""
+_RULES = {getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}"): _attention for kernel in _ATTENTION}
+"""What torch's counter does not count, at least in some versions: the CPU's attention, and attention whose keys have
+fewer heads than its queries."""
 
 
 @dataclass(frozen=True)

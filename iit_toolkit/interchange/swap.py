@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from iit_toolkit.alignment.positions import Eligible, Policy
+from iit_toolkit.alignment.positions import Eligible, Policy, ranks
 from iit_toolkit.errors import UserError
 
 
@@ -57,7 +57,7 @@ def other_sources(swap: Swap, source: Tensor, source_eligible: Tensor) -> Swap:
         source_eligible: (B', S') boolean; positions of the source run that may be taken.
     """
     eligible, was = source_eligible.cpu(), swap.source.cpu()
-    rank = _rank(eligible)
+    rank = ranks(eligible)
     by_rank = torch.where(eligible, rank, eligible.shape[1]).argsort(dim=1, stable=True)
     wanted = rank[was].gather(1, swap.source_position) % eligible.sum(1)[source].clamp(min=1)[:, None]
     return Swap(source, swap.mask, by_rank[source].gather(1, wanted).masked_fill(~swap.mask, 0))
@@ -109,8 +109,3 @@ def refuse_empty(swap: Swap, positions: Policy) -> None:
             "no position can be swapped: every position of the batch is padding, special, or excluded by the position "
             "policy; use longer texts or another policy"
         )
-
-
-def _rank(eligible: Tensor) -> Tensor:
-    """0, 1, 2, ... over each row's eligible positions."""
-    return eligible.long().cumsum(1) - 1

@@ -108,7 +108,9 @@ def step_cost(
 
 def least_seconds(flops: float, settings: CausalDistillationConfig) -> float:
     """Return the least time that so many operations take a training's device, at the rate of one large product now."""
-    return flops / fastest_rate(settings.device, torch.bfloat16 if settings.bf16 else torch.float32)
+    halves = settings.bf16 or "bfloat16" in (settings.loss_dtype, settings.teacher_dtype)
+    kinds = (torch.float32, torch.bfloat16) if halves else (torch.float32,)
+    return flops / max(fastest_rate(settings.device, kind) for kind in kinds)
 
 
 def first_step(

@@ -397,3 +397,11 @@ def test_export_prints_the_folder_and_the_address(calls: list[Any], capsys: pyte
         ("push_to_hub", Path("out"), "me/mine", {}),
     ]
     assert capsys.readouterr().out == "out\nhttps://hub.example/me/mine\n"
+
+
+def test_the_help_of_gate_names_every_judged_measure(capsys: pytest.CaptureFixture[str]) -> None:
+    from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, JUDGED
+
+    assert run("gate", "--help") == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in JUDGED) and f"[default: {DEFAULT_MEASURE}]" in printed

@@ -9,19 +9,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM
 
 from iit_toolkit import pipeline
-from iit_toolkit.cli import main
 from iit_toolkit.config.loading import ASSETS, load_config
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.folder import RunFolder
-from tests.forked import Ended, forked
 
 CONFIG = str(Path(__file__).parents[2] / "experiments" / "paper-claims" / "paper.yaml")
 ARMS = ["plain", "middle", "late", "full", "full-cos"]
@@ -29,11 +25,11 @@ PROCESSES = 2
 LONGEST = 32
 
 
-def torchrun(*command: str) -> None:
-    """Run the command line by two processes, started as torchrun does, but forked: they need not import anything."""
-    one_machine: dict[str, Any] = {"min_nodes": 1, "max_nodes": 1, "nproc_per_node": PROCESSES}
-    own: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "start_method": "fork"}
-    elastic_launch(LaunchConfig(**one_machine, **own), main)(command)
+def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line by two processes with the real torchrun; they end as Python ends."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={PROCESSES}"]
+    whole = [*launch, "-m", "iit_toolkit", *command]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +68,19 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+def finished(
+    overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A run of two processes that goes on where one process has trained an arm."""
     folder = tmp_path_factory.mktemp("runs") / "paper"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder.parent / "cache")
-        pipeline.train(load_config(CONFIG, overrides), folder, "late")
-        command = ["run", CONFIG, *overrides, "--output", str(folder), "--resume"]
-        return folder, forked(lambda: torchrun(*command), folder.parent)
+    pipeline.train(load_config(CONFIG, overrides), folder, "late")
+    return folder, torchrun("run", CONFIG, *overrides, "--output", str(folder), "--resume")
 
 
 @pytest.fixture(scope="module")
-def results(finished: tuple[Path, Ended]) -> dict[str, Any]:
+def results(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> dict[str, Any]:
     folder, done = finished
-    assert done.code == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
     return RunFolder.open(folder).read_results()
 
 
@@ -120,7 +115,9 @@ def test_two_processes_run_the_papers_setting(results: dict[str, Any]) -> None:
     assert set(results["evaluation"]["wikitext-103-test"]["perplexity"]) == {*students, "teacher"}
 
 
-def test_the_main_process_alone_writes_and_prints(finished: tuple[Path, Ended], results: dict[str, Any]) -> None:
+def test_the_main_process_alone_writes_and_prints(
+    finished: tuple[Path, subprocess.CompletedProcess[str]], results: dict[str, Any]
+) -> None:
     folder, done = finished
     assert done.stdout.count("report: ") == 1 and done.stdout.splitlines()[-1] == f"report: {folder / 'report.html'}"
     assert results["verdict"]["student"] == "full"
@@ -130,7 +127,7 @@ def test_the_main_process_alone_writes_and_prints(finished: tuple[Path, Ended], 
 
 
 def test_two_processes_train_what_one_does_with_twice_the_micro_steps(
-    finished: tuple[Path, Ended],
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
     results: dict[str, Any],
     overrides: list[str],
     tmp_path: Path,
@@ -153,11 +150,8 @@ def test_two_processes_train_what_one_does_with_twice_the_micro_steps(
 
 
 def test_a_mistake_ends_all_processes_with_one_line(overrides: list[str], tmp_path: Path) -> None:
-    """With the real torchrun, and processes that end as Python ends."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={PROCESSES}"]
     wrong = [*overrides, "arms.middle.alignment=diito/midle", "--output", str(tmp_path / "out")]
-    command = [*launch, "-m", "iit_toolkit", "run", CONFIG, *wrong]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = torchrun("run", CONFIG, *wrong)
     assert done.returncode != 0 and done.stdout == ""
     told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(told) == 1 and "diito/midle" in told[0] and "diito/middle" in told[0]

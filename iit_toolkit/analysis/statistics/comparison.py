@@ -107,7 +107,8 @@ def compare(
         level: Coverage of the intervals.
 
     Raises:
-        UserError: If a student is not in the table, or the two were verified on different cases.
+        UserError: If a student is not in the table, the two were verified on different cases, or no verdict rests on
+            the measure.
     """
     chosen = judged_measure(measure)
     require_same_cases(outcomes, treatment, baseline)

@@ -1,8 +1,8 @@
 """Measures: what is estimated of a student's cases, as rows of one table, and the summary of all of them.
 
 A measure is looked up by its name, here and on the command line. Verdict, gate, comparison, tables and figures take
-one, so a new measure is a row in `MEASURES` and a field of `VariableSummary`, besides the quantity that it sums
-(`quantities.py`).
+one. So a new measure is a row in `_OF_INTERVENTIONS` or `_OF_BEHAVIOUR`, and a field of `VariableSummary` or
+`Behaviour`, besides the quantity that it sums (`quantities.py`).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The verdict: does a student keep its teacher's causal structure beyond what the controls reach?
 
-The claim is tested outside the swapped positions (in classification: on the label), on cases in which the
-intervention changes the teacher's own answer. A variable is SUPPORTED where the lower bound of [effective IIA -
-control] exceeds the margin for every control, NOT SUPPORTED where the upper bound lies below the margin for some
-control, INCONCLUSIVE otherwise, and wherever the changed cases come from fewer than `MINIMUM_CLUSTERS` bases or
-sources. The student is SUPPORTED where it is for every variable.
+The claim is tested outside the swapped positions (in classification: on the label), by one measure: effective IIA
+unless another is chosen. A variable is SUPPORTED if the lower bound of [measure - control] exceeds the margin for every
+control, NOT SUPPORTED if the upper bound lies below the margin for some control, and INCONCLUSIVE otherwise, and
+whenever the measure's cases come from too few texts (`decision.too_few`). The student is SUPPORTED if it is for every
+variable.
 
-Errors. Let alpha be (1 - level) / 2, 2.5 % by default. A variable is falsely SUPPORTED only if the lower bound exceeds
+Errors. Let alpha be (1 - level) / 2, 2.5% by default. A variable is falsely SUPPORTED only if the lower bound exceeds
 a lead that truly does not exceed the margin; as every control must be passed, the control that is hardest to pass
 alone bounds the probability (an intersection-union test: Berger 1982, Technometrics 24). Over variables the bounds
 are Holm's (1979, Scandinavian Journal of Statistics 6): of k variables, those that pass at level 1 - (1 - level) / k
@@ -85,7 +85,7 @@ class VariableVerdict:
         score: The measure outside the swapped positions.
         controls: All of them must be passed.
         level: Of the intervals of the differences, adjusted to the number of variables.
-        detectable: The smallest true lead over the best control that would be SUPPORTED in 80 % of repetitions with
+        detectable: The smallest true lead over the best control that would be SUPPORTED in 80% of repetitions with
             as many cases; None if none would.
         sentence: The verdict in words.
     """

@@ -123,19 +123,6 @@ def difference(paired: Paired) -> str:
     return f"{mean} [{decimal(paired.low, digits, signed=True)}, {decimal(paired.high, digits, signed=True)}]"
 
 
-def holm(p_values: Sequence[float], level: float) -> list[bool]:
-    """Says which of several tests find a difference, such that all do so falsely with probability `level` at most.
-
-    Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
-    """
-    found = [False] * len(p_values)
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda place: p_values[place])):
-        if p_values[place] > level / (len(p_values) - rank):
-            break
-        found[place] = True
-    return found
-
-
 def _t_test(differences: Sequence[float]) -> _Test:
     """Mean, t interval and p value; the mean alone where the spread between seeds is unknown or nil."""
     if not differences:

@@ -20,7 +20,7 @@ from iit_toolkit.analysis.statistics.stored_results import (
     refuse_incomparable,
     refuse_other_cases,
 )
-from iit_toolkit.analysis.studies.study import Record, Study, refuse_untrained
+from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, refuse_untrained
 from iit_toolkit.config.loading import load_config
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.plain_files import refuse_links_out
@@ -99,8 +99,9 @@ def _read_run(folder: Path) -> _Run:
         refuse_untrained(stored.path, arm, training)
     for name, evaluated in stored.evaluation.items():
         for measure in EVALUATED:
-            if (models := getattr(evaluated, measure)) is not None and not set(arms) <= set(models):
-                raise UserError(f"{stored.path}: evaluation.{name}.{measure} is not of every arm; run it again")
+            if (models := getattr(evaluated, measure)) is not None and not {*arms, TEACHER} <= set(models):
+                where = f"{stored.path}: evaluation.{name}.{measure}"
+                raise UserError(f"{where} is not of every arm and the teacher; run it again")
     run_folder = RunFolder(folder)
     refuse_links_out(folder, run_folder.config)
     outcomes = read_outcomes(run_folder.outcomes)

@@ -8,7 +8,6 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
-from iit_toolkit.analysis.report import csv_text
 from iit_toolkit.analysis.report.figures.style import MARKERS, PALETTE, STYLE, Drawing, save
 from iit_toolkit.analysis.statistics.numbers import count
 from iit_toolkit.analysis.studies.comparison import StudyComparison
@@ -18,18 +17,13 @@ from iit_toolkit.analysis.studies.rows import COST
 _COLUMNS = 3
 
 
-def write_figure(compared: StudyComparison, folder: Path, name: str = "compare") -> None:
-    """Write the figure as `folder/{name}.svg` and `.png`, and its numbers as `.csv`.
+def write_figure(compared: StudyComparison, folder: Path) -> None:
+    """Write the figure as `folder/compare.svg` and `.png`, and its numbers as `.csv`.
 
     Shares (accuracies of interchange interventions) are drawn on one scale, perplexities each on its own.
     """
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "y"}):
-        save(folder, Drawing(name, _draw(compared), "", "", _table(compared)))
-
-
-def to_csv(compared: StudyComparison) -> str:
-    """Return one line per measure, arm and seed; an undefined value is empty."""
-    return csv_text.to_csv(_table(compared))
+        save(folder, Drawing("compare", _draw(compared), "", "", _table(compared)))
 
 
 def _table(compared: StudyComparison) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from iit_toolkit.analysis.report.latex import latex_row, latex_text
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
@@ -59,7 +60,7 @@ def scale(study: Study) -> str:
     splits = "; ".join(f"{name}: {found['tokens']:,} tokens" for name, found in data.items())
     tuned = sorted({len(scores.seeds) for run in runs for scores in run.tasks.values()})
     parts = [
-        f"Teacher {teacher['name']} ({teacher['parameters']:,} parameters)",
+        f"Teacher {_model_name(teacher['name'])} ({teacher['parameters']:,} parameters)",
         f"students of {_range(run.training['student_parameters'] for run in runs)} parameters",
         f"{_range(run.training['steps'] for run in runs)} steps",
         f"{_range(run.training['tokens'] for run in runs)} tokens read",
@@ -68,6 +69,11 @@ def scale(study: Study) -> str:
         f"on {' and '.join(devices)}",
     ]
     return f"{'; '.join(parts)}."
+
+
+def _model_name(name: str) -> str:
+    """Return a model's name on the Hub as it is, and of a path its last part."""
+    return Path(name).name if name.startswith((".", "/", "~")) else name
 
 
 def to_latex(comparison: StudyComparison) -> str:

@@ -14,7 +14,7 @@ from iit_toolkit.pipeline.suite.config import SuiteConfig
 from iit_toolkit.pipeline.suite.pieces import Piece
 
 
-def check(config: SuiteConfig, todo: Sequence[Piece]) -> None:
+def require_sound(config: SuiteConfig, todo: Sequence[Piece]) -> None:
     """Check what the runs and fine-tunings to be done would otherwise stop at when their turn comes.
 
     Args:

@@ -20,7 +20,7 @@ from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.pipeline.inputs import TEACHER_WEIGHTS, recorded_inputs
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import run
-from iit_toolkit.pipeline.suite.check import check
+from iit_toolkit.pipeline.suite.check import require_sound
 from iit_toolkit.pipeline.suite.config import SuiteConfig
 from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, pieces
 from iit_toolkit.runs.folder import AtWorkError, RunFolder, clear_left_overs, is_free, locked, write_atomically
@@ -75,7 +75,7 @@ def work(
     todo = [piece for piece in chosen if not folder.is_done(config, piece)]
     if todo:
         _refuse_other_teacher(config, folder, begun)
-    check(config, todo)
+    require_sound(config, todo)
     write_atomically(folder.config, dump_config(config))
     for piece in chosen:
         if minutes is not None and time.monotonic() - began >= 60 * minutes:

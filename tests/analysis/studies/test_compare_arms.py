@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from iit_toolkit.analysis.statistics.outcomes import write_outcomes
 from iit_toolkit.analysis.studies.comparison import compare_arms
-from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, holm, pair
+from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, pair
 from iit_toolkit.analysis.studies.read_runs import read_runs
 from iit_toolkit.analysis.studies.study import Study
 from iit_toolkit.errors import UserError
@@ -40,15 +37,6 @@ def test_the_interval_is_that_of_a_paired_t_test() -> None:
     assert found.outcome == "BEATS" and found.seeds == 6
     apart = stats.ttest_ind(treatment, baseline).confidence_interval(0.95)
     assert apart.low < 0 < apart.high  # without pairing, nothing would be seen
-
-
-@given(st.lists(st.floats(0, 0.1), max_size=6))
-def test_many_tests_are_corrected_as_by_closed_testing(p_values: list[float]) -> None:
-    """A test stands if every set of tests that it belongs to is refused by Bonferroni's bound."""
-    places = range(len(p_values))
-    sets = [chosen for size in range(1, len(p_values) + 1) for chosen in combinations(places, size)]
-    refused = {chosen: min(p_values[one] for one in chosen) <= 0.05 / len(chosen) for chosen in sets}
-    assert holm(p_values, 0.05) == [all(refused[chosen] for chosen in sets if place in chosen) for place in places]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from iit_toolkit.analysis.statistics.outcomes import write_outcomes
 from iit_toolkit.analysis.studies.comparison import StudyComparison, compare_arms
 from iit_toolkit.analysis.studies.paired import Row, StudyMeasure
 from iit_toolkit.analysis.studies.read_runs import read_runs
-from iit_toolkit.analysis.studies.seeds_figure import to_csv, write_figure
+from iit_toolkit.analysis.studies.seeds_figure import write_figure
 from iit_toolkit.analysis.studies.text import spread, to_latex, to_markdown
 from tests.analysis.synthetic import make_outcomes, make_results
 
@@ -80,8 +80,9 @@ def test_the_figure_joins_the_arms_of_a_seed(compared: StudyComparison, tmp_path
     assert (tmp_path / "compare.svg").read_text() == first
 
 
-def test_the_csv_holds_every_value(compared: StudyComparison) -> None:
-    lines = list(csv.DictReader(to_csv(compared).splitlines()))
+def test_the_csv_holds_every_value(compared: StudyComparison, tmp_path: Path) -> None:
+    write_figure(compared, tmp_path)
+    lines = list(csv.DictReader((tmp_path / "compare.csv").read_text().splitlines()))
     assert len(lines) == len(compared.rows) * 2 * 3
     effective = [one for one in lines if one["measure"].startswith("effective IIA outside, a_b|c<d>&~")]
     values = compared.rows["effective IIA outside, a_b|c<d>&~"].values

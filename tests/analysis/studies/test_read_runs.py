@@ -198,3 +198,9 @@ def test_configs_may_differ_in_name_seed_paths_and_margin_only(two: Callable[...
     (folders[1] / "config.yaml").write_text(CONFIG.format(name="a", seed=8, teacher="t", rate=2e-3, margin=0.05))
     with pytest.raises(UserError, match=r"config.training.learning_rate is 0.002, not 0.001; give runs of one config"):
         read_runs(folders)
+
+
+def test_an_evaluation_without_the_teacher_is_refused(two: Callable[..., list[Path]]) -> None:
+    folders = two(lambda d: d["evaluation"]["encyclopedia"]["perplexity"].pop("teacher"))
+    with pytest.raises(UserError, match="encyclopedia.perplexity is not of every arm and the teacher; run it again"):
+        read_runs(folders)
