@@ -403,5 +403,5 @@ def test_the_help_of_gate_names_every_judged_measure(capsys: pytest.CaptureFixtu
     from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, JUDGED
 
     assert run("gate", "--help") == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert all(name in printed for name in JUDGED) and f"[default: {DEFAULT_MEASURE}]" in printed

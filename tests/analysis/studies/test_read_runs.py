@@ -102,7 +102,7 @@ def test_accuracies_on_held_out_sets_are_compared(tmp_path: Path) -> None:
             "fingerprint": "sha256:1",
             "accuracy": {
                 arm: {"value": value, "low": None, "high": None, "cases": 8, "clusters": 8}
-                for arm, value in (("causal", 0.75), ("plain", 0.5))
+                for arm, value in (("causal", 0.75), ("plain", 0.5), ("teacher", 0.875))
             },
         }
     }
