@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import TypeAdapter
 
 from iit_toolkit.analysis.statistics import ranges
 from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, Decision, decide, too_few
@@ -74,15 +73,6 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data; undefined values are None."""
         return asdict(self)
-
-    @staticmethod
-    def from_dict(data: dict[str, Any]) -> Comparison:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            pydantic.ValidationError: If the data is something else.
-        """
-        return TypeAdapter(Comparison).validate_python(data)
 
 
 def compare(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from iit_toolkit.analysis.statistics.measures import VariableSummary
+from iit_toolkit.analysis.statistics.measures import MEASURES, VariableSummary
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.quantities import Region
 from iit_toolkit.analysis.statistics.resampling import Estimate
@@ -113,7 +113,14 @@ def _verified(study: Study) -> list[tuple[StudyMeasure, Callable[[Record], float
     """Return what the verified pairs alone tell of the students' answers, for a study without evaluation sets."""
     if study.first.accuracy is not None:
         return [(StudyMeasure("accuracy", True, 3), lambda run: run.accuracy)]
-    return [(StudyMeasure("perplexity", False, 2), lambda run: run.student.behaviour.student_perplexity.value)]
+    return [_unintervened("student_perplexity", 2)]
+
+
+def _unintervened(name: str, digits: int) -> tuple[StudyMeasure, Callable[[Record], float | None]]:
+    """Return a measure of runs without interventions, by its name in `MEASURES`."""
+    measure = MEASURES[name]
+    shown = StudyMeasure(measure.title, measure.higher_is_better is True, digits)
+    return shown, lambda run: getattr(run.student.behaviour, name).value
 
 
 def _behaviour(study: Study) -> list[tuple[StudyMeasure, Callable[[Record], float | None]]]:
@@ -122,8 +129,8 @@ def _behaviour(study: Study) -> list[tuple[StudyMeasure, Callable[[Record], floa
     ]
     return [
         *(found or _verified(study)),
-        (StudyMeasure("top-1 agreement", True, 3), lambda run: run.student.behaviour.top1_agreement.value),
-        (StudyMeasure("KL to the teacher (nats)", False, 3), lambda run: run.student.behaviour.kl.value),
+        _unintervened("top1_agreement", 3),
+        _unintervened("kl", 3),
     ]
 
 
