@@ -164,8 +164,10 @@ class VerificationConfig(_Section):
     """Tokens of each model that the effect correlation looks at."""
     resamples: Annotated[int, Field(ge=100, le=MOST_RESAMPLES)] = 2000
     """Bootstrap resamples behind each interval."""
+    measure: Literal["effect_r2", "kl_recovered", "effective_iia", "iia"] = "effect_r2"
+    """What the verdict rests on. The report shows all of them."""
     margin: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Smallest difference of interchange intervention accuracy that counts."""
+    """How far the measure must lie above every control."""
     baseline: str | None = None
     """The arm that `treatment` is compared with."""
     treatment: str | None = None

@@ -150,8 +150,9 @@ def _verdict(stored: StoredResults, outcomes: pd.DataFrame, arm: str) -> dict[st
     verdict: dict[str, Any] = stored.document["verdict"]
     if verdict["student"] == arm:
         return verdict
-    settings = {name: getattr(stored.summary, name) for name in ("resamples", "seed", "level")}
-    return without_controls(judge(outcomes, arm, margin=verdict["margin"], **settings)).to_dict()
+    settings: dict[str, Any] = {name: getattr(stored.summary, name) for name in ("resamples", "seed", "level")}
+    settings |= {"margin": verdict["margin"], "measure": verdict["measure"]}
+    return without_controls(judge(outcomes, arm, **settings)).to_dict()
 
 
 def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> dict[str, Any]:

@@ -251,7 +251,8 @@ def _results(
     settings = config.verification
     bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": config.seed}
     judged = _judged(config, students)
-    verdict = judge(outcomes, judged, controls=controls, untrained=UNTRAINED, margin=settings.margin, **bootstrap)
+    asked: dict[str, Any] = {"measure": settings.measure, **bootstrap}
+    verdict = judge(outcomes, judged, controls=controls, untrained=UNTRAINED, margin=settings.margin, **asked)
     control_results = ControlResults(
         self_swap=verification.self_swap,
         ceiling=verification.ceiling,
@@ -280,7 +281,7 @@ def _results(
         "summary": summarise(outcomes, **bootstrap).to_dict(),
         "controls": asdict(control_results),
         "evaluation": _evaluate(prepared, students),
-        "comparison": asdict(compare(outcomes, judged, str(baseline), **bootstrap)) if compared else None,
+        "comparison": asdict(compare(outcomes, judged, str(baseline), **asked)) if compared else None,
         "verdict": asdict(verdict),
     }
 

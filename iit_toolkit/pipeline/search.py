@@ -173,7 +173,8 @@ def confirmation(config: RunConfig, verification: Verification, judged: str, con
     """Return what a document says of a verification on the confirming rows."""
     settings = config.verification
     bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": config.seed}
-    verdict = judge(verification.outcomes, judged, untrained=control, margin=settings.margin, **bootstrap)
+    asked: dict[str, Any] = {"measure": settings.measure, "margin": settings.margin, **bootstrap}
+    verdict = judge(verification.outcomes, judged, untrained=control, **asked)
     return {
         "summary": summarise(verification.outcomes, **bootstrap).to_dict(),
         "verdict": verdict.to_dict(),

@@ -87,9 +87,10 @@ class Column:
 
 
 COLUMNS = (
+    Column(MEASURES["effect_r2"], "outside", "effect R², outside"),
+    Column(MEASURES["kl_recovered"], "outside", "KL recovered, outside"),
     Column(MEASURES["effective_iia"], "outside", "effective IIA, outside"),
     Column(MEASURES["effective_floor"], "outside", "its floor"),
-    Column(MEASURES["margin"], "outside", "above floor"),
     Column(MEASURES["iia"], "all", "IIA, all cases"),
     Column(MEASURES["base_agreement"], "all", "base agreement"),
 )

@@ -50,10 +50,10 @@ class VariableComparison:
     """
 
     outcome: Outcome
-    treatment: ranges.Share
-    baseline: ranges.Share
-    difference: ranges.ShareDifference
-    above_floor: ranges.LeadDifference
+    treatment: ranges.Explained
+    baseline: ranges.Explained
+    difference: ranges.Sound
+    above_floor: ranges.Sound
     sentence: str
 
 

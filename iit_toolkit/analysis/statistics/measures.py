@@ -26,7 +26,7 @@ from iit_toolkit.analysis.statistics.quantities import (
 from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
 from iit_toolkit.errors import UserError, did_you_mean
 
-Kind = Literal["share", "lead", "mean", "perplexity", "correlation"]
+Kind = Literal["share", "explained", "lead", "mean", "perplexity", "correlation", "zero"]
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,17 @@ class Measure:
         title: What tables and figures call it.
         caption: What it means.
         kind: How it is estimated. share: numerator / denominator, with Wilson's interval. lead: the share minus that of
-            `less`, paired. mean: numerator / denominator. perplexity: exp of the mean. correlation: Pearson's, of the
-            sums that `numerator` names.
+            `less`, paired. explained: numerator / denominator, where the denominator is an amount. mean: numerator / denominator. perplexity: exp of the mean. correlation: Pearson's, of the
+            sums that `numerator` names. zero: 0, what a student explains that does not react.
         numerator: The quantity that is summed, as in `quantities.py`.
-        denominator: The quantity that counts the cases.
+        denominator: The quantity that counts the cases, or is the amount that is to be explained.
+        counted: The quantity that counts the cases, if the denominator is an amount.
         less: Of a lead, the numerator that is subtracted.
         unit: What the denominator counts, as in `12 changed cases`; without the plural.
         higher_is_better: Whether more of it is better; None if neither is.
         regions: The regions that it is measured in; empty if it is of runs without interventions.
         floor: The measure that gives what a student scores that does not react; empty if there is none. Only a
-            measure with a floor can be judged.
+            measure with a floor can be judged. What explains an effect has the floor 0.
         over_floor: The quantity by which the numerator exceeds that of the floor, case by case.
         scored: The score in words, with `{basis}`, `{student}` and `{estimate}`.
         untested: Why there may be no case.
@@ -59,6 +60,7 @@ class Measure:
     kind: Kind
     numerator: str
     denominator: str
+    counted: str = ""
     less: str = ""
     unit: str = "case"
     higher_is_better: bool | None = True
@@ -75,6 +77,34 @@ class Measure:
 
 
 _OF_INTERVENTIONS = (
+    Measure(
+        name="effect_r2",
+        title="effect R²",
+        caption="1 - sum |dp of the student - dp of the teacher|^2 / sum |dp of the teacher|^2, where dp is what the "
+        "intervention changes of a model's probabilities. 1: as the teacher. 0: as if ignored. Below 0: wrong.",
+        kind="explained",
+        numerator="explained",
+        denominator="effect_size",
+        counted="affected",
+        unit="affected case",
+        scored="of what the intervention changes in the teacher's probabilities outside the swapped positions "
+        "({basis}), {student} reproduces {estimate} (effect R²)",
+        untested="no intervention changed the teacher's probabilities outside the swapped positions",
+    ),
+    Measure(
+        name="kl_recovered",
+        title="KL recovered",
+        caption="1 - sum KL(teacher intervened || student intervened) / sum KL(teacher intervened || student). "
+        "1: moves as the teacher. 0: as if it ignored the swap. Below 0: moves wrongly.",
+        kind="explained",
+        numerator="recovered",
+        denominator="kl_ignored",
+        counted="affected",
+        unit="affected case",
+        scored="of the divergence from the intervened teacher that {student} has without the intervention, outside the "
+        "swapped positions ({basis}), the intervention in {student} removes {estimate} (KL recovered)",
+        untested="no intervention changed the teacher's probabilities outside the swapped positions",
+    ),
     Measure(
         name="iia",
         title="IIA",
@@ -213,9 +243,9 @@ _OF_BEHAVIOUR = (
     ),
 )
 MEASURES = {one.name: one for one in (*_OF_INTERVENTIONS, *_OF_BEHAVIOUR)}
-JUDGED = tuple(name for name, one in MEASURES.items() if one.floor)
+JUDGED = tuple(name for name, one in MEASURES.items() if one.floor or one.kind == "explained")
 """Names of the measures that verdict and gate can rest on."""
-DEFAULT_MEASURE = "effective_iia"
+DEFAULT_MEASURE = "effect_r2"
 
 
 def judged_measure(name: str) -> Measure:
@@ -246,17 +276,26 @@ class Score:
     @property
     def floor(self) -> Score:
         """What the same student scores without reacting."""
+        if self.measure.kind == "explained":
+            return replace(self, measure=replace(self.measure, kind="zero"))
         return replace(self, measure=MEASURES[self.measure.floor])
 
     @property
     def over_floor(self) -> Score:
         """How far the student lies above its floor, as a mean over cases."""
+        if self.measure.kind == "explained":
+            return self
         return replace(self, measure=replace(self.measure, kind="mean", numerator=self.measure.over_floor))
 
     @property
     def parts(self) -> tuple[str, str]:
         """Numerator and denominator, as `Resampled` names them."""
         return self._named(self.measure.numerator), self._named(self.measure.denominator)
+
+    @property
+    def counted(self) -> str:
+        """The quantity that counts the cases, if the denominator is an amount."""
+        return self._named(self.measure.counted)
 
     @property
     def less(self) -> tuple[str, str]:
@@ -267,17 +306,23 @@ class Score:
         return f"{self.student}/{quantity}" + (f"/{self.region}" if self.region else "")
 
 
-def estimate(resampled: Resampled, score: Score) -> Estimate:
+def estimate(resampled: Resampled, score: Score, *, level: float | None = None) -> Estimate:
     """Return a score with its interval.
 
     Args:
         resampled: What `resample_variable` returns, or `resample_behaviour` for measures without regions.
         score: What is estimated.
+        level: Coverage of the interval of what is explained, if another than that of all intervals.
     """
     numerator, denominator = score.parts
     match score.measure.kind:
         case "share":
             return resampled.share(numerator, denominator)
+        case "explained":
+            return resampled.explained(numerator, denominator, score.counted, level=level)
+        case "zero":
+            found = resampled.explained(numerator, denominator, score.counted)
+            return found if found.value is None else replace(found, value=0.0, low=0.0, high=0.0)
         case "lead":
             return resampled.lead(score.parts, score.less)
         case "mean":
@@ -293,10 +338,14 @@ def lead(resampled: Resampled, score: Score, rival: Score, *, level: float | Non
 
     Args:
         resampled: What both are estimated from.
-        score: A share or a mean.
-        rival: Another of the same kind.
+        score: A share, a mean or what is explained.
+        rival: Another of the same kind, or its floor.
         level: Coverage of the interval, if another than that of all intervals.
     """
+    if rival.measure.kind == "zero":
+        return estimate(resampled, score, level=level)
+    if score.measure.kind == "explained":
+        return resampled.explained_lead(score.parts, rival.parts, score.counted, level=level)
     compare = resampled.lead if score.measure.kind == "share" else resampled.difference
     return compare(score.parts, rival.parts, level=level)
 
@@ -320,6 +369,18 @@ class ShareSplit(Split):
 
 
 @dataclass(frozen=True)
+class ExplainedSplit(Split):
+    """How much of an amount is explained: at most 1."""
+
+    all: ranges.Explained
+    inside: ranges.Explained
+    outside: ranges.Explained
+
+
+_SPLITS: dict[Kind, type[Split]] = {"share": ShareSplit, "explained": ExplainedSplit}
+
+
+@dataclass(frozen=True)
 class VariableSummary:
     """One student under interventions on one variable.
 
@@ -334,10 +395,18 @@ class VariableSummary:
     effective_floor: ShareSplit
     margin: ranges.ShareDifference
     effect_correlation: Split
+    effect_r2: ExplainedSplit | None = None
+    kl_recovered: ExplainedSplit | None = None
 
     def estimate(self, measure: str, region: Region = "outside") -> Estimate:
-        """Return a measure by its name, in a region; a measure of one region is that one's."""
-        found: Split | Estimate = getattr(self, measure)
+        """Return a measure by its name, in a region; a measure of one region is that one's.
+
+        Raises:
+            UserError: If it was not measured: results of an earlier version lack what came later.
+        """
+        found: Split | Estimate | None = getattr(self, measure)
+        if found is None:
+            raise UserError(f"{MEASURES[measure].title} was not measured in these results; verify the run again")
         return found if isinstance(found, Estimate) else getattr(found, region)
 
 
@@ -420,7 +489,7 @@ def _variable_summary(resampled: Resampled, student: str) -> VariableSummary:
         found = {region: estimate(resampled, Score(measure, student, region)) for region in measure.regions}
         if len(found) == 1:
             return next(iter(found.values()))
-        return (ShareSplit if measure.kind == "share" else Split)(**found)
+        return _SPLITS.get(measure.kind, Split)(**found)
 
     fields: dict[str, Any] = {one.name: measured(one) for one in _OF_INTERVENTIONS}
     return VariableSummary(**fields)

@@ -27,6 +27,8 @@ def interval(estimate: Estimate, digits: int = 3, *, signed: bool = False, of: s
     value = decimal(estimate.value, digits, signed=signed)
     if estimate.low is None or estimate.high is None:
         return f"{value} [no interval]"
+    if estimate.low == estimate.high == estimate.value:
+        return value  # exact by definition
     low, high = (decimal(end, digits, signed=signed) for end in (estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
 

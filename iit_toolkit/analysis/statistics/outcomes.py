@@ -18,7 +18,7 @@ from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.files.printable import printable
 from iit_toolkit.runs.folder import write_atomically
 
-SCHEMA_NAME = "iit_toolkit/outcomes/2"
+SCHEMA_NAME = "iit_toolkit/outcomes/3"
 UNTRAINED = "untrained"
 """What the student before training is called."""
 NO_POSITION = -1
@@ -40,11 +40,12 @@ MOST_NAMES, LONGEST_NAME = 2000, 500
 """Of students or variables in a table, and their characters."""
 _INTEGERS = ("base_text", "source_text", "gold", "teacher_base", "teacher_cf", "student_base", "student_cf")
 _EFFECT = ("effect_n", "effect_x", "effect_y", "effect_xx", "effect_yy", "effect_xy")
-_BEHAVIOUR = ("kl", "kl_cf", "teacher_nll", "student_nll")
+_GRADED = ("teacher_effect", "student_effect", "effect_error")
+_BEHAVIOUR = ("kl", "kl_cf", "kl_ignored", "teacher_nll", "student_nll")
 _MOST = 1e100
 _NUMBERS = {
     **dict.fromkeys(_BEHAVIOUR, -1e-3),
-    **dict.fromkeys(("effect_xx", "effect_yy"), 0.0),
+    **dict.fromkeys(("effect_xx", "effect_yy", *_GRADED), 0.0),
     **dict.fromkeys(("effect_x", "effect_y", "effect_xy"), -_MOST),
 }
 """The least that each may be, rounding included, and the most: of these, sums and their squares are finite."""
@@ -54,7 +55,7 @@ SCHEMA = pa.schema(
     + [(name, pa.int64()) for name in KEY[2:]]
     + [("inside", pa.bool_())]
     + [(name, pa.int64()) for name in _INTEGERS]
-    + [(name, pa.float64()) for name in _EFFECT + _BEHAVIOUR],
+    + [(name, pa.float64()) for name in _EFFECT + _GRADED + _BEHAVIOUR],
     metadata={SCHEMA_KEY: SCHEMA_NAME.encode()},
 )
 """Columns, in order.
@@ -62,9 +63,11 @@ SCHEMA = pa.schema(
 `base` and `source` are ids of examples, `base_text` and `source_text` of the texts these were cut from (examples of
 one text hang together), `inside` says whether the position is swapped, `*_base` and `*_cf`
 are the answers without and with the intervention, `effect_*` the number, sums, sums of squares and sum of
-products of the changes of log-probability (x of the teacher, y of the student), `kl` and `kl_cf`
-KL(teacher || student) in nats in the base and in the counterfactual run, `*_nll` nats of the gold token in
-the base run (NaN without gold).
+products of the changes of log-probability (x of the teacher, y of the student). With dp what the intervention changes of
+a model's probabilities, over all answers: `teacher_effect` and `student_effect` are |dp|^2, `effect_error` is
+|dp of the student - dp of the teacher|^2. `kl` and `kl_cf` are KL(teacher || student) in nats in the base and in the
+counterfactual run, `kl_ignored` is KL(teacher's counterfactual run || student's base run), `*_nll` nats of the gold
+token in the base run (NaN without gold).
 """
 
 
@@ -134,7 +137,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: no outcomes table there; `iit-toolkit verify` writes one")
     refuse_links_out(path.parent, path)
     columns: dict[str, Any] = {}
-    for name, column in read_columns(path, SCHEMA, nullable=(*KEY, *_EFFECT, *_BEHAVIOUR)):
+    for name, column in read_columns(path, SCHEMA, nullable=(*KEY, *_EFFECT, *_GRADED, *_BEHAVIOUR)):
         if name in KEY and column.null_count:
             raise UserError(f"{path}: a case without {' or '.join(KEY)}; every case needs all of them")
         columns[name] = _narrow(column.to_pandas())

@@ -6,6 +6,12 @@ Definitions (IIA: Geiger et al. 2021, "Causal Abstractions of Neural Networks"; 
 * changed: the intervention changes the teacher's own answer. IIA on these cases: effective IIA.
 * floor: the student's answer without intervention is the teacher's answer with it.
 * moved: the intervention changes the student's own answer.
+* effect: what the intervention changes of a model's answer probabilities, dp. Its size is |dp|^2; a case has an effect
+  if the teacher's is above `NOTICEABLE`.
+* explained: the size of the teacher's effect minus |dp of the student - dp of the teacher|^2. Over the size of all
+  effects: effect R2, in all cases, since to react where the teacher does not is an error, too.
+* recovered: KL(teacher's counterfactual run || student's base run) minus the same to the student's counterfactual run.
+  Over the first: KL recovered.
 * outside: the evaluated position is not swapped, or the answer belongs to the whole input.
 """
 
@@ -24,10 +30,13 @@ from iit_toolkit.errors import UserError
 
 Region = Literal["all", "inside", "outside"]
 REGIONS: tuple[Region, ...] = ("all", "inside", "outside")
+NOTICEABLE = 1e-8
+"""Size of an effect that is no rounding: a change of one answer's probability by 0.0001."""
 _EFFECT = ("n", "x", "y", "xx", "yy", "xy")
 _BEHAVIOUR = ("gold", "student_base", "teacher_base", "kl", "student_nll", "teacher_nll")
 _ANSWERS = ("teacher_base", "teacher_cf", "student_base", "student_cf")
-_SWAPPED = ("position", "inside", *_ANSWERS, *(f"effect_{suffix}" for suffix in _EFFECT))
+_GRADED = ("teacher_effect", "student_effect", "effect_error", "kl_cf", "kl_ignored")
+_SWAPPED = ("position", "inside", *_ANSWERS, *(f"effect_{suffix}" for suffix in _EFFECT), *_GRADED)
 _INPUTS = ("base", "source", "base_text", "source_text")
 _SAME_CASES = ("base", "source", "position", "inside")
 
@@ -52,7 +61,8 @@ def resample_variable(
 
     Quantities are named `{student}/{quantity}/{region}`: `cases`, `hits`, `changed`, `effective`, `floor`,
     `effective_floor`, `hits_above_floor` (hits - floor), `above_floor` (effective - effective_floor), `moved`,
-    `effect_cases`; and `{student}/agree/all`, `{student}/effect/{region}/n` .. `xy`.
+    `effect_cases`, `affected` (cases with an effect), `effect_size` (the teacher's), `explained`, `student_effect_size`,
+    `kl_ignored`, `recovered`; and `{student}/agree/all`, `{student}/effect/{region}/n` .. `xy`.
     """
     chosen = _rows(outcomes["variable"] == variable)
     pairs = _Pairs(_columns(outcomes, _INPUTS, chosen))
@@ -178,6 +188,7 @@ def _compact(sums: Floats, kind: np.dtype[Any]) -> Numbers:
 
 def _intervention_quantities(cases: Columns) -> Iterator[tuple[str, NDArray[Any]]]:
     yield from counted(cases).items()
+    yield from graded(cases).items()
     yield "agree/all", cases["student_base"] == cases["teacher_base"]
     for region, chosen in _regions(cases).items():
         yield f"effect_cases/{region}", chosen & (cases["effect_n"] > 0)
@@ -209,6 +220,28 @@ def counted(cases: Columns) -> Columns:
             f"moved/{region}": chosen & moved,
         }
     return quantities
+
+
+def graded(cases: Columns) -> Columns:
+    """Return what graded measures sum of every case: each (N,), named `{quantity}/{region}`.
+
+    Args:
+        cases: The columns `position`, `inside`, `kl_cf`, `kl_ignored` and of effects of the outcomes table.
+    """
+    size = cases["teacher_effect"]
+    sums = {
+        "affected": size > NOTICEABLE,
+        "effect_size": size,
+        "student_effect_size": cases["student_effect"],
+        "explained": size - cases["effect_error"],
+        "kl_ignored": cases["kl_ignored"],
+        "recovered": cases["kl_ignored"] - cases["kl_cf"],
+    }
+    return {
+        f"{name}/{region}": values & chosen if values.dtype == np.bool_ else np.where(chosen, values, 0.0)
+        for region, chosen in _regions(cases).items()
+        for name, values in sums.items()
+    }
 
 
 def _regions(cases: Columns) -> Columns:

@@ -35,6 +35,14 @@ def _share(estimate: Estimate) -> Estimate:
     return estimate
 
 
+def _explained(estimate: Estimate) -> Estimate:
+    _refuse_unsound(estimate)
+    for number in (estimate.value, estimate.high):
+        if number is not None and number > 1 + _ROUNDING:
+            raise ValueError(f"{number:g} is above 1: no more than all can be explained")
+    return estimate
+
+
 def _difference(most: float) -> Callable[[Estimate], Estimate]:
     def check(estimate: Estimate) -> Estimate:
         _refuse_unsound(estimate)
@@ -67,10 +75,10 @@ Count = Annotated[int, Field(ge=0)]
 Sound = Annotated[Estimate, AfterValidator(_refuse_unsound)]
 """Any number."""
 Share = Annotated[Estimate, AfterValidator(_share)]
+Explained = Annotated[Estimate, AfterValidator(_explained)]
+"""A share, or how much of an amount is explained, which may be negative."""
 ShareDifference = Annotated[Estimate, AfterValidator(_difference(1))]
 """Of two shares; a correlation has the same range."""
-LeadDifference = Annotated[Estimate, AfterValidator(_difference(2))]
-"""Of two differences of shares."""
 Perplexity = Annotated[Estimate, AfterValidator(_positive)]
 Divergence = Annotated[Estimate, AfterValidator(_divergence)]
 """A mean of KL; its interval is that of a mean, whose lower end may be negative."""

@@ -46,6 +46,7 @@ Numbers = NDArray[np.float64] | NDArray[np.int32] | NDArray[np.int16]
 NO_SOURCE = -1
 """The source of a case of a run without intervention."""
 _GROUPS = 2048
+_ROUNDING = 1e-6
 _DRAWS_PER_BLOCK = 2**21
 
 
@@ -226,6 +227,23 @@ class Resampled:
         low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
         return replace(estimate, low=max(-1.0, low), high=min(1.0, high))
 
+    def explained(self, explained: str, whole: str, cases: str, *, level: float | None = None) -> Estimate:
+        """Estimates total(explained) / total(whole), which is at most 1: how much of an effect is explained.
+
+        Args:
+            explained: What is explained in each pair; negative if the explanation is worse than none.
+            whole: What there is to explain.
+            cases: The quantity that counts the cases that have any. Without one, the estimate is undefined.
+            level: Coverage aimed at, if another than that of all intervals.
+        """
+        return _below_one(self._weighted(_ratio, (explained, whole), whole, cases, level))
+
+    def explained_lead(
+        self, first: tuple[str, str], second: tuple[str, str], cases: str, *, level: float | None = None
+    ) -> Estimate:
+        """Estimates the difference of two such ratios (explained, whole) over the same cases and resamples."""
+        return self._weighted(_difference, (*first, *second), first[1], cases, level)
+
     def correlation(self, prefix: str, cases: str) -> Estimate:
         """Estimates a pooled Pearson correlation from its sufficient statistics.
 
@@ -235,6 +253,24 @@ class Resampled:
         """
         names = tuple(prefix + suffix for suffix in ("n", "x", "y", "xx", "yy", "xy"))
         return self._resampled(_pearson, names, (cases,))
+
+    def _weighted(
+        self, function: Callable[..., Floats], names: tuple[str, ...], whole: str, cases: str, level: float | None
+    ) -> Estimate:
+        """Estimate a function of weighted totals.
+
+        If hardly any pair differs in what it adds, the interval reaches at least as far as Wilson's upper bound for
+        0 hits in as many trials as there are inputs: what no text showed, the next one may.
+        """
+        if not self._totals[cases]:
+            return self._measured(_undefined, (cases,), (cases,))[0]
+        estimate = replace(self._resampled(function, names, (cases,), level), equal_texts=self._equal_texts(whole))
+        if estimate.value is None or estimate.low is None or estimate.high is None:
+            return estimate
+        if not np.isclose(estimate.low, estimate.high, rtol=0.0, atol=_ROUNDING):
+            return estimate
+        reach = _wilson(0.0, estimate.fewest, float(ndtri((1 + (level or self._level)) / 2)))[1]
+        return replace(estimate, low=estimate.value - reach, high=estimate.value + reach)
 
     def _resampled(
         self,
@@ -333,7 +369,7 @@ class Resampled:
 
     def _equal_texts(self, cases: str) -> float:
         held = _add_up(self._base, self._sums[cases], self._texts)
-        return float(held.sum() ** 2 / max(_squares(held), 1.0))
+        return float(held.sum() ** 2 / max(_squares(held), np.finfo(np.float64).tiny))
 
     def _independent(self, cases: str) -> bool:
         """Whether every pair has at most one case, and no text stands in two pairs that have one."""
@@ -385,6 +421,10 @@ def _wilson(value: float, trials: float, quantile: float) -> tuple[float, float]
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def _below_one(estimate: Estimate) -> Estimate:
+    return estimate if estimate.high is None else replace(estimate, high=min(1.0, estimate.high))
+
+
 def _squares(values: Floats) -> float:
     return float(values @ values)
 
@@ -392,6 +432,10 @@ def _squares(values: Floats) -> float:
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(denominator > 0, numerator / denominator, np.nan)
+
+
+def _undefined(total: Floats) -> Floats:
+    return np.full_like(total, np.nan)
 
 
 def _difference(numerator: Floats, denominator: Floats, other: Floats, other_denominator: Floats) -> Floats:

@@ -70,8 +70,8 @@ class Control:
     """
 
     name: str
-    level: ranges.Share
-    difference: ranges.ShareDifference
+    level: ranges.Explained
+    difference: ranges.Sound
     passed: bool | None
     meaning: str
 
@@ -91,7 +91,7 @@ class VariableVerdict:
     """
 
     label: Label
-    score: ranges.Share
+    score: ranges.Explained
     controls: list[Control]
     level: float
     detectable: float | None

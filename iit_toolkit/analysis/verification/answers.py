@@ -14,6 +14,10 @@ from iit_toolkit.analysis.statistics.outcomes import NO_GOLD
 from iit_toolkit.analysis.verification.cases import Cases
 from iit_toolkit.errors import UserError
 
+_DIVERGENCES = ("kl", "kl_cf", "kl_ignored")
+_EFFECTS = ("teacher_effect", "student_effect", "effect_error")
+_ELEMENTS = 2**21  # of one tensor of probabilities: graded measures look at so many at a time
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -60,8 +64,7 @@ def tabulated(student: str, variable: str, cases: Cases, truth: Answers, run: An
         "teacher_cf": teacher_cf.argmax(-1),
         "student_base": base.argmax(-1),
         "student_cf": counterfactual.argmax(-1),
-        "kl": _kl(teacher, base),
-        "kl_cf": _kl(teacher_cf, counterfactual),
+        **_graded(truth, run),
         "teacher_nll": -teacher.gather(1, gold)[:, 0].masked_fill(unknown, torch.nan),
         "student_nll": -base.gather(1, gold)[:, 0].masked_fill(unknown, torch.nan),
         **_effects((teacher, teacher_cf), (base, counterfactual), top_k),
@@ -74,7 +77,7 @@ def tabulated(student: str, variable: str, cases: Cases, truth: Answers, run: An
 
 def _refuse_impossible(columns: Mapping[str, Any]) -> None:
     """Refuse a student or teacher to which a compared answer is impossible: means over cases would be infinite."""
-    for name in ("kl", "kl_cf", "teacher_nll", "student_nll"):
+    for name in (*_DIVERGENCES, "teacher_nll", "student_nll"):
         bad = columns["base"][columns[name].isinf()].unique()
         if len(bad):
             who = "teacher" if name == "teacher_nll" else f"student {columns['student']}"
@@ -85,10 +88,39 @@ def _refuse_impossible(columns: Mapping[str, Any]) -> None:
             )
 
 
-def _kl(teacher: Tensor, student: Tensor) -> Tensor:
+def _graded(truth: Answers, run: Answers) -> dict[str, Tensor]:
+    """Return the sums of each case (N,) that graded measures are made of, over the whole vocabulary.
+
+    With p the probabilities of a run, and dp = p(counterfactual) - p(base): `teacher_effect` and `student_effect` are
+    the squared lengths of the two models' dp, `effect_error` that of their difference. Cases are taken some at a time,
+    so that the probabilities of all of them are never held at once.
+    """
+    cases, words = truth.base.shape
+    some = max(1, _ELEMENTS // words)
+    parts = [_graded_some(*(one[start : start + some] for one in _four(truth, run))) for start in range(0, cases, some)]
+    return {name: torch.cat([part[name] for part in parts]).double() for name in (*_DIVERGENCES, *_EFFECTS)}
+
+
+def _four(truth: Answers, run: Answers) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return truth.base, truth.counterfactual, run.base, run.counterfactual
+
+
+def _graded_some(teacher: Tensor, teacher_cf: Tensor, student: Tensor, student_cf: Tensor) -> dict[str, Tensor]:
+    before, after = teacher.exp(), teacher_cf.exp()
+    effect, student_effect = after - before, student_cf.exp().sub_(student.exp())
+    return {
+        "kl": _kl(before, teacher, student),
+        "kl_cf": _kl(after, teacher_cf, student_cf),
+        "kl_ignored": _kl(after, teacher_cf, student),
+        "teacher_effect": effect.square().sum(-1),
+        "student_effect": student_effect.square().sum(-1),
+        "effect_error": student_effect.sub_(effect).square_().sum(-1),
+    }
+
+
+def _kl(chances: Tensor, teacher: Tensor, student: Tensor) -> Tensor:
     """Return KL(teacher || student) of each case; classes that the teacher forbids (-inf) add nothing."""
-    chances = teacher.exp()
-    return (chances * (teacher - student)).masked_fill_(chances == 0, 0.0).sum(-1).double()
+    return (chances * (teacher - student)).masked_fill_(chances == 0, 0.0).sum(-1)
 
 
 def _effects(teacher: tuple[Tensor, Tensor], student: tuple[Tensor, Tensor], top_k: int) -> dict[str, Tensor]:
