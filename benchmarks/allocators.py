@@ -2,7 +2,7 @@
 
 By default glibc gives large blocks back to the system as they are freed, and pays for every page of the next ones. Told
 not to, it keeps them, and a step costs what it computes. A process learns the setting from its environment as it
-starts, so each setting has a process of its own, and all take their steps in turn.
+starts, so each setting has a process of its own. All take their steps in turn.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def serve(steps: Mapping[str, Callable[[int], None]]) -> None:
 def measured(
     shape: str, variants: Mapping[str, Sequence[str]], rounds: int, each_round: Callable[[int], None]
 ) -> dict[str, dict[str, list[tuple[float, int]]]]:
-    """Lets every variant of every setting take one step per round, in an order that is reversed every other round.
+    """Let every variant of every setting take one step per round, in an order that is reversed every other round.
 
     Args:
         shape: The shape's name.

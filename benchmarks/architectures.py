@@ -323,7 +323,7 @@ def _without_cache(model: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handing_on(model: Any) -> Iterator[None]:
-    """Let only the student's blocks compute, without gradient; the others hand on what they are given."""
+    """Let only the student's blocks compute, without gradient; the others pass on what they are given."""
 
     def handing_on(forward: Any) -> Any:
         def hand_on(*args: Any, **named: Any) -> Any:
@@ -336,7 +336,7 @@ def _handing_on(model: Any) -> Iterator[None]:
 
     others = [block for layer, block in enumerate(blocks(model)) if layer not in LAYERS]
     with contextlib.ExitStack() as replaced, torch.no_grad():
-        for block in others:  # some models call `forward` itself, where no hook is heard
+        for block in others:  # some models call `forward` itself, and no hook fires
             replaced.enter_context(replaced_forward(block, handing_on(block.forward)))
         yield
 

@@ -45,14 +45,14 @@ class Setting:
     """One simulated population.
 
     Attributes:
-        design: Which bases have which sources, one of `DESIGNS`.
+        design: How bases are paired with sources, one of `DESIGNS`.
         bases: How many bases there are.
         share: True share of hits of the first student.
         tokens: Mean number of cases of a pair (1 + Poisson).
         base, source: Shares of the variance of a case's latent score that cases of one base, of one source, share.
         roles: Correlation of what an example does as a base with what it does as a source.
         lead: True lead of the first student over the second.
-        rows: How many examples, which follow each other, are cut from one text.
+        rows: How many successive examples are cut from one text.
         text: Share of that variance that comes from the texts, half from the base's and half from the source's.
         largest: How many examples the first text has, if not as many as the others.
     """

@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def measure(family: str, kind: str, dtype: torch.dtype) -> dict[str, Any]:
-    """Hold the engine against its twin in one case."""
+    """Compare the engine with its twin in one case."""
     ours, our_gradients, plain, plain_gradients = both(family, kind, dtype)
     return {
         "architecture": family,

@@ -2,10 +2,10 @@
 
 Writes `docs/interrupted-runs.md` and `docs/interrupted-runs.json`.
 
-`python -m benchmarks.kills` runs every verb once undisturbed, lists its writes (names given, files put on the disk,
-weights and states written, files removed), and then, for each point, starts the verb anew, stops it there, repeats it
-(`run` and `train` with `--resume`) and compares the folder with the undisturbed one: the names of all files, the bytes
-of weights, the tables row by row, and JSON and YAML without times.
+`python -m benchmarks.kills` runs every verb once undisturbed and lists its writes (names given, files put on the disk,
+weights and states written, files removed). For each point it starts the verb again, stops it there and repeats it
+(`run` and `train` with `--resume`). Then it compares the folder with the undisturbed one: the names of all files, the
+bytes of weights, the tables row by row, and JSON and YAML without times.
 
 Each point is a process forked from one that has imported everything. Only `report` draws pictures.
 """
@@ -98,7 +98,7 @@ class Writes:
         self._inside = False
 
     def watch(self) -> None:
-        """Put counting functions in the places of those that write."""
+        """Replace the functions that write by counting ones."""
         for name in ("replace", "rename"):
             setattr(os, name, self._counting(name, getattr(os, name), lambda _, target, *__: target))
         os.fsync = self._counting("fsync", os.fsync, lambda handle: os.readlink(f"/proc/self/fd/{handle}"))
@@ -207,7 +207,7 @@ def begin(verb: Verb, home: Path, place: Path) -> None:
 
 
 def differences(home: Path, whole: Path) -> list[str]:
-    """Return in what a folder differs from one that was written undisturbed."""
+    """Return how a folder differs from one that was written undisturbed."""
     names = [{path.relative_to(one).as_posix() for path in one.rglob("*")} for one in (home, whole)]
     found = [f"+{name}" for name in sorted(names[0] - names[1])] + [f"-{name}" for name in sorted(names[1] - names[0])]
     for name in sorted(names[0] & names[1]):
@@ -217,7 +217,7 @@ def differences(home: Path, whole: Path) -> list[str]:
 
 
 def content(path: Path, home: Path) -> Any:
-    """Return what of a file must be the same."""
+    """Return the part of a file that must be the same."""
     if path.suffix == ".safetensors" or path.name in ("config.json", "tokenizer.json"):
         return path.read_bytes()
     if path.suffix == ".parquet":

@@ -2,8 +2,8 @@
 
     python -m benchmarks.loss_memory
 
-Prints the table and writes docs/loss-memory.json. Every cell is a process of its own, which takes both losses of as
-many tokens with their gradients; what is counted is how far its peak resident memory lies above what it held before,
+Prints the table and writes docs/loss-memory.json. Every cell is a process of its own. It takes both losses of that
+many tokens, with their gradients. What counts is how far its peak resident memory lies above what it held before,
 inputs and weights included. Beside it stand the logits that one model would hold in float32, were they held.
 """
 

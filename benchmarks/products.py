@@ -1,4 +1,4 @@
-"""The matrix products of a step, one by one with their shapes: what the floor is the time of.
+"""The matrix products of a step, one by one with their shapes: the floor is their time.
 
 `iit_toolkit.distillation.cost` counts their operations for any objective; here are those of the two steps that
 `benchmarks.step_cost` takes floors of.
@@ -68,7 +68,7 @@ class Product:
 
 @dataclass(frozen=True)
 class RunProducts:
-    """The products of a forward run of one example, the output embedding left out.
+    """The products of a forward run of one example, without the output embedding.
 
     Attributes:
         below: Those before the first block.
@@ -82,7 +82,7 @@ class RunProducts:
 
 
 Ledger = dict[str, list[Product]]
-"""The products of a step by part, in the order in which they run."""
+"""The products of a step by part, in the order they run."""
 
 
 def step_products(objective: Objective, batch: Mapping[str, Tensor], variable: str | None) -> list[Ledger]:
@@ -91,7 +91,7 @@ def step_products(objective: Objective, batch: Mapping[str, Tensor], variable: s
     Args:
         objective: The objective of the step, which compares the logits of all tokens and nothing else.
         batch: A batch.
-        variable: What is swapped; None of a step without counterfactual runs.
+        variable: What is swapped; None for a step without counterfactual runs.
     """
     inputs, real = model_inputs(batch), real_tokens(batch)
     assert real is not None
@@ -153,7 +153,7 @@ def floor_seconds(ledgers: Iterable[Ledger], clock: Callable[[], float] = time.p
 
 
 def _seconds(one: Product, clock: Callable[[], float]) -> float:
-    """Return the median time of one product; of one of many, where there are many at a time."""
+    """Return the median time of one product; of one of many, if there are many at a time."""
     rows = min(one.rows, max(1, _REPLAYED // one.columns))
     many = 32 if one.batched else 1
     left, right = torch.randn(many, rows, one.inner), torch.randn(many, one.inner, one.columns)
@@ -178,7 +178,7 @@ def _backward(products: list[Product]) -> list[Product]:
 def trace_products(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> RunProducts:
     """Run the model once on one example, and note every matrix product.
 
-    The random generators are left as they were, also by a model in training mode.
+    The random generators stay as they were, even if the model is in training mode.
 
     Args:
         model: The model.
@@ -210,7 +210,7 @@ class _Recorder(TorchDispatchMode):
         self._place: int | None = 0
 
     def entering(self, place: int | None) -> Callable[..., None]:
-        """Return a hook that says where the run now is; `None`: where products are not noted."""
+        """Return a hook that says where the run now is; `None` is a place whose products are not noted."""
 
         def enter(*_: object) -> None:
             self._place = place

@@ -1,7 +1,7 @@
 """The matrix products of a step, one after another as the step has them, and nothing else.
 
-Each has operands of its own, so none finds them in the cache because it was run just before, as one does that is
-repeated by itself. Results of one shape share their memory.
+Each has operands of its own, so none finds them in the cache, as a product repeated by itself does. Results of one
+shape share their memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Replay:
     """Products that can be run again and again.
 
     Args:
-        ledgers: The products by part, in their order. Of a backward part, every second product is the gradient of a
+        ledgers: The products by part, in their order. In a backward part, every second product is the gradient of a
             weight, whose left operand is transposed; a forward product's right operand is.
     """
 

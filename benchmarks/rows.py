@@ -1,11 +1,11 @@
 """How much memory rows of token ids take, from a file of short texts to what a run asks of them.
 
     python -m benchmarks.rows              all sizes; writes docs/rows-memory.json and the table in docs/step-cost.md
-    python -m benchmarks.rows --rows 1000  one size, that is not written down
+    python -m benchmarks.rows --rows 1000  one size, not written down
 
-Each size is a process of its own, which loads a file of as many lines, cuts them into rows with the embedded teacher's
-tokenizer, describes them (counts of tokens, fingerprint), looks for held-out rows among them, and reads batches of them
-in a random order. What is measured is its memory beyond what it held when all libraries were loaded: all of it, with
+Each size is a process of its own. It loads a file of that many lines, cuts them into rows with the embedded teacher's
+tokenizer, and describes them (counts of tokens, fingerprint). It looks for held-out rows among them, and reads batches
+of them in a random order. The measure is its memory beyond what it held when all libraries were loaded: all of it, with
 the pages of files that happen to be in memory, and what is its own (anonymous), which nothing can take back.
 """
 
@@ -31,7 +31,7 @@ _HELD_OUT = 2_000
 
 
 def measure(count: int) -> dict[str, Any]:
-    """Measures one size in a process of its own."""
+    """Measure one size in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         for name, size, seed in (("train", count, 1), ("held-out", _HELD_OUT, 2)):
             _write(Path(folder) / f"{name}.txt", size, seed)
@@ -114,7 +114,7 @@ def print_memory(folder: Path) -> None:
 
 
 def main() -> None:
-    """Measures the sizes."""
+    """Measure the sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, help="one size, which is not written down")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)

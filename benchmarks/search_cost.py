@@ -87,7 +87,7 @@ def main(pairs: int = 512) -> None:
 
 
 def prepare(pairs: int) -> Setting:
-    """Load the models and as many full rows as there are to be pairs."""
+    """Load the models and as many full rows as there will be pairs."""
     teacher = AutoModelForMaskedLM.from_pretrained(ASSETS / "teacher", dtype="float32").eval()
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "teacher")
     rows = tokenize_corpus(load_python_docs("validation"), tokenizer, max_length=LENGTH)

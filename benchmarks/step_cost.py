@@ -2,18 +2,18 @@
 
     python -m benchmarks.step_cost                      every shape
     python -m benchmarks.step_cost small base           some shapes
-    python -m benchmarks.step_cost small --rounds 5     a trial, that is not written down
+    python -m benchmarks.step_cost small --rounds 5     a trial, not written down
 
 What is measured whole is written to docs/step-cost.json and between the marks of docs/step-cost.md, shape by shape;
 `python -m benchmarks.cost_page` writes the page anew from the numbers.
 
 Every variant trains a student of its own. All take one step per round, in turn, in an order that is reversed every
-other round, on one thread; what is compared is the process's CPU time, in medians. Those that claims rest on are taken
-in two processes, with malloc as it is and with malloc that keeps its memory (`benchmarks.allocators`), in the same
-rounds; their ratios are medians of each round's.
-A step is the objective, its backward pass, clipping and AdamW. The floor, the time of a step's matrix products alone,
-is measured in every round, too, in two ways: each product repeated by itself, which finds its operands in the cache,
-and all in the order of the step, each on operands of its own. Peak memory is that of a process of its own.
+other round, on one thread. The process's CPU time is compared, in medians. Variants that claims rest on run in two
+processes in the same rounds: with malloc as it is, and with malloc that keeps its memory (`benchmarks.allocators`).
+Their ratios are medians of each round's.
+A step is the objective, its backward pass, clipping and AdamW. The floor is the time of a step's matrix products alone.
+Every round measures it, too, in two ways. Each product is repeated by itself, so it finds its operands in the cache.
+All products run in the order of the step, each on operands of its own. Peak memory is that of a process of its own.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     python -m benchmarks.verification 512 --tokens 64  512 pairs of 64 tokens; prints only
 
 The embedded teacher (6 layers, 5,000 words) against 3 of its layers and an untrained student, with all controls of the
-first, on random rows, on one thread. Every number of pairs has a process of its own. What it holds is its peak resident
-memory: before (models loaded, and a verification of one batch made), after verifying, and after the tables are written,
-summarised and judged. Times are CPU times of the process.
+first. Rows are random, on one thread. Every number of pairs has a process of its own. What it holds is its peak
+resident memory: before (models loaded, and a verification of one batch made), after verifying, and after the tables are
+written, summarised and judged. Times are CPU times of the process.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def finish(verification: Verification) -> int:
 
 
 def size(frame: pd.DataFrame) -> int:
-    """Bytes that a table holds, with the numbers in its lists."""
+    """Return the bytes that a table holds, with the numbers in its lists."""
     held = int(frame.memory_usage(index=True).sum())
     for column in frame:
         first = frame[column].iloc[0]

@@ -4,10 +4,10 @@
                                                       docs/verification-memory.json
     python -m benchmarks.verification_memory 50 --batch 64   50 variables in batches of 64; prints only
 
-The embedded teacher against 3 of its layers and an untrained student, with all controls of the first, on 32 pairs of 24
-random tokens, on one thread. Variables are a few neurons each, at 15 places (5 components of 3 blocks) in turn. Every
-size has a process of its own. What it holds is its peak resident memory: before (models loaded, and a verification of
-one variable made), and after verifying; the tables that it returns are named apart.
+The embedded teacher against 3 of its layers and an untrained student, with all controls of the first. There are 32
+pairs of 24 random tokens, on one thread. Variables are a few neurons each, at 15 places (5 components of 3 blocks) in
+turn. Every size has a process of its own. What it holds is its peak resident memory: before (models loaded, and a
+verification of one variable made), and after verifying; the tables that it returns are named apart.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def in_a_process(variables: int, batch_size: int) -> dict[str, Any]:
 
 
 def measure(variables: int, batch_size: int) -> dict[str, Any]:
-    """Verify so many variables."""
+    """Verify this many variables."""
     torch.set_num_threads(1)
     logging.set_verbosity_error()
     teacher: Any = AutoModelForMaskedLM.from_pretrained(ASSETS / "teacher", dtype="float32").eval()
@@ -117,7 +117,7 @@ def measure(variables: int, batch_size: int) -> dict[str, Any]:
 
 
 def alignment(count: int) -> Alignment:
-    """So many variables of a few neurons each, at all places in turn."""
+    """Return this many variables of a few neurons each, at all places in turn."""
     places = [(component, layer) for component in COMPONENTS for layer in range(3)]
     variables: list[dict[str, Any]] = []
     for index in range(count):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 400
 """Characters of a message: three to five lines of a terminal, and room for two long paths and a remedy."""
 _TAIL = 140  # of a message that is cut: its end says what would be right
-_MOST_NAMES = 12  # in a list; one that is longer is read by nobody
+_MOST_NAMES = 12  # in a list; nobody reads a longer one
 _LONGEST_NAME = 60  # in a list
 _COMPARABLE = 1000  # names, of at most so many characters: comparing more takes seconds
 
@@ -62,7 +62,7 @@ class Mistake:
 
     @property
     def remedy(self) -> str:
-        """What to do, for the end of a sentence, where the message does not say it."""
+        """What to do, for the end of a sentence, if the message does not say it."""
         return "; write true or false" if self.kind == "bool_type" else ""
 
 
@@ -95,17 +95,17 @@ def shown(value: object, most: int = 60) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names for a message: the first few, and how many more there are; `none` without any."""
+    """Return names for a message: the first few, and how many more there are; `none` without any."""
     given = list(names)
     told = ", ".join(_bounded(name, _LONGEST_NAME) for name in given[:_MOST_NAMES])
     return f"{told} and {len(given) - _MOST_NAMES:,} more" if len(given) > _MOST_NAMES else told or "none"
 
 
 def did_you_mean(name: str, valid: Iterable[str], otherwise: str | None = None) -> str:
-    """Names the valid name that is nearest to a wrong one, for the end of an error message.
+    """Name the valid name that is nearest to a wrong one, for the end of an error message.
 
     Returns:
-        `did you mean "layers"?` or, where none is near, what is given for that, or else `valid: config, layers`
+        `did you mean "layers"?` or, if none is near, what is given for that, or else `valid: config, layers`
         (`valid: none` without any).
     """
     names = sorted(set(valid))
@@ -117,7 +117,7 @@ def did_you_mean(name: str, valid: Iterable[str], otherwise: str | None = None) 
 
 
 def _bounded(text: str, most: int) -> str:
-    """Text whose middle is left out where it is longer than `most`."""
+    """Return the text with its middle left out if it is longer than `most`."""
     if len(text) <= most:
         return text
     tail = min(_TAIL, most // 3)

@@ -1,8 +1,8 @@
 """Makes the embedded quickstart teacher: a small masked LM for English documentation text.
 
-A larger BERT masked LM has its vocabulary trimmed, is adapted to the documentation that comes with
-Python, is cut to half its width (principal components of its residual stream, its strongest
-attention heads and feed-forward neurons) and is then distilled into the cut model.
+A larger BERT masked LM has its vocabulary trimmed, and is adapted to the documentation that comes
+with Python. It is then cut to half its width (principal components of its residual stream, its
+strongest attention heads and feed-forward neurons), and distilled into the cut model.
 """
 
 import argparse
@@ -71,17 +71,17 @@ def encode(tokenizer: Path, texts: list[str]) -> Tensor:
 
 
 def pack(stream: Tensor, starts: Tensor, length: int) -> Tensor:
-    """Cuts sequences [CLS] ... [SEP] of a length out of a stream."""
+    """Cut sequences [CLS] ... [SEP] of a length out of a stream."""
     body = stream[starts[:, None] + torch.arange(length - 2)]
     edge = torch.ones(len(body), 1, dtype=torch.long)
     return torch.cat([edge * CLS, body, edge * SEP], dim=1)
 
 
 def mask(ids: Tensor, rate: float, vocabulary: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Masks a fixed share of the tokens (80 % [MASK], 10 % random, 10 % kept).
+    """Mask a fixed share of the tokens (80 % [MASK], 10 % random, 10 % kept).
 
     Returns:
-        The changed ids and the flat positions that are to be predicted.
+        The changed ids and the flat positions to predict.
     """
     score = torch.rand(ids.shape, generator=generator).masked_fill(ids <= MASK, -1.0).flatten()
     positions = score.topk(round(rate * ids.numel())).indices
@@ -102,7 +102,7 @@ def run(model: BertForMaskedLM, ids: Tensor, positions: Tensor) -> tuple[Tensor,
 
 @torch.no_grad()
 def evaluate(model: BertForMaskedLM, stream: Tensor, unigram: Tensor, sequences: int) -> dict[str, float]:
-    """Measures perplexity and accuracy (15 % masked) beside a unigram model on the same tokens."""
+    """Measure perplexity and accuracy (15 % masked) beside a unigram model on the same tokens."""
     model.eval()
     generator = torch.Generator().manual_seed(1)
     starts = torch.arange(0, len(stream) - 126, 126)
@@ -149,7 +149,7 @@ def train(
     minutes: float,
     checkpoint: Callable[[], None],
 ) -> int:
-    """Trains for a set time, with warmup and linear decay over it; returns the number of tokens."""
+    """Train for a set time, with warmup and linear decay over it; return the number of tokens."""
     parameters = [p for module in modules for p in module.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     start, tokens, saved, steps = time.monotonic(), 0, 0, 0
@@ -173,7 +173,7 @@ def train(
 
 @torch.no_grad()
 def cut(teacher: BertForMaskedLM, data: Iterator[Batch]) -> tuple[BertForMaskedLM, Tensor]:
-    """Cuts a masked LM to the student's width; returns it and the basis of its residual stream."""
+    """Cut a masked LM to the student's width; return it and the basis of its residual stream."""
     seen: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {}
 
     def watch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

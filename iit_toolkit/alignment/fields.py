@@ -21,7 +21,7 @@ def _label(text: str) -> str:
 
 Label = Annotated[str, Field(strict=True, min_length=1), AfterValidator(_label)]
 Index = Annotated[int, Field(strict=True, gt=-(2**31), lt=2**31)]
-"""A block, neuron, head or position: no tensor has more, and whether there are so many is asked later."""
+"""A block, neuron, head or position: no tensor has more, and a later check asks whether the model has so many."""
 
 
 class Strict(BaseModel):

@@ -15,14 +15,14 @@ def alignment_from_file(given: str) -> Alignment | None:
     """Read an alignment file.
 
     Args:
-        given: A path, or something else that may be the name of a preset.
+        given: A path, or possibly the name of a preset.
 
     Returns:
         The alignment; None if `given` is not the path of a file.
 
     Raises:
-        UserError: If the file holds no alignment, or `given` can only be meant as a path and there is no such file, or
-            can be no path.
+        UserError: If the file holds no alignment. If `given` can only be a path, and there is no such file or it is not
+            a valid one.
     """
     if Path(require_path(given, "alignment")).is_file():
         return alignment_from_nm(given) if given.endswith(".nm") else Alignment.from_yaml(given)

@@ -1,8 +1,8 @@
 """Import of the alignment files (`.nm`) of the official code of arXiv 2112.02505.
 
-There, `$L:[4:8]$H:[0:12]$[0:64]` means: blocks 4 to 7, slices 0 to 11 of the block's output vector, each slice being
-64 neurons wide (the code calls slices heads, but they cut the residual vector), neurons 0 to 63 of each slice. The
-official code reads the input of the named block and writes its output; so does the imported alignment.
+There, `$L:[4:8]$H:[0:12]$[0:64]` means: blocks 4 to 7, slices 0 to 11 of the block's output vector, neurons 0 to 63 of
+each slice. A slice is 64 neurons wide. The code calls slices heads, but they cut the residual vector. The official code
+reads the input of the named block and writes its output; so does the imported alignment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from iit_toolkit.files.text_files import parse_json, read_text
 _SLICE = 64
 _SLICES = 12
 MAX_INDEX = 10_000
-"""End of a range. Models have at most some hundred blocks, and some hundred slices of 64 neurons."""
+"""End of a range. Models have at most a few hundred blocks, and a few hundred slices of 64 neurons."""
 MAX_SITES = 10_000
 """Sites of a file. One name can stand for a site per block and slice, and a file can hold many names."""
 _SPAN = r"(?:\[([0-9]{1,6}):([0-9]{1,6})\]|([0-9]{1,6}))"

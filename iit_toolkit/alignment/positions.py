@@ -1,4 +1,4 @@
-"""Position policies: which token positions of a batch are swapped, and from where in the source.
+"""Position policies: the token positions of a batch that are swapped, and where in the source they come from.
 
 A policy is a class with its own draw, and a member of `Positions`. Counts are taken among eligible positions (neither
 padding nor special), and positions that count as adjacent are adjacent among them. The draws of a policy depend on the
@@ -52,7 +52,7 @@ class Policy(Strict, ABC):
 
     @abstractmethod
     def draw(self, eligible: Eligible, generator: torch.Generator) -> Drawn:
-        """Draw the positions; rows without a position to swap, which may be all, keep what they have.
+        """Draw the positions; rows without a position to swap, possibly all, keep what they have.
 
         Args:
             eligible: Where the batch may be swapped.
@@ -63,7 +63,7 @@ class Policy(Strict, ABC):
         """
 
     def require_length(self, length: int) -> None:  # noqa: B027
-        """Check that a batch of so many positions has some that the policy names.
+        """Check that rows of this length have some of the positions that the policy names.
 
         Raises:
             UserError: If it has none.
@@ -96,7 +96,7 @@ class RandomPositions(Policy):
 
     @override
     def draw(self, eligible: Eligible, generator: torch.Generator) -> Drawn:
-        """Draw an order of either side's positions, of which the first count."""
+        """Draw an order of each side's positions; the first ones count."""
         return _in_random_order(eligible, _share(eligible, self.fraction), generator)
 
 
@@ -156,7 +156,7 @@ class FixedPositions(Policy):
 
     @override
     def require_length(self, length: int) -> None:
-        """Check that the first listed position is in a batch of so many positions."""
+        """Check that the first listed position is within rows of this length."""
         if min(self.base) >= length:
             raise UserError(
                 f"fixed positions begin at {min(self.base)}, but the batch has {length} positions; choose smaller ones"

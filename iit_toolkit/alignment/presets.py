@@ -1,7 +1,7 @@
 """Ready-made alignments: `diito/*` and, with the official code's places, `naacl2022/*`.
 
-Layer lists follow the official implementation of Causal Distillation for Language Models (arXiv 2112.02505), whose
-mapping files name, for 12-layer teachers and 3-, 6- and 9-layer students, the blocks used below. `diito/*` reads and
+Layer lists follow the official implementation of Causal Distillation for Language Models (arXiv 2112.02505). Its
+mapping files name the blocks used below, for 12-layer teachers and 3-, 6- and 9-layer students. `diito/*` reads and
 writes the same place, the blocks' outputs. `naacl2022/*` reproduces the official code's behaviour: it reads the
 *input* of each named block and writes its *output*.
 """

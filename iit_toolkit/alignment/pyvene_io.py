@@ -1,7 +1,7 @@
 """Alignments as pyvene configs, and back.
 
-One `IntervenableConfig` per side holds every site as a `VanillaIntervention`; the sites of a variable share a
-`group_key` (the variable's index), so that stock pyvene swaps a variable by being given a source for its group only.
+One `IntervenableConfig` per side holds every site as a `VanillaIntervention`. The sites of a variable share a
+`group_key` (the variable's index), so stock pyvene swaps a variable if given a source for its group only.
 A neuron range or a set of heads becomes the `subspace_partition`, and stock pyvene is set to swap every part of it.
 
 pyvene 0.1.8 cannot write a config that was not run yet, and what it writes loads any class that the file names. So
@@ -28,7 +28,7 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName) -> A
     """Return the `pyvene.IntervenableConfig` of one side of an alignment, for stock pyvene.
 
     Raises:
-        UserError: If a site does not exist in the model, or reads elsewhere than it writes, which pyvene cannot say.
+        UserError: If a site does not exist in the model, or reads elsewhere than it writes: pyvene cannot do that.
     """
     import pyvene as pv
 
@@ -58,7 +58,7 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName) -> A
 def to_json(alignment: Alignment, model: PreTrainedModel, side: SideName) -> str:
     """Return one side as JSON; `representations` holds keyword arguments of `pyvene.RepresentationConfig`.
 
-    Besides, each representation needs `intervention`: a `pyvene.VanillaIntervention` of its `subspace_partition`.
+    Each representation also needs `intervention`: a `pyvene.VanillaIntervention` of its `subspace_partition`.
     `variables` names the variable of each `group_key`.
 
     Raises:
@@ -130,7 +130,7 @@ def _groups(config: Any, side: str) -> dict[int | str, list[dict[str, Any]]]:
 
 
 def _require_interchange(intervention: Any, where: str) -> None:
-    """Refuse whatever does something else than put the source's activation in the place of the base's."""
+    """Refuse anything but putting the source's activation in place of the base's."""
     import pyvene as pv
 
     kind = intervention if isinstance(intervention, type) else type(intervention)

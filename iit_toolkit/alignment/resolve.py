@@ -27,9 +27,9 @@ class ResolvedSite:
         ranges: Neuron ranges `[low, high)` that are swapped; `None` for the whole vector.
         restart_block: Index of the last block whose output in the base run is still good for the counterfactual run.
             The run therefore restarts just after it; `None` if it must start at the beginning.
-        last_read_block: Index of the block in which, or at whose input or output, `read` is. A source run need not go
+        last_read_block: Index of the block that `read` is in, or at the input or output of. A source run need not go
             further; `None` if it is at no block.
-        inside_block: Whether reading or writing happens inside a block rather than at its input or output; true where
+        inside_block: Whether reading or writing happens inside a block rather than at its input or output; true if
             the model's blocks are not known.
     """
 
@@ -86,14 +86,14 @@ def resolve(alignment: Alignment, model: PreTrainedModel, side: SideName) -> dic
     Args:
         alignment: The alignment.
         model: The teacher or the student.
-        side: Which of the two it is.
+        side: `teacher` or `student`.
 
     Returns:
         The resolved sites of each variable, by name, in the declared order.
 
     Raises:
-        UserError: If the side is none, a layer, component, module path or head does not exist in the model, or two
-            sites of one variable write the same neurons.
+        UserError: If there is no such side, or a layer, component, module path or head does not exist in the model. If
+            two sites of one variable write the same neurons.
     """
     if side not in get_args(SideName):
         raise UserError(f"side {side!r}: {did_you_mean(side, get_args(SideName))}")
@@ -136,7 +136,7 @@ def block_of(component: str, model: PreTrainedModel) -> tuple[int, str] | None:
 
 
 def moved(site: ResolvedSite, model: PreTrainedModel, by: int) -> ResolvedSite | None:
-    """Find the same place some blocks further up (or, below 0, down).
+    """Find the same place some blocks further up (or down, if `by` is below 0).
 
     Args:
         site: A site of the model.

@@ -22,7 +22,7 @@ class Place(Strict):
 
     Attributes:
         component: A component of a block (`block_output`, ...), which needs `layer`; or the path of any module,
-            followed by `.input` or `.output`, which must not have one.
+            followed by `.input` or `.output`, which must not have a `layer`.
         layer: 0-based index of the block.
     """
 
@@ -48,7 +48,7 @@ class Site(Place):
     """One place in one model whose activations are swapped.
 
     Attributes:
-        neuron_range: Range `[low, high)` of neurons, in files `neurons`; the whole vector when absent.
+        neuron_range: Range `[low, high)` of neurons, in files `neurons`; the whole vector if absent.
         head_indices: Attention heads, for `attention_value_output`; in files `heads`.
         read: Where the source's activation is read, if that is another place than where it is written.
     """
@@ -131,20 +131,21 @@ class Variable(Strict):
 class Sources(Strict):
     """Where sources come from.
 
-    Other rows of the base's own batch (`in_batch`), rows drawn from the data set (`dataset`), the one row of the data
-    set that each row got when training began (`fixed`), or the source that the data gives with each base (`paired`).
+    Other rows of the base's own batch (`in_batch`), or rows drawn from the data set (`dataset`). One row of the data
+    set for each row, drawn once when training begins (`fixed`). The source that the data gives with each base
+    (`paired`).
     """
 
     kind: Literal["in_batch", "dataset", "fixed", "paired"] = "in_batch"
 
 
 class Alignment(Strict):
-    """Which neurons of the teacher correspond to which of the student, and how they are swapped.
+    """The correspondence of neurons in teacher and student, and how they are swapped.
 
     Attributes:
         name: The alignment's name in reports.
         variables: The aligned variables; one is drawn per training step.
-        positions: Which token positions are swapped.
+        positions: The token positions that are swapped.
         sources: Where source inputs come from.
         draw: `uniform`, or the probability of each variable by name.
     """
@@ -196,14 +197,14 @@ class Alignment(Strict):
 
         Args:
             name: The alignment's name in reports.
-            positions: Which token positions are swapped: a policy, its fields, or its kind alone.
+            positions: The token positions that are swapped: a policy, its fields, or its kind alone.
             sources: Where source inputs come from: `in_batch`, `dataset`, `fixed` or `paired`.
             draw: `uniform`, or the probability of each variable by name.
             **variables: Of each variable, what is aligned in teacher and student: the number of a block, a site, or
                 several of either.
 
         Raises:
-            UserError: If a variable is no such pair, or does not fit.
+            UserError: If a variable is not such a pair, or does not fit.
         """
         rows: list[dict[str, Any]] = []
         for variable, pair in variables.items():
@@ -239,7 +240,7 @@ class Alignment(Strict):
         return cls.from_dict(read_yaml(Path(path)), str(path))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that `from_dict` reads back, without what is left at its default inside sites."""
+        """Return plain data that `from_dict` reads back, without entries of sites that are at their defaults."""
         content = self.model_dump(mode="json", by_alias=True)
         content["variables"] = [
             variable.model_dump(mode="json", by_alias=True, exclude_none=True) for variable in self.variables
@@ -253,7 +254,7 @@ class Alignment(Strict):
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Say the first fault of a pydantic validation in one line, naming the nearest key where one is unknown."""
+    """Say the first fault of a pydantic validation in one line, naming the nearest key if one is unknown."""
     first = mistakes(error)[0]
     where = first.place
     if first.kind == "extra_forbidden":

@@ -67,7 +67,7 @@ app.add_typer(suite, name="suite")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exits; a `UserError` becomes one line and code 2."""
+    """Run the command line and exit; a `UserError` becomes one line and code 2."""
     remedy = "take fewer or shorter rows, smaller batches, or a larger machine"
     with one_line_at_most(), terminating_gently(), told_if_out_of_memory("iit-toolkit", remedy):
         app(arguments)

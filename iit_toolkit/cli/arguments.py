@@ -29,8 +29,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
 def is_override(argument: str) -> bool:
-    """Whether an argument in a config's place is an override, as the config is left out."""
-    return "=" in argument and not os.path.isfile(argument)  # also of what is too long for a path
+    """Whether an argument in a config's place is an override, since the config is left out."""
+    return "=" in argument and not os.path.isfile(argument)  # also if it is too long for a path
 
 
 def read_config(config: str, overrides: list[str] | None) -> RunConfig:

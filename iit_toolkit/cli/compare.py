@@ -31,7 +31,7 @@ def compare(
     """Compare two arms over seeds.
 
     The runs must be of one config and differ in their seed only. Values are paired by seed, at equal steps and,
-    where the runs hold an arm for it, at equal compute.
+    if the runs hold an arm for it, at equal compute.
 
     Example: iit-toolkit compare runs/seed-42 runs/seed-43 runs/seed-44
     """

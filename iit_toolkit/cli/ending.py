@@ -24,7 +24,7 @@ _WRONG_INPUT = 2
 def one_line_at_most() -> Generator[None]:
     """Turn what ends a command into an exit code, with at most one line on standard error.
 
-    Standard output is written to the end inside of it, so that a full device is reported.
+    Standard output is flushed inside it, so that a full device is reported.
 
     Raises:
         SystemExit: 2 with a line for a mistake of the user's, and for what the system refuses; 141 in silence if the
@@ -38,7 +38,7 @@ def one_line_at_most() -> Generator[None]:
         finally:
             out.flush()
     except SystemExit:
-        if sys.stdout is not out:  # typer puts another there as the reader is gone
+        if sys.stdout is not out:  # typer puts another there if the reader is gone
             _drop(out)
             raise SystemExit(_CLOSED_PIPE) from None
         raise
@@ -59,9 +59,9 @@ def one_line_at_most() -> Generator[None]:
 
 @contextlib.contextmanager
 def terminating_gently() -> Generator[None]:
-    """Lets SIGTERM end the block as an interrupt does, so that what is being written is cleared away first.
+    """Let SIGTERM end the block as an interrupt does, so that unfinished files are removed first.
 
-    Of several processes, each ends at once: one that waits for another in compiled code would never see the signal.
+    With several processes, each ends at once: one that waits for another in compiled code would never see the signal.
     """
     if several() or threading.current_thread() is not threading.main_thread():
         yield
@@ -88,7 +88,7 @@ def _reason(error: OSError) -> str:
 
 
 def _is_of_a_stream(error: OSError) -> bool:
-    """Whether it may be of what is written to a stream, whose errors name no file."""
+    """Whether it may come from writing to a stream: such errors name no file."""
     return error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -109,7 +109,7 @@ def _open_streams() -> None:
 
 
 def _drop(stream: TextIO) -> None:
-    """Send what a stream still holds to nowhere, lest Python fail to write it at exit."""
+    """Discard what a stream still holds, lest Python fail to write it at exit."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -14,9 +14,9 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write, new or empty.")],
-    arm: Annotated[str | None, typer.Option(help="Whose student; needed if the run has several arms.")] = None,
+    arm: Annotated[str | None, typer.Option(help="The arm to export; needed if the run has several arms.")] = None,
     push_to_hub: Annotated[
-        str | None, typer.Option(metavar="REPO", help="Upload it, too: the name of a model repository.")
+        str | None, typer.Option(metavar="REPO", help="Also upload it: the name of a model repository.")
     ] = None,
 ) -> None:
     """Write one student as a folder that others can verify again.

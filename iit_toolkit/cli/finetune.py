@@ -21,9 +21,7 @@ def finetune(
     overrides: Overrides = None,
     *,
     model: Annotated[str | None, typer.Option(help="The model to fine-tune: a folder or a Hub id.")] = None,
-    task: Annotated[
-        list[str] | None, typer.Option(help="A task, as often as wanted: rte, squad, conll2003 ...")
-    ] = None,
+    task: Annotated[list[str] | None, typer.Option(help="A task, repeatable: rte, squad, conll2003 ...")] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder of the scores; what is done there is skipped [default: runs/NAME]"),

@@ -11,11 +11,11 @@ import typer
 def gate(
     results: Annotated[Path, typer.Argument(metavar="RESULTS", help="A results.json, or the folder that holds it.")],
     *,
-    min_lower: Annotated[float, typer.Option(help="Where the lower end of the interval must at least lie.")],
+    min_lower: Annotated[float, typer.Option(help="The least that the lower end of the interval must be.")],
     baseline: Annotated[Path | None, typer.Option(help="The results.json (or folder) of an earlier run.")] = None,
-    margin: Annotated[float, typer.Option(help="How much lower than the baseline's value is tolerated.")] = 0.02,
-    measure: Annotated[str, typer.Option(help="What is asked: effective_iia or iia.")] = "effective_iia",
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a JUnit XML file, too.")] = None,
+    margin: Annotated[float, typer.Option(help="How far below the baseline's value is tolerated.")] = 0.02,
+    measure: Annotated[str, typer.Option(help="The measure to judge: effective_iia or iia.")] = "effective_iia",
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a JUnit XML file.")] = None,
 ) -> None:
     """Pass or fail a verified student.
 

@@ -25,7 +25,7 @@ def report(
         Form | None, typer.Option("--format", help="Write this form only [default: html and md]", show_default=False)
     ] = None,
 ) -> None:
-    """Write the report of a finished run anew.
+    """Write the report of a finished run again.
 
     It is made from the results and the tables in the folder; no model is needed. A PDF is printed by Chromium or
     Chrome.

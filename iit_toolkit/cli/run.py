@@ -27,7 +27,7 @@ def run(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on in the output folder, if it is there: trained arms are not trained again."
+            "--resume", help="Continue in the output folder, if it exists: trained arms are not trained again."
         ),
     ] = False,
     as_json: Json = False,

@@ -36,7 +36,7 @@ def search(
 ) -> None:
     """Search for an alignment of a finished student.
 
-    Swaps every layer of teacher and student on the first half of the held-out pairs, chooses the increasing map of
+    Swaps every layer of teacher and student on the first half of the held-out pairs. Chooses the increasing map of
     layers by which the student answers most like its teacher, and verifies it on the second half. The teacher, the
     data and the settings come from the config. Prints the matrix, the map, its confirmation and where its alignment
     file is. With --subspace, learns which low-rank subspaces of two given layers swap alike instead.

@@ -52,7 +52,7 @@ def run(
     overrides: Overrides = None,
     output: Folder = None,
     *,
-    arm: Annotated[list[str] | None, typer.Option(help="Only this arm, as often as wanted [default: all].")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="Only this arm, repeatable [default: all].")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Begin no piece later than this many minutes after the start.")
     ] = None,
@@ -60,7 +60,7 @@ def run(
         str, typer.Option(metavar="COMMAND", help='Start each run with this: "torchrun --nproc_per_node 2".')
     ] = "",
 ) -> None:
-    """Do what is not done.
+    """Do the pieces that are not done.
 
     A call that was stopped can be repeated, and calls can run side by side. Prints how many pieces are done.
 
@@ -140,7 +140,7 @@ def _folder(config: SuiteConfig, output: Path | None) -> Path:
 
 
 def _refuse_to_overwrite(suite: str, folder: Path) -> None:
-    """Refuse a folder whose `suite.yaml`, which will be written, is the given suite as somebody wrote it by hand."""
+    """Refuse a folder whose `suite.yaml` is the given suite: somebody wrote it by hand, and it would be overwritten."""
     from iit_toolkit.config.loading import dump_config
     from iit_toolkit.pipeline.suite.pieces import SuiteFolder
 

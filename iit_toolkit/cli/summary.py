@@ -26,7 +26,7 @@ def print_summary(folder: Path) -> None:
             cells = [found["effective_iia"]["outside"], found["effective_floor"]["outside"], found["iia"]["all"]]
             table.add_row(f"{student}\n{variable}", *(interval(cell) for cell in cells), perplexity)
     console = Console(highlight=False, markup=False)
-    needed = Console(width=1000).measure(table).maximum  # where the terminal is narrower, lines wrap and nothing is cut
+    needed = Console(width=1000).measure(table).maximum  # if the terminal is narrower, lines wrap and nothing is cut
     Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
     verdict = results["verdict"]
     console.print(f"{verdict['label']} for {verdict['student']}. {verdict['sentence']}")

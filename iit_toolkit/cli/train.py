@@ -27,7 +27,7 @@ def train(
     output: Output = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on in the output folder, if it is there, from the last checkpoint."),
+        typer.Option("--resume", help="Continue in the output folder, if it exists, from the last checkpoint."),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -13,8 +13,7 @@ from iit_toolkit.cli.arguments import Config, Json, Overrides, read_config, stdo
 def validate(config: Config, overrides: Overrides = None, as_json: Json = False) -> None:
     """Check a config before any training.
 
-    Checked are its keys, the data, the models, and each alignment on the live models. Exits with 1 if a check
-    fails.
+    Checks its keys, the data, the models, and each alignment on the live models. Exits with 1 if a check fails.
 
     Example: iit-toolkit validate quickstart data.max_length=64
     """

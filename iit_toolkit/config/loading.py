@@ -23,14 +23,14 @@ EMBEDDED_TEACHER = str(ASSETS / "teacher")
 
 
 def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a config; what the overrides say wins over the file, and the file over the defaults.
+    """Read a config; overrides win over the file, and the file over the defaults.
 
     Args:
         path_or_name: A YAML file, or the name of a bundled config such as `quickstart`.
         overrides: Settings as `dotted.key=value`; the value is read as YAML.
 
     Raises:
-        UserError: If there is no such config, it is no valid YAML, or a key or value is wrong.
+        UserError: If there is no such config, it is not valid YAML, or a key or value is wrong.
     """
     return parse_config(RunConfig, read_mapping(_config_path(path_or_name)), overrides, f"config {path_or_name}")
 
@@ -38,7 +38,7 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunC
 def parse_config(
     schema: type[ConfigT], document: dict[str, Any], overrides: Sequence[str] = (), where: str = "config"
 ) -> ConfigT:
-    """Make a config of plain data; what the overrides say wins.
+    """Make a config from plain data; overrides win.
 
     Args:
         schema: The class of the config.
@@ -58,7 +58,7 @@ def parse_config(
 
 
 def bundled_configs() -> list[str]:
-    """Names of the configs that come with the package."""
+    """Return the names of the configs that come with the package."""
     return sorted(path.stem for path in ASSETS.glob("*.yaml"))
 
 
@@ -66,11 +66,11 @@ def dump_config(config: BaseModel) -> str:
     """Write a config of any kind as YAML that its loader reads back to an equal one, all defaults spelled out.
 
     Raises:
-        UserError: If it holds what YAML has no word for, or holds itself.
+        UserError: If it holds what YAML cannot express, or holds itself.
     """
     try:
         content = config.model_dump(mode="json")
-    except (ValueError, RecursionError) as error:  # of what Python put into it
+    except (ValueError, RecursionError) as error:  # from what Python put into it
         raise UserError(
             f"the config can't be written ({one_line(error)}); give plain data that does not hold itself"
         ) from None
@@ -100,7 +100,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds keys and values.
 
     Raises:
-        UserError: If it can't be read, is no valid YAML, or holds something else.
+        UserError: If it can't be read, is not valid YAML, or holds something else.
     """
     document = read_yaml(path)
     if not isinstance(document, dict):
@@ -109,10 +109,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def apply_override(document: dict[str, Any], override: str) -> None:
-    """Set what an override, `dotted.key=value` with a value in YAML, says.
+    """Apply an override, `dotted.key=value` with a value in YAML.
 
     Raises:
-        UserError: If it is none, or its key lies under a value.
+        UserError: If it is not an override, or its key lies under a value.
     """
     key, equals, text = override.partition("=")
     parts, where = key.split("."), f'override "{override}"' if len(override) <= _LONG else f"override {shown(override)}"
@@ -181,7 +181,7 @@ def _valid_keys(keys: list[str], schema: type[BaseModel]) -> list[str]:
 
 
 def _inner(annotation: Any, key: str) -> Any:
-    """Return what stands under a key of a section or mapping; None if nothing is known of it."""
+    """Return what is under a key of a section or mapping; None if nothing is known of it."""
     if _is_section(annotation):
         field = annotation.model_fields.get(key)
         return Any if field is None else field.annotation

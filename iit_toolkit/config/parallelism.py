@@ -1,7 +1,7 @@
-"""Refuses ways to train that a config or the environment can ask of accelerate, and that training here would not do.
+"""Refuses ways of training that a config or the environment can ask of accelerate but that are not supported here.
 
-Training is by one process or by DDP, in the precision of the settings. accelerate takes wishes from environment
-variables too, and leaves several of them without effect where a trainer has a step of its own.
+Training runs in one process or by DDP, in the precision of the settings. accelerate takes requests from environment
+variables too, and ignores several of them if a trainer has a step of its own.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _ONE_COPY_EACH = [kind for kind in DistributedType if kind == DistributedType.NO
 
 
 def refuse_plugin(name: str, value: Any, where: str) -> bool:
-    """Refuses a setting that asks for another way of training than there is.
+    """Refuse a setting that asks for an unsupported way of training.
 
     Args:
         name: The setting.
-        value: What it is to be.
+        value: Its value.
         where: What messages call the settings.
 
     Returns:
@@ -63,7 +63,7 @@ def refuse_plugin(name: str, value: Any, where: str) -> bool:
 
 
 def refuse_compiled(settings: Mapping[str, Any], where: str) -> None:
-    """Refuses to compile a distillation, which would run uncompiled.
+    """Refuse to compile a distillation: it would run uncompiled.
 
     Raises:
         UserError: If settings ask for it.
@@ -74,10 +74,10 @@ def refuse_compiled(settings: Mapping[str, Any], where: str) -> None:
 
 
 def refuse_environment(settings: Mapping[str, Any]) -> None:
-    """Refuses environment variables that ask accelerate for another training than the settings.
+    """Refuse environment variables that ask accelerate for something other than the settings.
 
     Args:
-        settings: Those of the training, by name: `bf16`, `fp16`, `use_cpu`, `torch_compile`; what is left out is off.
+        settings: The training's, by name: `bf16`, `fp16`, `use_cpu`, `torch_compile`; those left out are off.
 
     Raises:
         UserError: At the first variable.
@@ -105,7 +105,7 @@ def refuse_environment(settings: Mapping[str, Any]) -> None:
 
 
 def refuse_other_training(args: TrainingArguments) -> None:
-    """Refuses settings, made in Python, and an environment that ask for another training than there is.
+    """Refuse settings made in Python, and an environment, that ask for an unsupported way of training.
 
     Raises:
         UserError: At the first that does.
@@ -113,7 +113,7 @@ def refuse_other_training(args: TrainingArguments) -> None:
     for name in _PLUGINS:
         value = getattr(args, name)
         if name == "accelerator_config" and isinstance(value, AcceleratorConfig):
-            usual = AcceleratorConfig().to_dict()  # of which transformers has taken one out by now
+            usual = AcceleratorConfig().to_dict()  # transformers has taken one of these out by now
             value = any(one != usual[key] for key, one in value.to_dict().items() if key not in _HARMLESS)
         refuse_plugin(name, value, "args")
     given = {name: getattr(args, name) for name in ("bf16", "fp16", "use_cpu", *_NOT_COMPILED)}
@@ -122,7 +122,7 @@ def refuse_other_training(args: TrainingArguments) -> None:
 
 
 def refuse_other_kind(kind: DistributedType) -> None:
-    """Refuses what accelerate made of all this, where it is neither one process nor DDP.
+    """Refuse what accelerate made of all this if it is neither one process nor DDP.
 
     Raises:
         UserError: If it is, for example, a TPU's.

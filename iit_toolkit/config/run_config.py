@@ -15,9 +15,9 @@ from iit_toolkit.runs.folder import require_arm_name
 Share = Annotated[float, Field(gt=0, lt=1)]
 MOST_RESAMPLES = 1_000_000
 MAX_BLOCKS = 1000
-"""Blocks of a student, which are made one by one: no model has more."""
+"""The most blocks of a student. They are made one by one, and no model has more."""
 MAX_SIZE = 10**8
-"""Any other size in a student's config. Weights of one such size alone take 400 MB."""
+"""The largest other size in a student's config. Weights of one such size alone take 400 MB."""
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 
 
@@ -92,8 +92,8 @@ class DataConfig(_Section):
     """Train on this many labelled rows: the first of an order that is the same for all numbers and seeds."""
     max_eval_examples: Positive | None = None
     shuffle_eval: bool = True
-    """Take held-out rows in a shuffled order, always the same: neighbours, which are each other's sources, are then of
-    other texts, the first rows are of many, and a split that is sorted comes mixed. Otherwise in their own order."""
+    """Take held-out rows in a fixed shuffled order; otherwise in their own. Shuffled neighbours, each other's sources,
+    come from different texts, the first rows come from many texts, and a sorted split comes mixed."""
 
     @model_validator(mode="after")
     def _source_fields(self) -> DataConfig:

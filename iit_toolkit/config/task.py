@@ -11,14 +11,14 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 
 def refuse_unknown_task(task: str | None, where: str) -> None:
-    """Refuse what is no task; `None` is to be found out.
+    """Refuse anything but a task; `None` is left for the caller to find out.
 
     Args:
         task: What was given.
         where: What the error message calls it.
 
     Raises:
-        UserError: If it is no task.
+        UserError: If it is not a task.
     """
     if task is not None and task not in TASKS:
         raise UserError(f"{where} {task!r} is no task, {did_you_mean(str(task), TASKS)}")

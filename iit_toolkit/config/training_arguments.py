@@ -1,4 +1,4 @@
-"""Checks settings of a `transformers.Trainer` before any of them is used: it would take them, and fail in training."""
+"""Checks settings of a `transformers.Trainer` before any of them is used: it would accept them and fail later."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ _BELOW = {
     "adam_beta2": 1,
     "label_smoothing_factor": 1,
 }
-_BELOW_ALL = 2**31  # what is not said above: larger counts and sizes overflow somewhere
+_BELOW_ALL = 2**31  # anything not listed above: larger counts and sizes overflow somewhere
 _COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _ABOVE_ZERO = ("num_train_epochs", "logging_steps", "save_steps")
 _NO_UPLOAD = "nothing is uploaded in training"
-_REFUSED = {  # where they are not at their defaults, which say what is so
+_REFUSED = {  # unless they are at their defaults, which are true here
     "do_eval": "models are evaluated after training whatever it says",
     "do_predict": "nothing reads it",
     "resume_from_checkpoint": "nothing reads it; run goes on with --resume, and finetune by itself",
@@ -131,10 +131,10 @@ def _validator(kind: type[TrainingArguments], name: str) -> TypeAdapter[Any]:
 
 
 def refuse_half_on_cpu(settings: Mapping[str, Any], where: str) -> None:
-    """Refuses `fp16` where a CPU trains.
+    """Refuse `fp16` if a CPU trains.
 
     Raises:
-        UserError: If it is asked for there.
+        UserError: If the settings ask for it on a CPU.
     """
     if settings.get("fp16") and settings.get("use_cpu", not torch.accelerator.is_available()):
         raise UserError(f"{where}.fp16: a CPU would train in float32; use bf16, or leave it out")
@@ -153,7 +153,7 @@ def refuse_unusable(settings: TrainingArguments, where: str) -> None:
     tried, verbosity = copy(settings), logging.get_verbosity()
     states = random.getstate(), np.random.get_state()
     tried.full_determinism = False  # the whole process would keep it
-    tried.log_level = "error"  # training tells the same
+    tried.log_level = "error"  # training says the same
     try:
         for level in (settings.log_level, settings.log_level_replica):
             if level not in trainer_log_levels:
@@ -167,7 +167,7 @@ def refuse_unusable(settings: TrainingArguments, where: str) -> None:
             trainer.get_train_dataloader()
     except UserError:
         raise
-    except Exception as error:  # of whatever kind, it would end the training later
+    except Exception as error:  # any kind would end the training later
         raise UserError(f"{where}: {one_line(error) or type(error).__name__}") from None
     finally:
         logging.set_verbosity(verbosity)
@@ -200,7 +200,7 @@ def _require_compiler(settings: TrainingArguments) -> None:
 
 
 def _require_numbers(value: Any, where: str) -> None:
-    """Refuse numbers inside of a setting that are not finite, or that no 64 bits hold."""
+    """Refuse numbers inside a setting that are not finite, or do not fit into 64 bits."""
     if isinstance(value, Mapping):
         for key, one in cast(Mapping[Any, Any], value).items():
             _require_numbers(one, f"{where}.{key}")
@@ -212,13 +212,13 @@ def _require_numbers(value: Any, where: str) -> None:
 
 
 def _require_json(value: Any, where: str) -> None:
-    """Refuse a text in the place of a mapping that is no JSON: transformers would read it."""
+    """Refuse a text in place of a mapping if it is not JSON: transformers would read it."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
         _require_numbers(parse_json(value, where), where)
 
 
 def _require_size(name: str, value: Any, where: str) -> None:
-    if not isinstance(value, int | float):  # of a setting that may be left open
+    if not isinstance(value, int | float):  # a setting that may be left open
         return
     if name in _AT_LEAST and not value >= _AT_LEAST[name]:  # NaN fails, too
         raise UserError(f"{where}.{name}: should be {_AT_LEAST[name]} or more, not {value}")

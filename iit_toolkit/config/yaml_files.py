@@ -1,7 +1,7 @@
 """Reads YAML as every file of the toolkit is read: mappings, lists, texts, numbers, true, false and null, in bounds.
 
 Scalars are those of YAML 1.2, so `no` and `2020-01-01` and `1:30` are texts, and 3e-4 is a number. Numbers are
-decimal; what has leading zeros or underscores is a text. Keys are texts, and none may occupy a mapping twice. There
+decimal; what has leading zeros or underscores is a text. Keys are texts, and none may occur twice in a mapping. There
 are no tags. Anchors, aliases and merges (`<<`) are read as if what they name were written out, bounds included.
 """
 
@@ -35,7 +35,7 @@ def read_yaml(path: Path) -> object:
     """Read a YAML file.
 
     Raises:
-        UserError: If it can't be read or is no valid YAML.
+        UserError: If it can't be read or is not valid YAML.
     """
     return parse_yaml(read_text(path), str(path))
 
@@ -48,7 +48,7 @@ def parse_yaml(text: str, where: str) -> object:
         where: What messages call it.
 
     Raises:
-        UserError: If it is no valid YAML, or beyond a bound.
+        UserError: If it is not valid YAML, or beyond a bound.
     """
     require_size(text, where)
     if "\ufeff" in text[:1]:
@@ -60,7 +60,7 @@ def dump_yaml(content: Any) -> str:
     """Write plain data as YAML that `parse_yaml`, and any other reader of YAML 1.1 or 1.2, reads back equal.
 
     Raises:
-        UserError: If it holds itself, or what YAML has no word for.
+        UserError: If it holds itself, or what YAML cannot express.
     """
     try:
         return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
@@ -121,7 +121,7 @@ class _Reader:
             place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
             reason = "; ".join(part for part in (error.context, error.problem) if part)
             raise UserError(f"{self._where}{place}: no valid YAML ({on_one_line(reason)})") from None
-        except (yaml.YAMLError, ValueError, OverflowError) as error:  # of a character that is none
+        except (yaml.YAMLError, ValueError, OverflowError) as error:  # such as a character that does not exist
             raise UserError(f"{self._where}: no valid YAML ({one_line(error)})") from None
 
     def _value(self, event: yaml.Event, depth: int) -> object:

@@ -35,13 +35,13 @@ class Rows(Protocol):
 
 
 class Numbered(Sequence[Row]):
-    """Rows that all have an `example_id`: those without one get their place, and their sources a number above all.
+    """Rows that all have an `example_id`. Those without one get their place, and their sources a number above all.
 
     Args:
         rows: The rows.
 
     Raises:
-        UserError: If they are no rows of token ids, or have no length.
+        UserError: If they are not rows of token ids, or have no length.
     """
 
     def __init__(self, rows: Rows) -> None:
@@ -71,14 +71,14 @@ class Numbered(Sequence[Row]):
 
 
 IGNORE_INDEX = -100
-"""The label that no loss counts and no answer is held against, as in `torch.nn.functional.cross_entropy`."""
+"""The label that no loss counts and no answer is compared with, as in `torch.nn.functional.cross_entropy`."""
 
 _MODEL_INPUTS = ("input_ids", "pixel_values", "attention_mask", "token_type_ids", "position_ids")
 _SOURCE = "source_"
 
 
 def model_inputs(batch: Batch) -> dict[str, Tensor]:
-    """Return what of a batch goes into a model."""
+    """Return the part of a batch that goes into a model."""
     return {name: batch[name] for name in _MODEL_INPUTS if name in batch}
 
 
@@ -113,7 +113,7 @@ def predicted_positions(batch: Batch, task: Task) -> Tensor | None:
 def gold_answers(batch: Batch, task: Task) -> Tensor:
     """Return each token's gold answer (B, S), or each example's (B,).
 
-    Labels of causal language models are shifted left by one: at position p stands the token that p predicts.
+    Labels of causal language models are shifted left by one: position p holds the token that p predicts.
     """
     labels = batch["labels"]
     if task != "causal_lm":

@@ -3,11 +3,11 @@
 Every collator takes rows with `input_ids`, pads them on the right to the longest, and returns
 
 * `input_ids`, `attention_mask`: (B, S) int64,
-* `special_tokens_mask`: (B, S) bool, true for special tokens and for padding: there nothing is masked or
+* `special_tokens_mask`: (B, S) bool, true for special tokens and for padding: these are never masked or
   swapped,
-* `labels`, and `example_id` and `text_id` (B,) int64 where the rows have them.
+* `labels`, and `example_id` and `text_id` (B,) int64 if the rows have them.
 
-Of rows that are pairs (`iit_toolkit.data.pairs`) it also returns
+For rows that are pairs (`iit_toolkit.data.pairs`) it also returns
 
 * `source_input_ids`, `source_attention_mask`, `source_special_tokens_mask`, `source_example_id` and `source_text_id`:
   row i is the source of base row i; S is the same,
@@ -43,13 +43,13 @@ class MaskedLanguageCollator:
     become the mask token, 10% a random ordinary token, and 10% stay; `labels` holds their ids, and -100
     elsewhere.
 
-    Of a pair, the share is taken of the tokens outside the swapped ones, row by row, and at least one of each row.
-    What becomes of a token becomes of the source's, too, where it has the same token at the same position: so base and
-    source still differ in the swapped words only.
+    In pairs, the share is taken of the tokens outside the swapped ones, row by row, and at least one of each row. If
+    the source has the same token at the same position, it changes alike. So base and source still differ in the
+    swapped words only.
 
     The masks are a pure function of the seed and the batch: resumed runs and runs that are compared see the
-    same ones, whatever other random numbers were drawn. A batch that returns with the same rows is masked as
-    before; it is the shuffling between epochs that brings new masks.
+    same ones, whatever other random numbers were drawn. A batch with the same rows is masked as before; the
+    shuffling between epochs brings new masks.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class MaskedLanguageCollator:
             smoothing: Draw tokens in proportion to `max(count, 1) ** -smoothing`, so that rare ones are
                 chosen more often (the paper's code: 0.7); None draws all alike.
             token_counts: (V,) count of each token in the training data; needed for smoothing.
-            seed: Of the masks.
+            seed: Seed of the masks.
 
         Raises:
             UserError: If the tokenizer has no mask token, or smoothing no counts.
@@ -170,12 +170,12 @@ class ClassificationCollator:
 
 
 def collator_for(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int = 42) -> Collator:
-    """Return what makes batches for a task, with the defaults of its collator.
+    """Return the collator of a task, with its defaults.
 
     Args:
         task: What the models are trained for.
         tokenizer: The teacher's.
-        seed: Of the masks of `masked_lm`.
+        seed: Seed of the masks of `masked_lm`.
 
     Raises:
         UserError: If there is no such task, or the tokenizer lacks what it needs.
@@ -187,7 +187,7 @@ def collator_for(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int = 42)
 
 
 def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
-    """Pad rows to the longest; of pairs, bases and sources alike."""
+    """Pad rows to the longest; in pairs, bases and sources alike."""
     if "source_input_ids" not in rows[0]:
         return _padded(rows, special)
     names = [name for name in ("input_ids", "example_id", "text_id") if f"source_{name}" in rows[0]]
@@ -220,12 +220,12 @@ def _padded(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
 
 
 def _added(special: SpecialTokens) -> tuple[int, ...]:
-    """Tokens that wrap a text and are not registered as special."""
+    """Return the tokens that wrap a text and are not registered as special."""
     return tuple({*special.wrapping.prefix, *special.wrapping.suffix}.difference(special.every))
 
 
 def _exclude_wrapping(excluded: Tensor, ids: Tensor, lengths: Tensor, wrapping: Wrapping) -> None:
-    """Excludes the tokens at a row's ends that are those of the wrapping; the same ones inside a text are ordinary."""
+    """Exclude the tokens of the wrapping at a row's ends; the same ones inside a text are ordinary."""
     prefix, suffix = (torch.tensor(side, dtype=torch.long) for side in (wrapping.prefix, wrapping.suffix))
     for row, length in enumerate(lengths.tolist()):
         if length >= len(wrapping):

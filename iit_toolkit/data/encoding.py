@@ -17,7 +17,7 @@ def known_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def ids_spanned(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Rows that a table by token id needs: one more than the largest id, which `len(tokenizer)` may be below."""
+    """Return how many rows a table by token id needs: the largest id plus one. `len(tokenizer)` may be less."""
     return max(tokenizer.get_vocab().values(), default=-1) + 1
 
 
@@ -31,7 +31,7 @@ def pieces(tokenizer: PreTrainedTokenizerBase, most: int) -> list[str]:
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, wrapped: bool = True) -> list[int]:
-    """Ids of one text, with what the tokenizer puts around it or without."""
+    """Return the ids of one text, with what the tokenizer puts around it or without."""
     made = cast(Any, tokenizer)(
         text, add_special_tokens=wrapped, return_attention_mask=False, return_token_type_ids=False, verbose=False
     )
@@ -39,11 +39,11 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str, *, wrapped: bool = T
 
 
 def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any], numbers: Sequence[int], **settings: Any) -> Any:
-    """Tokenizes texts.
+    """Tokenize texts.
 
     Args:
         tokenizer: The tokenizer.
-        texts: The texts; of pairs, tuples of two; or lists of words, as the settings say.
+        texts: The texts, tuples of two texts, or lists of words, as the settings say.
         numbers: What the message calls each text.
         **settings: As for `tokenizer(texts)`.
 
@@ -63,7 +63,7 @@ def encoded(tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any], numbers: S
 def _culprit(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[Any], settings: dict[str, Any]
 ) -> tuple[int, str] | None:
-    """Return the place of the first text that can't be tokenized by itself, and why."""
+    """Return the index of the first text that can't be tokenized by itself, and why."""
     for place, text in enumerate(texts):
         try:
             cast(Any, tokenizer)([text], **settings)

@@ -1,8 +1,8 @@
 """Loads one split through `datasets`: local files as they are now, with errors that name the file and the remedy.
 
-`datasets` knows a local file in its cache by name and time stamp, so it takes another file of the same name and time
-for the one before. Here local files are read into a temporary folder, and the folder is removed at once. What the Hub
-holds has versions, and stays in the cache.
+`datasets` knows a local file in its cache by name and time stamp, so it confuses files of the same name and time. Here
+local files are read into a temporary folder, and the folder is removed at once. What the Hub holds has versions, and
+stays in the cache.
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ def load_split(
     data_files: DataFiles | None = None,
     columns: Sequence[str] | None = None,
 ) -> Dataset:
-    """Load one split as `datasets.load_dataset` does, of local data only the files of that split.
+    """Load one split as `datasets.load_dataset` does; of local data, only the files of that split.
 
     Args:
         path: A builder (`text`, `parquet`, `json`, ...), a folder, or a Hub id.
-        split: Such as `train` or `validation[:1000]`.
+        split: Split, such as `train` or `validation[:1000]`.
         name: Configuration of the data set.
         data_files: Files for a builder, by split.
         columns: Columns that are needed. Files may differ in the others.
 
     Returns:
-        The needed columns; where none are given, or the split has not all of them, those that it has.
+        The needed columns; if none are given, or the split lacks some, those that it has.
 
     Raises:
         UserError: If it can't be read, its files differ in what is needed, or a file has a needed column twice.
@@ -91,14 +91,14 @@ def load_split(
 
 
 def describe_split(path: str, name: str | None, split: str) -> str:
-    """Names a split in messages."""
+    """Name a split in messages."""
     return f"{path}{f' ({name})' if name else ''}, split {split}"
 
 
 def _local_files(
     path: str, split: str, data_files: DataFiles | None, where: str
 ) -> tuple[_Files, dict[str, Any] | None] | None:
-    """Return the files of a split, by its parts' names, with their patterns; `None` of what is not local."""
+    """Return the files of a split, by its parts' names, with their patterns; `None` for what is not local."""
     given = data_files is not None
     if path in BUILDERS:
         base = None
@@ -135,24 +135,24 @@ def _local_files(
 def _patterns_of(folder: str) -> dict[str, Any] | None:
     try:
         return {str(split): patterns for split, patterns in get_data_patterns(folder).items()}
-    except Exception:  # an empty folder, say: `load_dataset` tells
+    except Exception:  # an empty folder, for example: `load_dataset` says so
         return None
 
 
 def _literal(pattern: str, base: str | None = None) -> str:
-    """Return a pattern that only matches the file, where one has that very name."""
+    """Return a pattern that matches only the file, if one has that very name."""
     named = pattern != (escaped := glob.escape(pattern)) and Path(base or "", pattern).is_file()
     return escaped if named else pattern
 
 
 def _remote(pattern: str) -> bool:
-    """Whether a pattern is of another machine; of chained ones (`zip://*.txt::URL`) the last link counts."""
+    """Whether a pattern is of another machine; the last link of a chain (`zip://*.txt::URL`) counts."""
     last = pattern.rpartition("::")[2]
     return "://" in last and not last.startswith(("file://", "local://"))
 
 
 def _resolved(patterns: list[str], base: str | None) -> list[str]:
-    """Return the files behind patterns; none where one matches nothing, which `load_dataset` tells."""
+    """Return the files behind patterns; none if one matches nothing, as `load_dataset` then says."""
     try:
         return [str(file) for pattern in patterns for file in resolve_pattern(pattern, base or "")]
     except Exception:
@@ -233,7 +233,7 @@ def _read_file(path: str, name: str | None, file: str, where: str, columns: Sequ
 
 
 def _refuse_different(first: tuple[str, Dataset], other: tuple[str, Dataset], where: str) -> None:
-    """Refuses files of one split that differ in what is needed of them."""
+    """Refuse files of one split that differ in what is needed of them."""
     (name, rows), (other_name, other_rows) = first, other
     if set(rows.column_names) != set(other_rows.column_names):
         raise UserError(
@@ -257,12 +257,12 @@ def _refuse_twice(loaded: Dataset, path: str, columns: Sequence[str] | None, whe
 
 
 def _refuse_other_encoding(file: str, where: str) -> None:
-    """Refuses UTF-16 and UTF-32, with a byte order mark or without, and what is no text at all."""
+    """Refuse UTF-16 and UTF-32, with or without a byte order mark, and anything that is not text."""
     try:
         with open(file, "rb") as stream:
             head = stream.read(_HEAD)
     except OSError:
-        return  # `load_dataset` tells
+        return  # `load_dataset` says so
     marked = head.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"))
     if not head.startswith(_PACKED) and (marked or 4 * head.count(0) > len(head) > 0):
         raise UserError(f"data {where} can't be loaded: {_short(file)} is UTF-16 or binary; save it as UTF-8 text")
@@ -290,10 +290,10 @@ def _short(file: str) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what a reader says, in few words, with the remedy where one is known."""
+    """Return what a reader says, in few words, with the remedy if one is known."""
     cause = error.__cause__ or error
     reason = one_line(cause)[:160] or (type(cause).__name__ if not isinstance(cause, StopIteration) else "")
-    if not reason or "at least one example" in reason or "corresponds to no data" in reason:  # of empty files
+    if not reason or "at least one example" in reason or "corresponds to no data" in reason:  # from empty files
         return "its files hold nothing"
     if getattr(cause, "errno", None) == errno.ENOSPC or "Not enough disk space" in reason:
         return f"{reason}; give room, or set TMPDIR to a folder that has it"

@@ -49,7 +49,7 @@ class _Text:
     offsets: list[tuple[int, int]]
 
     def touching(self, start: int, end: int) -> set[int]:
-        """Positions of the tokens that stand for some of the characters from `start` to before `end`."""
+        """Return the positions of the tokens that stand for some of the characters from `start` to before `end`."""
         return {place for place, (low, high) in enumerate(self.offsets) if low < end and high > start and low < high}
 
     def whole_words(self, places: set[int]) -> set[int]:
@@ -78,14 +78,14 @@ def tokenize_pairs(
     position_limit: int | None = None,
     where: str = "data",
 ) -> PairedRows:
-    """Tokenizes pairs and finds the positions whose activations are swapped between them.
+    """Tokenize pairs and find the positions whose activations are swapped between them.
 
     Without spans, these are the tokens of the words in which the two texts differ, and both texts must have the same
     number of tokens. With spans, they are the tokens that touch the span of each text, as many in both.
 
-    Rows are not packed, and wrapped as `tokenizer(text)` wraps a text. A pair that cannot be used is skipped: one that
-    does not align, is longer than `max_length`, lacks a text, swaps an unknown or no token, or leaves no token whose
-    answer could tell: outside the swapped ones, or, for a causal model, after the first of them.
+    Rows are not packed, and wrapped as `tokenizer(text)` wraps a text. A pair that cannot be used is skipped. Such a
+    pair does not align, is longer than `max_length`, lacks a text, or swaps an unknown or no token. Or it leaves no
+    token whose answer could differ: outside the swapped ones or, for a causal model, after the first of them.
 
     Args:
         texts: Columns `text` (the bases) and `source`; optionally `span` and `source_span`, each `[start, end)` in
@@ -93,17 +93,17 @@ def tokenize_pairs(
         tokenizer: The teacher's tokenizer, a fast one.
         max_length: Tokens of the longest row, special tokens included.
         causal: The pairs are for a model that reads from left to right.
-        position_limit: Longest input of the model, where the tokenizer doesn't know it.
+        position_limit: Longest input of the model, if the tokenizer doesn't know it.
         where: What messages call the pairs.
 
     Returns:
         Rows of `input_ids` and `source_input_ids`, `positions` and `source_positions` (as many; the k-th of the source
         goes to the k-th of the base), `example_id` and `source_example_id` (all different), `text_id` and
-        `source_text_id` (alike where the texts are), and `label` where the texts have it.
+        `source_text_id` (alike if the texts are), and `label` if the texts have it.
 
     Raises:
-        UserError: If the tokenizer is not a fast one, `max_length` is too small or too large, a label is missing or
-            negative, or no pair can be used.
+        UserError: If the tokenizer is not a fast one, or `max_length` is too small or too large. If a label is missing
+            or negative, or no pair can be used.
     """
     if not tokenizer.is_fast:
         raise UserError(
@@ -125,7 +125,7 @@ def tokenize_pairs(
 
 @dataclass
 class _Found:
-    """The pairs that can be used, found batch by batch, with what is to be said of all; see `tokenize_pairs`."""
+    """The pairs that can be used, found batch by batch, with what is to be said about all; see `tokenize_pairs`."""
 
     tokenizer: PreTrainedTokenizerBase
     max_length: int
@@ -136,7 +136,7 @@ class _Found:
     texts: array[int] = field(default_factory=lambda: array("q"))
 
     def batches(self, texts: Dataset) -> Iterator[Any]:
-        """Record batches of rows, without what numbers texts and sources."""
+        """Record batches of rows, without the numbers of texts and sources."""
         schema, number = _schema(self.labels is not None), 0
         special = SpecialTokens.of(self.tokenizer)
         unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
@@ -176,7 +176,7 @@ def _schema(labelled: bool) -> Any:
 
 
 def _numbered(digests: array[int]) -> NDArray[np.int64]:
-    """Numbers texts in the order in which they first occur."""
+    """Give texts numbers in the order in which they first occur."""
     _, first, inverse = np.unique(np.frombuffer(digests, np.int64), return_index=True, return_inverse=True)
     return first.argsort().argsort()[inverse]
 

@@ -29,13 +29,13 @@ def load_tokenizer(path: str, **settings: Any) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model (a folder or a Hub id), with settings that differ from its own.
 
     Raises:
-        UserError: If there is none, or it makes other ids of a text each time. For a folder that lacks its files,
-            transformers makes up one that knows only special tokens: that is none either.
+        UserError: If there is none, or it encodes a text differently each time. For a folder that lacks its files,
+            transformers makes up one that knows only special tokens; it counts as none.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False, **settings)
         only_special = set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens)
-    except Exception as error:  # whatever files of any content make transformers raise
+    except Exception as error:  # files of any content can make transformers raise anything
         raise UserError(f"no tokenizer ({one_line(error)[:180]}); {_REMEDY}") from None
     if only_special:
         raise UserError(f"no tokenizer (it knows only special tokens); {_REMEDY}")
@@ -79,6 +79,6 @@ def _draws(tokenizer: PreTrainedTokenizerBase) -> bool:
     text = " ".join(pieces(tokenizer, _PIECES))
     try:
         made = [text_ids(tokenizer, text) for _ in range(_TIMES)]
-    except Exception:  # the error comes where texts are tokenized
+    except Exception:  # tokenizing texts raises the error
         return False
     return any(one != made[0] for one in made)

@@ -40,12 +40,12 @@ _TO_WIDE = 0xFEE0  # from an ASCII character to its form of full width
 def tokenizer_difference(
     teacher: PreTrainedTokenizerBase, student: PreTrainedTokenizerBase, texts: Iterable[str] = ()
 ) -> str | None:
-    """Says how a student's tokenizer differs from the teacher's in what models read; `None` if it does not.
+    """Say how a student's tokenizer differs from the teacher's in what models read; `None` if it does not.
 
-    Vocabulary and special tokens have to agree, and so have the ids, the special tokens around them included, of
-    `PROBES`, of pieces of the vocabulary and of the texts that are given, each also as a normaliser would change it
-    (a small vocabulary knows few words of the probes, so its own are written otherwise). What changes no ids may
-    differ: names, longest inputs, the side of padding, chat templates.
+    Vocabulary and special tokens must agree. So must the ids of `PROBES`, of pieces of the vocabulary and of the given
+    texts, with the special tokens around them. Each is also tried as a normaliser would change it. A small vocabulary
+    knows few words of the probes, so its own are varied. What changes no ids may differ: names, longest inputs, the
+    side of padding, chat templates.
     """
     expected, found = teacher.get_vocab(), student.get_vocab()
     if expected != found:
@@ -64,7 +64,7 @@ def tokenizer_difference(
 
 
 def _written(text: str) -> Iterator[str]:
-    """Yield a text as it is, and in the other ways that normalisers take for the same."""
+    """Yield a text as it is, and in other forms that normalisers take for the same."""
     yield text
     yield text.upper()
     yield text.title()
@@ -75,7 +75,7 @@ def _written(text: str) -> Iterator[str]:
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int] | str:
-    """Ids of a text; where it can't be tokenized, why."""
+    """Return the ids of a text; if it can't be tokenized, why."""
     try:
         return text_ids(tokenizer, text)
     except Exception as error:  # tokenizers raises no class of its own

@@ -1,4 +1,4 @@
-"""Which rows of a set are also in another, or are of a text that is."""
+"""Rows of a set that are also in another, or are of a text that is."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def text_digest(text: str, *, exact: bool = False) -> int:
 def count_shared(rows: Dataset, others: Dataset) -> int:
     """Count the rows of token ids that are also among others, each as often as it occurs in `rows`.
 
-    A pair is the same if base and source are. Where only the others are pairs, texts are looked for among the bases
-    and the sources; where only the rows are, their bases are.
+    A pair is the same if base and source are. If only the others are pairs, texts are looked for among bases and
+    sources. If only the rows are pairs, their bases are looked for.
     """
     return int(_same_ids(rows, others).sum())
 
@@ -35,7 +35,7 @@ def count_shared(rows: Dataset, others: Dataset) -> int:
 def count_seen(rows: Dataset, others: Dataset) -> int:
     """Count the rows that are among others or cut from a text that others are cut from, at whatever length.
 
-    Texts are compared where both sets say of which text a row is; pairs as for `count_shared`.
+    Texts are compared if both sets say which text a row is of; pairs as for `count_shared`.
     """
     seen = _same_ids(rows, others)
     if DIGEST in rows.column_names and DIGEST in others.column_names:

@@ -31,8 +31,8 @@ class Wrapping:
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Wrapping:
         """Find it by what the tokenizer does with pieces of its own vocabulary.
 
-        Neither the names of its special tokens nor their flags are asked: a template, a flag such as `add_bos_token`
-        and a method of its own all come out as ids.
+        Neither the names of its special tokens nor their flags are consulted. A template, a flag such as
+        `add_bos_token` and a method of its own all show up as ids.
 
         Raises:
             UserError: If it tokenizes no piece, or does not put the same tokens around each.
@@ -59,7 +59,7 @@ class Wrapping:
         return cls(*max(found, key=lambda around: len(around[0])))
 
     def __len__(self) -> int:
-        """Tokens that it adds."""
+        """Return how many tokens it adds."""
         return len(self.prefix) + len(self.suffix)
 
     def around(self, ids: Sequence[int]) -> list[int]:
@@ -74,7 +74,8 @@ class SpecialTokens:
     Attributes:
         every: All special ids.
         pad: What short rows are filled with. A tokenizer without padding token (GPT-2, Llama) gets its end
-            token or 0: the attention mask hides it, and that classifiers of the last token find theirs is certified.
+            token or 0: the attention mask hides it. Certification makes sure that classifiers of the last token find
+            theirs.
         wrapping: What the tokenizer puts around a text; it can hold tokens that are not among `every`.
     """
 

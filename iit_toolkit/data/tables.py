@@ -48,7 +48,7 @@ def lists_of(rows: Dataset, *columns: str) -> Iterator[tuple[NDArray[Any], NDArr
     """Read columns of lists of integers, one after the other.
 
     Yields:
-        Of some rows: the integers of all lists, one after the other (N,), and the lists' lengths (R,).
+        For some rows: the integers of all lists, one after the other (N,), and the lists' lengths (R,).
     """
     for column in columns:
         for batch in _batches(rows, column):
@@ -63,12 +63,12 @@ def numbers_of(rows: Dataset, column: str) -> NDArray[np.int64]:
 
 
 def count_ids(rows: Dataset) -> int:
-    """Count the tokens of all rows; of pairs, those of bases and sources."""
+    """Count the tokens of all rows; in pairs, those of bases and sources."""
     return sum(len(values) for values, _ in lists_of(rows, *id_columns(rows)))
 
 
 def id_columns(rows: Dataset) -> list[str]:
-    """Return the columns of token ids: of pairs, those of the bases and the sources."""
+    """Return the columns of token ids: for pairs, those of the bases and the sources."""
     return [name for name in ("input_ids", "source_input_ids") if name in rows.column_names]
 
 

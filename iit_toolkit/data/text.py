@@ -39,16 +39,16 @@ def load_texts(
 
     Args:
         path: A builder (`text`, `parquet`, `json`, ...) or a Hub id.
-        split: Such as `train` or `validation[:1000]`.
+        split: Split, such as `train` or `validation[:1000]`.
         name: Configuration of the data set.
         data_files: Files for a builder, by split.
         text_column: Column of the texts.
         label_column: Column of integer labels, if they are wanted.
-        source_column: Column of the sources, where every row is a pair and `text_column` the base.
+        source_column: Column of the sources, if every row is a pair and `text_column` its base.
         span_columns: Columns of the swapped characters of base and source, `[start, end]` with `end` excluded.
 
     Returns:
-        A dataset with the column `text` and, where asked for, `label`, `source`, `span` and `source_span`.
+        A dataset with the column `text` and, if asked for, `label`, `source`, `span` and `source_span`.
 
     Raises:
         UserError: If the data can't be read, has no such column, or the column holds no text, no integer
@@ -81,7 +81,7 @@ def load_texts(
 
 
 def join_wikitext(lines: Dataset, unknown_token: str | None) -> Dataset:
-    """Join a dataset of WikiText lines to one of articles; see `wikitext_articles`."""
+    """Join a dataset of WikiText lines into one of articles; see `wikitext_articles`."""
     texts = (text or "" for text in lines["text"])
     return Dataset.from_dict({"text": wikitext_articles(texts, unknown_token)})
 

@@ -45,10 +45,10 @@ def tokenize_corpus(
     min_length: int = MINIMUM_TOKENS,
     dropped: Counter[str] | None = None,
 ) -> Dataset:
-    """Cuts texts into rows of at most `max_length` tokens; no row holds tokens of two texts.
+    """Cut texts into rows of at most `max_length` tokens; no row holds tokens of two texts.
 
     Rows are wrapped as `tokenizer(text)` wraps a text: `[CLS] ... [SEP]` for BERT, nothing for GPT-2.
-    Dropped are rows of fewer than `min_length` tokens and rows of which half or more is the unknown token, as in the
+    Rows of fewer than `min_length` tokens are dropped, and rows of which half or more is the unknown token, as in the
     paper's code. Nothing is cached, so the same texts give the same rows.
 
     Args:
@@ -58,14 +58,14 @@ def tokenize_corpus(
         packing: Fill rows across the lines of a text, so that only its last row is short. Otherwise every
             line starts a row of its own, as in the paper's code.
         max_tokens: Stop before the rows hold more tokens than this, special tokens included.
-        position_limit: Longest input of the model, where the tokenizer doesn't know it.
+        position_limit: Longest input of the model, if the tokenizer doesn't know it.
         min_length: Tokens of the shortest row that is kept, special tokens included; the paper's code drops those of
             11 and fewer.
-        dropped: How many rows are dropped is added to it, by reason.
+        dropped: Takes the counts of dropped rows, by reason.
 
     Returns:
-        A dataset of `input_ids` (lists of int32), `example_id` (0, 1, ...), `text_id`, the number of the row's text,
-        and `text_digest`, which identifies what that text says.
+        A dataset of `input_ids` (lists of int32), `example_id` (0, 1, ...), `text_id` (the number of the row's text)
+        and `text_digest`. The digest identifies what that text says.
 
     Raises:
         UserError: If `max_length` is too small or too large, or no row is left.
@@ -135,13 +135,13 @@ def tokenize_labelled(
     position_limit: int | None = None,
     where: str = "data",
 ) -> Dataset:
-    """Tokenizes one row per labelled text, cut to `max_length`; no row is dropped.
+    """Tokenize one row per labelled text, cut to `max_length`; no row is dropped.
 
     Args:
         texts: Texts and integer labels in the columns `text` and `label`.
         tokenizer: The teacher's tokenizer.
         max_length: Tokens of the longest row, special tokens included.
-        position_limit: Longest input of the model, where the tokenizer doesn't know it.
+        position_limit: Longest input of the model, if the tokenizer doesn't know it.
         where: What messages call the texts.
 
     Returns:
@@ -149,7 +149,7 @@ def tokenize_labelled(
         `text_digest`, which identifies what the row's text says.
 
     Raises:
-        UserError: If `max_length` is too small or too large, a text is missing or can't be tokenized, or a label is
+        UserError: If `max_length` is too small or too large, or a text is missing or can't be tokenized. If a label is
             missing or negative (as in test sets without labels).
     """
     require_max_length(max_length, tokenizer, position_limit)
@@ -183,7 +183,7 @@ def _labelled(
 
 
 def _whole(texts: Sequence[str | None], first: int, where: str) -> list[str]:
-    """Return the texts; refuse a missing one, whose label would be learned of nothing."""
+    """Return the texts; refuse a missing one: its label would be learned from nothing."""
     for number, text in enumerate(texts, first):
         if text is None:
             raise UserError(f"{where}: row {number:,} has no text (null, or an empty cell); give one, or leave it out")
@@ -263,7 +263,7 @@ def checked_labels(texts: Dataset, where: str = "data") -> NDArray[np.int64]:
 
 
 def require_max_length(max_length: int, tokenizer: PreTrainedTokenizerBase, position_limit: int | None) -> None:
-    """Refuses a length that gives no rows, or that the model cannot read."""
+    """Refuse a length that gives no rows, or that the model cannot read."""
     limit = min(tokenizer.model_max_length, position_limit or tokenizer.model_max_length)
     least = 1 + len(Wrapping.of(tokenizer))
     if max_length < least:

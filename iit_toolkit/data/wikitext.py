@@ -13,7 +13,7 @@ _AFTER_OPENING = re.compile(r"([(\[{])\s+")
 
 
 def wikitext_articles(lines: Iterable[str], unknown_token: str | None = None) -> list[str]:
-    """Join WikiText's lines (one paragraph or heading each) to articles of plain text.
+    """Join WikiText's lines (one paragraph or heading each) into articles of plain text.
 
     A heading (after a blank line) of the first level (` = Title = `) starts an article. Headings and blank
     lines are dropped; paragraphs are separated by a newline.
@@ -38,7 +38,7 @@ def wikitext_articles(lines: Iterable[str], unknown_token: str | None = None) ->
 
 
 def detokenize(text: str, unknown_token: str | None = None) -> str:
-    """Undoes the spaces that WikiText's tokenisation put around punctuation in one paragraph."""
+    """Undo the spaces that WikiText's tokenisation put around punctuation in one paragraph."""
     text = _INNER.sub(r"\1", text)
     text = _QUOTED.sub(r'"\1"', text)
     text = _BEFORE_CLOSING.sub(r"\1", text)

@@ -1,7 +1,7 @@
 """The aligned activations of two base runs, side by side.
 
 Their mean squared difference is the hidden-state loss of TinyBERT (Jiao et al. 2020, arXiv 1909.10351, section 3.1),
-with the alignment in the place of its layer map.
+with the alignment in place of its layer map.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ def aligned_activations(
     teacher_run: Run,
     projection: HiddenProjection | None,
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return, for every variable, what student and teacher hold at its last sites, where these are read.
+    """Return what student and teacher hold at each variable's last sites, where these are read.
 
     Args:
         student: The student's side.
         teacher: The teacher's side.
         student_run: The student's base run, made with all variables.
         teacher_run: The teacher's.
-        projection: Maps whole hidden states of the student to the teacher's width, where these differ.
+        projection: Maps whole hidden states of the student to the teacher's width, if these differ.
 
     Returns:
         Pairs of (B, S, D), equally wide.
 
     Raises:
-        UserError: If a variable's activations are not equally wide, and are no hidden states that the projection maps.
+        UserError: If a variable's activations differ in width and are not hidden states that the projection maps.
     """
     pairs: list[tuple[Tensor, Tensor]] = []
     for variable in student.variables:

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and are checked before a training goes on from them."""
+"""Checkpoints that are whole or absent, and are checked before training continues from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REQUIRED = ("config.json", "optimizer.pt", "scheduler.pt", "trainer_state.json"
 
 @dataclass(frozen=True)
 class WholeCheckpoint:
-    """A checkpoint whose files were found to be as they were written.
+    """A checkpoint whose files are as they were written.
 
     Attributes:
         path: Its folder.
@@ -42,10 +42,10 @@ class WholeCheckpoint:
 
 
 class WholeCheckpoints(Trainer):
-    """A trainer whose checkpoints take their names when they are whole, each with a manifest of its files.
+    """A trainer that names a checkpoint only once it is whole, with a manifest of its files.
 
     Attributes:
-        inputs: What trainings must share, by name, for one to go on from the other's checkpoint, e.g. fingerprints.
+        inputs: What two trainings share, by name, if one can continue from the other's checkpoint, e.g. fingerprints.
         needs_checkpoints: Whether training stops if a checkpoint cannot be written.
     """
 
@@ -62,10 +62,10 @@ class WholeCheckpoints(Trainer):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> Any:
-        """Train, from a whole checkpoint if one is given or, with `True`, from the newest.
+        """Train, from the checkpoint given or, with `True`, from the newest whole one.
 
         Raises:
-            UserError: If there is none, or it is damaged, or of other inputs or another number of processes.
+            UserError: If there is none, it is damaged, or it comes from other inputs or another number of processes.
         """
         if not resume_from_checkpoint:
             return super().train(None, trial, ignore_keys_for_eval)
@@ -131,8 +131,8 @@ class WholeCheckpoints(Trainer):
     def _remove_older(self, newest: Path) -> None:
         """Keep the checkpoint that was just written, the next lower steps up to the limit, and the best one.
 
-        Steps say which is older: times of files are changed by copies and clocks. Those above are of a training that
-        this one has replaced.
+        Steps say which is older, since copies and clocks change the times of files. Higher steps belong to a training
+        that this one has replaced.
         """
         limit, step = self.args.save_total_limit, self.state.global_step
         if limit is None:
@@ -154,12 +154,12 @@ class WholeCheckpoints(Trainer):
 
 
 def numbered(folder: Path) -> dict[int, Path]:
-    """Return what is called a checkpoint in a folder, whole or not, by its step."""
+    """Return a folder's checkpoints by step, whole or not."""
     return {int(found[1]): path for path in folder.glob("checkpoint-*") if (found := _NAME.fullmatch(path.name))}
 
 
 def newest_whole(folder: Path) -> WholeCheckpoint | None:
-    """Return the newest whole checkpoint of a folder, and tell which newer ones are damaged."""
+    """Return the newest whole checkpoint of a folder, and report newer ones that are damaged."""
     found = numbered(folder)
     for _, path in sorted(found.items(), reverse=True):
         try:
@@ -172,7 +172,7 @@ def newest_whole(folder: Path) -> WholeCheckpoint | None:
 
 
 def refuse_other_training(checkpoint: WholeCheckpoint, inputs: Mapping[str, str], processes: int) -> None:
-    """Refuse to go on from a checkpoint that is another training's.
+    """Refuse to continue from another training's checkpoint.
 
     Raises:
         UserError: If it is.
@@ -197,15 +197,15 @@ def _refuse_other_count(where: Path, before: int, now: int) -> None:
 
 
 def refuse_other_inputs(where: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to go on with other inputs.
+    """Refuse to continue with other inputs.
 
     Args:
         where: What was made.
         before: The inputs with which it was made.
-        now: Those with which it is to be gone on with; others of `before` do not matter.
+        now: The inputs to continue with; entries that only `before` has do not matter.
 
     Raises:
-        UserError: If one is another, or was not recorded.
+        UserError: If one differs or was not recorded.
     """
     changed = [name for name in now if before.get(name) != now[name]]
     if changed:
@@ -216,7 +216,7 @@ def refuse_other_inputs(where: Path, before: Mapping[str, str], now: Mapping[str
 
 
 def _checked(checkpoint: Path) -> dict[str, Any]:
-    """Return the manifest of a checkpoint from which a training can go on as if it had not been stopped."""
+    """Return the manifest of a checkpoint from which training can continue as if it had never stopped."""
     manifest = read_whole(checkpoint, _REQUIRED)
     processes, named = manifest.get("processes"), (manifest.get("inputs"), manifest.get("made_with", {}))
     whole_numbers = type(processes) is int and type(manifest.get("step")) is int
@@ -236,7 +236,7 @@ def _checked(checkpoint: Path) -> dict[str, Any]:
 
 
 def _made_with(device: torch.device) -> dict[str, str]:
-    """Return what sums are rounded by, besides the training itself."""
+    """Return what decides the rounding of sums, besides the training itself."""
     versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "accelerate", "numpy")}
     return {**versions, "device": device.type, "threads": str(torch.get_num_threads())}
 
@@ -259,7 +259,7 @@ def _count(processes: int) -> str:
 
 
 def _sync(folder: Path) -> None:
-    """Put a folder's names on the disk, if the system can."""
+    """Flush a folder's names to disk, if the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Settings of a causal distillation: `transformers.TrainingArguments` with the paper's defaults, and our own few."""
+"""Settings of a causal distillation: those of `transformers`, with the paper's defaults, and a few of our own."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from iit_toolkit.runs.launch import forget_a_launcher_of_one
 class CausalDistillationConfig(TrainingArguments):
     """Settings of `CausalDistillationTrainer`.
 
-    Everything of `transformers.TrainingArguments`; defaults that differ from it are those of the official code of
+    Everything of `transformers.TrainingArguments`; defaults that differ are those of the official code of
     arXiv 2112.02505 (AdamW 5e-4, betas .9/.98, epsilon 1e-6, no weight decay, 5% warm-up, clipping at 5).
 
     Attributes:
         ddp_timeout: Seconds after which a process that does not answer the others ends them all.
         task: What `labels` mean; by default, what the student's class says.
-        weights: Weight of each loss term; the paper's causal objective (.25 each) when empty.
+        weights: Weight of each loss term; the paper's causal objective (.25 each) if empty.
         temperature: Temperature of the distillation losses.
         share_prefix: Whether counterfactual runs restart from the base run, sharing its dropout masks below the
             swap; `False` computes them from the input, with masks of their own, as the official code does.
         loss_dtype: Precision of the vocabulary's matrix products; the softmax is always in float32 or better.
-        teacher_dtype: Precision of the teacher's matrix products; `bfloat16` is by autocast, as `bf16` is for both.
+        teacher_dtype: Precision of the teacher's matrix products; `bfloat16` uses autocast, as `bf16` does for both.
         base_tokens: Tokens that distillation terms compare in base runs: `all` but padding (the paper's), or only the
-            `labelled` ones, which is cheaper and another objective.
+            `labelled` ones, which is cheaper but another objective.
         counterfactual_tokens: The same for counterfactual runs; or only the `swapped` positions.
         interchanges: Counterfactual runs per base run, each with a variable, sources and positions of its own.
         dropout: Whether the student's dropout acts in training. Without it, swapped activations are free of its noise.
@@ -106,7 +106,7 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     machine: dict[str, Any] = {"dataloader_pin_memory": accelerated, "use_cpu": not accelerated}
     try:
         config = CausalDistillationConfig(output_dir=output_dir, **(machine | settings))
-    except Exception as error:  # of whatever kind: it is about the settings
+    except Exception as error:  # any kind: it is about the settings
         raise UserError(f"training: {one_line(error) or type(error).__name__}") from None
     if config.gradient_checkpointing:
         _require_checkpointing(config, "activation" if "activation_checkpointing" in settings else "gradient")
@@ -114,7 +114,7 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
 
 
 def _refuse_other_backend(settings: Mapping[str, Any]) -> None:
-    """Refuse a `ddp_backend` other than the one by which processes are joined before their config is read."""
+    """Refuse a `ddp_backend` other than the one that joins processes before their config is read."""
     device = torch.accelerator.current_accelerator(check_available=True)
     trained_on = torch.device("cpu") if device is None or settings.get("use_cpu") else device
     used = torch.distributed.get_default_backend_for_device(trained_on)
@@ -123,7 +123,7 @@ def _refuse_other_backend(settings: Mapping[str, Any]) -> None:
 
 
 def _require_checkpointing(config: CausalDistillationConfig, called: str) -> None:
-    """Refuse what does not go with `activation_checkpointing`, also called `gradient_checkpointing`."""
+    """Refuse settings that do not go with `activation_checkpointing`, also called `gradient_checkpointing`."""
     setting = f"training.{called}_checkpointing"
     if not config.dropout:
         raise UserError(f"{setting}: needs a student with dropout; leave one of the two as it is")

@@ -23,7 +23,7 @@ from iit_toolkit.interchange import InterchangeModel, Side
 from iit_toolkit.interchange.hooks import called_with
 
 Ledger = dict[str, int]
-"""The multiplications and additions in the matrix products of a step, by part, in the order in which they run."""
+"""The multiplications and additions in the matrix products of a step, by part, in the order they run."""
 
 _GRADIENTS = 2  # a product's gradients are two products of as many operations, one per operand
 _SIDE_OF_A_LARGE_PRODUCT = {"cpu": 1024, "cuda": 8192}
@@ -41,7 +41,7 @@ fewer heads than its queries."""
 
 @dataclass(frozen=True)
 class RunFlops:
-    """The operations of a forward run, the output embedding left out.
+    """The operations of a forward run, without the output embedding.
 
     Attributes:
         below: Those before the first block.
@@ -57,10 +57,10 @@ class RunFlops:
 def count_flops(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> RunFlops:
     """Run the model once, and count the operations of its matrix products by place.
 
-    The random generators are left as they were, also by a model in training mode.
+    The random generators stay as they were, even if the model is in training mode.
 
     Args:
-        model: The model; in a model whose blocks are not found, every product counts as below them.
+        model: The model. If its blocks are not found, every product counts as below them.
         inputs: Its inputs.
     """
     try:
@@ -99,12 +99,12 @@ def count_flops(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> RunFlop
 class StepCost:
     """The operations of steps on batches like one example of them, in their matrix products.
 
-    Attention, linear layers, the vocabulary and all gradients are counted; what is not a matrix product is not, nor is
-    what a teacher computes that is no live model.
+    Attention, linear layers, the vocabulary and all gradients count. Nothing but matrix products does, nor does a
+    teacher that is not a live model.
 
     Args:
         objective: The objective that the step computes.
-        batch: A batch as the objective takes; its shape and its padding stand for all.
+        batch: A batch for the objective; its shape and padding stand for all.
     """
 
     def __init__(self, objective: Objective, batch: Mapping[str, Tensor]) -> None:
@@ -151,7 +151,7 @@ class StepCost:
 
         Args:
             variable: The variable that is swapped.
-            own_source: Whether sources are another batch, which is run as far as the variable reads.
+            own_source: Whether sources are another batch, which runs as far as the variable reads.
         """
         objective, weights = self._objective, self._objective.weights
         compares_logits = weights.compares("logits", counterfactual=True)
@@ -174,7 +174,7 @@ class StepCost:
         }
 
     def _run(self, run: RunFlops | None, cut: int | None, *, above: bool = True) -> int:
-        """Operations of a run that restarts after block `cut`; none of a side that is no live model."""
+        """Operations of a run that restarts after block `cut`; none for a side that is not a live model."""
         if run is None:
             return 0
         again = run.blocks[0 if cut is None else cut + 1 :]
@@ -213,7 +213,7 @@ def flops(ledger: Ledger) -> int:
 
 @dataclass(frozen=True)
 class ExpectedCost:
-    """What a step of an objective costs on average over the variables that are drawn, before any was taken.
+    """What a step of an objective costs, averaged over the variables drawn, before any is taken.
 
     Attributes:
         parts: Each part of the step, in order: its multiplications and additions in matrix products.
@@ -233,7 +233,7 @@ def expected_cost(
 
     Args:
         objective: The objective that the settings describe.
-        batch: A batch; its shape and its padding stand for all.
+        batch: A batch; its shape and padding stand for all.
         alignment: The alignment, if there is one.
         args: The settings: how many counterfactual runs there are, and how they are drawn.
     """
@@ -261,9 +261,9 @@ def expected_cost(
 def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment, interchanges: int) -> Tensor:
     """Return the probabilities that estimate the declared mixture's loss with least variance for the computation.
 
-    For equal variances, the variance of the weighted mean times the expected cost is least where each probability is
-    in proportion to declared / sqrt(cost) (Cauchy-Schwarz; importance sampling with costs). The cost of a draw is that
-    of its counterfactual run and its share of the rest of the step, which is made whatever is drawn.
+    For equal variances, the variance of the weighted mean times the expected cost has a known minimum. It is least if
+    each probability is in proportion to declared / sqrt(cost) (Cauchy-Schwarz; importance sampling with costs). A draw
+    costs its counterfactual run and its share of the rest of the step, which runs whatever is drawn.
 
     Args:
         declared: (V,) the alignment's probabilities.
@@ -279,9 +279,9 @@ def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment, interc
 
 
 def fastest_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the operations per second of one large matrix product on this device, with torch's threads of now.
+    """Return the operations per second of one large matrix product on this device, with torch's current threads.
 
-    A step's products are smaller, so that none of its operations runs faster.
+    A step's products are smaller, so none of its operations runs faster.
     """
     size = _SIDE_OF_A_LARGE_PRODUCT.get(device.type, 1024)
     operand = torch.randn(size, size, device=device, dtype=dtype)

@@ -8,7 +8,7 @@ from iit_toolkit.errors import UserError
 
 
 def refuse_dropped_blocks(config: PreTrainedConfig, what: str) -> None:
-    """Refuse a student whose blocks are left out in some steps: nothing could be swapped in them then.
+    """Refuse a student that leaves blocks out in some steps: nothing could be swapped in them then.
 
     Raises:
         UserError: Naming the entry of its configuration.

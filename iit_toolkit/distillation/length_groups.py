@@ -1,4 +1,4 @@
-"""Rows of like length in one batch, in an order that can be drawn again."""
+"""Rows of similar length in one batch, in an order that can be drawn again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 class SeededLengthGroups(Sampler[int]):
     """The order of rows of `group_by_length`, as a function of seed and epoch.
 
-    The sampler of transformers draws from torch's global generator, on which dropout draws too: after the first epoch,
-    several processes would each go through the rows in an order of their own, and so would a resumed run.
+    The sampler of transformers draws from torch's global generator, as dropout does. After the first epoch, each of
+    several processes would go through the rows in an order of its own, and so would a resumed run.
 
     Args:
         groups: The sampler of transformers.
         seed: The seed of the training.
-        epoch: Tells the epoch that begins or, where a training is resumed, goes on.
+        epoch: Returns the epoch that begins or, if training is resumed, continues.
     """
 
     def __init__(self, groups: LengthGroupedSampler, seed: int, epoch: Callable[[], int]) -> None:

@@ -19,11 +19,11 @@ def cross_entropy_to_labels(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (..., V) scores of the student.
-        labels: (...) long gold answers, `IGNORE_INDEX` where there is none. For a causal language model the
+        labels: (...) long gold answers, `IGNORE_INDEX` if there is none. For a causal language model the
             caller has shifted them already.
 
     Returns:
-        A scalar; zero, still part of the graph, when nothing is labelled.
+        A scalar; zero, still part of the graph, if nothing is labelled.
     """
     rows = _as_rows(logits)
     total = F.cross_entropy(rows, labels.reshape(-1), ignore_index=IGNORE_INDEX, reduction="sum")
@@ -39,7 +39,7 @@ def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperatur
         temperature: Divides both scores before the softmax; its square keeps the size of the gradient.
 
     Returns:
-        A scalar, the mean over rows; zero, still part of the graph, when there are none.
+        A scalar, the mean over rows; zero, still part of the graph, if there are none.
     """
     student = F.log_softmax(_as_rows(student_logits) / temperature, dim=-1)
     teacher = F.log_softmax(_as_rows(teacher_logits) / temperature, dim=-1)

@@ -22,7 +22,7 @@ from iit_toolkit.interchange import Interchange, InterchangeModel, Run, Side, Sw
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
 _TOGETHER = ("task", "ce")
-"""The terms over the vocabulary, which are computed together: of large ones, no logits are held."""
+"""The terms over the vocabulary. They are computed together, and no logits of a large one are held."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +57,16 @@ class Objective:
     computed.
 
     Args:
-        teacher: The teacher's side, of whatever kind; without gradients.
+        teacher: The teacher's side, of any kind; without gradients.
         student: The student's side.
         weights: The weight of each term.
         task: What `labels` mean.
         temperature: Temperature of `ce` and `causal_ce`.
-        projection: Maps the student's hidden states to the teacher's width, where these differ.
+        projection: Maps the student's hidden states to the teacher's width, if these differ.
         loss_dtype: Precision of the vocabulary's matrix products.
         teacher_dtype: Precision of the teacher's matrix products: bfloat16 runs it under autocast.
         base_tokens: Tokens that the distillation terms of the base runs compare: all but padding, as in the paper, or
-            only the labelled ones, which is cheaper and another objective.
+            only the labelled ones, which is cheaper but another objective.
         counterfactual_tokens: The same for the counterfactual runs; `swapped`: only the swapped positions.
 
     Raises:
@@ -226,7 +226,7 @@ class Objective:
         sum_.add_share(one, interchanged.weight, count)
 
     def _source(self, side: Side, interchanged: Interchange) -> Run | None:
-        """Run the source batch where there is one."""
+        """Run the source batch if there is one."""
         if interchanged.source is None:
             return None
         return side.source_run(model_inputs(interchanged.source), (interchanged.variable,))
@@ -282,7 +282,7 @@ class Objective:
         weights: Mapping[str, float],
         prefix: str,
     ) -> None:
-        """Add cross entropy and temperature KL: chunk by chunk where both logits are linear in the features."""
+        """Add cross entropy and temperature KL: chunk by chunk if both logits are linear in the features."""
         task, ce = (weights.get(name, 0.0) for name in _TOGETHER)
         if not (ce or task):
             return

@@ -14,7 +14,7 @@ from iit_toolkit.errors import UserError
 
 
 class Rounds(BatchSampler):
-    """One process's batches: of every round of as many batches as there are processes, one.
+    """One process's batches: one of every round, and a round has a batch for every process.
 
     Every row counts once an epoch. In a last round with too few batches, processes without one get their first batch
     again, as a stand-in: they take part in the calls that all processes make together, with a weight of 0.
@@ -22,12 +22,12 @@ class Rounds(BatchSampler):
     Args:
         batches: The batches of all processes.
         processes: How many processes there are.
-        process: Which one this is.
+        process: The index of this one.
     """
 
     def __init__(self, batches: BatchSampler, processes: int, process: int) -> None:
         self.batch_size = batches.batch_size
-        self.drop_last = False  # that of `batches` is applied there
+        self.drop_last = False  # `batches` applies its own
         self._batches = batches
         self._processes = processes
         self._process = process
@@ -49,10 +49,10 @@ class Rounds(BatchSampler):
             yield first
 
     def weights(self, rounds: int, *, last: bool) -> list[float]:
-        """Return the factors on the losses of an update's batches, by which it is the mean over its batches.
+        """Return the loss factors by which an update is the mean over its batches.
 
         A loss is divided by the rounds of its update, and gradients are averaged over processes. If the last round has
-        fewer batches than there are processes, that alone would be the mean over too many.
+        fewer batches than there are processes, that alone would average over too many.
 
         Args:
             rounds: Rounds of the update.
@@ -70,7 +70,7 @@ def deal_in_rounds(loader: Any) -> Rounds | None:
     """Make a loader that accelerate has prepared for several processes deal out its batches in rounds.
 
     Returns:
-        What deals them out; `None` if nothing is to be changed: one process, or batches that are not of equal size.
+        What deals them out; `None` if nothing changes: one process, or batches of unequal size.
     """
     shard = getattr(loader, "batch_sampler", None)
     if not isinstance(shard, BatchSamplerShard) or shard.num_processes == 1:
@@ -79,7 +79,7 @@ def deal_in_rounds(loader: Any) -> Rounds | None:
         return None
     rounds = Rounds(shard.batch_sampler, shard.num_processes, shard.process_index)
     shard.batch_sampler, shard.drop_last, shard.even_batches = rounds, False, False
-    shard.num_processes, shard.process_index = 1, 0  # hands on what it gets
+    shard.num_processes, shard.process_index = 1, 0  # passes on what it gets
     return rounds
 
 

@@ -26,7 +26,7 @@ def refuse_spoilt_losses(objective: Objective, losses: Losses, batch: Mapping[st
 
     Raises:
         NonFiniteLossError: Naming a weight of the student or, if these are finite, the terms.
-        UserError: If it is the teacher who has no answer in some rows.
+        UserError: If the teacher has no answer in some rows.
     """
     values = torch.stack([value.float() for value in losses.terms.values()])
     finite = torch.isfinite(values)

@@ -1,4 +1,4 @@
-"""One training step as a module: the student and whatever trains with it, whose one forward pass gives the losses.
+"""One training step as a module: the student and whatever trains with it. One forward pass gives the losses.
 
 Trainer, clipping and `DistributedDataParallel` see this module alone.
 """
@@ -25,7 +25,7 @@ class DistillationStep(nn.Module):
 
     Attributes:
         student: The student, a plain model.
-        companions: What is trained with the student and not part of it: a `projection` between unequal widths.
+        companions: What is trained with the student but not part of it: a `projection` between unequal widths.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -46,7 +46,7 @@ class DistillationStep(nn.Module):
         losses = self.objective(batch, interchanges)
         return losses.total, losses.terms
 
-    # What transformers asks of a model that it trains is asked of the student.
+    # The student answers what transformers asks of a model that it trains.
 
     @property
     def config(self) -> Any:

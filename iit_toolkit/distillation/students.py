@@ -1,7 +1,7 @@
 """Where a student comes from: layers of its teacher, a changed configuration, or a checkpoint.
 
-A student shares no memory with its teacher, stands on the teacher's device in training mode, and has weights
-of at least float32, since they are to be trained. Random weights come from torch's global generator: seed it.
+A student shares no memory with its teacher, and is on the teacher's device in training mode. Its weights are of at
+least float32, since they are to be trained. Random weights come from torch's global generator: seed it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _PLACES = ("full_attn_idxs", "attn_layer_indices", "hybrid_layer_ids", "mlp_only
 
 _LOWEST = ("first_k_dense_replace", "num_dense_layers", "max_window_layers")
 _HIGHEST = ("num_kv_shared_layers",)
-"""Configuration entries that say of how many of the lowest, or highest, blocks something holds."""
+"""Configuration entries that say for how many of the lowest, or highest, blocks something holds."""
 
 _STATES = re.compile("^_|cache|^(training|gradient_checkpointing|p|drop_prob|attention_type)$")
 """Attributes of modules that are not part of what they compute: modes (BigBird's by length), and rates of dropout."""
@@ -124,8 +124,8 @@ def student_from_teacher(teacher: PreTrainedModel, layers: Sequence[int]) -> Pre
         layers: The teacher's block that each block of the student is copied from, lowest first.
 
     Raises:
-        UserError: If a layer is out of range, or a block does not fit where it is to go (the first block of a
-            ModernBERT has no attention norm, so no other block can take its place) or would compute otherwise there.
+        UserError: If a layer is out of range, or a block does not fit where it is to go or would compute differently
+            there. The first block of a ModernBERT, e.g., has no attention norm, so no other block can take its place.
     """
     refuse_unknown_size(teacher, f"teacher {type(teacher).__name__}")
     depth = int(teacher.config.num_hidden_layers)
@@ -206,7 +206,7 @@ def student_from_config(teacher: PreTrainedModel, overrides: Mapping[str, Any]) 
 
 
 def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_head: bool = False) -> PreTrainedModel:
-    """Load a student, of any architecture, for the task of the teacher.
+    """Load a student, of any architecture, for the teacher's task.
 
     Args:
         teacher: Gives the task (by its class), the labels and the device.
@@ -214,9 +214,9 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
         new_head: Give a checkpoint without a head for the task a random one, which is then to be trained.
 
     Raises:
-        UserError: If the checkpoint cannot be read, does not fit its configuration, lacks weights (those of a head
-            aside, if a new one is wanted) or names the classes otherwise than the teacher, or if the task of the
-            teacher is not one that students can be loaded for.
+        UserError: If the checkpoint cannot be read, does not fit its configuration, or lacks weights (those of a head
+            aside, if a new one is wanted). If it names the classes differently from the teacher, or if students cannot
+            be loaded for the teacher's task.
     """
     name = type(teacher).__name__
     task = next((end for end in _AUTO_CLASSES if name.endswith(end)), None)
@@ -245,7 +245,7 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
 
 
 def _refuse_other_classes(teacher: PreTrainedConfig, student: PreTrainedConfig, path: str | Path) -> None:
-    """Refuse a head that numbers a class otherwise than the teacher's."""
+    """Refuse a head that numbers a class differently from the teacher's."""
     other = class_elsewhere(class_names(teacher), class_names(student))
     if other is not None:
         name, expected, found = other
@@ -256,10 +256,10 @@ def _refuse_other_classes(teacher: PreTrainedConfig, student: PreTrainedConfig, 
 
 
 def _config_of_layers(old: PreTrainedConfig, layers: Sequence[int]) -> PreTrainedConfig:
-    """Make the configuration of a student of some blocks: whatever it says of each block goes with the block.
+    """Make the configuration of a student of some blocks: what it says about a block goes with the block.
 
     Raises:
-        ValueError: If it would not say the same when it is read again from its file.
+        ValueError: If it would not say the same when read again from its file.
     """
     config, depth = copy.deepcopy(old), int(old.num_hidden_layers)
     config.num_hidden_layers = len(layers)
@@ -366,9 +366,9 @@ def _copy_weights(teacher: PreTrainedModel, student: PreTrainedModel, layers: Se
 
 
 def _parts_of_layers(weight: torch.Tensor, shape: torch.Size, depth: int, layers: Sequence[int]) -> torch.Tensor:
-    """Take what belongs to some blocks out of a weight that holds a part for every block, one after another.
+    """Take the parts of some blocks out of a weight that holds one part per block, in order.
 
-    Such are the embeddings of Gemma's blocks and the contact head of ESM. Any other weight is returned as it is.
+    Examples are the embeddings of Gemma's blocks and the contact head of ESM. Any other weight is returned as it is.
     """
     differ = [axis for axis, sizes in enumerate(zip(weight.shape, shape, strict=False)) if sizes[0] != sizes[1]]
     if weight.dim() != len(shape) or len(differ) != 1:
@@ -381,7 +381,7 @@ def _parts_of_layers(weight: torch.Tensor, shape: torch.Size, depth: int, layers
 
 
 def _refuse_other_kinds(teacher: PreTrainedModel, student: PreTrainedModel, layers: Sequence[int]) -> None:
-    """Refuse a student with a block whose settings, such as its window or scale, are not those it was copied from.
+    """Refuse a student with a block whose settings, such as window or scale, differ from those of its original.
 
     Some models decide them by the block's place.
     """

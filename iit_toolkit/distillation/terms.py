@@ -148,7 +148,7 @@ class ObjectiveWeights(BaseModel):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any term is held against the teacher."""
+        """Whether any term is compared with the teacher."""
         return self.interchange or any(term.compares != "labels" for term, _ in self.of_runs(counterfactual=False))
 
     @property

@@ -79,12 +79,12 @@ def make_objective(
 class CausalDistillationTrainer(WholeCheckpoints):
     """Trains a student to answer like its teacher, also when aligned neurons are swapped between inputs.
 
-    What the Trainer trains is a `DistillationStep`. Its student stays a plain `PreTrainedModel`, here `student`: it is
-    saved, loaded and used as any other. Without an alignment (or with no `causal_*` weight) this is plain distillation.
+    The Trainer trains a `DistillationStep`. Its student stays a plain `PreTrainedModel`, here `student`: it is saved,
+    loaded and used like any other. Without an alignment (or with no `causal_*` weight) this is plain distillation.
 
     Batches hold `input_ids` (B, S), `attention_mask`, `labels` and, for interchange, `special_tokens_mask` (B, S)
-    true at special tokens and padding, as the collators of `iit_toolkit.data` make them; for sources `fixed` also
-    `example_id` (B,), the rows' numbers in the training data.
+    true at special tokens and padding. The collators of `iit_toolkit.data` make such batches. For sources `fixed` they
+    also hold `example_id` (B,), the rows' numbers in the training data.
 
     Args:
         model: The student.
@@ -92,13 +92,13 @@ class CausalDistillationTrainer(WholeCheckpoints):
         alignment: The alignment; needed by `causal_*` weights and `aligned_mse`.
         args: The settings.
         **rest: What `transformers.Trainer` takes. Without a `data_collator`, the task's own is made with the tokenizer
-            that is given as `processing_class`.
+            given as `processing_class`.
 
     Raises:
-        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models; if
-            settings or environment ask for a training that is not by one process or DDP; if an optimizer is given that
-            would not train the projection between unequal widths; in training, if batches lack `special_tokens_mask`,
-            or sources are `fixed` and rows have other numbers.
+        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models. If
+            settings or environment ask for anything but one process or DDP. If a given optimizer would not train the
+            projection between unequal widths. In training, if batches lack `special_tokens_mask`, or sources are
+            `fixed` and rows have other numbers.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         tokenizer = rest.get("processing_class")
         if rest.get("data_collator") is None and isinstance(tokenizer, PreTrainedTokenizerBase):
             rest["data_collator"] = collator_for(self.objective.task, tokenizer, args.seed)
-        with torch.random.fork_rng(devices=[]):  # the Trainer seeds anew
+        with torch.random.fork_rng(devices=[]):  # the Trainer seeds again
             super().__init__(model=DistillationStep(self.objective), args=args, **rest)
         if args.label_names is None:
             self.label_names = ["labels"]
@@ -156,7 +156,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         self._effect_size = 0.0
 
     def train(self, *arguments: Any, **named: Any) -> Any:
-        """Train, and take off what mixed precision put around the step's forward function."""
+        """Train, and remove what mixed precision put around the step's forward function."""
         self._last_line, self._sampler = (-1, 0.0), None
         try:
             result = super().train(*arguments, **named)
@@ -221,7 +221,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
     def _draw(self) -> Variables:
         """Return how variables are drawn.
 
-        Costs are judged by the first rows of the data, so that every process and a resumed run judge alike.
+        The first rows of the data decide the costs, so every process and a resumed run agree.
         """
         if self._drawn is None:
             assert self.alignment is not None
@@ -255,7 +255,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
     def gradient_shares(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
         """Return each weighted term's gradient norm over the sum of these norms, on the first rows of a batch.
 
-        Nothing is returned where there are causal terms and these rows alone cannot be swapped.
+        The result is empty if there are causal terms and these rows alone cannot be swapped.
         """
         few = {name: value[:_GRADIENT_ROWS] for name, value in batch.items()}
         weights = self.objective.weights.model_dump()
@@ -310,26 +310,26 @@ class CausalDistillationTrainer(WholeCheckpoints):
         return sampler
 
     def get_train_dataloader(self) -> Any:
-        """Return the loader of the training data; of several processes, each row is dealt out once an epoch."""
+        """Return the loader of the training data; with several processes, it deals out each row once an epoch."""
         loader = super().get_train_dataloader()
         self._rounds = deal_in_rounds(loader)
         return loader
 
     def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:
-        """Return the batches of an update, for which losses get their weights."""
+        """Return the batches of an update, and set the weights of their losses."""
         batches, count = super().get_batch_samples(*arguments, **named)
         last = self.accelerator.gradient_state.end_of_dataloader
         self._weights = [] if self._rounds is None else self._rounds.weights(len(batches), last=last)
         return batches, count
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Return the names of the weights that decay, which those of companions do not."""
+        """Return the names of the weights that decay; those of companions do not."""
         names = super().get_decay_parameter_names(model)
         return [name for name in names if not name.startswith("companions.")]
 
     def _get_grad_norm(self, *arguments: Any, **named: Any) -> Any:
-        norm = cast(Any, super()._get_grad_norm(*arguments, **named))  # None of DeepSpeed alone, which is refused
-        if self.accelerator.scaler is None:  # a scaler skips such steps, and makes smaller ones of the next
+        norm = cast(Any, super()._get_grad_norm(*arguments, **named))  # only DeepSpeed gives None, and it is refused
+        if self.accelerator.scaler is None:  # a scaler skips such steps, and makes the next ones smaller
             refuse_spoilt_gradient(norm, self.state.global_step)
         return norm
 
@@ -337,7 +337,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         refuse_spoilt_weights(self.objective, self.state.global_step)
         super()._save_checkpoint(*arguments, **named)
 
-    # What transformers saves, loads and looks at is the plain student; companions have a file of their own.
+    # transformers saves, loads and looks at the plain student; companions have a file of their own.
 
     @contextlib.contextmanager
     def _student_alone(self) -> Generator[None]:
@@ -369,7 +369,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         return prepared
 
     def create_model_card(self, *arguments: Any, **named: Any) -> None:
-        """Write the model card that transformers makes, of the student."""
+        """Write the model card that transformers makes of the student."""
         with self._student_alone():
             super().create_model_card(*arguments, **named)
 

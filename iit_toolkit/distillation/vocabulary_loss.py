@@ -1,6 +1,6 @@
 """The two losses over the vocabulary, chunk by chunk: no (tokens x vocabulary) tensor ever exists.
 
-The last step of a language model is a matrix product with a (V, D) weight, and its (N, V) logits are by far
+The last step of a language model is a matrix product with a (V, D) weight. Its (N, V) logits are by far
 the largest tensors of a distillation step. Here the logits of a chunk of rows are made, compared and dropped.
 The gradients are made in the same pass, since the backward pass would have to compute the logits once more.
 
@@ -67,17 +67,17 @@ def vocabulary_losses(
     """Compute the distillation loss and the cross entropy over the vocabulary, with their gradients.
 
     Gradients reach the student's features, weight and bias; the teacher is a constant. A weight tied to the
-    embedding gets both of its gradients. The backward pass can be taken once, and not differentiated again.
+    embedding gets both of its gradients. The backward pass runs once, and cannot be differentiated again.
 
     Args:
         student: N rows of width D_s, V words.
         teacher: The same N rows, of width D_t, the same V words; None leaves `ce` zero.
-        labels: (N,) long gold words, `IGNORE_INDEX` where there is none; None leaves `task` zero.
+        labels: (N,) long gold words, `IGNORE_INDEX` if there is none; None leaves `task` zero.
         ce_weight: Weight of the distillation loss in the total.
         task_weight: Weight of the cross entropy in the total.
-        temperature: Of the distillation loss.
-        chunk: Rows whose logits exist at one time; two (chunk, V) buffers are held, and a smaller one.
-        dtype: Of the matrix products. With bfloat16 the logits are rounded to it, and the softmax is still
+        temperature: Temperature of the distillation loss.
+        chunk: Rows whose logits exist at a time; two (chunk, V) buffers are held, and a smaller one.
+        dtype: Precision of the matrix products. With bfloat16 the logits are rounded to it, and the softmax is still
             taken in float32. float64 features stay float64.
 
     Raises:
@@ -293,7 +293,7 @@ def _shift(scores: Tensor, bias: Tensor | None) -> None:
 
 
 def _block_rows(columns: int, chunk: int, device: torch.device) -> int:
-    """Return how many rows of logits are compared at one time: on a CPU, those that fit into its cache."""
+    """Return how many rows of logits are compared at a time: on a CPU, those that fit into its cache."""
     return min(chunk, max(1, _CACHED // columns)) if device.type == "cpu" else chunk
 
 
@@ -312,7 +312,7 @@ _kept = threading.local()
 
 
 def _buffer(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return uninitialised memory; on a CPU that of the last call of this thread, if it is large enough.
+    """Return uninitialised memory; on a CPU, that of this thread's last call if it is large enough.
 
     A new allocation of this size gets new pages from the system, which costs up to a fifth of the time.
     """

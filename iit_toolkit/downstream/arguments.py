@@ -28,12 +28,12 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
 
     Args:
         settings: Settings of `TrainingArguments` that are not at our defaults.
-        seed: Of dropout and of the order of examples.
+        seed: Seed of dropout and of the order of examples.
         where: What messages call the settings.
         output: The trainer's own folder.
 
     Raises:
-        UserError: If a setting is unknown or unusable, the environment asks for another training than the settings, or
+        UserError: If a setting is unknown or unusable, the environment asks for something other than the settings, or
             there are several processes or GPUs.
     """
     for key in _SET_ELSEWHERE:
@@ -55,7 +55,7 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
     defaults: dict[str, Any] = {**machine, "save_strategy": "no", "report_to": "none", "per_device_eval_batch_size": 64}
     try:
         arguments = TrainingArguments(output, seed=seed, **(defaults | dict(settings)))
-    except Exception as error:  # of whatever kind: it is about the settings
+    except Exception as error:  # any kind: it is about the settings
         raise UserError(f"{where}: {one_line(error) or type(error).__name__}") from None
     if arguments.world_size * max(arguments.n_gpu, 1) > 1:
         raise UserError(

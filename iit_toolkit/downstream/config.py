@@ -102,10 +102,10 @@ class FinetuneConfig(FinetuneTasks):
 
 
 def load_finetune_config(path: str | Path, overrides: Sequence[str] = ()) -> FinetuneConfig:
-    """Read a config; what the overrides (`dotted.key=value`) say wins over the file, and the file over the defaults.
+    """Read a config; overrides (`dotted.key=value`) win over the file, and the file over the defaults.
 
     Raises:
-        UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
+        UserError: If there is no such file, it is not valid YAML, or a key or value is wrong.
     """
     return parse_config(FinetuneConfig, read_mapping(Path(path)), overrides, f"config {path}")
 
@@ -128,7 +128,7 @@ class TaskSettings:
 
 
 def task_settings(config: FinetuneConfig, name: str) -> TaskSettings:
-    """Fill in what a config leaves open of one task: the Hub's data, the paper's hyperparameters."""
+    """Fill in what a config leaves open for one task: the Hub's data, the paper's hyperparameters."""
     task, given = TASKS[name], config.tasks[name]
     data = given.data
     on_hub = data.path is None

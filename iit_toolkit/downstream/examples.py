@@ -27,7 +27,7 @@ def load_examples(task: Task, settings: TaskSettings) -> dict[str, Dataset]:
         every word, as text) or `answers` (`text` and `answer_start`).
 
     Raises:
-        UserError: If a split can't be loaded, lacks a column, or an example is not of the task.
+        UserError: If a split can't be loaded, lacks a column, or an example does not fit the task.
     """
     splits: dict[str, Dataset] = {}
     for split in dict.fromkeys([settings.train_split, *settings.eval_splits]):

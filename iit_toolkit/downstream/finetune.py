@@ -67,9 +67,9 @@ class _Job:
 
 
 def finetune(config: FinetuneConfig, output: str | Path) -> Path:
-    """Fine-tunes a model on every task with every seed, and writes the scores and their summary.
+    """Fine-tune a model on every task with every seed, and write the scores and their summary.
 
-    A task and seed whose scores are there already is skipped, so a call that was killed can be repeated, and tasks
+    A task and seed whose scores are there already is skipped. So a call that was killed can be repeated, and tasks
     and seeds can be added. Every fine-tuning starts from the model as it is on disk and depends on nothing but its
     settings and seed.
 
@@ -81,7 +81,7 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
         `output`.
 
     Raises:
-        UserError: If the model, a task's data or a setting is unusable, which is found before anything is trained, or
+        UserError: If the model, a task's data or a setting is unusable, which is found before anything is trained. If
             the folder holds something else, or scores that were made with other settings.
     """
     folder = FinetuneFolder(Path(output))
@@ -145,7 +145,7 @@ def _checked(config: FinetuneConfig) -> tuple[BaseModel, dict[str, TaskSettings]
 
 
 def _identity(settings: TaskSettings, base: BaseModel) -> dict[str, Any]:
-    """Return what, with task and seed, determines scores: where it differs, they are others."""
+    """Return what, with task and seed, determines scores: if it differs, so do they."""
     return {"weights": base.fingerprint, **asdict(settings)}
 
 
@@ -188,14 +188,14 @@ def _prepare(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], b
 
 
 class _Trainer(Trainer):
-    """Predicts rows in their own order, in which scores expect them, however training draws its own.
+    """Predicts rows in their own order, as scores expect them, however training draws its own.
 
     Losses are means over a micro-batch, so they are divided by the number of micro-batches to a step.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.model_accepts_loss_kwargs = False  # it is taken for true of every model whose forward has **kwargs
+        self.model_accepts_loss_kwargs = False  # transformers assumes it of every model whose forward has **kwargs
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         return SequentialSampler(eval_dataset)

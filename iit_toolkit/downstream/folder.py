@@ -46,10 +46,10 @@ class FinetuneFolder:
         return self.path / "models" / f"{task}-{seed}"
 
     def refuse_foreign(self) -> None:
-        """Refuses a folder that holds something, but no fine-tuning.
+        """Refuse a folder that holds something, but no fine-tuning.
 
         Raises:
-            UserError: If it does, or is or can be no folder.
+            UserError: If it does, is not a folder, or cannot be one.
         """
         require_path(self.path, "folder")
         if self.path.exists() and not self.path.is_dir():
@@ -61,7 +61,7 @@ class FinetuneFolder:
 
     @contextmanager
     def alone(self) -> Generator[None]:
-        """Keep other processes from fine-tuning in the folder, which is made and cleared of what killed ones left.
+        """Keep other processes from fine-tuning in the folder; make it, and clear it of what killed ones left.
 
         Raises:
             UserError: If another does, the folder can't be made, written or locked, or a link leads out of it.
@@ -91,7 +91,7 @@ class FinetuneFolder:
         return document
 
     def refuse_other_data(self, task: str, seed: int, data: Mapping[str, Any]) -> None:
-        """Refuses scores that were made with other rows than those now at the same place.
+        """Refuse scores that were made with other rows than those now at the same place.
 
         Raises:
             UserError: If they were.
@@ -105,7 +105,7 @@ class FinetuneFolder:
             )
 
     def write_scores(self, task: str, seed: int, document: Mapping[str, Any]) -> None:
-        """Write the scores of one fine-tuning, which is finished by that.
+        """Write the scores of one fine-tuning, which finishes it.
 
         Raises:
             UserError: If they can't be written.
@@ -124,7 +124,7 @@ class FinetuneFolder:
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Put the scores of one task together over its seeds.
+    """Combine the scores of one task over its seeds.
 
     Args:
         runs: What `FinetuneFolder.read_scores` gives, one per seed.

@@ -30,7 +30,7 @@ class BaseModel:
     Attributes:
         path: Folder or Hub id.
         tokenizer: Its tokenizer.
-        longest: Tokens that it reads at most.
+        longest: The most tokens that it reads.
         fingerprint: SHA-256 over the names and values of its weights, heads apart.
         parameters: How many weights it has, heads apart.
     """
@@ -43,7 +43,7 @@ class BaseModel:
 
 
 def load_base(path: str) -> BaseModel:
-    """Load what can be said of a model before it has a head.
+    """Load what can be said about a model before it has a head.
 
     Raises:
         UserError: If model or tokenizer can't be loaded, weights are missing, or the tokenizer is not a fast one or

@@ -33,7 +33,7 @@ class PreparedTask:
     Attributes:
         auto_class: Loads a model with that head.
         train: Rows with labels.
-        evaluations: By split.
+        evaluations: Inputs to score on, by split.
         tokenizer: What made the rows.
         collator: Makes batches of rows.
         head: What the model's config says of the head, such as the number of classes.
@@ -63,7 +63,7 @@ def names_of_classes(names: list[str]) -> dict[str, Any]:
 
 
 def tokenized(examples: Dataset, function: Callable[..., Any], *, with_indices: bool = False) -> Dataset:
-    """Apply a function to batches of examples and keep what it returns, in memory, and nothing in a cache.
+    """Apply a function to batches of examples and keep what it returns in memory, not in a cache.
 
     Raises:
         UserError: If the function cannot take an example, naming the first such one.

@@ -21,7 +21,7 @@ NO_ANSWER_HERE = 0
 
 
 def require_windows(examples: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, doc_stride: int) -> None:
-    """Check that every question leaves room for windows that are longer than they overlap.
+    """Check that every question leaves room for windows that are longer than their overlap.
 
     Raises:
         UserError: If one does not.
@@ -105,15 +105,15 @@ def prepare_question_answering(
 
 
 def context_offsets(encoded: Any, row: int) -> list[list[int]]:
-    """Where each token of a row stands in the context: [start, end] in characters; [-1, -1] for other tokens."""
+    """Return where each token of a row is in the context: [start, end] in characters; [-1, -1] for other tokens."""
     spans = zip(encoded["offset_mapping"][row], encoded.sequence_ids(row), strict=True)
     return [list(span) if sequence == 1 else [-1, -1] for span, sequence in spans]
 
 
 def answer_tokens(offsets: list[list[int]], begin: int, end: int) -> tuple[int, int]:
-    """First and last token of the characters from `begin` to before `end`.
+    """Return the first and last token of the characters from `begin` to before `end`.
 
-    Both are the first token of the row where the window does not hold all these characters.
+    Both are the first token of the row if the window does not hold all these characters.
     """
     window = [(token, start, stop) for token, (start, stop) in enumerate(offsets) if start >= 0]
     inside = [token for token, start, stop in window if start < end and stop > begin]
@@ -125,17 +125,17 @@ def answer_tokens(offsets: list[list[int]], begin: int, end: int) -> tuple[int, 
 def best_answers(contexts: list[str], rows: Dataset, starts: np.ndarray, ends: np.ndarray) -> list[str]:
     """Read the answer to every question from the logits of all windows of its context.
 
-    Of each window, the 20 best starts are paired with the 20 best ends. Pairs count whose tokens are of the context,
-    in order, and at most 30; the one with the largest sum of logits is the answer, in the letters of the context.
+    In each window, the 20 best starts are paired with the 20 best ends. A pair counts if its tokens are of the context,
+    in order, and at most 30. The one with the largest sum of logits is the answer, in the letters of the context.
 
     Args:
         contexts: The context of every example.
         rows: One row per window, with `example` and `offsets`, as `prepare_question_answering` makes them.
-        starts: (windows, S) logits of the first token; what lies beyond a row's tokens is not looked at.
+        starts: (windows, S) logits of the first token; what lies beyond a row's tokens is ignored.
         ends: (windows, S) logits of the last token.
 
     Returns:
-        One answer per example, empty where no pair counts.
+        One answer per example, empty if no pair counts.
     """
     answers = [""] * len(contexts)
     scores = np.full(len(contexts), -np.inf)
@@ -148,7 +148,7 @@ def best_answers(contexts: list[str], rows: Dataset, starts: np.ndarray, ends: n
 
 
 def _best_span(offsets: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[float, int, int]:
-    """Return (score, first token, last token); the score is -inf where no span counts."""
+    """Return (score, first token, last token); the score is -inf if no span counts."""
     first = np.argsort(-starts[: len(offsets)], kind="stable")[:BEST]
     last = np.argsort(-ends[: len(offsets)], kind="stable")[:BEST]
     tokens = last[None] - first[:, None] + 1

@@ -18,12 +18,12 @@ Scores = dict[str, float]
 
 
 def classification_scores(names: Sequence[str], gold: np.ndarray, predicted: np.ndarray) -> Scores:
-    """Scores classes or, for the correlations, values, as GLUE does (Wang et al. 2019, section 3).
+    """Score classes or, for the correlations, values, as GLUE does (Wang et al. 2019, section 3).
 
     A correlation with values that are all the same, or NaN, is undefined; it counts as 0, as Matthews' does.
 
     Args:
-        names: Of `accuracy`, `f1` (of class 1), `matthews`, `pearson` and `spearman`.
+        names: Some of `accuracy`, `f1` (of class 1), `matthews`, `pearson` and `spearman`.
         gold: (N,) true classes or values.
         predicted: (N,) predicted ones.
     """
@@ -31,7 +31,7 @@ def classification_scores(names: Sequence[str], gold: np.ndarray, predicted: np.
 
 
 def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Scores:
-    """Scores BIO tags by whole entities, as CoNLL's `conlleval` does, with seqeval.
+    """Score BIO tags by whole entities, as CoNLL's `conlleval` does, with seqeval.
 
     Args:
         gold: The true tag of every word, sentence by sentence.
@@ -53,7 +53,7 @@ def entity_scores(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[st
 
 
 def answer_scores(answers: Sequence[Sequence[str]], predicted: Sequence[str]) -> Scores:
-    """Scores answers to questions as SQuAD v1.1 does (Rajpurkar et al. 2016, section 6.1).
+    """Score answers to questions as SQuAD v1.1 does (Rajpurkar et al. 2016, section 6.1).
 
     Answers are compared in lower case, without ASCII punctuation, without the words a, an and the, and with single
     spaces. Each prediction counts with the true answer that it fits best.

@@ -1,8 +1,8 @@
 """Reads JSON that the toolkit wrote earlier and that may have been damaged or changed since.
 
 JSON allows more than the toolkit ever writes. Keys that occur twice, numbers that are not finite, integers of more than
-64 bits, deep nesting and control characters in keys are refused here, and those in texts are replaced, so that nobody
-else has to think of them.
+64 bits, deep nesting and control characters in keys are refused here. Control characters in texts are replaced. So
+nobody else has to think of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no file.
-        UserError: If it can't be read, is no JSON, or holds what the toolkit never writes.
+        UserError: If it can't be read, is not JSON, or holds what the toolkit never writes.
     """
     try:
         document: object = json.loads(read_plain(path).decode(), object_pairs_hook=_once)
@@ -49,7 +49,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def refuse_other_schema(path: Path, document: dict[str, Any], schema: str) -> None:
-    """Refuses a document that another version, or something else, wrote.
+    """Refuse a document that another version, or something else, wrote.
 
     Raises:
         UserError: Naming both schemas.
@@ -65,8 +65,8 @@ def validated(path: Path, document: dict[str, Any], layout: TypeAdapter[_T], rem
     Args:
         path: Where it was read.
         document: What `read_object` returned.
-        layout: Of the class; checked without converting texts to numbers or the like.
-        remedy: What to do where it is something else.
+        layout: That of the class; checked without converting texts to numbers or the like.
+        remedy: What to do if it is something else.
 
     Raises:
         UserError: Naming the first entry that is missing or of another kind.

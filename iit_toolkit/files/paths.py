@@ -16,20 +16,20 @@ MAX_NAME_BYTES = 200
 MAX_PATH_BYTES = 4096
 """Bytes of a path, as Linux takes them."""
 NAME = r"^\w([\w.-]*[\w-])?$"
-"""What `require_name` lets pass, but for length and names of devices; for schemas."""
+"""What `require_name` accepts, apart from length and names of devices; for schemas."""
 _MAX_PART_BYTES = 255  # of one name in a path that others made
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # of Windows, in every folder
 
 
 def require_name(name: str, what: str = "") -> str:
-    """Return a name if it can be that of a file or folder of its own, on every system.
+    """Return a name if a file or folder can have it on every system.
 
     Args:
         name: What a config calls something that gets a folder or file.
         what: What messages call it, if they do not say it already.
 
     Raises:
-        UserError: If it is empty, `.`, `..` or hidden, leads elsewhere, is too long, or no file can be called so.
+        UserError: If it is empty, `.`, `..` or hidden, leads elsewhere, is too long, or is one that no file can have.
     """
     called = f"{what} {shown(name)}".lstrip()
     if not re.fullmatch(NAME, name) or name.endswith("\n"):
@@ -52,7 +52,7 @@ def require_path(path: str | Path, what: str = "path") -> str:
         what: What messages call it.
 
     Raises:
-        UserError: If it holds what no path does, such as NUL, is no text in UTF-8, or is too long.
+        UserError: If it holds what no path does, such as NUL, is not text in UTF-8, or is too long.
     """
     text = str(path)
     if any(ord(one) < 32 or ord(one) == 127 for one in text):
@@ -73,10 +73,10 @@ def require_path(path: str | Path, what: str = "path") -> str:
 
 
 def refuse_missing_folder(model: str | Path, what: str) -> None:
-    """Refuses a model that can only be meant as a folder, if there is none: a Hub id has one slash at most.
+    """Refuse a model that can only be a folder, if there is none: a Hub id has at most one slash.
 
     Raises:
-        UserError: If there is no such folder, or the path can be none.
+        UserError: If there is no such folder, or the path is not a valid one.
     """
     path = require_path(model, what)
     if not os.path.exists(path) and (path.startswith((".", "/", "~")) or path.count("/") > 1):
@@ -84,7 +84,7 @@ def refuse_missing_folder(model: str | Path, what: str) -> None:
 
 
 def _checked(given: Any) -> Any:
-    """Check a path, a list of paths, or paths by split; what else there is, such as an alignment, is let pass."""
+    """Check a path, a list of paths, or paths by split; let anything else, such as an alignment, pass."""
     if isinstance(given, str):
         require_path(given)
     return given
@@ -102,4 +102,4 @@ Name = Annotated[str, AfterValidator(require_name), Field(json_schema_extra={"pa
 IS_PATH = AfterValidator(_checked)
 """Marks a config's key whose text is looked for on this machine, or on the Hub."""
 ARE_PATHS = AfterValidator(_all_checked)
-"""The same of a list of paths, or of paths by split."""
+"""The same for a list of paths, or for paths by split."""

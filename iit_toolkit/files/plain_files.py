@@ -1,4 +1,4 @@
-"""Reads files that may be damaged, hostile or from elsewhere: plain files only, of a size that is to be expected."""
+"""Reads files that may be damaged, hostile or from elsewhere: plain files only, of an expected size."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from iit_toolkit.errors import UserError
 
 LARGEST = 2**25
-"""Bytes of a document: the results of a run with a hundred variables have some millions."""
+"""Bytes of a document: the results of a run with a hundred variables have a few million."""
 
 
 def read_plain(path: Path, largest: int = LARGEST) -> bytes:
-    """Read a file whole; a pipe, a device or a folder is never waited for.
+    """Read a whole file; never wait for a pipe, a device or a folder.
 
     Args:
         path: The file, or a link to it.
-        largest: As many bytes are read at most.
+        largest: The most bytes to read.
 
     Raises:
-        FileNotFoundError: If there is nothing.
-        UserError: If it can't be read, is no plain file, or is larger.
+        FileNotFoundError: If nothing is there.
+        UserError: If it can't be read, is not a plain file, or is larger.
     """
     try:
         opened = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -56,11 +56,11 @@ def is_there(path: Path) -> bool:
 
 
 def refuse_links_out(folder: Path, *paths: Path) -> None:
-    """Refuses paths that lead out of a folder by a symbolic link; the folder itself may be reached by one.
+    """Refuse paths that lead out of a folder by a symbolic link; the folder itself may be reached by one.
 
     Args:
         folder: A run folder, or the like.
-        paths: What is to be read or written there; what does not exist is fine.
+        paths: The paths to read or write there; what does not exist is fine.
 
     Raises:
         UserError: Naming the first that leads elsewhere.

@@ -11,9 +11,9 @@ _UNPRINTABLE = re.compile(
 
 
 def printable(text: str) -> str:
-    """Text without what is no character to read: U+FFFD stands in its place.
+    """Return text with U+FFFD in place of whatever is not a readable character.
 
-    Controls move the cursor of a terminal or end an XML document, marks of writing direction and spaces without width
-    let a text read as another, and halves of surrogates can't be written at all. Tabs and line breaks stay.
+    Controls move the cursor of a terminal or end an XML document. Marks of writing direction and spaces without width
+    let a text read as another. Halves of surrogates can't be written at all. Tabs and line breaks stay.
     """
     return text if text.isascii() and text.isprintable() else _UNPRINTABLE.sub("\ufffd", text)

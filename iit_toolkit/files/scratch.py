@@ -1,4 +1,4 @@
-"""Folders for temporary files, and one line where the system has no place for them."""
+"""Folders for temporary files, and one line if the system has no place for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iit_toolkit.errors import UserError, one_line
 
 @contextmanager
 def scratch_folder() -> Generator[str]:
-    """Give a folder for temporary files, which is removed in the end.
+    """Give a folder for temporary files, and remove it at the end.
 
     Raises:
         UserError: If the system has no place for one.

@@ -15,7 +15,7 @@ from iit_toolkit.files.paths import require_path
 MAX_BYTES = 2**20
 """Bytes of a file. An alignment of 5,000 variables fits, and a run config has a few thousand."""
 MAX_DEPTH = 40
-"""Levels of nesting. A suite has ten; Python stops at some hundreds, inside the libraries that check and write."""
+"""Levels of nesting. A suite has ten; Python stops at a few hundred, inside the libraries that check and write."""
 MAX_NODES = 100_000
 """Values and keys, with aliases written out. A file of the allowed size seldom holds more without aliases."""
 MAX_DIGITS = 20
@@ -27,7 +27,7 @@ def read_text(path: Path) -> str:
     """Read a regular file of text.
 
     Raises:
-        UserError: If it can't be read, is no regular file, is too large, or is not text in UTF-8.
+        UserError: If it can't be read, is not a regular file, is too large, or is not text in UTF-8.
     """
     require_path(path, "file")
     try:
@@ -46,7 +46,7 @@ def read_text(path: Path) -> str:
 
 
 def require_size(text: str, where: str) -> None:
-    """Refuses text that is larger than a file may be.
+    """Refuse text that is larger than a file may be.
 
     Raises:
         UserError: If it is.
@@ -63,7 +63,7 @@ def parse_json(text: str, where: str) -> Any:
         where: What messages call it.
 
     Raises:
-        UserError: If it is no JSON, or beyond a bound.
+        UserError: If it is not JSON, or beyond a bound.
     """
     require_size(text, where)
     depth = 0

@@ -17,7 +17,7 @@ def class_names(config: PreTrainedConfig) -> dict[int, str]:
 
 
 def class_elsewhere(expected: Mapping[int, str], found: Mapping[int, str]) -> tuple[str, int, int] | None:
-    """Return a class that both sides name, but number otherwise: in lower case, with the expected number and the found.
+    """Return a class that both sides name, but number otherwise: in lower case, with the expected and the found number.
 
     Names that only one side has, and those that say no more than a number (`LABEL_0`), cannot be compared.
     """
@@ -30,7 +30,7 @@ def class_elsewhere(expected: Mapping[int, str], found: Mapping[int, str]) -> tu
 
 
 def same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
-    """Vocabularies (or label sets) must agree for answers to be compared."""
+    """Check that vocabularies (or label sets) agree, so that answers can be compared."""
     for key, noun in (("vocab_size", "tokens"), ("num_labels", "labels")):
         if teacher.get_output_embeddings() is None and key == "vocab_size":
             continue

@@ -47,13 +47,13 @@ def certify(
         student: The student.
         alignment: The alignment; without one, only what plain distillation needs is checked.
         batch: At least two rows: model inputs, and `labels` and `special_tokens_mask` if there is an alignment.
-        task: What the models are for; of `causal_lm`, that they read no later tokens is checked.
+        task: What the models are for; those of `causal_lm` must read no later tokens.
         pad: The id that short rows are filled with.
         padded: Whether any row of the data is ever shorter than the others of its batch.
         trains: Whether the student is to be trained, so that gradient must reach it.
 
     Returns:
-        All checks made, in order. A check that others rest on ends the list when it fails: sites are tried only if both
+        All checks made, in order. A check that others rest on ends the list if it fails: sites are tried only if both
         models read rows as they must, gradients only if both sides can be swapped.
 
     Raises:
@@ -81,7 +81,7 @@ def certify_models(
 ) -> list[Check]:
     """Check what must hold of both models under any alignment; see `certify`.
 
-    Sources of pairs are read, too.
+    It also reads the sources of pairs.
     """
     inputs = model_inputs(batch)
     if "source_input_ids" in batch:
@@ -175,7 +175,7 @@ def _certify_side(
 
 @torch.no_grad()
 def _sites_fire(model: PreTrainedModel, sites: Mapping[str, tuple[ResolvedSite, ...]], inputs: _Inputs) -> str:
-    """Every place must run exactly once, give (B, S, D), and be as wide as the ranges declared on it need."""
+    """Check that every place runs exactly once, gives (B, S, D), and is as wide as its declared ranges need."""
     components = {component for found in sites.values() for site in found for component in (site.read, site.write)}
     if "input_ids" in inputs and len(inputs["input_ids"]) == inputs["input_ids"].shape[1]:
         inputs = {name: value[:-1] for name, value in inputs.items()}  # so that rows are not taken for positions

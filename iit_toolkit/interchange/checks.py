@@ -21,7 +21,7 @@ class Check:
     Attributes:
         name: What was checked.
         passed: Whether it holds.
-        detail: What was seen; where it failed, what is wrong and the remedy, in one line.
+        detail: What was seen; if it failed, what is wrong and the remedy, in one line.
     """
 
     name: str
@@ -46,7 +46,7 @@ def attempt(name: str, model: PreTrainedModel, check: Callable[[], str]) -> Chec
     Args:
         name: What is checked.
         model: The model that is run.
-        check: Returns what was seen; raises `UserError` where it does not hold.
+        check: Returns what was seen; raises `UserError` if it does not hold.
 
     Raises:
         torch.OutOfMemoryError: As the model does: it says nothing about the model itself.

@@ -32,15 +32,15 @@ class InterchangeModel:
     """One side of an alignment on its live model, with the two runs that interchange interventions need.
 
     The counterfactual run shares the base run's computation, gradients and dropout masks up to the lowest swapped
-    block. With `share_prefix=False` it is computed from the input, with dropout masks of its own; so it is in a model
-    that a run on one of its rows shows not to allow a restart, such as one whose blocks share keys.
+    block. With `share_prefix=False` it is computed from the input, with dropout masks of its own. The same holds if a
+    run on one row shows that the model allows no restart, e.g. because its blocks share keys.
 
     Args:
         model: The teacher or the student. It is not changed: hooks live only as long as a run.
         sites: The resolved sites of each variable (`iit_toolkit.alignment.resolve`).
         share_prefix: Whether counterfactual runs restart after the last block that no swap reaches.
-        subspaces: The variables of which only a subspace is swapped; each has one site, which it swaps as a whole
-            vector and reads where it writes.
+        subspaces: The variables that swap only a subspace; each has one site, a whole vector that is read where it is
+            written.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class InterchangeModel:
 
     def eval(self) -> None:
         """Set the model to eval mode."""
-        if any(module.training for module in self.model.modules()):  # to set the mode takes longer than to look
+        if any(module.training for module in self.model.modules()):  # setting the mode takes longer than looking
             self.model.eval()
 
     def places(self, variable: str) -> Collection[str]:
@@ -123,7 +123,7 @@ class InterchangeModel:
         Args:
             inputs: The model's inputs; (B, S) `input_ids`, or (B, C, H, W) `pixel_values`, first.
             variables: Variables that will be swapped from or into this run.
-            tokens: (B, S) boolean, where logits are evaluated; everywhere when absent. Ignored in classification.
+            tokens: (B, S) boolean, where logits are evaluated; everywhere if absent. Ignored in classification.
 
         Raises:
             UserError: If a site never runs, holds no sequence, or lies inside a block that gradient checkpointing would
@@ -173,8 +173,8 @@ class InterchangeModel:
         Args:
             base: The base run, made with this variable.
             variable: The variable that is swapped.
-            swap: Which activations go where.
-            source: The source run, made with this variable; the base run itself when absent (in-batch sources).
+            swap: The rows and positions that activations move between.
+            source: The source run, made with this variable; the base run itself if absent (in-batch sources).
             tokens: As for `base_run`.
 
         Raises:
@@ -238,7 +238,7 @@ class InterchangeModel:
         return run
 
     def _evaluate(self, forward: Any, inputs: dict[str, Any], tokens: Tensor | None) -> tuple[Run, Any]:
-        """Run `forward`, which returns (the model's outputs, anything), stopping at the vocabulary where possible."""
+        """Run `forward`, which returns (the model's outputs, anything), stopping at the vocabulary if possible."""
         rows = None if tokens is None else tokens.flatten().nonzero().squeeze(1)
         if self._head_is_linear is None:
             self._head_is_linear = head_is_linear(self.model, inputs)
@@ -255,7 +255,7 @@ class InterchangeModel:
         return Run(inputs, None, logits, hidden[-1]), rest
 
     def _settle_cuts(self, variables: Iterable[str], inputs: Mapping[str, Any]) -> None:
-        """Let the counterfactual runs of variables start at the input, where the model allows no restart."""
+        """Let the counterfactual runs of variables start at the input, if the model allows no restart."""
         for name in variables:
             cut = self.restart_blocks[name]
             if cut is None:
@@ -286,7 +286,7 @@ def _end(sites: Sequence[ResolvedSite]) -> int | None:
 
 
 def refuse_other_shape(component: str, shape: Sequence[int], inputs: Mapping[str, Any]) -> None:
-    """Raise a `UserError` where a site's tensor is not (batch, positions, neurons) of the inputs."""
+    """Raise a `UserError` if a site's tensor is not (batch, positions, neurons) of the inputs."""
     ids = inputs.get("input_ids")
     if len(shape) != 3 or (ids is not None and tuple(shape[:2]) != tuple(ids.shape)):
         if not shape:

@@ -15,7 +15,7 @@ from iit_toolkit.errors import UserError
 
 
 def called_with(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that a model is called with: its inputs, and that it is to keep no cache."""
+    """Return all that a model is called with: its inputs, and the request to keep no cache."""
     forward = getattr(model.forward, "__func__", model.forward)
     return {**inputs, "use_cache": False} if _takes_cache(forward) else dict(inputs)
 
@@ -29,7 +29,7 @@ def _takes_cache(forward: Callable[..., Any]) -> bool:
 def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Generator[None, None, None]:
     """Make the model's next runs start just after a block, from that block's output in an earlier run.
 
-    Blocks up to `cut` do not compute: those below hand their input on, block `cut` returns `output`. Hooks on them
+    Blocks up to `cut` do not compute: those below pass their input on, block `cut` returns `output`. Hooks on them
     still fire, and gradients flow into `output`'s graph.
 
     Args:
@@ -52,7 +52,7 @@ def restart_after(blocks: nn.ModuleList, cut: int, output: Any) -> Generator[Non
 
 @contextlib.contextmanager
 def stopped_after(blocks: nn.ModuleList, last: int) -> Generator[None, None, None]:
-    """Make the model's next runs compute nothing in the blocks above `last`, which hand their input on.
+    """Make the model's next runs compute nothing in the blocks above `last`, which pass their input on.
 
     What the model then returns means nothing; the activations up to block `last` are as always.
 

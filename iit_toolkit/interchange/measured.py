@@ -46,7 +46,7 @@ def head_is_linear(model: PreTrainedModel, inputs: Inputs) -> bool:
         if len(captured) != 1 or not torch.equal(captured[0][1].flatten(), logits.flatten()):
             return False
         with contextlib.suppress(RuntimeError), stopped_at_vocabulary(model, None):
-            model(**one)  # fails where something as wide as the vocabulary is added, be it zero
+            model(**one)  # fails if something as wide as the vocabulary is added, be it zero
             return True
     return False
 
@@ -71,7 +71,7 @@ def can_restart(model: PreTrainedModel, cut: int, inputs: Inputs) -> bool:
 
 
 def can_stop(model: PreTrainedModel, last: int, inputs: Inputs) -> bool:
-    """Say whether a model runs to its end if the blocks above `last` only hand on what they are given."""
+    """Say whether a model runs to its end if the blocks above `last` only pass on what they are given."""
 
     def stopped() -> bool:
         with stopped_after(blocks(model), last):
@@ -83,7 +83,7 @@ def can_stop(model: PreTrainedModel, last: int, inputs: Inputs) -> bool:
 
 
 def _works(attempt: Callable[[], bool]) -> bool:
-    """Whatever a model raises where part of it is left out, it needs that part."""
+    """Say whether an attempt holds; a model that raises anything with part of it left out needs that part."""
     try:
         return attempt()
     except Exception:
@@ -97,7 +97,7 @@ def _answer(model: PreTrainedModel, inputs: Inputs) -> tuple[Tensor, Tensor]:
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
-    """Equal up to rounding, which differs between runs where a device adds up in no fixed order."""
+    """Equal up to rounding, which differs between runs if a device adds up in no fixed order."""
     if one.shape != other.shape:
         return False
     bound = 100 * torch.finfo(other.dtype).eps * float(other.abs().nan_to_num().max())
@@ -125,5 +125,5 @@ def evaluating(*models: PreTrainedModel) -> Generator[None, None, None]:
         yield
     finally:
         for module, mode in modes:
-            if module.training != mode:  # to set it takes longer than to look
+            if module.training != mode:  # setting it takes longer than looking
                 module.training = mode

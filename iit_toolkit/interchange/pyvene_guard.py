@@ -1,10 +1,10 @@
 """pyvene 0.1.8 with its silent traps closed: the one file that touches pyvene's private members.
 
-Bare pyvene 0.1.8, without an error, keeps using one example's positions for the whole batch after a call with an
-integer position, deletes every forward hook on the model (users', FSDP's, transformers' own), writes in place into
-tensors that sibling modules share, ignores sites whose module never runs, freezes the model when a view on it is
-built, empties the dictionaries and extends the lists it is called with, and mixes up threads. See `docs/gotchas.md`;
-`tests/traps` holds a test for each.
+Bare pyvene 0.1.8 raises no error in any of these cases. After a call with an integer position, it keeps using one
+example's positions for the whole batch. It deletes every forward hook on the model (users', FSDP's, transformers' own).
+It writes in place into tensors that sibling modules share. It ignores sites whose module never runs. Building a view on
+a model freezes the model. It empties the dictionaries and extends the lists it is called with, and mixes up threads.
+See `docs/gotchas.md`; `tests/traps` holds a test for each.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def lock(model: nn.Module) -> threading.RLock:
 
 
 class SwapIntervention(pv.Intervention):
-    """Replaces the base's activation by the source's wherever a mask says so.
+    """Replaces the base's activation with the source's wherever a mask says so.
 
-    Unlike pyvene's `VanillaIntervention`, it takes a mask instead of index lists, so rows may differ in the number of
-    swapped positions and gradients stay right where lists would have to repeat one.
+    Unlike pyvene's `VanillaIntervention`, it takes a mask instead of index lists. So rows may differ in the number of
+    swapped positions, and gradients stay right if lists would have to repeat one.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -183,14 +183,14 @@ def swapping_view(model: PreTrainedModel, components: Sequence[str]) -> SafeInte
 
 
 class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
-    """Replaces the base's part in a subspace by the source's, and leaves the rest: base + (source - base) W W'.
+    """Replaces the base's part in a subspace with the source's, and leaves the rest: base + (source - base) W W'.
 
     The columns of W (D, r) are orthonormal and start at random; they can be learned.
 
     Args:
         width: D, neurons of the site.
         rank: r, dimensions of the subspace.
-        seed: Of the start.
+        seed: Seed of the start.
     """
 
     def __init__(self, width: int, rank: int, seed: int) -> None:
@@ -230,6 +230,6 @@ def swap(
         masks: Per component, a boolean mask that broadcasts to (B, S, D); none for a rotating view.
     """
     representations = dict(zip(view.sorted_keys, sources, strict=True))
-    with parametrize.cached():  # pyvene asks for a rotation three times, and every time it would be computed anew
+    with parametrize.cached():  # pyvene asks for a rotation three times, and it would be computed each time
         _, outputs = view(inputs, source_representations=representations, subspaces=masks)
     return outputs

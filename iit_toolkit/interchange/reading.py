@@ -122,7 +122,7 @@ def _other_padding_embedding(model: PreTrainedModel, pad: int, rows: Sequence[_I
 
 
 def _rows(model: PreTrainedModel, inputs: _Inputs) -> list[dict[str, Tensor]]:
-    """Return the rows without their padding, the longest shortened where the model could not read them padded."""
+    """Return the rows without their padding, the longest shortened if the model could not read them padded."""
     limit = readable_tokens(model) or math.inf
     rows: list[dict[str, Tensor]] = []
     for index in range(len(inputs["input_ids"])):
@@ -147,7 +147,7 @@ def _row(inputs: _Inputs, index: int) -> dict[str, Tensor]:
 
 
 def _batch(rows: Sequence[_Inputs], pad: int, padding: int) -> dict[str, Tensor]:
-    """Pad rows to the longest and some more."""
+    """Pad rows to the longest and beyond."""
     length = max(row["input_ids"].shape[1] for row in rows) + padding
     return {
         name: torch.cat(
@@ -170,7 +170,7 @@ def _pad_remedy(pad: int) -> str:
 
 @torch.no_grad()
 def require_order(model: PreTrainedModel, inputs: _Inputs) -> str:
-    """Check that a causal language model does not read the tokens that it is to predict.
+    """Check that a causal language model does not read the tokens that it must predict.
 
     Raises:
         UserError: If it does.

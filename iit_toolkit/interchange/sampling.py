@@ -1,4 +1,4 @@
-"""The one draw of interchange interventions: which variable, from which sources, at which positions.
+"""The one draw of interchange interventions: a variable, its sources, and the positions.
 
 Training, verification and certification draw here, so all mean the same by an intervention.
 """
@@ -26,7 +26,7 @@ class Interchange:
 
     Attributes:
         variable: The variable that is swapped.
-        swap: Which activations go where.
+        swap: The rows and positions that activations move between.
         source: The batch that sources are taken from; `None` if they are rows of the base's own batch.
         weight: Factor on its loss; other than 1 if variables are not drawn as the alignment says.
     """
@@ -44,7 +44,7 @@ class SourceRows:
     Attributes:
         count: How many rows there are.
         fetch: Makes a batch of rows by their numbers.
-        seed: Of the pairing of sources `fixed`.
+        seed: Seed of the pairing of sources `fixed`.
     """
 
     count: int
@@ -76,7 +76,7 @@ def step_generator(seed: int, step: int, micro_step: int, process: int) -> torch
 
 
 def pair_generator(seed: int, base: int, source: int) -> torch.Generator:
-    """Return the generator of what is drawn of a pair of examples, whatever batch it is in."""
+    """Return the generator of what is drawn for a pair of examples, whatever batch it is in."""
     return torch.Generator().manual_seed(zlib.crc32(f"{seed} {base} {source}".encode()))
 
 
@@ -91,7 +91,7 @@ class Sampler:
     """
 
     def __init__(self, positions: Positions, sources: Sources, task: Task, rows: SourceRows | None = None) -> None:
-        """Keep what is drawn by."""
+        """Keep what the draws depend on."""
         self.positions = positions
         self.sources = sources
         self.task: Task = task

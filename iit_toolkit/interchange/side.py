@@ -1,4 +1,4 @@
-"""One side of an alignment, as all that is above the engine sees it: something that runs with interventions.
+"""One side of an alignment, as everything above the engine sees it: something that runs with interventions.
 
 `InterchangeModel` is the side of a transformers model. Legend of shapes: B rows, S positions, D neurons, N evaluated
 tokens, V words, C classes.
@@ -24,7 +24,7 @@ class Run:
         inputs: The inputs.
         features: (N, D) what enters the output embedding at the N evaluated tokens, in row-major order; `None` for
             models whose logits are not a linear function of it.
-        logits: (N, V) logits at the evaluated tokens, where `features` is `None`; (B, C) for classification.
+        logits: (N, V) logits at the evaluated tokens, if `features` is `None`; (B, C) for classification.
         hidden: (B, S, D) last hidden state.
         activations: (B, S, D) activation of every place that the run's variables read.
         block_outputs: What the blocks returned from which counterfactual runs restart.
@@ -74,7 +74,7 @@ class Side(Protocol):
         ...
 
     def aligned_activation(self, run: Run, variable: str) -> Tensor:
-        """Return (B, S, D) what a run made with a variable holds of it, where several places do at the last of them."""
+        """Return (B, S, D) what a run made with a variable holds of it; if several places do, at the last."""
         ...
 
     def base_run(
@@ -85,7 +85,7 @@ class Side(Protocol):
         Args:
             inputs: What is read, (B, S) `input_ids` or `pixel_values` first.
             variables: Variables that will be swapped from or into this run.
-            tokens: (B, S) boolean, where logits are evaluated; everywhere when absent. Ignored in classification.
+            tokens: (B, S) boolean, where logits are evaluated; everywhere if absent. Ignored in classification.
         """
         ...
 
@@ -101,8 +101,8 @@ class Side(Protocol):
         Args:
             base: The base run, made with this variable.
             variable: The variable that is swapped.
-            swap: Which activations go where.
-            source: The source run, made with this variable; the base run itself when absent (in-batch sources).
+            swap: The rows and positions that activations move between.
+            source: The source run, made with this variable; the base run itself if absent (in-batch sources).
             tokens: As for `base_run`.
         """
         ...

@@ -30,7 +30,7 @@ def digests(model: nn.Module) -> dict[str, str]:
 
 
 def refuse_changed(model: nn.Module, before: Mapping[str, str], what: str) -> None:
-    """Refuse a model that is not the one that it was, such as one that rewrites its weights when it runs.
+    """Refuse a model that has changed, such as one that rewrites its weights when it runs.
 
     Args:
         model: The model.
@@ -69,7 +69,7 @@ def refuse_unfit(model: PreTrainedModel, task: Task) -> str:
 
 @torch.no_grad()
 def refuse_unsound(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> str:
-    """Refuse a model whose answers are not finite, or that is another one once it has answered.
+    """Refuse a model whose answers are not finite, or that changes when it answers.
 
     Args:
         model: The model, in eval mode.
@@ -91,7 +91,7 @@ def refuse_unsound(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> str:
 
 
 def _alone(inputs: Mapping[str, Tensor], row: int) -> dict[str, Tensor]:
-    """Return one row of a batch, without its padding: how models take that is another question."""
+    """Return one row of a batch, without its padding: how models take padding is another question."""
     one = {name: value[row : row + 1] for name, value in inputs.items()}
     if "attention_mask" in one and "input_ids" in one:
         real = one["attention_mask"][0].bool()
@@ -105,7 +105,7 @@ def unanswered_rows(side: Side, batch: Mapping[str, Tensor]) -> list[int]:
 
     Args:
         side: The model.
-        batch: Its inputs, among whatever else; padding is not looked at.
+        batch: Its inputs, among other things; padding is ignored.
     """
     inputs = {name: value.to(side.device) for name, value in model_inputs(batch).items()}
     real = inputs["attention_mask"].bool() if "attention_mask" in inputs else None

@@ -1,4 +1,4 @@
-"""Which activations go where: the positions and source rows of one batch of interchange interventions."""
+"""Where activations go: the positions and source rows of one batch of interchange interventions."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def draw_swap(
         predicted: (B, S) boolean; positions where the base's token is predicted, for `masked`.
 
     Returns:
-        The swap; rows without a position to swap, which may be all, keep what they have: see `refuse_empty`.
+        The swap; rows without a position to swap, possibly all, keep what they have: see `refuse_empty`.
 
     Raises:
         UserError: If `masked` is used without predicted positions, or `differing` without pairs.

@@ -17,8 +17,8 @@ _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 def refuse_non_finite_weights(model: nn.Module, what: str, remedy: str) -> None:
     """Refuse a model that holds NaN or infinity.
 
-    Buffers may hold -inf, as some models forbid positions by it; if their answers suffer, `refuse_non_finite_answers`
-    tells. What forbids tokens or classes may not: losses of their logits would be NaN.
+    Buffers may hold -inf, since some models forbid positions with it; if their answers suffer,
+    `refuse_non_finite_answers` says so. Buffers that forbid tokens or classes may not: their losses would be NaN.
 
     Args:
         model: The model.
@@ -46,7 +46,7 @@ def non_finite_weight(model: nn.Module) -> str | None:
 
 
 def largest_weight(model: nn.Module) -> str | None:
-    """Say which weight has values so large that their square is infinite, and up to what; none if none has."""
+    """Say which weight has values whose square overflows, and the largest of these; none if no weight has."""
     for name, value in model.named_parameters():
         if value.numel() and (most := float(value.detach().abs().max())) > _SQUARED:
             return f"{name} had values up to {most:.0e}"
@@ -66,7 +66,7 @@ def refuse_non_finite_answers(logits: Tensor, rows: Tensor, what: str, model: nn
         The logits.
 
     Raises:
-        UserError: Naming the model, how many of these rows it is, and one of them.
+        UserError: Naming the model, how many of these rows have no answer, and one of them.
     """
     if bad := non_finite_rows(logits, rows):
         refuse_rows(bad, len(rows.unique()), what, model)
@@ -84,7 +84,7 @@ def non_finite_rows(logits: Tensor, rows: Tensor) -> list[int]:
     """
     if len(logits) == 0:
         return []
-    fine = logits.detach().amax(-1).isfinite().cpu()  # NaN is above all
+    fine = logits.detach().amax(-1).isfinite().cpu()  # NaN counts as the maximum
     return [] if bool(fine.all()) else rows.cpu()[~fine].unique().tolist()
 
 

@@ -1,4 +1,4 @@
-"""Looks into the folder of a model before it is loaded: whether it holds one, and whole."""
+"""Checks, before a model is loaded, whether its folder holds one, and whole."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _LOADED = (
 
 
 def refuse_no_model(folder: Path, what: str, remedy: str) -> None:
-    """Refuse a folder that holds no model, with what it holds instead.
+    """Refuse a folder that holds no model, and say what it holds instead.
 
     Args:
         folder: The folder.
         what: What messages call the model.
-        remedy: The end of messages that know no better.
+        remedy: The end of messages that know no better remedy.
 
     Raises:
         UserError: If it holds none, or not all of its files.
@@ -99,7 +99,7 @@ def _read_json(path: Path, where: str) -> dict[str, Any]:
 
 
 def _refuse_other_format(path: Path, where: str) -> None:
-    """Refuse safetensors in a file that is called as those of torch are."""
+    """Refuse safetensors in a file that is named like those of torch."""
     with path.open("rb") as file:
         head = file.read(9)
     if len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:

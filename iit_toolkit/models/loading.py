@@ -1,4 +1,4 @@
-"""Loads models: every room loads them here, so that what cannot be loaded is refused alike, in one line."""
+"""Loads models. Every room loads them here, so that all refuse alike, in one line, what cannot be loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEEPEST = 10_000
 _BLOCK = re.compile(r"\.\d+\.")
 """The number of a block in the name of its weight."""
 _PLAIN = {"return_dict": True, "output_hidden_states": False, "_output_attentions": False}
-"""What configurations must say for models to return logits by name, and nothing that nobody reads."""
+"""What configurations must say for models to return logits by name, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Loaded:
     unused: list[str]
 
     def tell_unused(self, what: str) -> None:
-        """Tell in one line of weights that are not used."""
+        """Warn in one line of weights that are not used."""
         if self.unused:
             kind = type(self.model).__name__
             tell_once(
@@ -62,10 +62,10 @@ class Loaded:
         Args:
             what: What the message calls the model.
             task: What the message calls the task.
-            new_head: Let weights be missing that are none of a block.
+            new_head: Let weights outside the blocks be missing.
 
         Raises:
-            UserError: Naming one of them; and one that the checkpoint has for it, if any: it may be of another kind.
+            UserError: Naming one of them; and one that the checkpoint has instead, if any: it may be of another kind.
         """
         base = (
             "" if self.model.base_model is self.model else f"{self.model.base_model_prefix}."
@@ -86,7 +86,7 @@ class Loaded:
 
 @functools.cache
 def tell_once(line: str) -> None:
-    """Warn in one line, but not of the same again: a run loads a model several times."""
+    """Warn in one line, but only once per message: a run loads a model several times."""
     _LOG.warning(on_one_line(line)[:MAX_MESSAGE])
 
 
@@ -96,7 +96,7 @@ def load_config(path: str | Path, what: str, remedy: str = REMEDY) -> PreTrained
     Args:
         path: Folder or Hub id.
         what: What messages call the model.
-        remedy: The end of messages that know no better.
+        remedy: The end of messages that know no better remedy.
 
     Raises:
         UserError: If there is none that transformers knows, or it belongs to an adapter.
@@ -109,7 +109,7 @@ def load_config(path: str | Path, what: str, remedy: str = REMEDY) -> PreTrained
     try:
         with _without_table():
             config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # whatever a config.json of any content makes transformers raise
+    except Exception as error:  # a config.json of any content can make transformers raise anything
         raise UserError(f"{what} {path}: {_reason(error, path, remedy)}") from None
     depth = getattr(config, "num_hidden_layers", 0)
     if isinstance(depth, int) and depth > _DEEPEST:
@@ -128,12 +128,12 @@ def load_model(
         auto_class: The class of transformers that loads it.
         path: Folder or Hub id.
         what: What messages call the model.
-        remedy: The end of messages that know no better.
+        remedy: The end of messages that know no better remedy.
         resize: Give weights that the checkpoint has in another shape random values.
         **settings: Entries of its configuration.
 
     Raises:
-        UserError: If it cannot be loaded, its configuration cuts it, or a weight is not finite.
+        UserError: If it cannot be loaded, its configuration leaves out blocks, or a weight is not finite.
     """
     config = load_config(path, what, remedy)
     try:
@@ -146,7 +146,7 @@ def load_model(
                 trust_remote_code=False,
                 **settings,
             )
-    except Exception as error:  # whatever files of any content make transformers raise
+    except Exception as error:  # files of any content can make transformers raise anything
         if "Unrecognized configuration class" in str(error):
             raise UserError(
                 f"{what} {path}: transformers has no {auto_class.__name__} for it; give a model for that task, or set "
@@ -231,9 +231,9 @@ def _own_memory(model: PreTrainedModel) -> None:
 
 
 def _say_untied(model: PreTrainedModel) -> None:
-    """Make a configuration say so where the checkpoint's head is another weight than the embeddings.
+    """Untie a configuration if the checkpoint's head is another weight than the embeddings.
 
-    transformers ties by the configuration and unties by the checkpoint, so a model built anew of the configuration
+    transformers ties by the configuration and unties by the checkpoint. A model built from the configuration alone
     would have one of the two for both.
     """
     embeddings, head = (one() for one in (model.get_input_embeddings, model.get_output_embeddings))
@@ -257,7 +257,7 @@ def _without_table() -> Generator[None, None, None]:
 
 
 def _refuse_cut(model: PreTrainedModel, unexpected: set[str], where: str) -> None:
-    """Refuse a model of which the configuration leaves out blocks that the checkpoint has, and merged adapters."""
+    """Refuse a configuration that leaves out blocks of its checkpoint, and a model with an adapter's weights too."""
     known = list(model.state_dict())
     lists = {name[: found.start()] for name in known if (found := _BLOCK.search(name))}
     own = {name[: found.end()] for name in known for found in _BLOCK.finditer(name)}

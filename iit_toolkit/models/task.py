@@ -23,7 +23,7 @@ def task_of(model: PreTrainedModel) -> Task:
     """Return what a model of transformers, or one derived from it, is trained for.
 
     Raises:
-        UserError: If its class does not tell.
+        UserError: If its class does not say.
     """
     names = {one.__name__ for one in type(model).__mro__}
     for task, classes in _CLASSES:

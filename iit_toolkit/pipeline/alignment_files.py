@@ -11,7 +11,7 @@ _Section = TypeVar("_Section", ArmConfig, VerificationConfig)
 
 
 def with_alignments_read(config: RunConfig) -> RunConfig:
-    """Return the config with the content of the alignment files that it names: where one is changed, it is another.
+    """Return the config with the content of the alignment files it names: a changed file makes another config.
 
     Raises:
         UserError: If a file is not there, or holds no alignment.

@@ -51,7 +51,7 @@ def train_arm(
         prepared: What the config names.
         folder: The run folder.
         name: The arm.
-        inputs: What trainings must share for one to go on from the other's checkpoint.
+        inputs: What two trainings share if one can continue from the other's checkpoint.
 
     Returns:
         The student, and what `results.json` says of its training.
@@ -127,7 +127,7 @@ def train_arm(
 
 
 def asks_for_checkpoints(prepared: Prepared, name: str) -> bool:
-    """Return whether the config asks for an arm's checkpoints; otherwise, they go when its student is saved."""
+    """Return whether the config asks for an arm's checkpoints; otherwise, saving its student removes them."""
     config = prepared.config
     return "save_strategy" in {**config.training, **config.arms[name].training}
 
@@ -191,7 +191,7 @@ def steps_of_one_process(settings: CausalDistillationConfig, rows: int) -> int:
 def micro_batches_run(settings: CausalDistillationConfig, rows: int, steps: int) -> int:
     """Return how many micro-batches all processes run in a number of steps: an epoch's last step can have fewer.
 
-    Those that stand in where batches do not go round are run, and counted.
+    Stand-ins for batches that do not go round run too, and count.
     """
     at_a_time = settings.gradient_accumulation_steps
     batches = math.ceil(_rows_of_an_epoch(settings, rows) / settings.train_batch_size)
@@ -201,7 +201,7 @@ def micro_batches_run(settings: CausalDistillationConfig, rows: int, steps: int)
 
 
 def finished_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]] | None:
-    """Return what `train_arm` returned of an arm that an earlier run has finished; `None` if none has."""
+    """Return what `train_arm` returned for an arm that an earlier run has finished; `None` if none has."""
     record = _record(folder, name)
     if record is None:
         return None
@@ -217,7 +217,7 @@ def is_finished(folder: RunFolder, name: str) -> bool:
 
 
 def require_arm(prepared: Prepared, folder: RunFolder, name: str, inputs: Mapping[str, str]) -> None:
-    """Check that what is there of an arm can be gone on with: its finished student, and the places of its files.
+    """Check that an arm's run can continue from what is there: its finished student, and the places of its files.
 
     Raises:
         UserError: If a link leads elsewhere, or its student is not as its training wrote it, or was trained with other
@@ -251,7 +251,7 @@ def _record(folder: RunFolder, name: str) -> dict[str, Any] | None:
 
 
 def _newest_checkpoint(checkpoints: Path, trainer: CausalDistillationTrainer) -> Path | None:
-    """Return the newest whole checkpoint, which the main process looks for; refuse that of another training."""
+    """Return the newest whole checkpoint, which the main process finds; refuse another training's."""
     found: list[Path | None] = [None]
     with processes.main_first():
         if processes.is_main() and (newest := newest_whole(checkpoints)) is not None:
@@ -277,7 +277,7 @@ def _warn_of_stopped(name: str, trainer: CausalDistillationTrainer, checkpoints:
 
 
 def _inputs_of_arm(prepared: Prepared, name: str, inputs: Mapping[str, str]) -> dict[str, str]:
-    """Return what a training must share with an earlier one to go on from it, or to take its student."""
+    """Return what a training must share with an earlier one to continue it, or to take its student."""
     return {**training_inputs(inputs), "settings": _fingerprint_of_arm(prepared, name)}
 
 
@@ -300,7 +300,7 @@ def _cost(expected: ExpectedCost, history: list[dict[str, Any]]) -> dict[str, An
 
 
 def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
-    """Tokens of the rows that training read, repetitions counted; of a part of an epoch, its share of the tokens."""
+    """Return how many tokens training read, with repetitions; part of an epoch counts its share."""
     settings, step = trainer.settings, _rows_of_a_step(trainer.settings)
     epoch = _rows_of_an_epoch(settings, len(rows))
     epochs, steps = divmod(trainer.state.global_step, max(1, math.ceil(epoch / step)))
@@ -309,7 +309,7 @@ def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
 
 
 def _parallelism(trainer: CausalDistillationTrainer) -> dict[str, Any]:
-    """Return what ran: how processes shared the work, by what they spoke, and in which precision they multiplied."""
+    """Return what ran: how processes shared the work, how they communicated, and in which precision they multiplied."""
     group = torch.distributed.is_initialized()
     return {
         "type": trainer.accelerator.distributed_type.value,
@@ -329,10 +329,10 @@ def _less_memory(settings: CausalDistillationConfig) -> str:
 
 
 def _rows_of_an_epoch(settings: CausalDistillationConfig, rows: int) -> int:
-    """Rows that all processes see in an epoch, of those that there are."""
+    """Return how many of the rows all processes see in an epoch."""
     return rows - rows % settings.train_batch_size if settings.dataloader_drop_last else rows
 
 
 def _rows_of_a_step(settings: CausalDistillationConfig) -> int:
-    """Rows behind one update of the weights, over micro-steps and processes."""
+    """Return how many rows are behind one update of the weights, over micro-steps and processes."""
     return settings.train_batch_size * settings.gradient_accumulation_steps * settings.world_size

@@ -38,7 +38,7 @@ _LOG = getLogger(__name__)
 _ROWS = 4
 _COMPARED_ROWS = 64
 _READ_BACK = ("model_type", "num_labels", "num_hidden_layers", "hidden_size", "vocab_size", "tie_word_embeddings")
-"""Entries of a configuration without which its weights don't fit: transformers leaves out what it takes for default."""
+"""Entries of a configuration without which its weights don't fit: transformers leaves out what seems a default."""
 
 
 def validate(config: RunConfig) -> list[Check]:
@@ -130,7 +130,7 @@ def _warn_of_few_texts(prepared: Prepared) -> None:
 
 
 def _require_unseen(prepared: Prepared, where: str, split: str, rows: Dataset) -> None:
-    """Tell of rows that students are trained on; refuse to verify on them where they are most."""
+    """Warn of rows that students are trained on; refuse to verify on them if they are the majority."""
     same, seen = (count(rows, prepared.train_rows) for count in (count_shared, count_seen))
     trained = prepared.config.data.train_split
     what = "training rows" if seen == same else "of training texts"
@@ -187,7 +187,7 @@ def _tried_rows(prepared: Prepared, student: PreTrainedModel, trains: bool) -> d
 
 
 def _extremes(sets: Sequence[Dataset]) -> list[dict[str, Any]]:
-    """Return the shortest and the longest row of several sets: how a model reads rows may depend on it."""
+    """Return the shortest and the longest row of several sets: how a model reads rows may depend on their length."""
     rows: list[tuple[int, dict[str, Any]]] = []
     for some in sets:
         lengths = np.concatenate([sizes for _, sizes in lists_of(some, "input_ids")])
@@ -201,7 +201,7 @@ def _rows_differ(prepared: Prepared, trains: bool) -> bool:
     sets = [prepared.eval_rows, *prepared.evaluation_rows.values(), *([prepared.train_rows] if trains else [])]
     if any("source_input_ids" in rows.column_names for rows in sets):
         return True
-    compute = cast(Any, pc)  # it makes most of its functions as it is imported
+    compute = cast(Any, pc)  # it makes most of its functions at import
     of_rows = (compute.list_value_length(rows.data.column("input_ids")) for rows in sets)
     lengths = {length for some in of_rows for length in compute.unique(some)}
     return len(lengths) > 1
@@ -258,7 +258,7 @@ def certify_saving(prepared: Prepared, student: PreTrainedModel) -> Check:
 
 
 def certify_losses(prepared: Prepared, arm: str, student: PreTrainedModel) -> list[Check]:
-    """Check that an arm's losses can compare what its alignment aligns, where they do."""
+    """Check that an arm's losses can compare what its alignment aligns, if they do."""
     if not prepared.arm_weights(arm).aligned_mse:
         return []
     objective, batch, _ = first_step(prepared, arm, prepared.arm_alignment(arm, student), student, _ROWS)

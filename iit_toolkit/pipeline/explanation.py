@@ -1,4 +1,4 @@
-"""What can be said of a run in words before it spends anything: its models, alignments and the cost of its steps."""
+"""What can be said in words about a run before it spends anything: its models, alignments and the cost of its steps."""
 
 from __future__ import annotations
 
@@ -101,13 +101,13 @@ def _explain_alignment(
 def step_cost(
     prepared: Prepared, arm: str, alignment: Alignment | None, student: PreTrainedModel
 ) -> tuple[ExpectedCost, int]:
-    """Return what a step of an arm is expected to cost, judged by its first rows, and the tokens of these."""
+    """Return what a step of an arm is expected to cost, judged by its first rows, and their tokens."""
     objective, batch, settings = first_step(prepared, arm, alignment, student)
     return expected_cost(objective, batch, alignment, settings), int(batch["attention_mask"].sum())
 
 
 def least_seconds(flops: float, settings: CausalDistillationConfig) -> float:
-    """Return the least time that so many operations take a training's device, at the rate of one large product now."""
+    """Return the least time that a training's device takes for these operations, at the rate of one large product."""
     halves = settings.bf16 or "bfloat16" in (settings.loss_dtype, settings.teacher_dtype)
     kinds = (torch.float32, torch.bfloat16) if halves else (torch.float32,)
     return flops / max(fastest_rate(settings.device, kind) for kind in kinds)

@@ -40,7 +40,7 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
     Args:
         run: The folder of a finished run.
         output: The folder to write; new or empty.
-        arm: Which student; needed if the run has several.
+        arm: The arm of the student; needed if the run has several.
 
     Returns:
         `output`.
@@ -127,7 +127,7 @@ def chosen_arm(stored: StoredResults, arm: str | None = None) -> str:
 
 
 def _pyvene_sides(config: RunConfig, alignment: Alignment, student: Path) -> dict[str, str]:
-    """Both sides as pyvene configs in JSON, by file name; none where a site reads elsewhere than it writes."""
+    """Both sides as pyvene configs in JSON, by file name; none if a site reads elsewhere than it writes."""
     sites = [site for variable in alignment.variables for site in (*variable.teacher, *variable.student)]
     if any(site.read is not None for site in sites):
         return {}
@@ -156,7 +156,7 @@ def _verdict(stored: StoredResults, outcomes: pd.DataFrame, arm: str) -> dict[st
 
 
 def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> dict[str, Any]:
-    """Return the results without some arms; controls, which are no arms, stay."""
+    """Return the results without some arms; controls are not arms, and stay."""
     document = stored.document
     controls = document["controls"]
     if verdict["student"] != stored.judged:  # these two are the judged student's own

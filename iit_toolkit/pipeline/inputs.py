@@ -1,4 +1,4 @@
-"""What a run was begun with, recorded in its folder and compared when it is resumed."""
+"""What a run began with, recorded in its folder and compared when it is resumed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _add(digest: Any, values: Any) -> None:
     kind = array.type
     digest.update(f"{kind}\0{len(array)}\0".encode())
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        if array.null_count:  # a null is no empty list
+        if array.null_count:  # a null is not an empty list
             digest.update(b"null\0" + np.packbits(array.is_null().to_numpy(zero_copy_only=False)).tobytes())
         digest.update(np.diff(array.offsets.to_numpy()).astype(np.int64).tobytes())
         _add(digest, array.flatten())
@@ -86,13 +86,13 @@ def _add(digest: Any, values: Any) -> None:
 
 
 def begin_inputs(folder: RunFolder, inputs: dict[str, str]) -> None:
-    """Record what a run is begun with; what an earlier call recorded of other data stays."""
+    """Record what a run begins with; what an earlier call recorded about other data stays."""
     document = {"fingerprints": {**(recorded_inputs(folder) or {}), **inputs}}
     write_atomically(folder.inputs, yaml.safe_dump(document, sort_keys=False))
 
 
 def refuse_changed_inputs(folder: RunFolder, inputs: dict[str, str]) -> None:
-    """Refuse to resume a run with another teacher, tokenizer or data than it was begun with.
+    """Refuse to resume a run with another teacher, tokenizer or data than it began with.
 
     Args:
         folder: The run folder.
@@ -108,7 +108,7 @@ def refuse_changed_inputs(folder: RunFolder, inputs: dict[str, str]) -> None:
 
 
 def recorded_inputs(folder: RunFolder) -> dict[str, str] | None:
-    """Return what a run was begun with, if it is recorded.
+    """Return what a run began with, if it is recorded.
 
     Raises:
         UserError: If the record is damaged.

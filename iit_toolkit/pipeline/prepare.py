@@ -216,7 +216,7 @@ class Prepared:
 
     @cached_property
     def collator(self) -> Collator:
-        """Makes batches of rows, with masks that depend on the seed and the batch only."""
+        """Make batches of rows, with masks that depend on the seed and the batch only."""
         if self.config.task != "masked_lm":
             return collator_for(self.config.task, self.tokenizer)
         mlm = self.config.mlm
@@ -254,7 +254,7 @@ class Prepared:
         """Return an arm's alignment, or none.
 
         Raises:
-            UserError: If it is no alignment, or is to be trained at sources that the batches cannot have, or in blocks
+            UserError: If it is not an alignment, needs sources that the batches cannot have, or has sites in blocks
                 that the student leaves out.
         """
         given = self.config.arms[arm].alignment
@@ -272,7 +272,7 @@ class Prepared:
         return alignment
 
     def arm_weights(self, arm: str) -> ObjectiveWeights:
-        """Return an arm's weights; the paper's (standard, or causal with an alignment) where none are given.
+        """Return an arm's weights; the paper's (standard, or causal with an alignment) if none are given.
 
         Raises:
             UserError: If a term is unknown, all weights are zero, or the arm lacks the alignment they need.

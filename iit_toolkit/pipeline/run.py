@@ -54,21 +54,21 @@ from iit_toolkit.runs.working import beginning, working_in, written_at_once
 def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
     """Train every arm, verify every student against the teacher, and write results and report.
 
-    Of several processes (torchrun, accelerate launch), all train, and the main one does the rest; the others return
+    With several processes (torchrun, accelerate launch), all train, and the main one does the rest. The others return
     when the last arm is trained.
 
     Args:
         config: The run config.
         output: The run folder; new or empty.
-        resume: Go on in the folder of an earlier run of the same config, if it is one: arms that were trained are
-            taken as they are, one that was not starts from its last checkpoint, if it has any, and all are verified.
+        resume: Continue in the folder of an earlier run of the same config, if it is one. Arms that were trained are
+            taken as they are, and one that was not starts from its last checkpoint, if it has any. All are verified.
 
     Returns:
         The run folder.
 
     Raises:
-        UserError: If the config does not hold on the live models and data, the folder is taken, or it is to be resumed
-            and is that of another config or another process is at work on it.
+        UserError: If the config does not hold on the live models and data, or the folder is taken. If a run to resume
+            is another config's, or another process is at work on it.
     """
     return _train_arms(config, output, tuple(config.arms), resume=resume, verified=True)
 
@@ -80,7 +80,7 @@ def train(config: RunConfig, output: str | Path, arm: str, *, resume: bool = Fal
         config: The run config.
         output: The run folder; new or empty.
         arm: The arm.
-        resume: Go on in the folder of an earlier call or run of the same config, if it is one.
+        resume: Continue in the folder of an earlier call or run of the same config, if it is one.
 
     Raises:
         UserError: As for `run`.
@@ -119,7 +119,7 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
 
 
 def _begun(folder: RunFolder, config: RunConfig, resume: bool) -> AbstractContextManager[None]:
-    """Begin or go on in the run folder, which is the main process's to do."""
+    """Begin or continue in the run folder, as only the main process may."""
     if not processes.is_main():
         return nullcontext()
     if not resume:
@@ -156,7 +156,7 @@ def _record_inputs(
     *,
     resume: bool,
 ) -> None:
-    """Write what the run is begun with, or refuse to resume it with something else."""
+    """Write what the run begins with, or refuse to resume it with something else."""
     config = prepared.config
     if resume:
         refuse_changed_inputs(folder, inputs)

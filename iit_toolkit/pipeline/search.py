@@ -43,10 +43,10 @@ EXPLORATORY = (
 
 @told_if_out_of_memory("search", "lower verification.batch_size or data.max_length")
 def search(config: RunConfig, student: str, output: str | Path) -> Path:
-    """Search the map of layers by which a finished student answers most like the config's teacher.
+    """Search for the map of layers by which a finished student answers most like the config's teacher.
 
     The map is chosen on the first half of the held-out pairs and verified on the second. Positions and sources are
-    those of the config's verification, or spans and the batch where it says nothing of them.
+    those of the config's verification, or spans and the batch if it does not say.
 
     Args:
         config: Gives teacher, data and settings of the verification.
@@ -95,7 +95,7 @@ class SearchInputs:
         prepared: The config with what it names.
         name: Folder or Hub id of the student.
         student: The student, on the device.
-        positions: Which positions are swapped.
+        positions: The positions that are swapped.
         sources: Where sources come from.
         choosing: Held-out rows on which to choose.
         confirming: Other held-out rows, on which to confirm.
@@ -159,7 +159,7 @@ def search_inputs(config: RunConfig, student: str) -> SearchInputs:
 
 
 def _halves(rows: Dataset, count: int) -> tuple[list[int], list[int]]:
-    """Part the first `count` rows in two: about as many rows, and all rows of a text in the same."""
+    """Split the first `count` rows into halves of about as many rows, with all rows of a text in one half."""
     texts = rows["text_id"][:count] if "text_id" in rows.column_names else range(count)
     ends = np.cumsum(list(Counter(texts).values()))  # texts in the order of their first rows
     first = set(list(dict.fromkeys(texts))[: int(np.abs(ends - count // 2).argmin()) + 1])
@@ -219,7 +219,7 @@ def _write(
     matrix: Matrix,
     layers: Mapping[int, int],
 ) -> None:
-    """Write the files of a search; `search.json` last, so that where it stands, all stand."""
+    """Write the files of a search; `search.json` last, so that if it is there, all are."""
     write_heatmap(matrix, layers, folder.figures)
     write_outcomes(verification.outcomes, folder.outcomes)
     write_atomically(folder.alignment, alignment.to_yaml())

@@ -20,7 +20,7 @@ def require_student_files(student: Path) -> list[Path]:
     """Return the files of a student's folder, by their places in it.
 
     Raises:
-        UserError: If there is a link that leads out of the folder, or something that is no file or folder, or a file
+        UserError: If there is a link that leads out of the folder, or something other than a file or folder. If a file
             names a place outside.
     """
     home, files = Path(os.path.realpath(student)), list(_files(student, 0))

@@ -25,7 +25,7 @@ _ANSWERS = ["teacher_base", "teacher_cf", "student_base", "student_cf"]
 
 @dataclass(frozen=True)
 class Reverified:
-    """What came of verifying an export again.
+    """The outcome of verifying an export again.
 
     Attributes:
         folder: The new run folder.

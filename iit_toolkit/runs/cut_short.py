@@ -1,4 +1,4 @@
-"""Tells in one line what cut a training short, so that nothing half-trained is taken for a finished model."""
+"""Says in one line what cut a training short, so that nothing half-trained is taken for a finished model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refuse_cut_short(state: TrainerState, where: str, remedy: str) -> None:
 
 @contextmanager
 def told_if_worker_ended(where: str, workers: int, remedy: str) -> Generator[None]:
-    """Tell in one line if a process that reads rows for the training ends in the block.
+    """Say in one line if a process that reads rows for the training ends in the block.
 
     Args:
         where: What messages call the training.

@@ -61,7 +61,7 @@ _SCORES = TypeAdapter(Scores)
 
 
 def read_summary(path: Path) -> tuple[dict[str, Any], Summary]:
-    """Read a finetune.json: its content, and what of it is known.
+    """Read a finetune.json: its content, and the entries of it that are known.
 
     Raises:
         FileNotFoundError: If there is none.

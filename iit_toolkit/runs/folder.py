@@ -41,7 +41,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     Missing parent folders are made. Text is written as UTF-8.
 
     Raises:
-        UserError: If it can't be written (no space, no permission, ...). What stood at `path` is untouched,
+        UserError: If it can't be written (no space, no permission, ...). What was at `path` is untouched,
             and no temporary file remains.
     """
     content = data.encode() if isinstance(data, str) else data
@@ -62,12 +62,12 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 
 @contextlib.contextmanager
 def folder_written_whole(target: Path) -> Generator[Path]:
-    """Give a new folder to write to, which takes the name `target` if all went well, in the place of what stood there.
+    """Give a new folder to write to. If all goes well, it takes the name `target` and replaces what was there.
 
     What killed processes left beside `target` is removed. Nobody else may be writing there.
 
     Raises:
-        UserError: If it can't be written (no space, no permission, ...). What stood at `target` is untouched, and no
+        UserError: If it can't be written (no space, no permission, ...). What was at `target` is untouched, and no
             temporary folder remains.
     """
     require_path(target, "folder")
@@ -94,7 +94,7 @@ def folder_written_whole(target: Path) -> Generator[Path]:
 
 
 def left_over(name: str) -> str:
-    """Return a name for what takes another in the end; what still has it was left by a process that was killed."""
+    """Return a temporary name; a killed process left whatever still has such a name."""
     return f".{name}.{uuid.uuid4().hex}"
 
 
@@ -114,7 +114,7 @@ def _reason(error: Exception) -> str:
 
 
 def clear_left_overs(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder and in the folders directly below it.
+    """Remove what killed writers left in a folder and in the folders directly below it.
 
     Nobody else may be writing there.
     """
@@ -169,7 +169,7 @@ def read_results(path: Path) -> dict[str, Any]:
     """Read a file of results, whatever its name.
 
     Raises:
-        UserError: If it is missing, no JSON, or of another schema.
+        UserError: If it is missing, not JSON, or of another schema.
     """
     try:
         results = read_object(path)
@@ -185,7 +185,7 @@ def require_arm_name(name: str) -> str:
     """Return the name of an arm if it can be the name of a folder in a run.
 
     Raises:
-        UserError: If it is no slug (lower-case letters, digits, `-`, `_`), is taken, or is no name of a folder.
+        UserError: If it is not a slug (lower-case letters, digits, `-`, `_`), is taken, or cannot name a folder.
     """
     if not _ARM_NAME.fullmatch(name):
         raise UserError(f'arm "{name}": the name must consist of lower-case letters, digits, "-" and "_"')
@@ -228,7 +228,7 @@ class RunFolder:
         return cls(folder)
 
     def refuse_occupied(self) -> None:
-        """Refuses a folder that holds more than what killed processes left.
+        """Refuse a folder that holds more than what killed processes left.
 
         Raises:
             UserError: If it does, or can't be read.
@@ -241,7 +241,7 @@ class RunFolder:
         """Open the folder of an earlier run.
 
         Raises:
-            UserError: If it is no run folder (neither a config nor results in it).
+            UserError: If it is not a run folder (neither a config nor results in it).
         """
         folder = cls(Path(require_path(path, "run folder")))
         if not folder.config.is_file() and not folder.results.is_file():
@@ -285,7 +285,7 @@ class RunFolder:
 
     @property
     def answers(self) -> Path:
-        """What the answers read as and how frequent they are, for the report."""
+        """How the answers read and how frequent they are, for the report."""
         return self.path / "answers.parquet"
 
     @property
@@ -326,12 +326,12 @@ class RunFolder:
         """Read `results.json`.
 
         Raises:
-            UserError: If it is missing, no JSON, or of another schema.
+            UserError: If it is missing, not JSON, or of another schema.
         """
         return read_results(self.results)
 
     def write_results(self, results: Mapping[str, Any]) -> None:
-        """Write `results.json`; `schema` is put in where it is missing.
+        """Write `results.json`; `schema` is added if it is missing.
 
         Raises:
             UserError: If `results` is of another schema, or the file can't be written.
@@ -361,7 +361,7 @@ def locked(lock: Path, what: str) -> Generator[None]:
 
     Args:
         lock: The file to lock; removed at the end.
-        what: What messages say that is being worked on.
+        what: What messages say is being worked on.
 
     Raises:
         AtWorkError: If another process is in such a block.
@@ -370,7 +370,7 @@ def locked(lock: Path, what: str) -> Generator[None]:
     try:
         held = FileLock(lock, timeout=0)
         held.acquire()
-        if SoftFileLock in type(held).__mro__:  # filelock turns into it without locks of the system
+        if SoftFileLock in type(held).__mro__:  # filelock falls back to it if the system has no locks
             held.release()
             raise NotImplementedError("its file system has no locks")
     except Timeout:

@@ -1,4 +1,4 @@
-"""What the environment says of the processes that run: read once, checked, and the same for everything here.
+"""What the environment says about the running processes: read once, checked, and the same for everything here.
 
 torchrun and `accelerate launch` set `RANK`, `LOCAL_RANK`, `WORLD_SIZE`, `MASTER_ADDR` and `MASTER_PORT`. Other
 launchers, and shells below one, leave some of them. accelerate reads them too, each for itself, so what does not add up
@@ -14,12 +14,12 @@ from typing import NoReturn
 from iit_toolkit.errors import UserError
 
 _NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE")
-_MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # from which accelerate starts groups, on CPUs
+_MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # accelerate starts groups from these, on CPUs
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Which of how many processes this is.
+    """The number of this process, and how many there are.
 
     Attributes:
         rank: Number of the process, from 0; the main one is 0.
@@ -66,9 +66,9 @@ def launched() -> Launch:
 
 
 def forget_a_launcher_of_one() -> None:
-    """Take out of the environment what says that one process is all: accelerate would start a group for it.
+    """Remove from the environment what says that there is one process: accelerate would start a group for it.
 
-    The address at which processes meet may be one that is gone, and is waited for.
+    The address at which processes meet may be gone, and accelerate would wait for it.
 
     Raises:
         UserError: As for `launched`.
@@ -79,7 +79,7 @@ def forget_a_launcher_of_one() -> None:
 
 
 def several() -> bool:
-    """Return whether the environment speaks of several processes, without a check of all that it says."""
+    """Return whether the environment speaks of several processes, without checking all that it says."""
     return os.environ.get("WORLD_SIZE", "1").strip() not in ("", "0", "1")
 
 

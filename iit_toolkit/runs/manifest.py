@@ -22,7 +22,7 @@ class NotWholeError(Exception):
 
 
 def digests(folder: Path) -> dict[str, dict[str, Any]]:
-    """Describe every file below a folder, manifests and hidden files apart, once it is on the disk.
+    """Describe every file below a folder, except manifests and hidden files, once it is on disk.
 
     Returns:
         `size` in bytes and `sha256` by the file's path relative to the folder.
@@ -39,7 +39,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the manifest of a folder, which makes it whole.
 
     Args:
-        folder: The folder; everything else of it is written.
+        folder: The folder; everything else in it is written.
         facts: What the manifest says besides the files.
 
     Raises:
@@ -85,7 +85,7 @@ def compare_files(folder: Path, files: Any, but: Sequence[str] = ()) -> None:
     Args:
         folder: The folder.
         files: What `digests` returned.
-        but: Names of files that may stand there as well.
+        but: Names of files that may be there as well.
 
     Raises:
         NotWholeError: If a file is missing, changed or not described.

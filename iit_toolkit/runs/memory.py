@@ -1,4 +1,4 @@
-"""Tells in one line where memory ran out, and what takes less."""
+"""Says in one line where memory ran out, and what takes less."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class OutOfMemoryError(UserError):
 
 @contextmanager
 def told_if_out_of_memory(where: str, remedy: str) -> Generator[None]:
-    """Tell in one line if memory runs out in the block.
+    """Say in one line if memory runs out in the block.
 
     Args:
         where: What was done, as the subject of the message.

@@ -1,9 +1,9 @@
 """Runs by several processes, as torchrun and accelerate launch start them.
 
-All processes train; the main one does everything else. What only it does, and what it has to do before the others, it
-does in `main_first`, so that its failure ends all of them. They speak by a store, where
-waiting has no limit of its own, since reading data may take hours. That another process has stopped shows in its pulse,
-for which patience is limited. The process group, of which every call has a limit, is for training alone.
+All processes train; the main one does everything else. What it does alone, or before the others, it does in
+`main_first`, so that its failure ends all of them. Processes communicate through a store. Waiting there has no limit
+of its own, since reading data may take hours. A pulse shows if another process has stopped; patience with it is
+limited. The process group is for training alone, and every call of it has a limit.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _JOINING = timedelta(minutes=5)
 _PATIENCE = timedelta(minutes=10)  # until the config's `ddp_timeout` is known
-_LEAST_PATIENCE = 30.0  # seconds: beats come every two, and later where a machine is busy
+_LEAST_PATIENCE = 30.0  # seconds: beats come every two, and later if a machine is busy
 _FAREWELL = 10.0
 _LOST = ("Timed out", "timeout", "closed by peer", "reset by peer", "Broken pipe", "NCCL", "gloo", "Connection refused")
 
@@ -46,11 +46,11 @@ class _Joined:
 
 
 _joined: _Joined | None = None
-_times = 0  # that processes have been joined: what an earlier time left in the store must not be read
+_times = 0  # how often processes were joined: what an earlier time left in the store must not be read
 
 
 def is_main() -> bool:
-    """Whether this is the main process, as the only one is.
+    """Whether this is the main process, as an only one is.
 
     Raises:
         UserError: As for `launched`.
@@ -59,7 +59,7 @@ def is_main() -> bool:
 
 
 def refuse_several(verb: str) -> None:
-    """Let only one process go on, with what would be done twice into one folder.
+    """Let only one process continue, with work that must not be done twice in one folder.
 
     Raises:
         UserError: If there are several, on the main one.
@@ -131,7 +131,7 @@ def set_patience(seconds: float) -> None:
 
 @contextmanager
 def told_if_lost() -> Generator[None]:
-    """Tell in one line if a call that several processes make together fails, since one of them is gone.
+    """Say in one line if a call that several processes make together fails because one of them is gone.
 
     Raises:
         UserError: In place of the error of torch.
@@ -186,7 +186,7 @@ def destroy_group() -> None:
 
 
 def _join() -> _Joined | None:
-    """Join the other processes, the first time; None if there is but one."""
+    """Join the other processes, the first time; None if there is only one."""
     global _joined, _times
     launch = launched()
     if launch.count == 1:
@@ -216,8 +216,8 @@ def _join() -> _Joined | None:
                 "was meant, unset RANK, LOCAL_RANK and WORLD_SIZE"
             ) from None
         if launch.rank:
-            logging.getLogger("iit_toolkit").setLevel(logging.ERROR)  # the main process tells the same
-        atexit.register(destroy_group)  # of what fails outside of `parting`
+            logging.getLogger("iit_toolkit").setLevel(logging.ERROR)  # the main process says the same
+        atexit.register(destroy_group)  # for what fails outside `parting`
         pulse.start()
         _joined = _Joined(launch, store, pulse)
     return _joined
@@ -234,7 +234,7 @@ def _backends() -> str:
 
 
 def _wait(store: Store, keys: list[str]) -> None:
-    """Wait for keys, so that a signal is heard; a process that is stopped is noticed by the pulse."""
+    """Wait for keys, so that a signal is heard; the pulse notices a process that has stopped."""
     with _error_if_gone():
         while not store.check(keys):
             time.sleep(0.05)
@@ -242,7 +242,7 @@ def _wait(store: Store, keys: list[str]) -> None:
 
 @contextmanager
 def _error_if_gone() -> Generator[None]:
-    """Tell in one line if the store is gone, with the process that holds it."""
+    """Say in one line if the store is gone, with the process that holds it."""
     try:
         yield
     except RuntimeError as error:
@@ -252,7 +252,7 @@ def _error_if_gone() -> Generator[None]:
 
 
 def _let_go(error: BaseException) -> None:
-    """Free what the frames of an error hold: a wrapped model among it would hold the process group."""
+    """Free what the frames of an error hold: a wrapped model among them would keep the process group."""
     cause: BaseException | None = error
     while cause is not None:
         traceback.clear_frames(cause.__traceback__)
@@ -260,7 +260,7 @@ def _let_go(error: BaseException) -> None:
 
 
 def _bid_farewell(joined: _Joined) -> None:
-    """Keep the store until the others need it no more, where this process holds it."""
+    """Keep the store until the others no longer need it, if this process holds it."""
     try:
         joined.store.set(f"parted/{joined.launch.rank}", "parted")
         if joined.launch.rank or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":

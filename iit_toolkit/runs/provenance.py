@@ -62,7 +62,7 @@ def fingerprint(rows: Iterable[Sequence[int]]) -> str:
 
 
 def fingerprint_of_lists(batches: Iterable[tuple[NDArray[Any], NDArray[Any]]]) -> str:
-    """Identify data as `fingerprint` does, without a list of a row.
+    """Identify data as `fingerprint` does, without making a list of each row.
 
     Args:
         batches: The ids of some rows, one after the other (N,), and the rows' lengths (R,).
@@ -140,7 +140,7 @@ def _cpu_model() -> str:
 def _memory_gb() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    except (AttributeError, ValueError, OSError):  # the system does not tell
+    except (AttributeError, ValueError, OSError):  # the system does not say
         return None
 
 

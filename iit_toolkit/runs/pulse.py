@@ -1,7 +1,7 @@
-"""Notices that another process has stopped: all tell each other that they live, also while one works alone.
+"""Notices that another process has stopped: all signal that they live, even while one works alone.
 
-Reading data and saving may take hours, so no limit on waiting tells long work from a process that was stopped, or that
-died. Others learn within minutes whether it lives.
+Reading data and saving may take hours, so no limit on waiting tells long work from a process that was stopped or
+died. The others learn within minutes whether it lives.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _SECONDS = 2.0
 
 
 class Pulse(threading.Thread):
-    """Beats in a thread of its own, and ends this process with one line if another does not beat any more.
+    """Beats in a thread of its own, and ends this process with one line if another stops beating.
 
-    Time is counted in own beats: where all processes are stopped and go on together, none is missed.
+    Own beats count the time: if all processes pause and continue together, none is missed.
 
     Args:
         store: What all processes share; used by this thread alone.
@@ -62,7 +62,7 @@ class Pulse(threading.Thread):
         self.join()
 
     def _give_up(self, other: int) -> None:
-        """End this process, from whatever it waits in: no exception could reach that."""
+        """End this process, whatever it waits in: no exception could reach it there."""
         if self._ended.is_set():
             return
         sys.stderr.write(

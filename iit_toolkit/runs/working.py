@@ -28,13 +28,13 @@ _WRITTEN_AT_ONCE = (
 
 @contextmanager
 def working_in(output: str | Path, what: str = "the run") -> Generator[RunFolder]:
-    """Lock a folder, which is made if it is missing, and clear it of what killed processes left.
+    """Make a folder if it is missing, lock it, and clear it of what killed processes left.
 
     Folders that were made and are still empty at the end are removed.
 
     Args:
         output: The folder.
-        what: What messages say that is being worked on, before its path.
+        what: What messages say is being worked on, before its path.
 
     Raises:
         UserError: If the folder can't be made, written or locked, or another process is at work in it.
@@ -89,7 +89,7 @@ def written_at_once(output: str | Path) -> Generator[RunFolder]:
 
 
 def _clear_unfinished(folder: RunFolder) -> None:
-    """Clear what a killed process was to write at once; where there is more, such as a run's arms, all stays."""
+    """Clear what a killed process was to write at once; if there is more, such as a run's arms, all stays."""
     mark = folder.path / _MARK
     if mark.exists():
         of_one_process = {path.name for path in folder.path.iterdir()} <= {*_WRITTEN_AT_ONCE, _MARK, LOCK}

@@ -1,4 +1,4 @@
-"""What can be said of a suite before it spends anything; each of its runs checks the rest when it begins."""
+"""What can be said about a suite before it spends anything; each of its runs checks the rest when it begins."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from iit_toolkit.pipeline.suite.pieces import Piece
 
 
 def require_sound(config: SuiteConfig, todo: Sequence[Piece]) -> None:
-    """Check what the runs and fine-tunings to be done would otherwise stop at when their turn comes.
+    """Check now what would otherwise stop the runs and fine-tunings when their turn comes.
 
     Args:
         config: The suite.
         todo: The pieces that are to be done.
 
     Raises:
-        UserError: If an arm's settings, weights or alignment are wrong, arms would be verified by different alignments,
-            a variable that means are over is none of the verification, or a task's settings or examples can't be used.
+        UserError: If an arm's settings, weights or alignment are wrong, or arms would be verified by different
+            alignments. If means are over a variable that is not verified, or a task's settings or examples can't be
+            used.
     """
     seeds = {piece.arm: piece.seed for piece in todo if piece.stage == "run" and piece.seed is not None}
     for arm, seed in seeds.items():
@@ -42,7 +43,7 @@ def require_sound(config: SuiteConfig, todo: Sequence[Piece]) -> None:
 
 
 def _require_one_alignment(config: SuiteConfig) -> None:
-    """Refuse students, made already or not, that are verified by other alignments, as presets give other depths."""
+    """Refuse students, made already or not, whose alignments in verification differ, as presets do by depth."""
     first: tuple[str, dict[str, Any]] | None = None
     known: list[StudentConfig] = []
     for arm in sorted(config.run.arms, key=lambda arm: arm in config.arm_students):

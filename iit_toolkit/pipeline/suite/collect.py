@@ -19,8 +19,8 @@ from iit_toolkit.runs.folder import write_atomically, write_json
 def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list[Piece]:
     """Copy the results of every piece that is done, under the names that they have in the suite's folder.
 
-    What the target holds of other pieces stays, if the suite still has them with the same settings. Of a fine-tuned
-    student, the summary then gives the folder inside the suite's, not where that lay.
+    What the target holds of other pieces stays, if the suite still has them with the same settings. The summary of a
+    fine-tuned student then names its folder inside the suite's, not where that lay.
 
     Args:
         config: The suite.
@@ -54,7 +54,7 @@ def collect(config: SuiteConfig, output: str | Path, target: str | Path) -> list
 
 
 def _refuse_other_settings(config: SuiteConfig, earlier: SuiteConfig, copy: SuiteFolder, done: list[Piece]) -> None:
-    """Refuse a target that would keep results which the suite would make otherwise now."""
+    """Refuse a target that would keep results that the suite would now make differently."""
     for piece in pieces(earlier):
         if piece in done or not copy.results(piece).is_file():
             continue
@@ -65,6 +65,6 @@ def _refuse_other_settings(config: SuiteConfig, earlier: SuiteConfig, copy: Suit
 
 
 def _settings(config: SuiteConfig, piece: Piece) -> tuple[RunConfig | None, FinetuneConfig | None]:
-    """Return what made the piece: of a fine-tuning, the run that made its student too."""
+    """Return what made the piece: for a fine-tuning, also the run that made its student."""
     run = None if piece.seed is None else config.run_config(piece.arm, piece.seed)
     return run, config.finetune_config(config.run.teacher) if piece.stage == "finetune" else None

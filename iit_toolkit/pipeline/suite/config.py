@@ -34,11 +34,11 @@ class SuiteConfig(BaseModel):
     arm_seeds: dict[str, Seeds] = Field(default_factory=dict)
     """The seeds of arms that are run with others."""
     arm_students: dict[str, StudentConfig] = Field(default_factory=dict)
-    """Where the students of arms come from that begin otherwise than `run.student` says."""
+    """Where the student comes from, by arm, if not from where `run.student` says."""
     baseline: str
     """The arm that the others are compared with, at equal steps."""
     equal_compute: str | None = None
-    """The arm that had the others' compute, if there is one."""
+    """The arm with the others' compute, if there is one."""
     variables: list[str] | None = None
     """Variables of the verification whose mean is compared; null: all."""
     finetune: FinetuneTasks | None = None
@@ -95,12 +95,12 @@ class SuiteConfig(BaseModel):
 
 
 def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
-    """Read a suite; what the overrides (`dotted.key=value`) say wins over the file, and the file over the defaults.
+    """Read a suite; overrides (`dotted.key=value`) win over the file, and the file over the defaults.
 
-    What alignment files say is read into the suite: where one is changed later, the suite is another.
+    Alignment files are read into the suite: if one is changed later, the suite is another.
 
     Raises:
-        UserError: If there is no such file, it is no valid YAML, or a key or value is wrong.
+        UserError: If there is no such file, it is not valid YAML, or a key or value is wrong.
     """
     document = read_mapping(Path(path))
     _read_sections(document, Path(path).parent)
@@ -112,7 +112,7 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
 
 
 def _read_sections(document: dict[str, Any], folder: Path) -> None:
-    """Put what files say in the place of their paths."""
+    """Replace paths of files with what these say."""
     for section in ("run", "finetune"):
         given = document.get(section)
         if isinstance(given, str):

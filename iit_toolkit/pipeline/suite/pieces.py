@@ -83,7 +83,7 @@ class SuiteFolder:
         return self.path / "locks" / f"{piece}.lock"
 
     def begun(self, config: SuiteConfig) -> list[Piece]:
-        """Return what was begun of the suite's arms and teacher, with its seeds or others."""
+        """Return what has begun of the suite's arms and teacher, with its seeds or others."""
         found = [Piece("finetune", TEACHER)]
         for arm in config.run.arms:
             for home in sorted((self.path / arm).glob("seed-*")):
@@ -93,7 +93,7 @@ class SuiteFolder:
         return [piece for piece in found if self._written(piece).is_file()]
 
     def refuse_other(self, config: SuiteConfig, piece: Piece) -> None:
-        """Refuses a piece that was begun with other settings than the suite's.
+        """Refuse a piece that was begun with other settings than the suite's.
 
         Raises:
             UserError: If it was.

@@ -24,11 +24,11 @@ class PlannedPiece:
     Attributes:
         piece: The piece.
         done: Whether it is done.
-        steps: Of a training; None of a fine-tuning.
-        flops: Multiplications and additions in the matrix products of the training; None of a fine-tuning, and of a
+        steps: Steps of a training; None for a fine-tuning.
+        flops: Multiplications and additions in the matrix products of the training; None for a fine-tuning, and for a
             training that is done.
         seconds: What it took, or what its like took (the same arm with another seed, any other fine-tuning); None
-            where nothing like it is done. A training that was resumed is counted whole, at the speed of its last part.
+            if nothing like it is done. A training that was resumed is counted whole, at the speed of its last part.
         least_seconds: The least time that the `flops` take this machine; None if there are none.
     """
 
@@ -41,7 +41,7 @@ class PlannedPiece:
 
 
 def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
-    """Return what each piece costs; models and data are loaded where a training is not done.
+    """Return what each piece costs; models and data are loaded if a training is not done.
 
     Raises:
         UserError: If the run config does not hold on the live models and data.
@@ -79,7 +79,7 @@ def _alike(one: Piece, other: Piece) -> bool:
 def _took(folder: SuiteFolder, piece: Piece) -> float | None:
     """How long a run (training, verification, perplexity), or all fine-tunings, of a piece took, in seconds.
 
-    None of a training that was resumed after its last step, and of a run that does not say how long its verification
+    None for a training that was resumed after its last step, and for a run that does not say how long its verification
     took.
     """
     if piece.stage == "run":

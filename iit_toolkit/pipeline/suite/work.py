@@ -1,4 +1,4 @@
-"""Works off the pieces of a suite, any number of processes side by side."""
+"""Works through the pieces of a suite, with any number of processes side by side."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from iit_toolkit.runs.folder import AtWorkError, RunFolder, clear_left_overs, is
 from iit_toolkit.runs.provenance import fingerprint_of_weights
 
 _LOG = logging.getLogger(__name__)
-_ENDING = 40.0  # seconds that a launcher has to end; torchrun waits for 30 until it kills
+_ENDING = 40.0  # seconds that a launcher has to end; torchrun waits 30 before it kills
 
 
 def work(
@@ -38,11 +38,11 @@ def work(
     minutes: float | None = None,
     launcher: Sequence[str] = (),
 ) -> list[Piece]:
-    """Do what of a suite is not done.
+    """Do the pieces of a suite that are not done.
 
-    A call that was killed can be repeated: pieces that are done are skipped, a training goes on from its last
-    checkpoint, a fine-tuning with the task and seed at which it was. Several processes may work on one folder; each
-    piece is done by one of them.
+    A call that was killed can be repeated. It skips pieces that are done. A training continues from its last
+    checkpoint, a fine-tuning with the task and seed that it was at. Several processes may work on one folder; one of
+    them does each piece.
 
     Args:
         config: The suite.
@@ -88,7 +88,7 @@ def work(
 
 
 def _refuse_other_teacher(config: SuiteConfig, folder: SuiteFolder, begun: Sequence[Piece]) -> None:
-    """Refuse to go on if a run was begun with other weights of the teacher than there are now."""
+    """Refuse to go on if a run was begun with other weights of the teacher than it has now."""
     runs = {piece: recorded_inputs(RunFolder(folder.home(piece))) for piece in begun if piece.stage == "run"}
     weights = {piece: inputs[TEACHER_WEIGHTS] for piece, inputs in runs.items() if inputs and TEACHER_WEIGHTS in inputs}
     if not weights:
@@ -103,7 +103,7 @@ def _refuse_other_teacher(config: SuiteConfig, folder: SuiteFolder, begun: Seque
 
 
 def _do_once(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> None:
-    """Do a piece, unless it is done or another process is at it."""
+    """Do a piece, unless it is done or another process is at work on it."""
     folder.lock(piece).parent.mkdir(exist_ok=True)
     with ExitStack() as alone:
         try:
@@ -119,7 +119,7 @@ def _do_once(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: S
 
 
 def _tidy(home: Path) -> None:
-    """Clear what a process left that was killed when the piece was done; not if another works in the folder now."""
+    """Clear what a process left if it was killed with the piece done, unless another works in the folder now."""
     with contextlib.suppress(UserError), RunFolder(home).alone():
         clear_left_overs(home)
 
