@@ -37,9 +37,10 @@ class Measure:
         name: Its name in results.json, in Python and on the command line.
         title: What tables and figures call it.
         caption: What it means.
-        kind: How it is estimated. share: numerator / denominator, with Wilson's interval. lead: the share minus that of
-            `less`, paired. explained: numerator / denominator, where the denominator is an amount. mean: numerator / denominator. perplexity: exp of the mean. correlation: Pearson's, of the
-            sums that `numerator` names. zero: 0, what a student explains that does not react.
+        kind: How it is estimated. share: numerator / denominator, with Wilson's interval. explained: the same, if the
+            denominator is an amount. lead: the share minus that of `less`, paired. mean: numerator / denominator.
+            perplexity: exp of the mean. correlation: Pearson's, of the sums that `numerator` names. zero: what a
+            student explains that does not react.
         numerator: The quantity that is summed, as in `quantities.py`.
         denominator: The quantity that counts the cases, or is the amount that is to be explained.
         counted: The quantity that counts the cases, if the denominator is an amount.

@@ -61,13 +61,14 @@ SCHEMA = pa.schema(
 """Columns, in order.
 
 `base` and `source` are ids of examples, `base_text` and `source_text` of the texts these were cut from (examples of
-one text hang together), `inside` says whether the position is swapped, `*_base` and `*_cf`
-are the answers without and with the intervention, `effect_*` the number, sums, sums of squares and sum of
-products of the changes of log-probability (x of the teacher, y of the student). With dp what the intervention changes of
-a model's probabilities, over all answers: `teacher_effect` and `student_effect` are |dp|^2, `effect_error` is
-|dp of the student - dp of the teacher|^2. `kl` and `kl_cf` are KL(teacher || student) in nats in the base and in the
-counterfactual run, `kl_ignored` is KL(teacher's counterfactual run || student's base run), `*_nll` nats of the gold
-token in the base run (NaN without gold).
+one text hang together), `inside` says whether the position is swapped, `*_base` and `*_cf` are the answers without and
+with the intervention. `effect_n` to `effect_xy` are the number, sums, sums of squares and sum of products of the changes
+of log-probability (x of the teacher, y of the student).
+
+With dp what the intervention changes of a model's probabilities, over all answers: `teacher_effect` and
+`student_effect` are |dp|^2, `effect_error` is |dp of the student - dp of the teacher|^2. `kl` and `kl_cf` are
+KL(teacher || student) in nats in the base and in the counterfactual run, `kl_ignored` is KL(teacher's counterfactual
+run || student's base run), `*_nll` nats of the gold token in the base run (NaN without gold).
 """
 
 
