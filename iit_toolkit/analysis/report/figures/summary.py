@@ -192,3 +192,11 @@ def _data(summary: Summary, measures: Mapping[str, Pick]) -> pd.DataFrame:
         for name, pick in measures.items()
     ]
     return pd.DataFrame(rows).rename(columns={"clusters": "bases"})
+
+
+def _alt(summary: Summary, what: str, pick: Pick) -> str:
+    values = (
+        f"{student}, {variable}: {'undefined' if pick(one).value is None else f'{pick(one).value:.3f}'}"
+        for student, variable, one in _rows(summary)
+    )
+    return f"{what}. {'; '.join(values)}."
