@@ -14,7 +14,6 @@ import pandas as pd
 from iit_toolkit.analysis.report.examples import Answers, write_answers, write_examples
 from iit_toolkit.analysis.statistics.comparison import compare
 from iit_toolkit.analysis.statistics.control_results import Absent
-from iit_toolkit.analysis.statistics.leak import find_leaks
 from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import (
     RANDOM_NEURONS,
@@ -33,7 +32,6 @@ CONTROLS: dict[str, Any] = {
     "self_swap": {"cases": 400, "changed": 0, "max_difference": 0.0},
     "ceiling": {"cases": 100, "same": 100},
     "absent": None,
-    "leaks": None,
 }
 """What results.json says of controls, where those of the judged student were not run."""
 
@@ -52,7 +50,8 @@ def make_outcomes(
 
     A student answers like its teacher in the base run. Under the intervention it follows the teacher on a
     share `follows` of the bases (so that cases of one base hang together) and keeps its base answer on the
-    others: effective IIA is `follows`, its floor 0. The correlation of effects is `follows`, too.
+    others: effective IIA is `follows`, its floor 0. Answers are certain, so effect R2 is `follows`, too, and so is the
+    correlation of effects.
     """
     frames = []
     for number, variable in enumerate(variables):
@@ -96,7 +95,28 @@ def make_outcomes(
                     }
                 )
             )
-    return pd.concat(frames, ignore_index=True)
+    return with_effects(pd.concat(frames, ignore_index=True))
+
+
+def with_effects(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The same cases with the effects of answers that are certain: a change of answer is an effect of size 2.
+
+    KL recovered: a student that does not move is a nat further from its teacher, if that moves.
+    """
+    teacher, teacher_cf, student, student_cf = (
+        outcomes[name].to_numpy() for name in ("teacher_base", "teacher_cf", "student_base", "student_cf")
+    )
+    changed, moved = teacher != teacher_cf, student != student_cf
+    product = (
+        1.0 * (teacher_cf == student_cf) - (teacher_cf == student) - (teacher == student_cf) + (teacher == student)
+    )
+    size, of_student = 2.0 * changed, 2.0 * moved
+    return outcomes.assign(
+        teacher_effect=size,
+        student_effect=of_student,
+        effect_error=size + of_student - 2 * product,
+        kl_ignored=outcomes["kl_cf"] + (changed & moved),
+    )
 
 
 def make_controls(shuffled: Mapping[str, float] = SHUFFLED, *, leak: bool = False, bases: int = 120) -> pd.DataFrame:
@@ -107,7 +127,7 @@ def make_controls(shuffled: Mapping[str, float] = SHUFFLED, *, leak: bool = Fals
     """
     unaligned = make_outcomes({UNALIGNED: 0.1}, variables=("block 0 (in the teacher: block 1)",), bases=bases)
     if leak:
-        unaligned = unaligned.rename(columns={"student_cf": "teacher_cf", "teacher_cf": "student_cf"})
+        unaligned = with_effects(unaligned.rename(columns={"student_cf": "teacher_cf", "teacher_cf": "student_cf"}))
     return pd.concat([make_outcomes(shuffled, bases=bases), unaligned], ignore_index=True)
 
 
@@ -162,7 +182,6 @@ def make_results(
         else {
             **CONTROLS,
             "absent": [asdict(Absent(RANDOM_NEURONS, "middle", "it swaps whole layers"))],
-            "leaks": [asdict(one) for one in find_leaks(controls, margin=0.05, **settings)],
         },
         "comparison": compare(outcomes, treatment, baseline, **settings).to_dict() if len(arms) == 2 else None,
         "verdict": (without_controls(verdict) if controls is None else verdict).to_dict(),
