@@ -52,7 +52,7 @@ def make_outcomes(
 
     A student answers like its teacher in the base run. Under the intervention it follows the teacher on a
     share `follows` of the bases (so that cases of one base hang together) and keeps its base answer on the
-    others: effective IIA is `follows`, its floor 0. The correlation of effects is `follows`, too.
+    others: effective IIA is `follows`, its floor 0. Effect R² and the correlation of effects are `follows`, too.
     """
     frames = []
     for number, variable in enumerate(variables):
@@ -96,7 +96,32 @@ def make_outcomes(
                     }
                 )
             )
-    return pd.concat(frames, ignore_index=True)
+    return graded(pd.concat(frames, ignore_index=True))
+
+
+def graded(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The same with the sizes of effects of models that are sure of their answers; call it after answers change."""
+    base, swapped = (
+        {side: outcomes[f"{side}_{run}"].to_numpy() for side in ("teacher", "student")} for run in ("base", "cf")
+    )
+
+    def change(answer):
+        return {side: 1.0 * (answer == swapped[side]) - (answer == base[side]) for side in base}
+
+    # Whatever answer changes its probability is one of these four; each is counted once.
+    answers = np.stack([*base.values(), *swapped.values()])
+    first = [~(answers[:place] == one).any(0) for place, one in enumerate(answers)]
+    changes = [change(one) for one in answers]
+
+    def size(of):
+        return sum(once * of(one) ** 2 for once, one in zip(first, changes, strict=True))
+
+    return outcomes.assign(
+        teacher_effect=size(lambda one: one["teacher"]),
+        student_effect=size(lambda one: one["student"]),
+        effect_error=size(lambda one: one["student"] - one["teacher"]),
+        kl_ignored=1.8,
+    )
 
 
 def make_controls(shuffled: Mapping[str, float] = SHUFFLED, *, leak: bool = False, bases: int = 120) -> pd.DataFrame:
