@@ -95,27 +95,23 @@ def make_outcomes(
                     }
                 )
             )
-    return with_effects(pd.concat(frames, ignore_index=True))
+    return graded(pd.concat(frames, ignore_index=True))
 
 
-def with_effects(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """The same cases with the effects of answers that are certain: a change of answer is an effect of size 2.
-
-    KL recovered: a student that does not move is a nat further from its teacher, if that moves.
-    """
+def graded(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """The same with the sizes of effects of models that are sure of their answers; call it after answers change."""
     teacher, teacher_cf, student, student_cf = (
         outcomes[name].to_numpy() for name in ("teacher_base", "teacher_cf", "student_base", "student_cf")
     )
-    changed, moved = teacher != teacher_cf, student != student_cf
     product = (
         1.0 * (teacher_cf == student_cf) - (teacher_cf == student) - (teacher == student_cf) + (teacher == student)
     )
-    size, of_student = 2.0 * changed, 2.0 * moved
+    size, of_student = 2.0 * (teacher != teacher_cf), 2.0 * (student != student_cf)
     return outcomes.assign(
         teacher_effect=size,
         student_effect=of_student,
         effect_error=size + of_student - 2 * product,
-        kl_ignored=outcomes["kl_cf"] + (changed & moved),
+        kl_ignored=1.8,
     )
 
 
@@ -127,7 +123,7 @@ def make_controls(shuffled: Mapping[str, float] = SHUFFLED, *, leak: bool = Fals
     """
     unaligned = make_outcomes({UNALIGNED: 0.1}, variables=("block 0 (in the teacher: block 1)",), bases=bases)
     if leak:
-        unaligned = with_effects(unaligned.rename(columns={"student_cf": "teacher_cf", "teacher_cf": "student_cf"}))
+        unaligned = graded(unaligned.rename(columns={"student_cf": "teacher_cf", "teacher_cf": "student_cf"}))
     return pd.concat([make_outcomes(shuffled, bases=bases), unaligned], ignore_index=True)
 
 

@@ -56,6 +56,10 @@ class Answers:
     per_million: dict[int, float]
     counted_in: str
 
+    def read(self, number: int) -> str:
+        """Return what an answer reads as, without the spaces around it."""
+        return printable(self.texts.get(number, f"number {number}")).strip() or "(space)"
+
 
 def write_examples(frame: pd.DataFrame, path: Path) -> None:
     """Write the columns of `EXAMPLES` as parquet, whole or not at all."""

@@ -17,6 +17,7 @@ from iit_toolkit.analysis.report.worst_cases import WorstCase
 from iit_toolkit.analysis.statistics.comparison import Comparison
 from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.numbers import decimal, inputs
+from iit_toolkit.analysis.statistics.regions import RegionMap
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError
 
@@ -73,6 +74,7 @@ def to_document(
     comparison: Comparison | None,
     controls: Sequence[ControlRow],
     worst: Sequence[WorstCase],
+    regions: RegionMap,
 ) -> dict[str, Any]:
     """Return the numbers of the report as plain data; undefined values are None."""
     return {
@@ -85,6 +87,7 @@ def to_document(
         "comparison": None if comparison is None else comparison.to_dict(),
         "summary": summary.to_dict(),
         "controls": [asdict(one) for one in controls],
+        "regions": regions.to_dict(),
         "worst_cases": [
             asdict(one)
             | {"base": "".join(part.text for part in one.base), "source": "".join(p.text for p in one.source)}

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from iit_toolkit.analysis.report.examples import read_answers, read_examples
+from iit_toolkit.analysis.report.examples import Answers, read_answers, read_examples
 from iit_toolkit.analysis.report.figures.of_run import write_figures
+from iit_toolkit.analysis.report.figures.regions import NAME as MAP
 from iit_toolkit.analysis.report.figures.style import Plot
 from iit_toolkit.analysis.report.formats import find_browser, print_pdf, to_document, to_latex
+from iit_toolkit.analysis.report.region_words import map_title, map_words
 from iit_toolkit.analysis.report.rendering import render
 from iit_toolkit.analysis.report.shown_variables import most_shown, telling
 from iit_toolkit.analysis.report.stored_search import FOLDER, read_stored_search
@@ -27,10 +29,12 @@ from iit_toolkit.analysis.report.tables import (
 )
 from iit_toolkit.analysis.report.worst_cases import WorstCase, worst_cases
 from iit_toolkit.analysis.statistics import leak
+from iit_toolkit.analysis.statistics.candidates import Inputs
 from iit_toolkit.analysis.statistics.comparison import Comparison, compare
 from iit_toolkit.analysis.statistics.measures import MEASURES, Summary, summarise
 from iit_toolkit.analysis.statistics.numbers import EVALUATED, inputs
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
+from iit_toolkit.analysis.statistics.regions import RegionMap, map_regions
 from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.results_layout import Evaluated
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored, refuse_other_cases
@@ -65,6 +69,7 @@ class _Report:
     verdict: Verdict
     comparison: Comparison | None
     worst: list[WorstCase] | None
+    regions: RegionMap
     config: str | None
 
 
@@ -95,7 +100,7 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
         controls = control_rows(report.stored.controls, report.verdict, report.comparison)
         summary, verdict = report.summary, report.verdict
         document = to_document(
-            report.stored.document, summary, verdict, report.comparison, controls, report.worst or []
+            report.stored.document, summary, verdict, report.comparison, controls, report.worst or [], report.regions
         )
         write_json(folder / FILES[form], document)
     else:
@@ -138,10 +143,18 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     worst = None
     if examples is not None and answers is not None:
         worst = worst_cases(outcomes, examples, answers, verdict.student)
-    plots = write_figures(outcomes, answers, summary, verdict, histories, run.figures) if figures else []
+    known = Inputs(examples, *_read_as(answers))
+    regions = map_regions(outcomes, verdict.student, known, measure=verdict.measure, margin=verdict.margin, **settings)
+    drawn = (outcomes, answers, summary, verdict, histories, run.figures, regions)
+    plots = write_figures(*drawn) if figures else []
     config = _config(run.config) if is_there(run.config) else None
-    report = _Report(read, summary, verdict, comparison, worst, config)
+    report = _Report(read, summary, verdict, comparison, worst, regions, config)
     return report, [*plots, *read_stored_search(run)]
+
+
+def _read_as(answers: Answers | None) -> tuple[dict[int, str], dict[int, float]]:
+    """Return what answers read as, and how often they occur in a million tokens."""
+    return ({}, {}) if answers is None else ({one: answers.read(one) for one in answers.texts}, answers.per_million)
 
 
 def _config(path: Path) -> str:
@@ -190,7 +203,12 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
             measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))
         },
         "digits": EVALUATED,
-        "plots": plots,
+        "plots": [plot for plot in plots if plot.name != MAP],
+        "map_plots": [plot for plot in plots if plot.name == MAP],
+        "map_rows": [one for one in report.regions.told if one.variable in shown],
+        "map_words": map_words(report.regions, shown),
+        "map_title": map_title(report.regions),
+        "map_units": MEASURES[report.regions.measure].units,
         "thirds": _THIRDS,
         "worst": report.worst,
         "config": report.config,

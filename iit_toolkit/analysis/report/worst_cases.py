@@ -99,15 +99,11 @@ def _case(row: dict[str, Any], answers: Answers) -> WorstCase:
         position=position,
         base=_segments(row["base_tokens"], swapped, position, centre),
         source=_segments(row["source_tokens"], taken, NO_POSITION, taken),
-        teacher=(_answer(answers, row["teacher_base"]), _answer(answers, row["teacher_cf"])),
-        student=(_answer(answers, row["student_base"]), _answer(answers, row["student_cf"])),
-        gold="" if row["gold"] == NO_GOLD else _answer(answers, row["gold"]),
+        teacher=(answers.read(row["teacher_base"]), answers.read(row["teacher_cf"])),
+        student=(answers.read(row["student_base"]), answers.read(row["student_cf"])),
+        gold="" if row["gold"] == NO_GOLD else answers.read(row["gold"]),
         kl=float(row["kl_cf"]),
     )
-
-
-def _answer(answers: Answers, number: int) -> str:
-    return printable(answers.texts.get(number, f"number {number}")).strip() or "(space)"
 
 
 def _segments(tokens: Sequence[str], swapped: Sequence[int], read: int, centre: Sequence[int]) -> list[Segment]:

@@ -19,7 +19,7 @@ Definitions (IIA: Geiger et al. 2021, "Causal Abstractions of Neural Networks"; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -73,6 +73,36 @@ def resample_variable(
     for student in (str(name) for name in pd.unique(named)):
         mine = _rows(named == student)
         sums |= pairs.summed(student, mine, _intervention_quantities(_columns(outcomes, _SWAPPED, chosen[mine])))
+    return pairs.resampled(sums, resamples=resamples, seed=seed, level=level)
+
+
+def resample_parts(
+    cases: pd.DataFrame,
+    parts: Mapping[str, NDArray[np.bool_]],
+    quantities: Collection[str],
+    *,
+    resamples: int,
+    seed: int,
+    level: float = 0.95,
+) -> Resampled:
+    """Resamples parts of one student's cases on one variable, all over the same examples.
+
+    Args:
+        cases: Rows of the outcomes table.
+        parts: Which cases are of each part, (N,); parts may overlap.
+        quantities: Those of `resample_variable` that are wanted, as `explained/outside`. A part stands in the place of
+            the student in their names.
+        resamples: As in `resample_variable`.
+        seed: The same.
+        level: The same.
+    """
+    pairs = _Pairs(_columns(cases, _INPUTS, np.arange(len(cases))))
+    every = _intervention_quantities(_columns(cases, _SWAPPED, np.arange(len(cases))))
+    wanted = {name: values for name, values in every if name in quantities}
+    sums: dict[str, Numbers] = {}
+    for part, chosen in parts.items():
+        rows = _rows(chosen)
+        sums |= pairs.summed(part, rows, ((name, values[rows]) for name, values in wanted.items()))
     return pairs.resampled(sums, resamples=resamples, seed=seed, level=level)
 
 

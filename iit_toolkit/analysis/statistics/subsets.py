@@ -60,11 +60,21 @@ def by_frequency(
     Returns:
         One row per variable, band and student, as `_grouped`; empty where no frequency is known.
     """
+    bands, named = frequency_bands(outcomes, per_million)
+    return _grouped(outcomes, bands, named, settings, judged_measure(measure))
+
+
+def frequency_bands(outcomes: pd.DataFrame, per_million: Mapping[int, float]) -> tuple[Ints, dict[int, str]]:
+    """Return the frequency band of each case's gold token, -1 if it is unknown, and the names of those that occur.
+
+    Args:
+        outcomes: The outcomes table.
+        per_million: How often each token occurs in a million, by its number.
+    """
     frequency = outcomes["gold"].map(dict(per_million)).to_numpy(dtype=np.float64)
     bands = np.where(np.isnan(frequency), -1, np.digitize(frequency, list(BANDS)))
     labels = dict(enumerate([*BANDS.values(), MOST_FREQUENT]))
-    named = {number: labels[int(number)] for number in np.unique(bands[bands >= 0])}
-    return _grouped(outcomes, bands, named, settings, judged_measure(measure))
+    return bands, {int(number): labels[int(number)] for number in np.unique(bands[bands >= 0])}
 
 
 def by_size(outcomes: pd.DataFrame, student: str, settings: Settings, measure: str = DEFAULT_MEASURE) -> pd.DataFrame:

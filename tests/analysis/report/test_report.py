@@ -22,6 +22,7 @@ FIGURES = {
     "effect_scatter",
     "training",
     "balance",
+    "where_it_holds",
 }
 
 

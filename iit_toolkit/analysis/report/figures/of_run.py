@@ -18,10 +18,12 @@ import pandas as pd
 from iit_toolkit.analysis.report.examples import Answers
 from iit_toolkit.analysis.report.figures import cases as case_figures
 from iit_toolkit.analysis.report.figures import summary as summary_figures
+from iit_toolkit.analysis.report.figures.regions import where_it_holds
 from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, save
 from iit_toolkit.analysis.report.figures.training import History, training
 from iit_toolkit.analysis.report.shown_variables import left_out, most_shown, telling
 from iit_toolkit.analysis.statistics.measures import Summary
+from iit_toolkit.analysis.statistics.regions import RegionMap
 from iit_toolkit.analysis.statistics.subsets import Settings
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.runs.folder import remove
@@ -36,6 +38,7 @@ def write_figures(
     verdict: Verdict,
     histories: Mapping[str, History],
     folder: Path,
+    regions: RegionMap | None = None,
 ) -> list[Plot]:
     """Draws every figure there is data for and writes each as `folder/{name}.svg`, `.png` and, its data, `.csv`.
 
@@ -48,6 +51,7 @@ def write_figures(
         verdict: Says which student is judged, and by which margin.
         histories: Per arm the logged steps of its training (`history` of results.json).
         folder: Made where it does not exist.
+        regions: Where the judged student holds; without, there is no figure of it.
 
     Returns:
         The first figure of each kind, in the order in which a report shows them.
@@ -60,7 +64,9 @@ def write_figures(
 
     def drawn(names: Sequence[str]) -> Iterator[Drawing]:
         some = cast(pd.DataFrame, outcomes[outcomes["variable"].isin(names)]) if rest else outcomes
-        return _drawn(some, answers, _only(summary, names), verdict)
+        yield from _drawn(some, answers, _only(summary, names), verdict)
+        if regions is not None:
+            yield from where_it_holds(regions, names)
 
     others: dict[str, list[str]] = {}
     shown: list[Plot] = []
