@@ -27,7 +27,7 @@ from iit_toolkit.analysis.statistics.outcomes import (
     WRONG_LAYER,
 )
 from iit_toolkit.analysis.statistics.quantities import students, variables
-from iit_toolkit.analysis.statistics.verdict import Control, judge
+from iit_toolkit.analysis.statistics.verdict import Control, Verdict, judge
 from iit_toolkit.analysis.verification.cases import draw_pairs
 from iit_toolkit.analysis.verification.controls import Plan, plan_controls
 from iit_toolkit.analysis.verification.verify import Verification, verify
@@ -83,9 +83,12 @@ def verified(
     return verify(teacher, {"student": student}, given, rows(120), collate, task="causal_lm", **options)
 
 
+def judged(found: Verification) -> Verdict:
+    return judge(found.outcomes, "student", controls=found.controls, resamples=300)
+
+
 def controls(found: Verification, variable: str = "half") -> dict[str, Control]:
-    verdict = judge(found.outcomes, "student", controls=found.controls, resamples=300)
-    return {control.name: control for control in verdict.variables[variable].controls}
+    return {control.name: control for control in judged(found).variables[variable].controls}
 
 
 def leaks(found: Verification) -> dict[str, Leak]:
@@ -123,7 +126,7 @@ def test_a_student_that_holds_the_variable_at_its_site_alone_passes_every_contro
 def test_its_shuffled_sites_score_the_floor(honest: Verification) -> None:
     found = controls(honest)
     assert found[FLOOR].level.value == 0.0
-    assert found[WRONG_LAYER].level.value == 0.0  # where LEFT is empty
+    assert found[WRONG_LAYER].level.value == pytest.approx(0.0, abs=0.02)  # where LEFT is empty
     assert found[RANDOM_NEURONS].level.value == pytest.approx(0.0, abs=0.02)  # RIGHT, which is faint
 
 
@@ -146,23 +149,36 @@ def test_a_teacher_that_is_not_deterministic_is_found_out() -> None:
 
 
 def test_a_layer_that_holds_the_same_fails_the_control() -> None:
-    """Block 0 computes the variable and block 1 changes nothing: the site may be after either."""
-    found = controls(verified(holder(computed_in=0)))
-    assert found[WRONG_LAYER].level.value == 1.0 and found[WRONG_LAYER].passed is False
+    """Block 0 of the student computes the variable and block 1 changes nothing: the site may be after either."""
+    found = controls(verified(holder(computed_in=0), teacher=teacher_of(holder(), ORDER)))
+    assert found[WRONG_LAYER].level.value == pytest.approx(1.0) and found[WRONG_LAYER].passed is False
     assert found[RANDOM_NEURONS].passed and found[SHUFFLED_SOURCES].passed
 
 
+def test_a_layer_at_which_the_teacher_does_the_same_is_not_asked() -> None:
+    """The teacher computes it in its first block, too: both its layers hold the variable, and so may the student's."""
+    verdict = judged(verified(holder(computed_in=0)))
+    found = {control.name: control for control in verdict.variables["half"].controls}
+    assert not found[WRONG_LAYER].applies and found[WRONG_LAYER].passed is None
+    assert found[WRONG_LAYER].meaning.startswith("Not asked: the teacher does otherwise there in 0 of ")
+    assert verdict.label == "SUPPORTED"
+
+
 def test_neurons_that_hold_the_same_fail_the_control() -> None:
-    """Swapping either half changes half of what is read, and the teacher is built likewise."""
-    student = redundant()
-    found = controls(verified(student))
-    assert found[RANDOM_NEURONS].level.value is not None and found[RANDOM_NEURONS].level.value > 0.95
+    """Swapping either half of the student's changes half of what is read; the teacher has one half that is read."""
+    found = controls(verified(redundant(), teacher=teacher_of(holder(), ORDER)))
     assert found[RANDOM_NEURONS].passed is False and found[WRONG_LAYER].passed
 
 
+def test_neurons_at_which_the_teacher_does_the_same_are_not_asked() -> None:
+    """The teacher is built like the student: swapping either half changes half of what is read."""
+    found = controls(verified(redundant()))
+    assert not found[RANDOM_NEURONS].applies and found[WRONG_LAYER].passed
+
+
 def test_two_variables_that_are_told_apart_pass_and_two_that_are_not_fail() -> None:
-    def other(student: LlamaForCausalLM) -> Control:
-        found = verified(student, whole({"early": 0, "late": 1}))
+    def other(student: LlamaForCausalLM, **options: Any) -> Control:
+        found = verified(student, whole({"early": 0, "late": 1}), **options)
         early, late = (controls(found, name)[OTHER_VARIABLE] for name in ("early", "late"))
         assert early.passed == late.passed
         return late
@@ -170,8 +186,9 @@ def test_two_variables_that_are_told_apart_pass_and_two_that_are_not_fail() -> N
     assert other(llama(3)).passed
     same = llama(3)
     silence(same.model.layers[1], tuple(range(WIDTH)))
-    twins = other(same)
-    assert twins.passed is False and twins.level.value == 1.0
+    twins = other(same, teacher=teacher_of(llama(3), ORDER))
+    assert twins.passed is False
+    assert not other(same).applies, "the teacher is built likewise"
 
 
 def test_a_student_to_which_every_source_is_the_same_fails() -> None:
@@ -182,7 +199,7 @@ def test_a_student_to_which_every_source_is_the_same_fails() -> None:
     assert found.passed is False and found.difference.value == 0.0
 
 
-def test_one_source_for_all_fails_however_well_the_student_follows() -> None:
+def test_one_source_for_all_supports_nothing_however_well_the_student_follows() -> None:
     """Paired sources that all say the same: nothing shows that it matters what is swapped in."""
 
     def paired(batch: Any) -> dict[str, torch.Tensor]:
@@ -195,8 +212,10 @@ def test_one_source_for_all_fails_however_well_the_student_follows() -> None:
     options: dict[str, Any] = {"task": "causal_lm", "pairs": 120, "batch_size": 60, "judged": "student"}
     student = holder()
     teacher, alignment = teacher_of(student, ORDER), Alignment.from_dict(given)
-    found = controls(verify(teacher, {"student": student}, alignment, rows(120), paired, **options))[SHUFFLED_SOURCES]
-    assert found.passed is False and found.level.value == 1.0
+    verdict = judged(verify(teacher, {"student": student}, alignment, rows(120), paired, **options))
+    found = {control.name: control for control in verdict.variables["half"].controls}[SHUFFLED_SOURCES]
+    assert found.passed is None and found.applies and verdict.label == "INCONCLUSIVE"
+    assert "not shown to depend on what is swapped in" in found.meaning
 
 
 @pytest.mark.parametrize("kind", ["in_batch", "dataset"])
