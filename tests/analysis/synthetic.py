@@ -110,6 +110,8 @@ def graded(outcomes: pd.DataFrame) -> pd.DataFrame:
     return outcomes.assign(
         teacher_effect=size,
         student_effect=of_student,
+        teacher_moved=size / 2,
+        student_moved=of_student / 2,
         effect_error=size + of_student - 2 * product,
         kl_ignored=1.8,
     )

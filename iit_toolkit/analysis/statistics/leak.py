@@ -5,8 +5,8 @@ in the teacher moves the teacher. In the spirit of strict interchange interventi
 2407.14494), which trains what is not aligned to have no effect; of a student with a residual stream this cannot be
 asked, so the teacher sets the measure.
 
-What a swap moves is half the squared change of the answer probabilities, |dp|^2 / 2: 1 if a certain answer becomes
-another certain one. It sees what no answer shows, and is exactly equal where two models are.
+How far a swap moves a model is the share of its probability that goes to other answers, sum |dp| / 2 (the total
+variation of its answers): the graded form of the share of answers that change. It is exactly equal if two models are.
 """
 
 from __future__ import annotations
@@ -30,11 +30,10 @@ FAILED = (
 )
 SCOPE = (
     "Every block passes on all that the model knows about a token, so a swap at an unaligned block moves the teacher, "
-    "too. The check compares how far, block by block at the same relative depth: half the squared change of the answer "
-    "probabilities, which is 1 if a certain answer becomes another certain one. A student that reacts more to any swap "
-    "fails it, whatever the reason. The check cannot show that nothing bypasses aligned whole layers. If sites are "
-    "parts of a layer, it tests the parts that were left out. The verdict needs every line to pass. Its intervals are "
-    "not corrected for their number."
+    "too. The check compares how far, block by block at the same relative depth: the share of probability that goes to "
+    "other answers. A student that reacts more to any swap fails it, whatever the reason. The check cannot show that "
+    "nothing bypasses aligned whole layers. If sites are parts of a layer, it tests the parts that were left out. The "
+    "verdict needs every line to pass. Its intervals are not corrected for their number."
 )
 
 _PASSED: dict[Decision, bool | None] = {"above": False, "below": True, "undecided": None}
@@ -79,16 +78,14 @@ def find_leaks(
     for site in variables(unaligned):
         resampled = resample_variable(unaligned, site, resamples=resamples, seed=seed, level=level)
         cases = f"{UNALIGNED}/cases/outside"
-        student, teacher = ((f"{UNALIGNED}/{size}/outside", cases) for size in ("student_effect_size", "effect_size"))
-        difference = resampled.explained_lead(student, teacher, cases).mapped(_half)
+        student, teacher = (
+            (f"{UNALIGNED}/{moved}/outside", cases) for moved in ("moved_in_student", "moved_in_teacher")
+        )
+        difference = resampled.explained_lead(student, teacher, cases)
         passed = _passed(difference, margin)
-        moved = resampled.ratio(*student).mapped(_half), resampled.ratio(*teacher).mapped(_half)
+        moved = resampled.ratio(*student), resampled.ratio(*teacher)
         leaks.append(Leak(site, *moved, difference, passed, _sentence(*moved, difference, passed, margin)))
     return leaks
-
-
-def _half(number: float) -> float:
-    return number / 2
 
 
 def _passed(difference: Estimate, margin: float) -> bool | None:
@@ -105,7 +102,7 @@ def _sentence(student: Estimate, teacher: Estimate, difference: Estimate, passed
     else:
         end = PASSED if passed else FAILED
     return (
-        f"A swap here moves the student by {interval(student)} and the teacher by {interval(teacher)} "
+        f"A swap here moves {interval(student)} of the student's probability and {interval(teacher)} of the teacher's "
         f"({count(student.cases, 'case')}, {inputs(student)}; "
         f"{interval(difference, signed=True)}): {end}"
     )

@@ -43,7 +43,7 @@ MOST_NAMES, LONGEST_NAME = 2000, 500
 """Of students or variables in a table, and their characters."""
 _INTEGERS = ("base_text", "source_text", "gold", "teacher_base", "teacher_cf", "student_base", "student_cf")
 _EFFECT = ("effect_n", "effect_x", "effect_y", "effect_xx", "effect_yy", "effect_xy")
-_GRADED = ("teacher_effect", "student_effect", "effect_error")
+_GRADED = ("teacher_effect", "student_effect", "effect_error", "teacher_moved", "student_moved")
 _BEHAVIOUR = ("kl", "kl_cf", "kl_ignored", "teacher_nll", "student_nll")
 _MOST = 1e100
 _NUMBERS = {
@@ -69,9 +69,10 @@ with the intervention. `effect_n` to `effect_xy` are the number, sums, sums of s
 changes of log-probability (x of the teacher, y of the student).
 
 With dp what the intervention changes of a model's probabilities, over all answers: `teacher_effect` and
-`student_effect` are |dp|^2, `effect_error` is |dp of the student - dp of the teacher|^2. `kl` and `kl_cf` are
-KL(teacher || student) in nats in the base and in the counterfactual run, `kl_ignored` is KL(teacher's counterfactual
-run || student's base run), `*_nll` nats of the gold token in the base run (NaN without gold).
+`student_effect` are |dp|^2, `effect_error` is |dp of the student - dp of the teacher|^2, `teacher_moved` and
+`student_moved` are sum |dp| / 2. `kl` and `kl_cf` are KL(teacher || student) in nats in the base and in the
+counterfactual run, `kl_ignored` is KL(teacher's counterfactual run || student's base run), `*_nll` nats of the gold
+token in the base run (NaN without gold).
 """
 
 

@@ -37,7 +37,7 @@ NOTICEABLE = 1e-8
 _EFFECT = ("n", "x", "y", "xx", "yy", "xy")
 _BEHAVIOUR = ("gold", "student_base", "teacher_base", "kl", "student_nll", "teacher_nll")
 _ANSWERS = ("teacher_base", "teacher_cf", "student_base", "student_cf")
-_GRADED = ("teacher_effect", "student_effect", "effect_error", "kl_cf", "kl_ignored")
+_GRADED = ("teacher_effect", "effect_error", "teacher_moved", "student_moved", "kl_cf", "kl_ignored")
 _SWAPPED = ("position", "inside", *_ANSWERS, *(f"effect_{suffix}" for suffix in _EFFECT), *_GRADED)
 _INPUTS = ("base", "source", "base_text", "source_text")
 _SAME_CASES = ("base", "source", "position", "inside")
@@ -63,8 +63,8 @@ def resample_variable(
 
     Quantities are named `{student}/{quantity}/{region}`: `cases`, `hits`, `changed`, `effective`, `floor`,
     `effective_floor`, `hits_above_floor` (hits - floor), `above_floor` (effective - effective_floor), `moved`,
-    `effect_cases`, `affected` (cases with an effect), `effect_size` (the teacher's), `explained`,
-    `student_effect_size`, `kl_ignored`, `recovered`; and `{student}/agree/all`, `{student}/effect/{region}/n` .. `xy`.
+    `effect_cases`, `affected` (cases with an effect), `effect_size` (the teacher's), `explained`, `moved_in_teacher`
+    and `moved_in_student` (how much probability), `kl_ignored`, `recovered`; and `{student}/agree/all`, `{student}/effect/{region}/n` .. `xy`.
     """
     chosen = _rows(outcomes["variable"] == variable)
     pairs = _Pairs(_columns(outcomes, _INPUTS, chosen))
@@ -264,7 +264,8 @@ def graded(cases: Columns) -> Columns:
     sums = {
         "affected": size > NOTICEABLE,
         "effect_size": size,
-        "student_effect_size": cases["student_effect"],
+        "moved_in_teacher": cases["teacher_moved"],
+        "moved_in_student": cases["student_moved"],
         "explained": size - cases["effect_error"],
         "kl_ignored": cases["kl_ignored"],
         "recovered": cases["kl_ignored"] - cases["kl_cf"],

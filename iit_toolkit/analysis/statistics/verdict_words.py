@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from iit_toolkit.analysis.statistics.control_words import describe_control
-from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS
+from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, MINIMUM_EQUAL_TEXTS
 from iit_toolkit.analysis.statistics.leak import Leak
 from iit_toolkit.analysis.statistics.measures import MEASURES, Measure, Score
 from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, interval
@@ -61,8 +61,9 @@ def untested(measure: Measure, own: Estimate, tested: int) -> str:
 
 def few(estimate: Estimate, measure: Measure) -> str:
     """Return on what an estimate rests that rests on too little, and what would be enough."""
-    equal = "" if estimate.equal_texts is None else f", which count as {estimate.equal_texts:.3g} texts of equal weight"
-    return f"{basis(estimate, measure.unit)}{equal}; {ENOUGH_TEXTS}"
+    equal = estimate.equal_texts
+    uneven = "" if equal is None or equal >= MINIMUM_EQUAL_TEXTS else f", which count as {equal:.3g} of equal weight"
+    return f"{basis(estimate, measure.unit)}{uneven}; {ENOUGH_TEXTS}"
 
 
 def sentence(score: Score, label: str, own: Estimate, controls: Sequence[Asked], margin: float, level: float) -> str:

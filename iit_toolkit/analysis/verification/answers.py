@@ -15,7 +15,7 @@ from iit_toolkit.analysis.verification.cases import Cases
 from iit_toolkit.errors import UserError
 
 _DIVERGENCES = ("kl", "kl_cf", "kl_ignored")
-_EFFECTS = ("teacher_effect", "student_effect", "effect_error")
+_EFFECTS = ("teacher_effect", "student_effect", "effect_error", "teacher_moved", "student_moved")
 _ELEMENTS = 2**21  # of one tensor of probabilities: graded measures look at so many at a time
 
 
@@ -92,7 +92,8 @@ def _graded(truth: Answers, run: Answers) -> dict[str, Tensor]:
     """Return the sums of each case (N,) that graded measures are made of, over the whole vocabulary.
 
     With p the probabilities of a run, and dp = p(counterfactual) - p(base): `teacher_effect` and `student_effect` are
-    the squared lengths of the two models' dp, `effect_error` that of their difference. Cases are taken some at a time,
+    the squared lengths of the two models' dp, `effect_error` that of their difference, and `teacher_moved` and
+    `student_moved` how much probability goes from some answers to others: sum |dp| / 2. Cases are taken some at a time,
     so that the probabilities of all of them are never held at once.
     """
     cases, words = truth.base.shape
@@ -114,6 +115,8 @@ def _graded_some(teacher: Tensor, teacher_cf: Tensor, student: Tensor, student_c
         "kl_ignored": _kl(after, teacher_cf, student),
         "teacher_effect": effect.square().sum(-1),
         "student_effect": student_effect.square().sum(-1),
+        "teacher_moved": effect.abs().sum(-1) / 2,
+        "student_moved": student_effect.abs().sum(-1) / 2,
         "effect_error": student_effect.sub_(effect).square_().sum(-1),
     }
 

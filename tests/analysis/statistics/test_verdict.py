@@ -26,7 +26,7 @@ def test_a_student_above_every_control_is_supported():
     assert "The best control, the untrained student, reaches" in found.sentence
     assert "is above the margin of 0.05" in found.sentence
     changed = int(middle.score.cases)
-    assert f"({changed} changed cases, {middle.score.clusters} base examples)" in found.sentence
+    assert f"({changed} affected cases, {middle.score.clusters} base examples)" in found.sentence
     assert found.scope == SCOPE
 
 
@@ -71,7 +71,7 @@ def test_the_sentence_is_about_the_control_that_decides():
             truth = table.loc[rows, "teacher_cf"]
             table.loc[rows, "student_cf"] = np.where(moved[student], truth, -1)
             table.loc[rows, "student_base"] = np.where(floor[student], truth, -2)
-        found = judge(table, "causal", resamples=200)
+        found = judge(table, "causal", measure="effective_iia", resamples=200)
         said = re.search(r"The difference, \S+ \[(\S+), (\S+)\] .* (above|below|contains) the margin", found.sentence)
         assert said is not None, found.sentence
         low, high = float(said[1]), float(said[2])
@@ -83,7 +83,7 @@ def test_the_sentence_is_about_the_control_that_decides():
 def test_without_changed_cases_it_is_inconclusive_and_says_so():
     found = verdict({"causal": 1.0, "untrained": 0.0}, changed=0.0)
     assert found.label == "INCONCLUSIVE"
-    assert "no intervention changed the teacher's answer" in found.sentence
+    assert "no intervention changed the teacher's probabilities" in found.sentence
     assert "(0 of 600 cases)" in found.sentence
 
 

@@ -26,7 +26,16 @@ BLOCKS = {
     "causal_lm": "model.layers",
     "sequence_classification": "bert.encoder.layer",
 }
-NAMES = ("teacher_effect", "student_effect", "effect_error", "kl", "kl_cf", "kl_ignored")
+NAMES = (
+    "teacher_effect",
+    "student_effect",
+    "effect_error",
+    "teacher_moved",
+    "student_moved",
+    "kl",
+    "kl_cf",
+    "kl_ignored",
+)
 ALIGNMENT = Alignment.from_dict(
     {
         "name": "x",
@@ -88,6 +97,8 @@ def plain(task: str, both: dict[str, Any]) -> dict[tuple[int, int], dict[str, fl
                 sums["teacher_effect"] += (q - p) ** 2
                 sums["student_effect"] += (s - r) ** 2
                 sums["effect_error"] += ((s - r) - (q - p)) ** 2
+                sums["teacher_moved"] += abs(q - p) / 2
+                sums["student_moved"] += abs(s - r) / 2
                 sums["kl"] += p * math.log(p / r)
                 sums["kl_cf"] += q * math.log(q / s)
                 sums["kl_ignored"] += q * math.log(q / r)
@@ -114,7 +125,7 @@ def test_every_sum_and_both_measures_are_those_of_a_plain_loop(task: str, monkey
     outside = [sums for sums in expected.values() if not sums["inside"]]
     total = {name: sum(one[name] for one in outside) for name in NAMES}
     one = measured(found)
-    assert total["teacher_effect"] > 0.05
+    assert total["teacher_effect"] > 0.01
     assert one.estimate("effect_r2").value == pytest.approx(
         1 - total["effect_error"] / total["teacher_effect"], rel=1e-4
     )
