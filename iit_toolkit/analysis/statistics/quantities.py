@@ -64,7 +64,8 @@ def resample_variable(
     Quantities are named `{student}/{quantity}/{region}`: `cases`, `hits`, `changed`, `effective`, `floor`,
     `effective_floor`, `hits_above_floor` (hits - floor), `above_floor` (effective - effective_floor), `moved`,
     `effect_cases`, `affected` (cases with an effect), `effect_size` (the teacher's), `explained`, `moved_in_teacher`
-    and `moved_in_student` (how much probability), `kl_ignored`, `recovered`; and `{student}/agree/all`, `{student}/effect/{region}/n` .. `xy`.
+    and `moved_in_student` (how much probability), `kl_ignored`, `recovered`; and `{student}/agree/all`,
+    `{student}/effect/{region}/n` .. `xy`.
     """
     chosen = _rows(outcomes["variable"] == variable)
     pairs = _Pairs(_columns(outcomes, _INPUTS, chosen))
