@@ -52,7 +52,7 @@ def make_outcomes(
 
     A student answers like its teacher in the base run. Under the intervention it follows the teacher on a
     share `follows` of the bases (so that cases of one base hang together) and keeps its base answer on the
-    others: effective IIA is `follows`, its floor 0. The correlation of effects is `follows`, too.
+    others: effective IIA is `follows`, its floor 0. Effect R² and the correlation of effects are `follows`, too.
     """
     frames = []
     for number, variable in enumerate(variables):
@@ -66,6 +66,7 @@ def make_outcomes(
         luck = generator.random(bases)[base]
         for student, strength in follows.items():
             y = strength * x + np.sqrt(1 - strength**2) * noise
+            follow, size = luck < strength, (teacher_cf != teacher_base).astype(float)
             position = np.full(cases, -1) if classification else np.tile(np.arange(per_base), bases)
             frames.append(
                 pd.DataFrame(
@@ -82,7 +83,7 @@ def make_outcomes(
                         "teacher_base": teacher_base,
                         "teacher_cf": teacher_cf,
                         "student_base": teacher_base,
-                        "student_cf": np.where(luck < strength, teacher_cf, teacher_base),
+                        "student_cf": np.where(follow, teacher_cf, teacher_base),
                         "effect_n": 8.0,
                         "effect_x": x.sum(1),
                         "effect_y": y.sum(1),
@@ -91,6 +92,10 @@ def make_outcomes(
                         "effect_xy": (x * y).sum(1),
                         "kl": 1.5 - strength,
                         "kl_cf": 1.8 - strength,
+                        "kl_ignored": 1.8,
+                        "teacher_effect": size,
+                        "student_effect": np.where(follow, size, 0.0),
+                        "effect_error": np.where(follow, 0.0, size),
                         "teacher_nll": np.where(np.arange(cases) % 4 == 3, np.nan, np.log(4.0)),
                         "student_nll": np.where(np.arange(cases) % 4 == 3, np.nan, np.log(8.0 - 4 * strength)),
                     }

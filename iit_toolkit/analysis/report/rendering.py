@@ -74,7 +74,7 @@ def _bounds(estimate: Estimate, digits: int = 3, *, signed: bool = False) -> str
     """Only the interval of an estimate, for the small print under its value; empty where it has none."""
     if estimate.value is None or estimate.low is None:
         return ""
-    return interval(estimate, digits, signed=signed).split(" ", 1)[1]
+    return interval(estimate, digits, signed=signed).partition(" ")[2]  # nothing follows an exact value
 
 
 def _plain(value: object) -> str:
