@@ -39,7 +39,8 @@ def print_plan(plan: Plan, rows: int) -> None:
         console.print(f"Lead over the best control, the {describe_control(one.control)}, in the pilot: {one.pilot}.")
     console.print(
         f"Pilot: {plan.pairs} pairs. Power: {POWER:.0%}; level of a variable: {100 * plan.level:.3g}%. "
-        f"In brackets: the range that the pilot leaves open. The data have {rows:,} held-out rows, one per pair at most."
+        f"In brackets: the range that the pilot leaves open. "
+        f"The data have {rows:,} held-out rows, one per pair at most."
     )
 
 

@@ -94,7 +94,7 @@ COLUMNS = (
     Column(MEASURES["iia"], "all", "IIA, all cases"),
     Column(MEASURES["base_agreement"], "all", "base agreement"),
 )
-"""The table of students; the first is the one that the small charts show, the second its floor."""
+"""The table of students; the first is the one that the small charts show, from 0, the score without a reaction."""
 SPLITS = tuple(
     MEASURES[name] for name in ("changed", "effective_iia", "effective_floor", "iia", "floor", "effect_correlation")
 )
@@ -127,23 +127,23 @@ def student_rows(summary: Summary, judged: str) -> list[Row]:
 def ceiling(summary: Summary) -> float:
     """Right end of the small charts in the table: the same for all rows, a multiple of 0.1."""
     measured = [one for student in summary.students.values() for one in student.variables.values()]
-    charted, floors = ([column.estimate(one) for one in measured] for column in COLUMNS[:2])
-    ends = [end for one in charted for end in (one.high, one.value)] + [one.value for one in floors]
+    charted = [COLUMNS[0].estimate(one) for one in measured]
+    ends = [end for one in charted for end in (one.high, one.value)]
     return max(0.1, math.ceil(10 * max((end for end in ends if end is not None), default=1.0)) / 10)
 
 
 def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None:
-    """Per cent of the width at which the interval, the value and the floor lie."""
-    score, floor = COLUMNS[0].estimate(measured), COLUMNS[1].estimate(measured).value
-    if score.value is None or floor is None:
+    """Per cent of the width at which the interval and the value lie; what is below 0 is drawn at 0, as the floor is."""
+    score = COLUMNS[0].estimate(measured)
+    if score.value is None:
         return None
     ends = {
         "low": score.value if score.low is None else score.low,
         "value": score.value,
         "high": score.value if score.high is None else score.high,
-        "floor": floor,
+        "floor": 0.0,
     }
-    return {name: 2 + 96 * end / ceiling for name, end in ends.items()}
+    return {name: 2 + 96 * max(0.0, end) / ceiling for name, end in ends.items()}
 
 
 def control_rows(stored: ControlResults, verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
