@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from iit_toolkit.alignment.presets import preset
     from iit_toolkit.alignment.spec import Alignment, Site, Variable
+    from iit_toolkit.analysis.statistics.planning import plan
     from iit_toolkit.analysis.statistics.verdict import judge
     from iit_toolkit.analysis.verification.verify import verify
     from iit_toolkit.config.loading import EMBEDDED_TEACHER, load_config
@@ -36,6 +37,7 @@ _HOMES = {
     "Variable": "alignment.spec",
     "judge": "analysis.statistics.verdict",
     "load_config": "config.loading",
+    "plan": "analysis.statistics.planning",
     "preset": "alignment.presets",
     "run": "pipeline.run",
     "student": "distillation.students",
@@ -53,6 +55,7 @@ __all__ = [
     "Variable",
     "judge",
     "load_config",
+    "plan",
     "preset",
     "run",
     "student",

@@ -40,6 +40,16 @@ def read_config(config: str, overrides: list[str] | None) -> RunConfig:
     return load_config(config, overrides or [])
 
 
+def with_measure(config: RunConfig, measure: str | None) -> RunConfig:
+    """Return the config with another measure to judge by; the same config if none is given."""
+    from iit_toolkit.analysis.statistics.measures import judged_measure
+
+    if measure is None:
+        return config
+    verification = config.verification.model_copy(update={"measure": judged_measure(measure).name})
+    return config.model_copy(update={"verification": verification})
+
+
 @contextlib.contextmanager
 def stdout_for_results() -> Generator[None]:
     """Send what libraries print to standard error, where progress bars are drawn on terminals only."""

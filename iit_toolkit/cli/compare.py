@@ -23,6 +23,10 @@ def compare(
     baseline: Annotated[
         str | None, typer.Option(metavar="ARM", help="The arm to compare it with [default: as the runs do]")
     ] = None,
+    measure: Annotated[
+        str | None,
+        typer.Option(help="The measure that short table and figures show [default: effect_r2, if the runs have it]."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for compare.json, .md, .tex, .svg, .png and .csv.")
     ] = None,
@@ -38,7 +42,7 @@ def compare(
     from iit_toolkit.analysis.studies.comparison import compare_arms
     from iit_toolkit.analysis.studies.read_runs import read_runs
 
-    compared = compare_arms(read_runs(runs), treatment, baseline)
+    compared = compare_arms(read_runs(runs), treatment, baseline, measure=measure)
     text = json.dumps(compared.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
     if output is not None:
         _write(compared, text, output)

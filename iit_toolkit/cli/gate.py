@@ -14,13 +14,16 @@ def gate(
     min_lower: Annotated[float, typer.Option(help="The least that the lower end of the interval must be.")],
     baseline: Annotated[Path | None, typer.Option(help="The results.json (or folder) of an earlier run.")] = None,
     margin: Annotated[float, typer.Option(help="How far below the baseline's value is tolerated.")] = 0.02,
-    measure: Annotated[str, typer.Option(help="The measure to judge: effective_iia or iia.")] = "effective_iia",
+    measure: Annotated[
+        str | None,
+        typer.Option(help="effect_r2, kl_recovered, effective_iia or iia [default: what the verdict rests on]."),
+    ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a JUnit XML file.")] = None,
 ) -> None:
     """Pass or fail a verified student.
 
-    Looks at the interval of effective IIA (or of another measure) outside the swapped positions of the judged
-    student, for every variable. Prints a summary in Markdown. Exits with 1 if a check fails.
+    Looks at the interval of the measure that the verdict rests on (or of another) outside the swapped positions of
+    the judged student, for every variable. Prints a summary in Markdown. Exits with 1 if a check fails.
 
     Example: iit-toolkit gate runs/quickstart/results.json --min-lower 0.1
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,9 +16,13 @@ from iit_toolkit.cli.arguments import (
     print_folder,
     read_config,
     stdout_for_results,
+    with_measure,
 )
 from iit_toolkit.cli.summary import interval
 from iit_toolkit.errors import UserError
+
+if TYPE_CHECKING:
+    from iit_toolkit.analysis.statistics.measures import Measure
 
 
 def search(
@@ -31,19 +35,22 @@ def search(
     ] = None,
     teacher_layer: Annotated[int | None, typer.Option(help="The teacher's layer, with --subspace.")] = None,
     student_layer: Annotated[int | None, typer.Option(help="The student's layer, with --subspace.")] = None,
+    measure: Annotated[
+        str | None, typer.Option(help="Search and confirm by this measure [default: verification.measure].")
+    ] = None,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
     """Search for an alignment of a finished student.
 
     Swaps every layer of teacher and student on the first half of the held-out pairs. Chooses the increasing map of
-    layers by which the student answers most like its teacher, and verifies it on the second half. The teacher, the
+    layers by which the student follows its teacher most, and verifies it on the second half. The teacher, the
     data and the settings come from the config. Prints the matrix, the map, its confirmation and where its alignment
     file is. With --subspace, learns which low-rank subspaces of two given layers swap alike instead.
 
     Example: iit-toolkit search quickstart --student my-student -o runs/search
     """
-    settings = read_config(config, overrides)
+    settings = with_measure(read_config(config, overrides), measure)
     if len({option is None for option in (subspace, teacher_layer, student_layer)}) > 1:
         raise UserError("--subspace, --teacher-layer and --student-layer belong together: give all three, or none")
 
@@ -69,35 +76,37 @@ def _print_search(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from iit_toolkit.analysis.statistics.measures import MEASURES
     from iit_toolkit.files.json_files import read_object
 
     found: dict[str, Any] = read_object(folder / "search.json")
+    measure, verdict = MEASURES[found["matrix"]["measure"]], found["confirmation"]["verdict"]
+    explains = measure.kind == "explained"
     chosen = {(one["teacher_layer"], one["student_layer"]) for one in found["map"]}
-    matrix = Table(box=SIMPLE_HEAD, title="effective IIA minus its floor, outside; * chosen", title_justify="left")
-    for head in ("teacher\nlayer", "changed\ncases"):
+    title = f"{measure.title}{'' if explains else ' minus its floor'}, outside; * chosen"
+    matrix = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+    for head in ("teacher\nlayer", measure.units.replace(" ", "\n")):
         matrix.add_column(head, justify="right")
     for layer in range(found["matrix"]["student_layers"]):
         matrix.add_column(f"student\nlayer {layer}", justify="right", no_wrap=True)
     for layer in range(found["matrix"]["teacher_layers"]):
         row = [cell for cell in found["matrix"]["cells"] if cell["teacher_layer"] == layer]
         values = (_cell(cell, (layer, cell["student_layer"]) in chosen) for cell in row)
-        matrix.add_row(str(layer), f"{row[0]['outside']['changed']:,}", *values)
+        matrix.add_row(str(layer), f"{row[0]['outside']['counted']:,}", *values)
     moved = (f"{cell['moved']:,} " for cell in found["matrix"]["cells"][: found["matrix"]["student_layers"]])
     matrix.add_section()
     matrix.add_row("", "moved", *moved)
     needed = found["matrix"]["minimum_bases"]
-    matrix.caption = f"moved: examples in which the swap changes the student's own answer; {needed} make it eligible"
+    what = "probabilities" if explains else "own answer"
+    matrix.caption = f"moved: examples in which the swap changes the student's {what}; {needed} make it eligible"
     matrix.caption_justify = "left"
     confirmed = Table(box=SIMPLE_HEAD, title="confirmation, on the other half", title_justify="left")
-    for head in ("student,\nteacher", "effective IIA\noutside", "its floor\n", "above floor\n", "verdict\n"):
+    for head in ("student,\nteacher", *_shown(measure).values(), "verdict\n"):
         confirmed.add_column(head, no_wrap=True)
     measured = found["confirmation"]["summary"]["students"]["student"]["variables"]
-    verdict = found["confirmation"]["verdict"]
     for one, (name, values) in zip(found["map"], measured.items(), strict=True):
-        estimates = (values["effective_iia"]["outside"], values["effective_floor"]["outside"], values["margin"])
-        cells = [interval(estimate) for estimate in estimates]
         layers = f"{one['student_layer']}, {one['teacher_layer']}"
-        confirmed.add_row(layers, *cells, verdict["variables"][name]["label"])
+        confirmed.add_row(layers, *_cells(measure, values), verdict["variables"][name]["label"])
     console = Console(highlight=False, markup=False)
     needed = 24 + 11 * found["matrix"]["student_layers"]
     Console(highlight=False, markup=False, width=max(console.width, needed)).print(matrix)
@@ -112,9 +121,12 @@ def _print_subspace(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from iit_toolkit.analysis.statistics.measures import MEASURES
     from iit_toolkit.files.json_files import read_object
 
     found: dict[str, Any] = read_object(folder / "subspace.json")
+    verdict = found["confirmation"]["verdict"]
+    measure = MEASURES[verdict["measure"]]
     console = Console(highlight=False, markup=False)
     titles = {
         "teacher_subspace": f"teacher layer {found['teacher_layer']}: rank {found['rank']} against the whole vector",
@@ -122,16 +134,28 @@ def _print_subspace(folder: Path) -> None:
     }
     for part, title in titles.items():
         table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
-        for head in ("", "effective IIA\noutside", "its floor\n", "above floor\n"):
+        for head in ("", *_shown(measure).values()):
             table.add_column(head, no_wrap=True)
         for name, measured in found[part]["summary"]["students"].items():
             [values] = measured["variables"].values()
-            estimates = (values["effective_iia"]["outside"], values["effective_floor"]["outside"], values["margin"])
-            table.add_row(name, *map(interval, estimates))
+            table.add_row(name, *_cells(measure, values))
         console.print(table)
-    verdict = found["confirmation"]["verdict"]
     console.print(f"{verdict['label']}. {verdict['sentence']}")
     console.print(f"subspaces: {folder / 'subspaces.safetensors'}", soft_wrap=True)
+
+
+def _shown(measure: Measure) -> dict[str, str]:
+    """Return the headings of a measure, its floor and its lead over the floor, by name; only those that there are."""
+    from iit_toolkit.analysis.statistics.measures import MEASURES
+
+    leads = [one.name for one in MEASURES.values() if one.kind == "lead" and one.numerator == measure.numerator]
+    heads = {measure.name: f"{measure.title}\noutside"}
+    heads |= {measure.floor: "its floor\n"} if measure.floor else {}
+    return heads | dict.fromkeys(leads, "above floor\n")
+
+
+def _cells(measure: Measure, values: dict[str, Any]) -> list[str]:
+    return [interval(values[name].get("outside", values[name])) for name in _shown(measure)]
 
 
 def _cell(cell: dict[str, Any], chosen: bool) -> str:

@@ -113,6 +113,11 @@ def report(
     baseline: Annotated[
         str | None, typer.Option(metavar="ARM", help="Compare with this arm [default: the suite's baseline].")
     ] = None,
+    *,
+    measure: Annotated[
+        str | None,
+        typer.Option(help="The measure that short table and figures show [default: effect_r2, if the runs have it]."),
+    ] = None,
 ) -> None:
     """Print the tables of a suite.
 
@@ -123,7 +128,7 @@ def report(
     from iit_toolkit.analysis.studies.text import to_markdown
     from iit_toolkit.pipeline.suite.report import compared, write_report
 
-    comparison = compared(folder, baseline)
+    comparison = compared(folder, baseline, measure)
     if output is not None:
         write_report(comparison, output)
     typer.echo(to_markdown(comparison))

@@ -16,14 +16,19 @@ def print_summary(folder: Path) -> None:
     from iit_toolkit.runs.folder import RunFolder
 
     run = RunFolder.open(folder)
-    results = read_stored(run.path).document
+    stored = read_stored(run.path)
+    results = stored.document
     table = Table(box=SIMPLE_HEAD, caption="95% intervals over the texts of bases and sources", caption_justify="left")
-    for head in ("student\nvariable", "effective IIA\noutside", "its floor\n", "IIA\nall cases", "perplexity\n"):
+    graded = all(one.effect_r2 for student in stored.summary.students.values() for one in student.variables.values())
+    columns = {"effect R²\noutside": ("effect_r2", "outside")} if graded else {}
+    columns |= {"effective IIA\noutside": ("effective_iia", "outside"), "its floor\n": ("effective_floor", "outside")}
+    columns["IIA\nall cases"] = ("iia", "all")
+    for head in ("student\nvariable", *columns, "perplexity\n"):
         table.add_column(head, no_wrap=True)
     for student, measured in results["summary"]["students"].items():
         perplexity = interval(measured["behaviour"]["student_perplexity"], 1)
         for variable, found in measured["variables"].items():
-            cells = [found["effective_iia"]["outside"], found["effective_floor"]["outside"], found["iia"]["all"]]
+            cells = [found[measure][region] for measure, region in columns.values()]
             table.add_row(f"{student}\n{variable}", *(interval(cell) for cell in cells), perplexity)
     console = Console(highlight=False, markup=False)
     needed = Console(width=1000).measure(table).maximum  # if the terminal is narrower, lines wrap and nothing is cut

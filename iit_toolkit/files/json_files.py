@@ -48,15 +48,23 @@ def read_object(path: Path) -> dict[str, Any]:
     return cast(dict[str, Any], _sound(document, (), path))
 
 
-def refuse_other_schema(path: Path, document: dict[str, Any], schema: str) -> None:
+def refuse_other_schema(path: Path, document: dict[str, Any], schema: str, remedy: str = "") -> None:
     """Refuse a document that another version, or something else, wrote.
+
+    Args:
+        path: Where it was read.
+        document: What `read_object` returned.
+        schema: The schema that is read.
+        remedy: What to do, if that can be said.
 
     Raises:
         UserError: Naming both schemas.
     """
     found = document.get("schema")
     if found != schema:
-        raise UserError(f'{path} has the schema {found!r:.60}; this version reads "{schema}"')
+        raise UserError(
+            f'{path} has the schema {found!r:.60}; this version reads "{schema}"' + (remedy and f"; {remedy}")
+        )
 
 
 def validated(path: Path, document: dict[str, Any], layout: TypeAdapter[_T], remedy: str) -> _T:

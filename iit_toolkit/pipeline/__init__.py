@@ -3,6 +3,7 @@
 from iit_toolkit.pipeline.check import validate
 from iit_toolkit.pipeline.explanation import explain
 from iit_toolkit.pipeline.export import export, push_to_hub
+from iit_toolkit.pipeline.planning import plan_verification
 from iit_toolkit.pipeline.run import run, train, verify
 from iit_toolkit.pipeline.search import search
 from iit_toolkit.pipeline.subspace import search_subspace
@@ -11,6 +12,7 @@ from iit_toolkit.pipeline.verify_export import verify_export
 __all__ = [
     "explain",
     "export",
+    "plan_verification",
     "push_to_hub",
     "run",
     "search",

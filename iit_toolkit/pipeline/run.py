@@ -181,14 +181,31 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
     """
     prepared = Prepared(config)
     with written_at_once(output) as folder:
-        model = student_from_checkpoint(prepared.teacher, student)
-        chosen = prepared.alignment(alignment, model)
-        refuse_failed([certify_tokenizer(prepared, student)])
-        refuse_failed(certify_on_rows(prepared, model, chosen, trains=False))
-        students = {name: model, **untrained_control(prepared, chosen, model)}
+        chosen, students = to_verify(prepared, student, alignment, name)
         _write_inputs(folder, config, chosen)
         _verify_and_report(prepared, folder, chosen, students, {})
     return folder.path
+
+
+def to_verify(
+    prepared: Prepared, student: str, alignment: str, name: str
+) -> tuple[Alignment, dict[str, PreTrainedModel]]:
+    """Load a finished student and its untrained control, and check them.
+
+    Args:
+        prepared: The config with what it names.
+        student: Folder or Hub id of the student.
+        alignment: An alignment file or a preset.
+        name: What the student is called.
+
+    Raises:
+        UserError: If the alignment does not hold on the live models.
+    """
+    model = student_from_checkpoint(prepared.teacher, student)
+    chosen = prepared.alignment(alignment, model)
+    refuse_failed([certify_tokenizer(prepared, student)])
+    refuse_failed(certify_on_rows(prepared, model, chosen, trains=False))
+    return chosen, {name: model, **untrained_control(prepared, chosen, model)}
 
 
 def _write_inputs(folder: RunFolder, config: RunConfig, alignment: Alignment | None) -> None:
@@ -207,21 +224,7 @@ def _verify_and_report(
 ) -> None:
     config, started, cpu = prepared.config, time.perf_counter(), time.process_time()
     settings = config.verification
-    for model in (prepared.teacher, *students.values()):
-        model.to(device()).eval()  # pyright: ignore[reportArgumentType]
-    verification = verify_students(
-        prepared.teacher,
-        students,
-        alignment,
-        prepared.eval_rows,  # pyright: ignore[reportArgumentType]
-        prepared.collator,
-        task=config.task,
-        pairs=settings.pairs,
-        batch_size=settings.batch_size,
-        top_k=settings.top_k,
-        seed=config.seed,
-        judged=_judged(config, students),
-    )
+    verification = verified(prepared, alignment, students, settings.pairs)
     assert verification.controls is not None  # since a student is judged
     prepared.refuse_changed_teacher()
     write_outcomes(verification.outcomes, folder.outcomes)
@@ -236,6 +239,35 @@ def _verify_and_report(
     for name in arms:
         write_atomically(folder.arm(name) / "README.md", model_card(folder.read_results(), name))
     write_report(folder.path)
+
+
+def verified(
+    prepared: Prepared, alignment: Alignment, students: dict[str, PreTrainedModel], pairs: int
+) -> Verification:
+    """Verify students as the config says, with the controls of the one that is judged.
+
+    Args:
+        prepared: The config with what it names.
+        alignment: The alignment.
+        students: The students by name.
+        pairs: Pairs of base and source.
+    """
+    config = prepared.config
+    for model in (prepared.teacher, *students.values()):
+        model.to(device()).eval()  # pyright: ignore[reportArgumentType]
+    return verify_students(
+        prepared.teacher,
+        students,
+        alignment,
+        prepared.eval_rows,  # pyright: ignore[reportArgumentType]
+        prepared.collator,
+        task=config.task,
+        pairs=pairs,
+        batch_size=config.verification.batch_size,
+        top_k=config.verification.top_k,
+        seed=config.seed,
+        judged=_judged(config, students),
+    )
 
 
 def _results(

@@ -18,6 +18,7 @@ from iit_toolkit.alignment.positions import Positions, SpanPositions
 from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.report.figures.layers import write_heatmap
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
+from iit_toolkit.analysis.statistics.layer_matrix import SEARCH_SCHEMA
 from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
 from iit_toolkit.analysis.statistics.verdict import judge
@@ -34,7 +35,6 @@ from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.provenance import provenance
 from iit_toolkit.runs.working import written_at_once
 
-SEARCH_SCHEMA = "iit_toolkit/search/1"
 EXPLORATORY = (
     "The cells of the matrix are exploratory: the best of many is high by chance, too. "
     "What speaks for the map is its confirmation, on pairs that had no part in choosing it."
@@ -45,8 +45,9 @@ EXPLORATORY = (
 def search(config: RunConfig, student: str, output: str | Path) -> Path:
     """Search for the map of layers by which a finished student answers most like the config's teacher.
 
-    The map is chosen on the first half of the held-out pairs and verified on the second. Positions and sources are
-    those of the config's verification, or spans and the batch if it does not say.
+    The map is chosen on the first half of the held-out pairs and verified on the second, both by the measure of the
+    config's verification. Positions and sources are those of that verification, or spans and the batch if it does not
+    say.
 
     Args:
         config: Gives teacher, data and settings of the verification.
@@ -71,7 +72,7 @@ def search(config: RunConfig, student: str, output: str | Path) -> Path:
             batch_size=config.verification.batch_size,
             seed=config.seed,
         )
-        matrix = layer_matrix(answers)
+        matrix = layer_matrix(answers, measure=config.verification.measure)
         layers = choose_map(matrix)
         alignment = mapped_alignment(layers, f"{config.name}-searched", inputs.positions, inputs.sources)
         verification = _confirm(inputs, alignment)

@@ -96,12 +96,14 @@ def found(place: Path) -> tuple[dict[str, Any], str]:
 
 def test_the_planted_map_is_found_and_confirmed(found: tuple[dict[str, Any], str]) -> None:
     document, printed = found
-    assert document["schema"] == "iit_toolkit/search/1"
+    assert document["schema"] == "iit_toolkit/search/2"
     assert document["map"] == [{"student_layer": 0, "teacher_layer": 0}, {"student_layer": 1, "teacher_layer": 2}]
     assert document["confirmation"]["verdict"]["label"] == "SUPPORTED"
     students = document["confirmation"]["summary"]["students"]
     assert set(students) == {"student", "untrained"}
-    assert students["student"]["variables"]["layer-1"]["effective_iia"]["outside"]["value"] == 1.0
+    assert students["student"]["variables"]["layer-1"]["effect_r2"]["outside"]["value"] == pytest.approx(1.0, abs=1e-6)
+    assert (document["matrix"]["measure"], document["confirmation"]["verdict"]["measure"]) == ("effect_r2",) * 2
+    assert "effect R², outside; * chosen" in printed
     assert document["confirmation"]["controls"]["self_swap"]["changed"] == 0
     assert len(document["matrix"]["cells"]) == 18
     assert "exploratory" in " ".join(printed.split()) and "SUPPORTED." in printed
@@ -145,7 +147,7 @@ def test_the_figures_data_are_those_of_the_matrix(found: tuple[dict[str, Any], s
             & (table["student_layer"] == cell["student_layer"])
             & (table["region"] == "outside")
         ].iloc[0]
-        assert row["changed"] == cell["outside"]["changed"]
+        assert row["counted"] == cell["outside"]["counted"]
         value = cell["outside"]["above_floor"]
         assert pd.isna(row["above_floor"]) if value is None else row["above_floor"] == pytest.approx(value)
 
@@ -162,6 +164,14 @@ def test_a_strangers_map_is_not_confirmed() -> None:
     call("search", "config.yaml", "--student", "stranger", "-o", "strange")
     verdict = json.loads(Path("strange/search.json").read_text())["confirmation"]["verdict"]
     assert verdict["label"] != "SUPPORTED"
+
+
+def test_it_can_rest_on_another_measure() -> None:
+    printed = call("search", "config.yaml", "--student", "student", "--measure", "iia", "-o", "by-answers")
+    document = json.loads(Path("by-answers/search.json").read_text())
+    assert document["matrix"]["measure"] == document["confirmation"]["verdict"]["measure"] == "iia"
+    assert document["config"]["verification"]["measure"] == "iia"
+    assert "IIA minus its floor, outside; * chosen" in printed and "floor" in printed
 
 
 def test_positions_and_sources_are_those_of_the_configs_alignment() -> None:
@@ -256,6 +266,7 @@ def test_what_cannot_be_a_subspace_is_one_line_and_leaves_nothing(
 
 
 REFUSED = {
+    "an unknown measure": (["--measure", "effect_r"], "student", 'did you mean "effect_r2"?'),
     "too few pairs": (["verification.pairs=39"], "student", "a search needs 40 pairs or more"),
     "no student": ([], "nowhere", "nowhere"),
     "another vocabulary": ([], "other-words", "teacher has 5000 tokens, student 5100"),

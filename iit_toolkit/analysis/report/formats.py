@@ -15,7 +15,7 @@ from iit_toolkit.analysis.report.latex import latex_comment, latex_row
 from iit_toolkit.analysis.report.tables import COLUMNS, ControlRow, Row
 from iit_toolkit.analysis.report.worst_cases import WorstCase
 from iit_toolkit.analysis.statistics.comparison import Comparison
-from iit_toolkit.analysis.statistics.measures import Summary
+from iit_toolkit.analysis.statistics.measures import MEASURES, Summary
 from iit_toolkit.analysis.statistics.numbers import decimal, inputs
 from iit_toolkit.analysis.statistics.regions import RegionMap
 from iit_toolkit.analysis.statistics.verdict import Verdict
@@ -59,9 +59,9 @@ def to_latex(rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
         lines.append(latex_row(cells))
     most = max((row.measured.estimate("effective_iia") for row in rows), key=lambda one: one.clusters)
     note = (
-        f"Effective IIA, its no-intervention floor and their difference outside the swapped positions, over the n "
-        f"cases (from {inputs(most)}) in which the intervention changes the teacher's answer; IIA over "
-        f"all cases; {summary.level:.0%} intervals. {verdict.student}: {verdict.label}, at a margin of "
+        f"All outside the swapped positions. Effective IIA and its no-intervention floor are over the n cases (from "
+        f"{inputs(most)}) in which the intervention changes the teacher's answer; {summary.level:.0%} intervals. "
+        f"{verdict.student}: {verdict.label} by {MEASURES[verdict.measure].title}, at a margin of "
         f"{decimal(verdict.margin, 2)}."
     )
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", latex_comment(note)]) + "\n"

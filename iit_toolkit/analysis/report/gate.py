@@ -6,12 +6,13 @@ undefined, or rests on too few texts for the verdict, fails.
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, decide, reaches, too_few
-from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, Measure, judged_measure
+from iit_toolkit.analysis.statistics.measures import Measure, judged_measure
 from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, first_upper, interval
 from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, refuse_incomparable
@@ -57,7 +58,7 @@ def gate(
     *,
     baseline: StoredResults | None = None,
     margin: float = 0.02,
-    measure: str = DEFAULT_MEASURE,
+    measure: str | None = None,
 ) -> Gate:
     """Check the judged student of a run.
 
@@ -68,29 +69,27 @@ def gate(
 
     Args:
         results: Of the run that is checked.
-        min_lower: From 0 to 1.
+        min_lower: At most 1. Of a measure that is a share, from 0.
         baseline: Of an earlier run on the same teacher, data and alignment.
         margin: How much lower than the baseline is tolerated; from 0 to 1.
-        measure: What is asked, one of `measures.JUDGED`.
+        measure: What is asked, one of `measures.JUDGED`; by default, what the verdict of the run rests on.
 
     Raises:
         UserError: If a bound is out of range, no verdict rests on the measure, the two runs can't be compared, or the
             baseline has no value.
     """
-    asked = judged_measure(measure)
-    for name, bound in (("--min-lower", min_lower), ("--margin", margin)):
-        if not 0 <= bound <= 1:
-            raise UserError(f"{name} is {bound}; {asked.title} is a share, so give a number from 0 to 1")
-    measured = {name: one.estimate(measure) for name, one in results.student(results.judged).variables.items()}
+    asked = judged_measure(measure or results.verdict.measure)
+    _refuse_bounds(asked, min_lower, margin)
+    measured = _measured(results, asked)
     if not measured:
         raise UserError(f"{results.path}: nothing was measured of {results.judged}; verify it again")
     checks = _self_swap(results)
     checks += [_lower_bound(asked, variable, estimate, min_lower) for variable, estimate in measured.items()]
     if baseline is not None:
         refuse_incomparable(results, baseline)
-        earlier = baseline.student(baseline.judged).variables
+        earlier = _measured(baseline, asked)
         for variable, estimate in measured.items():
-            value = earlier[variable].estimate(measure).value if variable in earlier else None
+            value = earlier[variable].value if variable in earlier else None
             if value is None:
                 raise UserError(
                     f'{baseline.path}: {baseline.judged} has no {asked.title} outside of variable "{variable}"; '
@@ -98,6 +97,28 @@ def gate(
                 )
             checks.append(_not_below(asked, variable, estimate, value, margin))
     return Gate(results.document["name"], results.judged, results.verdict.label, tuple(checks))
+
+
+def _refuse_bounds(measure: Measure, min_lower: float, margin: float) -> None:
+    if measure.kind == "explained":
+        if not (math.isfinite(min_lower) and min_lower <= 1):
+            raise UserError(
+                f"--min-lower is {min_lower}; {measure.title} is at most 1 and may be negative, so give a number up to "
+                "1"
+            )
+    elif not 0 <= min_lower <= 1:
+        raise UserError(f"--min-lower is {min_lower}; {measure.title} is a share, so give a number from 0 to 1")
+    if not 0 <= margin <= 1:
+        raise UserError(f"--margin is {margin}; it is a difference of {measure.title}, so give a number from 0 to 1")
+
+
+def _measured(results: StoredResults, measure: Measure) -> dict[str, Estimate]:
+    """Return the measure of the judged student, by variable."""
+    found = results.student(results.judged).variables
+    try:
+        return {name: one.estimate(measure.name) for name, one in found.items()}
+    except UserError as error:
+        raise UserError(f"{results.path}: {error}") from None
 
 
 def _self_swap(results: StoredResults) -> list[GateCheck]:

@@ -11,8 +11,8 @@ import yaml
 
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.report.tables import COLUMNS, changed_cases
-from iit_toolkit.analysis.statistics.measures import StudentSummary, Summary
-from iit_toolkit.analysis.statistics.numbers import interval
+from iit_toolkit.analysis.statistics.measures import MEASURES, StudentSummary, Summary
+from iit_toolkit.analysis.statistics.numbers import first_upper, interval
 from iit_toolkit.analysis.statistics.verdict import SCOPE, Verdict
 from iit_toolkit.errors import UserError
 
@@ -53,7 +53,10 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         _verdict(Verdict.from_dict(results["verdict"]), arm),
         _table(student),
         f"Intervals ({summary.level:.0%}) are Wilson's for shares, at the effective number of cases, "
-        "and bootstraps over the texts of bases and sources for all else. Effective IIA is the "
+        "and bootstraps over the texts of bases and sources for all else. "
+        f"{first_upper(MEASURES['effect_r2'].title)}: {MEASURES['effect_r2'].caption} "
+        f"KL recovered: {MEASURES['kl_recovered'].caption} "
+        "Effective IIA is the "
         "share of cases with the same answer of student and teacher, both intervened, where the intervention "
         "changes the teacher's answer; outside: at positions that are not swapped; floor: the student's "
         "answer without intervention. Read effective IIA only against its floor.",
@@ -135,6 +138,11 @@ def _index(results: dict[str, Any], student: StudentSummary) -> list[dict[str, A
             metrics.append({"type": kind, "name": name, "value": round(value, 4)})
 
     for name, one in student.variables.items():
+        for measure in ("effect_r2", "kl_recovered"):
+            if getattr(one, measure) is not None:
+                found, title = one.estimate(measure), MEASURES[measure].title
+                add(measure, f"{title}, outside ({name})", found.value)
+                add(f"{measure}_low", f"{title}, outside, lower end ({name})", found.low)
         effective = one.estimate("effective_iia")
         add("effective_iia", f"effective IIA, outside ({name})", effective.value)
         add("effective_iia_low", f"effective IIA, outside, lower end ({name})", effective.low)

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
-from iit_toolkit.analysis.report.figures.layers import write_heatmap
+from iit_toolkit.analysis.report.figures.layers import described, write_heatmap
 from iit_toolkit.analysis.report.figures.style import Plot
-from iit_toolkit.analysis.statistics.layer_matrix import Matrix
-from iit_toolkit.files.json_files import read_object, validated
+from iit_toolkit.analysis.statistics.layer_matrix import SEARCH_SCHEMA, Matrix
+from iit_toolkit.files.json_files import read_object, refuse_other_schema, validated
 from iit_toolkit.files.plain_files import is_there
 from iit_toolkit.runs.folder import RunFolder
 
@@ -64,11 +64,10 @@ def read_stored_search(run: RunFolder) -> list[Plot]:
     file = run.path / FOLDER / "search.json"
     if not is_there(file):
         return []
-    found = validated(file, read_object(file), _SEARCHED, "search again")
+    document = read_object(file)
+    refuse_other_schema(file, document, SEARCH_SCHEMA, "search again")
+    found = validated(file, document, _SEARCHED, "search again")
     plot = write_heatmap(found.matrix, {one.student_layer: one.teacher_layer for one in found.map}, run.figures)
-    caption = (
-        f"Search of student {found.student} against teacher {found.teacher}: effective IIA with a teacher layer and a "
-        "student layer swapped. Colour: minus its no-intervention floor, which is white. Framed: the chosen map. "
-        f"{found.note}"
-    )
+    who = f"Search of student {found.student} against teacher {found.teacher}."
+    caption = f"{who} {described(found.matrix)} {found.note}"
     return [replace(plot, caption=caption)]

@@ -19,6 +19,7 @@ from iit_toolkit.analysis.studies.rows import (
     COST,
     FLOOR,
     Groups,
+    headline_measure,
     headline_names,
     relative,
     study_rows,
@@ -65,6 +66,7 @@ class StudyComparison:
         variables: Those that the means over variables are over.
         groups: Every measure of every arm.
         teacher: The measures of the teacher.
+        measure: The measure of interventions that the short table and the figures show.
         headline: Names of the measures that a short table shows.
         comparisons: Every treatment, on both bases.
         level: Coverage of the intervals.
@@ -78,6 +80,7 @@ class StudyComparison:
     variables: tuple[str, ...]
     groups: Groups
     teacher: tuple[Row, ...]
+    measure: str
     headline: tuple[str, ...]
     comparisons: tuple[ArmComparison, ...]
     level: float
@@ -116,6 +119,7 @@ def compare_study(
     *,
     treatments: Sequence[str] | None = None,
     variables: Sequence[str] | None = None,
+    measure: str | None = None,
 ) -> StudyComparison:
     """Compare arms of a study with a baseline, paired by seed.
 
@@ -131,9 +135,11 @@ def compare_study(
         treatments: The arms that are compared with them; by default all others.
         variables: The variables that means over variables are over; by default all. Name those at which a swap can
             change answers outside the swapped positions, which excludes the output of a last block.
+        measure: The measure of interventions that the short table and the figures show, one of `measures.JUDGED`; by
+            default effect R² or, if no run has it, effective IIA.
 
     Raises:
-        UserError: If an arm or a variable is not in the study, or an arm is named twice.
+        UserError: If an arm or a variable is not in the study, an arm is named twice, or no run has the measure.
     """
     named = (*references, *(treatments or ()))
     for arm in named:
@@ -150,6 +156,7 @@ def compare_study(
         raise UserError(f"variables: none is named; valid: {', '.join(known)}")
     baseline = references[0]
     arms = (*references, *(arm for arm in study.records if arm not in references))
+    shown = headline_measure(study, measure)
     groups = study_rows(study, arms, chosen)
     compared = [row for group, rows in groups.items() if group not in (FLOOR, COST) for row in rows]
     perplexities = [row for row in groups[BEHAVIOUR] if row.measure.name.startswith("perplexity")]
@@ -166,26 +173,30 @@ def compare_study(
         variables=tuple(chosen),
         groups=groups,
         teacher=teacher_rows(study),
-        headline=headline_names(groups),
+        measure=shown,
+        headline=headline_names(groups, shown),
         comparisons=tuple(comparisons),
         level=LEVEL,
         scope=SCOPE,
     )
 
 
-def compare_arms(study: Study, treatment: str | None = None, baseline: str | None = None) -> StudyComparison:
+def compare_arms(
+    study: Study, treatment: str | None = None, baseline: str | None = None, *, measure: str | None = None
+) -> StudyComparison:
     """Compare one arm with another, as `compare_study`; the references are all arms trained as the baseline is.
 
     Args:
         study: What `read_runs` returned.
         treatment: An arm; by default the one that the runs compare.
         baseline: An arm; by default the one that the runs compare the treatment with.
+        measure: As for `compare_study`.
 
     Raises:
         UserError: If an arm is neither given nor known from the runs, or is not among theirs, or both are one.
     """
     judged, against = _chosen_arms(study, treatment, baseline)
-    return compare_study(study, _same_kind(study, against, judged), treatments=[judged])
+    return compare_study(study, _same_kind(study, against, judged), treatments=[judged], measure=measure)
 
 
 def _chosen_arms(study: Study, treatment: str | None, baseline: str | None) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The figures of a study: perplexity while training, effective IIA against perplexity, gains on tasks."""
+"""The figures of a study: perplexity while training, the headline measure against perplexity, gains on tasks."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, LINES, MARKERS, PALETTE, STYLE, Drawing, save
-from iit_toolkit.analysis.statistics.numbers import count
+from iit_toolkit.analysis.statistics.measures import MEASURES
+from iit_toolkit.analysis.statistics.numbers import count, first_upper
 from iit_toolkit.analysis.studies.comparison import StudyComparison
 from iit_toolkit.analysis.studies.paired import EQUAL_STEPS, Paired
-from iit_toolkit.analysis.studies.rows import TASKS
+from iit_toolkit.analysis.studies.rows import TASKS, measured
 
 _COLUMNS = 4
 _HANDLE, _LETTER, _LINE = 0.6, 0.075, 0.19  # inches in the legend: of a mark, of a letter of a name, of a line
 _PREDICTED = {"causal_lm": "tokens", "sequence_classification": "labels"}  # of masked language models: masked tokens
+_FILES = {"effective_iia": "iia"}
+"""What the figure against perplexity is called, if not as its measure."""
 _HIGHEST = 100.0  # a loss in nats whose exp can be drawn
 _FILLS = ("full", "none", "left", "right", "top", "bottom")
 
@@ -29,14 +32,15 @@ def write_figures(comparison: StudyComparison, folder: Path) -> None:
     """Write every figure that the study has numbers for as `.svg` and `.png`, and its numbers as `.csv`.
 
     `training-perplexity`: exp of the logged loss of the task, such as of masked tokens, over steps and training FLOPs.
-    `iia-perplexity`: effective IIA outside against perplexity, per arm and seed, with the intervals of the run.
+    `iia-perplexity`: effective IIA outside against perplexity, per arm and seed, with the intervals of the run;
+    `effect_r2-perplexity` and so on, if the comparison shows another measure.
     `task-gains`: differences of task scores from the baseline at equal steps, paired by seed.
 
     Raises:
         UserError: If they can't be written.
     """
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
-        for drawing in (_training(comparison), _iia(comparison), _gains(comparison)):
+        for drawing in (_training(comparison), _against_perplexity(comparison), _gains(comparison)):
             if drawing is not None:
                 save(folder, drawing)
 
@@ -90,23 +94,26 @@ def training_curves(comparison: StudyComparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _iia(comparison: StudyComparison) -> Drawing | None:
+def _against_perplexity(comparison: StudyComparison) -> Drawing | None:
+    measure, title = comparison.measure, MEASURES[comparison.measure].title
     sets = list(comparison.study.first.evaluation)
     if not sets:
         return None
     rows: list[dict[str, Any]] = []
     for arm in comparison.arms:
         for seed, run in comparison.study.records[arm].items():
+            if not measured(run, measure):
+                continue
             perplexity = (run.evaluation[sets[0]].perplexity or {})[arm]
             for variable in comparison.variables:
-                effective = run.student.variables[variable].estimate("effective_iia")
+                found = run.student.variables[variable].estimate(measure)
                 rows.append(
                     {
                         "arm": arm,
                         "seed": seed,
                         "variable": variable,
                         **{f"perplexity{end}": getattr(perplexity, key) for end, key in _ENDS.items()},
-                        **{f"effective_iia{end}": getattr(effective, key) for end, key in _ENDS.items()},
+                        **{f"{measure}{end}": getattr(found, key) for end, key in _ENDS.items()},
                     }
                 )
     data = pd.DataFrame(rows)
@@ -117,18 +124,20 @@ def _iia(comparison: StudyComparison) -> Drawing | None:
         axes = figure.add_subplot(lines, columns, number + 1)
         for arm in comparison.arms:
             for row in rows:
-                if (row["arm"], row["variable"]) == (arm, variable) and row["effective_iia"] is not None:
+                if (row["arm"], row["variable"]) == (arm, variable) and row[measure] is not None:
                     look: dict[str, Any] = arm_look(comparison, arm) | {"ls": "none", "ms": 5, "elinewidth": 0.8}
-                    bars = _bars(row, "perplexity"), _bars(row, "effective_iia")
-                    axes.errorbar(row["perplexity"], row["effective_iia"], xerr=bars[0], yerr=bars[1], **look)
+                    bars = _bars(row, "perplexity"), _bars(row, measure)
+                    axes.errorbar(row["perplexity"], row[measure], xerr=bars[0], yerr=bars[1], **look)
         axes.set_xscale("log")
         axes.set_xlabel(f"perplexity, {sets[0]}")
-        axes.set_ylabel("effective IIA outside")
-        points = sum(row["variable"] == variable and row["effective_iia"] is not None for row in rows)
+        axes.set_ylabel(f"{title} outside")
+        points = sum(row["variable"] == variable and row[measure] is not None for row in rows)
         axes.set_title(f"{variable}, n = {count(points, 'run')}")
     add_legend(figure, comparison, comparison.arms)
-    caption = "Effective IIA outside against perplexity: one point per arm and seed, with the 95% intervals of the run."
-    return Drawing("iia-perplexity", figure, caption, "Effective IIA outside against perplexity, per arm.", data)
+    what = f"{first_upper(title)} outside against perplexity"
+    caption = f"{what}: one point per arm and seed, with the 95% intervals of the run."
+    name = f"{_FILES.get(measure, measure)}-perplexity"
+    return Drawing(name, figure, caption, f"{what}, per arm.", data)
 
 
 def _gains(comparison: StudyComparison) -> Drawing | None:

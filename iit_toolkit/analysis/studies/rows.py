@@ -5,26 +5,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from iit_toolkit.analysis.statistics.measures import MEASURES, VariableSummary
+from iit_toolkit.analysis.statistics.measures import MEASURES, VariableSummary, judged_measure
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.quantities import Region
-from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.studies.paired import Row, StudyMeasure
 from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, TaskScores
+from iit_toolkit.errors import UserError
 
 BEHAVIOUR, TASKS, COST = "Perplexity, and agreement with the teacher", "Tasks", "Training"
+EFFECT, RECOVERED = "effect R² outside", "KL recovered outside"
 EFFECTIVE, FLOOR, ABOVE = "effective IIA outside", "no-intervention floor outside", "effective IIA outside, above floor"
+IIA = "IIA"
 GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")
 """The tasks of the paper's mean, which leaves WNLI out and takes MNLI's matched split alone."""
 
 _OF_VARIABLES: tuple[tuple[str, str, Region], ...] = (
+    (EFFECT, "effect_r2", "outside"),
+    (RECOVERED, "kl_recovered", "outside"),
     (EFFECTIVE, "effective_iia", "outside"),
     (FLOOR, "effective_floor", "outside"),
     (ABOVE, "margin", "outside"),
-    ("IIA", "iia", "all"),
+    (IIA, "iia", "all"),
     ("effect correlation outside", "effect_correlation", "outside"),
 )
-"""The groups of a variable's measures: title, measure and region."""
+"""The groups of a variable's measures: title, measure and region. Those that no run has are left out."""
+_HEADLINES = {
+    "effect_r2": (EFFECT,),
+    "kl_recovered": (RECOVERED,),
+    "effective_iia": (EFFECTIVE, ABOVE),
+    "iia": (IIA,),
+}
+"""The groups that a short table shows, by the measure that was asked for."""
 _MORE_METRICS = {"squad": ("exact_match",)}
 """Official metrics besides the one that is the task's score (SQuAD: F1)."""
 
@@ -50,7 +61,9 @@ def study_rows(study: Study, arms: Sequence[str], variables: Sequence[str]) -> G
 
     groups = {BEHAVIOUR: tuple(row(measure, value) for measure, value in _behaviour(study))}
     for kind, name, region in _OF_VARIABLES:
-        found = _variables(study, kind, lambda one, name=name, region=region: one.estimate(name, region), variables)
+        if not any(measured(run, name) for run in _runs(study)):
+            continue  # a measure that came later than these results
+        found = _variables(study, kind, lambda one, name=name, region=region: _value(one, name, region), variables)
         groups[kind] = tuple(row(measure, value) for measure, value in found)
     tasks = _task_measures(_tasks(study))
     groups[TASKS] = tuple(row(measure, lambda run, value=value: value(run.tasks)) for measure, value in tasks.items())
@@ -88,10 +101,39 @@ def relative_name(name: str) -> str:
     return f"{name}, relative change (%)"
 
 
-def headline_names(groups: Groups) -> tuple[str, ...]:
-    """Return the measures that a short table shows, by name."""
+def headline_measure(study: Study, measure: str | None = None) -> str:
+    """Return the measure of interventions that a short table shows.
+
+    Args:
+        study: What was read.
+        measure: The one that is asked for, one of `measures.JUDGED`; by default effect R² or, if no run has it,
+            effective IIA.
+
+    Raises:
+        UserError: If there is none of that name, or no run has it.
+    """
+    if measure is None:
+        return "effect_r2" if any(measured(run, "effect_r2") for run in _runs(study)) else "effective_iia"
+    chosen = judged_measure(measure)
+    if not any(measured(run, measure) for run in _runs(study)):
+        raise UserError(f"{study.name}: {chosen.title} was not measured in these results; verify the runs again")
+    return measure
+
+
+def measured(run: Record, measure: str) -> bool:
+    """Return whether a run has a measure of interventions: those of earlier versions lack what came later."""
+    return all(getattr(one, measure) is not None for one in run.student.variables.values())
+
+
+def headline_names(groups: Groups, measure: str) -> tuple[str, ...]:
+    """Return the measures that a short table shows, by name.
+
+    Args:
+        groups: All of them.
+        measure: The measure of interventions that is shown.
+    """
     means = [row for row in groups[TASKS] if ", mean of" in row.measure.name]
-    iia = [row for kind in (EFFECTIVE, ABOVE) for row in groups[kind][-1:]]
+    iia = [row for kind in _HEADLINES[measure] for row in groups[kind][-1:]]
     training = [row for row in groups[COST] if row.measure.name == "training PFLOP"]
     return tuple(row.measure.name for row in (*groups[BEHAVIOUR], *iia, *(means or groups[TASKS]), *training))
 
@@ -135,19 +177,27 @@ def _behaviour(study: Study) -> list[tuple[StudyMeasure, Callable[[Record], floa
 
 
 def _variables(
-    study: Study, kind: str, estimate: Callable[[VariableSummary], Estimate], chosen: Sequence[str]
+    study: Study, kind: str, value: Callable[[VariableSummary], float | None], chosen: Sequence[str]
 ) -> list[tuple[StudyMeasure, Callable[[Record], float | None]]]:
     def mean(run: Record) -> float | None:
-        return _mean([estimate(run.student.variables[name]).value for name in chosen])
+        return _mean([value(run.student.variables[name]) for name in chosen])
 
     names = list(study.first.student.variables)
     found: list[tuple[StudyMeasure, Callable[[Record], float | None]]] = [
-        (StudyMeasure(f"{kind}, {name}", True, 3), lambda run, name=name: estimate(run.student.variables[name]).value)
+        (StudyMeasure(f"{kind}, {name}", True, 3), lambda run, name=name: value(run.student.variables[name]))
         for name in names
     ]
     if len(names) > 1:
         found.append((StudyMeasure(f"{kind}, mean of {', '.join(chosen)}", True, 3), mean))
     return found
+
+
+def _value(measured: VariableSummary, name: str, region: Region) -> float | None:
+    return None if getattr(measured, name) is None else measured.estimate(name, region).value
+
+
+def _runs(study: Study) -> list[Record]:
+    return [run for runs in study.records.values() for run in runs.values()]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -63,6 +63,23 @@ class Runs:
         """Return what these answers are read from, as `states`."""
         return self._states(self._swapped(variable, None))
 
+    def unread(self, variable: str | None = None) -> Callable[[slice], Tensor]:
+        """Run the base, or one variable's swap, and return what computes its logits for some of the cases.
+
+        So the answers of many variables can be held side by side, a few cases at a time.
+        """
+        run, how = self._base, ""
+        if variable is not None:
+            run = self._swapped(variable, None)
+            how = f" with {variable} swapped"
+        features, logits = run.features, run.logits  # nothing else is kept: there is one for every layer
+
+        def read(cases: slice) -> Tensor:
+            some = (None if one is None else one[cases] for one in (features, logits))
+            return self._logits(Run({}, *some, hidden=torch.empty(0)), how, cases)
+
+        return read
+
     def affects_unswapped_positions(self, variable: str) -> bool:
         """Return whether the swap of one variable changes hidden states outside the swapped positions."""
         swapped = self._swapped(variable, None)
@@ -95,11 +112,11 @@ class Runs:
         real = run.inputs["attention_mask"][: self._bases, :, None]
         return (run.hidden[: self._bases] * real).sum(1) / real.sum(1)
 
-    def _logits(self, run: Run, how: str) -> Tensor:
+    def _logits(self, run: Run, how: str, cases: slice = slice(None)) -> Tensor:
         """Return the logits of a run where answers are read, which are never NaN: that would count as an answer."""
         logits = self.side.logits(run)
         logits = logits[: self._bases] if self._tokens is None else logits  # in classification, of the base rows
-        return refuse_non_finite_answers(logits, self._rows, self._what + how, self.side.module)
+        return refuse_non_finite_answers(logits, self._rows[cases], self._what + how, self.side.module)
 
 
 def _inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

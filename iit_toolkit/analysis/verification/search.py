@@ -3,7 +3,7 @@
 Every block output of the teacher is held against every block output of the student, on the same cases as in
 `verify`. A cell (t, s) compares the teacher with its layer t swapped and the student with its layer s swapped, so a
 batch takes one base run per model, from which every layer's counterfactual run computes only the blocks above it:
-T + S of these suffixes give all T x S cells.
+T + S of these suffixes give all T x S cells (`layer_effects`).
 
 Cells are exploratory: the best of many is high by chance too. What is chosen here must be confirmed on other pairs,
 which is what `verify` and `judge` are for.
@@ -12,13 +12,12 @@ which is what `verify` and `judge` are for.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, Site, Variable
@@ -28,9 +27,10 @@ from iit_toolkit.alignment.resolve import resolve_site
 from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.layer_matrix import Cell, Matrix, Region
-from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES
-from iit_toolkit.analysis.statistics.quantities import Columns, counted
+from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, Measure, judged_measure
+from iit_toolkit.analysis.statistics.quantities import NOTICEABLE, Columns, counted, graded
 from iit_toolkit.analysis.verification.cases import draw_pairs
+from iit_toolkit.analysis.verification.layer_effects import compare_layers
 from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Collator
@@ -38,16 +38,22 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 
 Answers = NDArray[Any]
+_DIGITS = 5
+"""Of a cell's figure: layers that do the same differ by rounding only."""
 
 
 @dataclass(frozen=True)
 class LayerAnswers:
-    """The answers of both models on N cases.
+    """The answers of both models on N cases, and how they differ.
 
     Attributes:
         base, position, inside: (N,) columns of the outcomes table.
         teacher_base, student_base: (N,) answers without intervention.
         teacher, student: (layers, N) answers with one block's output swapped.
+        teacher_effect, student_effect: (layers, N) size of what the swap changes of the probabilities.
+        effect_error: (teacher layers, student layers, N) size of the difference of the two changes.
+        kl_cf: (teacher layers, student layers, N) KL of the two models, both swapped.
+        kl_ignored: (teacher layers, N) KL to the student that is not swapped.
     """
 
     base: Answers
@@ -57,6 +63,11 @@ class LayerAnswers:
     student_base: Answers
     teacher: Answers
     student: Answers
+    teacher_effect: Answers
+    student_effect: Answers
+    effect_error: Answers
+    kl_cf: Answers
+    kl_ignored: Answers
 
     def columns(self, teacher_layer: int, student_layer: int) -> Columns:
         """Return the columns of the outcomes table that say what a case of one cell counts as."""
@@ -68,7 +79,20 @@ class LayerAnswers:
             "teacher_cf": self.teacher[teacher_layer],
             "student_base": self.student_base,
             "student_cf": self.student[student_layer],
+            "teacher_effect": self.teacher_effect[teacher_layer],
+            "student_effect": self.student_effect[student_layer],
+            "effect_error": self.effect_error[teacher_layer, student_layer],
+            "kl_cf": self.kl_cf[teacher_layer, student_layer],
+            "kl_ignored": self.kl_ignored[teacher_layer],
         }
+
+    def of_cases(self, chosen: NDArray[np.bool_]) -> LayerAnswers:
+        """Return the answers on some of the cases.
+
+        Args:
+            chosen: (N,) which cases.
+        """
+        return LayerAnswers(**{one.name: getattr(self, one.name)[..., chosen] for one in fields(self)})
 
 
 @torch.no_grad()
@@ -114,44 +138,50 @@ def answer_layers(
         what="searching",
     )
     sides = {"teacher": _every_block(teacher.eval()), "student": _every_block(student.eval())}
+    layers = list(sides["teacher"].sites), list(sides["student"].sites)
     found: dict[str, list[Answers]] = {}
     for drawn in batches:
         for name in ("base", "position", "inside"):
             found.setdefault(name, []).append(getattr(drawn.cases, name).numpy())
-        for name, side in sides.items():
-            layers = list(side.sites)
-            runs = Runs(side, drawn, layers, name)
-            found.setdefault(f"{name}_base", []).append(_answers(runs.base()))
-            swapped = [_answers(runs.counterfactual(layer)) for layer in layers]
-            found.setdefault(name, []).append(np.stack(swapped))
+        teachers, students = (Runs(side, drawn, list(side.sites), what) for what, side in sides.items())
+        for columns in compare_layers(teachers, students, layers, drawn.cases.base):
+            for name, column in columns.items():
+                found.setdefault(name, []).append(column)
     return LayerAnswers(**{name: np.concatenate(parts, axis=-1) for name, parts in found.items()})
 
 
-def layer_matrix(answers: LayerAnswers, minimum_bases: int = MINIMUM_CLUSTERS) -> Matrix:
+def layer_matrix(
+    answers: LayerAnswers, minimum_bases: int = MINIMUM_CLUSTERS, measure: str = DEFAULT_MEASURE
+) -> Matrix:
     """Compare every teacher layer with every student layer.
 
     Args:
         answers: Of both models.
-        minimum_bases: A cell's figures are undefined where its changed cases come from fewer base examples.
+        minimum_bases: A cell's figures are undefined if its counted cases come from fewer base examples.
+        measure: What the cells hold, one of `measures.JUDGED`.
+
+    Raises:
+        UserError: If no verdict rests on the measure.
     """
+    chosen = judged_measure(measure)
     cells: list[Cell] = []
     for teacher_layer in range(len(answers.teacher)):
         for student_layer in range(len(answers.student)):
             columns = answers.columns(teacher_layer, student_layer)
-            quantities = counted(columns)
-            moves = quantities["cases/outside"] & (columns["student_cf"] != columns["student_base"])
-            regions = (_region(answers, quantities, name, minimum_bases) for name in ("outside", "inside"))
+            quantities = {**counted(columns), **graded(columns)}
+            moves = quantities["cases/outside"] & _moved(columns, chosen)
+            regions = (_region(answers, quantities, name, chosen, minimum_bases) for name in ("outside", "inside"))
             cells.append(Cell(teacher_layer, student_layer, _bases(answers, moves), *regions))
-    return Matrix(len(answers.teacher), len(answers.student), minimum_bases, tuple(cells))
+    return Matrix(measure, len(answers.teacher), len(answers.student), minimum_bases, tuple(cells))
 
 
 def choose_map(matrix: Matrix) -> dict[int, int]:
     """Choose, by dynamic programming, a strictly increasing map from student layers to teacher layers.
 
-    It holds as many student layers as possible, and among such maps has the largest sum of effective IIA above the
+    It holds as many student layers as possible, and among such maps has the largest sum of the measure above its
     floor, outside; of equal ones, the lowest teacher layers. Never chosen are cells whose figures are undefined, and
-    student layers whose swap changes answers outside in fewer base examples than that takes: the last block's never
-    does where answers belong to tokens, so it scores its floor with every teacher layer and would fit anywhere.
+    student layers whose swap moves the student outside in fewer base examples than that takes: the last block's never
+    does if answers belong to tokens, so it scores its floor with every teacher layer and would fit anywhere.
 
     Returns:
         Teacher layer by student layer; without the student layers that fit nowhere.
@@ -176,9 +206,9 @@ def choose_map(matrix: Matrix) -> dict[int, int]:
         changed = max(cell.outside.bases for cell in matrix.cells)
         moved = max(cell.moved for cell in matrix.cells)
         raise UserError(
-            "no layers can be aligned: outside the swapped positions, swaps change the teacher's answer in at most "
-            f"{changed} examples and the student's in {moved}; {matrix.minimum_bases} are needed, so raise "
-            "verification.pairs or choose other positions"
+            f"no layers can be aligned: outside the swapped positions, {matrix.measured.units} of the teacher come "
+            f"from at most {changed} examples, and swaps move the student in {moved}; {matrix.minimum_bases} are "
+            "needed, so raise verification.pairs or choose other positions"
         )
     return chosen
 
@@ -211,23 +241,27 @@ def _every_block(model: PreTrainedModel) -> InterchangeModel:
     return InterchangeModel(model, sites)
 
 
-def _answers(logits: Tensor) -> Answers:
-    return logits.argmax(-1).cpu().numpy()
+def _moved(columns: Columns, measure: Measure) -> Answers:
+    """Say of every case whether the student's swap moves the student, as the measure sees it."""
+    if measure.kind == "explained":
+        return columns["student_effect"] > NOTICEABLE
+    return columns["student_cf"] != columns["student_base"]
 
 
-def _region(answers: LayerAnswers, quantities: Columns, region: str, minimum_bases: int) -> Region:
-    measure = MEASURES[DEFAULT_MEASURE]
-    changed = quantities[f"{measure.denominator}/{region}"]
-    count, bases = int(changed.sum()), _bases(answers, changed)
-    names = (measure.numerator, MEASURES[measure.floor].numerator, measure.over_floor)
-    shares = (int(quantities[f"{name}/{region}"].sum()) for name in names)
-    defined = bases >= max(1, minimum_bases)
-    return Region(
-        int(quantities[f"cases/{region}"].sum()),
-        count,
-        bases,
-        *(share / count if defined else None for share in shares),
-    )
+def _region(answers: LayerAnswers, quantities: Columns, region: str, measure: Measure, minimum_bases: int) -> Region:
+    def total(quantity: str) -> float:
+        return float(quantities[f"{quantity}/{region}"].sum())
+
+    counts = quantities[f"{measure.counted or measure.denominator}/{region}"]
+    cases, number, bases = int(total("cases")), int(counts.sum()), _bases(answers, counts)
+    if bases < max(1, minimum_bases):
+        return Region(cases, number, bases, None, None, None)
+    whole = total(measure.denominator)
+    score = total(measure.numerator) / whole
+    if measure.kind == "explained":
+        return Region(cases, number, bases, score, 0.0, score)
+    floor = total(MEASURES[measure.floor].numerator) / whole
+    return Region(cases, number, bases, score, floor, total(measure.over_floor) / whole)
 
 
 def _bases(answers: LayerAnswers, chosen: Answers) -> int:
@@ -235,5 +269,6 @@ def _bases(answers: LayerAnswers, chosen: Answers) -> int:
 
 
 def _worth(cell: Cell, minimum_bases: int) -> float | None:
-    """Return what a cell adds to a map; None if it must not be chosen."""
-    return cell.outside.above_floor if cell.moved >= minimum_bases else None
+    """Return what a cell adds to a map; None if it must not be chosen. Differences by rounding count as none."""
+    value = cell.outside.above_floor
+    return None if value is None or cell.moved < minimum_bases else round(value, _DIGITS)

@@ -15,12 +15,13 @@ from iit_toolkit.pipeline.suite.pieces import SuiteFolder
 from iit_toolkit.runs.folder import write_atomically
 
 
-def compared(folder: str | Path, baseline: str | None = None) -> StudyComparison:
+def compared(folder: str | Path, baseline: str | None = None, measure: str | None = None) -> StudyComparison:
     """Compare what is done of a suite with its baseline.
 
     Args:
         folder: The suite's folder, or what was collected of it.
         baseline: Another arm to compare with; the suite's arm of equal compute is then an arm like others.
+        measure: As for `compare_study`.
 
     Raises:
         UserError: If it is neither, or its runs can't be compared.
@@ -32,7 +33,7 @@ def compared(folder: str | Path, baseline: str | None = None) -> StudyComparison
     references = [baseline or config.baseline]
     if references == [config.baseline] and config.equal_compute in study.records:
         references.append(config.equal_compute)
-    return compare_study(study, references, variables=config.variables)
+    return compare_study(study, references, variables=config.variables, measure=measure)
 
 
 def write_report(comparison: StudyComparison, target: Path) -> None:

@@ -33,6 +33,8 @@ def store(planted: dict[str, Any], tmp_path: Path) -> Any:
 
     def store(name: str = "results.json", *, changes: dict[str, Any] | None = None, **planted_: Any) -> StoredResults:
         document = json.loads(json.dumps(planted | (changes or {})))
+        if planted_:
+            document["verdict"]["measure"] = "effective_iia"
         student = document["summary"]["students"][document["verdict"]["student"]]
         for variable, one in planted_.items():
             student["variables"][variable]["effective_iia"]["outside"] = one
@@ -65,8 +67,8 @@ def test_measured_intervals_are_those_of_the_judged_student(planted: dict[str, A
         one["effective_iia"]["outside"]["low"] for one in planted["summary"]["students"]["causal"]["variables"].values()
     )
     assert results.judged == "causal" and 0.2 < low < 0.6
-    assert gate(results, low).passed
-    assert not gate(results, low + 1e-9).passed
+    assert gate(results, low, measure="effective_iia").passed
+    assert not gate(results, low + 1e-9, measure="effective_iia").passed
 
 
 @pytest.mark.parametrize(("high", "passed"), [(0.78, True), (0.7799, False)])
@@ -124,14 +126,38 @@ def test_names_cannot_break_out_of_the_junit_file_or_the_table(planted: dict[str
 @pytest.mark.parametrize("bound", [-0.1, 1.1, float("nan")])
 def test_bounds_are_shares(store: Any, bound: float) -> None:
     with pytest.raises(UserError, match="--min-lower is .*from 0 to 1"):
-        gate(store(), bound)
+        gate(store(), bound, measure="effective_iia")
     with pytest.raises(UserError, match="--margin is .*from 0 to 1"):
         gate(store(), 0.5, margin=bound)
+    if bound != -0.1:
+        with pytest.raises(UserError, match="effect R² is at most 1 and may be negative, so give a number up to 1"):
+            gate(store(), bound, measure="effect_r2")
+    else:
+        assert gate(store(), bound, measure="effect_r2").passed
+
+
+def test_the_gate_asks_what_the_verdict_rests_on(store: Any) -> None:
+    results = store()
+    assert results.verdict.measure == "effect_r2"
+    assert "Effect R² outside is" in to_markdown(gate(results, 0.1))
+    assert "Effective IIA outside is" in to_markdown(gate(results, 0.1, measure="effective_iia"))
+    with pytest.raises(UserError, match='did you mean "kl_recovered"'):
+        gate(results, 0.1, measure="kl_recoverd")
+
+
+def test_results_without_the_measure_are_one_line_with_their_path(store: Any, planted: dict[str, Any]) -> None:
+    earlier = json.loads(json.dumps(planted["summary"]))
+    for student in earlier["students"].values():
+        for variable in student["variables"].values():
+            variable["effect_r2"] = None
+    baseline = store("baseline.json", changes={"summary": earlier})
+    with pytest.raises(UserError, match="baseline.json: effect R² was not measured in these results; verify"):
+        gate(store(), 0.1, baseline=baseline)
 
 
 def test_a_baseline_without_a_value_is_refused(store: Any) -> None:
     with pytest.raises(UserError, match='causal has no effective IIA outside of variable "late"; give a baseline'):
-        gate(store(), 0.1, baseline=store("baseline.json", late=estimate(None, None, None, 0)))
+        gate(store(), 0.1, baseline=store("baseline.json", late=estimate(None, None, None, 0)), measure="effective_iia")
 
 
 def test_a_baseline_on_other_data_is_refused(planted: dict[str, Any], store: Any) -> None:

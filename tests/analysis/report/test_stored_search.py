@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from iit_toolkit.analysis.report.figures.layers import write_heatmap
 from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.report.stored_search import read_stored_search
-from iit_toolkit.analysis.statistics.layer_matrix import Cell, Matrix, Region
+from iit_toolkit.analysis.statistics.layer_matrix import SEARCH_SCHEMA, Cell, Matrix, Region
 from iit_toolkit.errors import UserError
 from iit_toolkit.runs.folder import RunFolder
 from tests.analysis.synthetic import make_outcomes, make_run
@@ -25,10 +25,11 @@ def searched(tmp_path: Path) -> Path:
     make_run(tmp_path, make_outcomes(bases=30))
     region = Region(100, 40, 30, 0.5, 0.1, 0.4)
     cells = tuple(Cell(teacher, student, 30, region, region) for teacher in range(2) for student in range(2))
-    matrix = Matrix(2, 2, 20, cells)
+    matrix = Matrix("effective_iia", 2, 2, 20, cells)
     (tmp_path / "search").mkdir()
     layers = [{"student_layer": layer, "teacher_layer": layer} for layer in (0, 1)]
     found = {"map": layers, "matrix": asdict(matrix), "student": "mine", "teacher": "theirs", "note": "Exploratory."}
+    found["schema"] = SEARCH_SCHEMA
     (tmp_path / "search" / "search.json").write_text(json.dumps(found))
     return tmp_path
 
@@ -72,7 +73,9 @@ def test_the_figure_of_the_search_is_drawn_anew_and_no_other_is_trusted(searched
         (lambda found: found["matrix"].update(teacher_layers=201), "1 to 200 layers"),
         (lambda found: found["matrix"].update(teacher_layers=100, student_layers=51), "at most 5,000 cells"),
         (lambda found: found["matrix"]["cells"][0]["outside"].update(above_floor=1e308), "outside.above_floor: input"),
-        (lambda found: found["matrix"]["cells"][0]["inside"].update(changed=-1), "inside.changed: input should be"),
+        (lambda found: found["matrix"]["cells"][0]["inside"].update(counted=-1), "inside.counted: input should be"),
+        (lambda found: found.update(schema="iit_toolkit/search/1"), 'reads "iit_toolkit/search/2"; search again'),
+        (lambda found: found["matrix"].update(measure="effect_r"), 'did you mean "effect_r2"?'),
         (lambda found: found["map"][0].update(teacher_layer=2), "it names a layer that there is not"),
         (lambda found: found["matrix"]["cells"][0]["outside"].update(floor="0"), "matrix.cells.0.outside.floor: input"),
     ],

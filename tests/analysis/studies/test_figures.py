@@ -33,7 +33,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def figures(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures")
-    write_figures(compare_study(read_suite(root), ["plain", "plain-compute"], variables=["early", "middle"]), folder)
+    compared = compare_study(
+        read_suite(root), ["plain", "plain-compute"], variables=["early", "middle"], measure="effective_iia"
+    )
+    write_figures(compared, folder)
     return folder
 
 
@@ -131,7 +134,8 @@ def test_an_interval_that_ends_at_the_value_up_to_rounding_is_drawn(root: Path, 
         for variable in variables.values():
             variable["effective_iia"]["outside"] |= {"value": 1.0, "low": 0.9, "high": 1 - 2**-53}
         path.write_text(json.dumps(document))
-    write_figures(compare_study(read_suite(tmp_path / "suite"), ["plain"]), tmp_path / "figures")
+    compared = compare_study(read_suite(tmp_path / "suite"), ["plain"], measure="effective_iia")
+    write_figures(compared, tmp_path / "figures")
     assert (tmp_path / "figures" / "iia-perplexity.svg").is_file()
 
 
@@ -148,5 +152,6 @@ def test_every_panel_of_gains_has_its_scale_where_the_last_line_is_not_full(root
 def test_without_fine_tuning_there_are_no_gains(root: Path, tmp_path: Path) -> None:
     for arm in ("plain", "full"):
         shutil.copytree(root / arm, tmp_path / "suite" / arm, ignore=shutil.ignore_patterns("finetune"))
-    write_figures(compare_study(read_suite(tmp_path / "suite"), ["plain"]), tmp_path / "figures")
+    compared = compare_study(read_suite(tmp_path / "suite"), ["plain"], measure="effective_iia")
+    write_figures(compared, tmp_path / "figures")
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {"iia-perplexity", "training-perplexity"}

@@ -24,7 +24,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compared(root: Path) -> StudyComparison:
-    return compare_study(read_suite(root), ["plain", "plain-compute"], variables=["early", "middle"])
+    return compare_study(
+        read_suite(root), ["plain", "plain-compute"], variables=["early", "middle"], measure="effective_iia"
+    )
 
 
 def cells(text: str, *first: str) -> dict[str, str]:

@@ -1,0 +1,42 @@
+"""How many pairs a verification will need, by a pilot that writes nothing."""
+
+from __future__ import annotations
+
+from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
+from iit_toolkit.analysis.statistics.planning import Plan, plan
+from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.run import to_verify, verified
+from iit_toolkit.runs.memory import told_if_out_of_memory
+
+PILOT = 64
+"""Pairs of the pilot."""
+
+
+@told_if_out_of_memory("verify --plan", "lower verification.batch_size or data.max_length")
+def plan_verification(config: RunConfig, student: str, alignment: str) -> tuple[Plan, int]:
+    """Verify a finished student on a few pairs, and say how many a verdict needs.
+
+    Args:
+        config: Gives teacher, data and settings of the verification.
+        student: Folder or Hub id of the student.
+        alignment: An alignment file or a preset.
+
+    Returns:
+        The plan, and how many held-out rows there are: no verification has more pairs.
+
+    Raises:
+        UserError: If the alignment does not hold on the live models, or there are too few held-out rows for a pilot.
+    """
+    prepared = Prepared(config)
+    rows = len(prepared.eval_rows)
+    if rows < MINIMUM_CLUSTERS:
+        raise UserError(
+            f"a pilot needs {MINIMUM_CLUSTERS} held-out rows or more, but the data give {rows}; give more texts"
+        )
+    chosen, students = to_verify(prepared, student, alignment, "student")
+    pilot = verified(prepared, chosen, students, PILOT)
+    settings = config.verification
+    asked = {"measure": settings.measure, "margin": settings.margin}
+    return plan(pilot, "student", **asked, resamples=settings.resamples, seed=config.seed), rows
