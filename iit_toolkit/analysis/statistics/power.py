@@ -22,7 +22,7 @@ def detectable_lead(difference: Estimate, score: Estimate, margin: float, level:
     quantile = float(ndtri((1 + level) / 2))
     observed = (difference.value - difference.low) / quantile
     cases = float(difference.cases)
-    if score.value and score.low is not None and score.high is not None and score.value < 1:
+    if score.value is not None and score.low is not None and score.high is not None and 0 < score.value < 1:
         error = (score.high - score.low) / 2 / quantile
         cases = min(cases, score.value * (1 - score.value) / error**2)
     for step in range(math.ceil(1000 * margin), 1001):
