@@ -1,11 +1,16 @@
 """How often the intervals cover the truth, and how often a null is called SUPPORTED, on simulated cases.
 
-Run from the repository root: `python -m benchmarks.coverage`.
+Run from the repository root:
+
+    python -m benchmarks.coverage           everything
+    python -m benchmarks.coverage graded    only effect R² and KL recovered; the other numbers stay
+
 Writes `docs/interval-calibration.md` and `docs/interval-calibration.json`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 from dataclasses import asdict, dataclass, replace
@@ -13,15 +18,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtri
 
+from benchmarks.real_population import CONTROL as REAL_CONTROL
+from benchmarks.real_population import ROWS as REAL_ROWS
+from benchmarks.real_population import STUDENT as REAL_STUDENT
+from benchmarks.real_population import real_population
 from iit_toolkit.analysis.statistics.control_words import FLOOR
-from iit_toolkit.analysis.statistics.measures import MEASURES, Score
+from iit_toolkit.analysis.statistics.decision import too_few
+from iit_toolkit.analysis.statistics.measures import MEASURES, Score, estimate, lead
+from iit_toolkit.analysis.statistics.quantities import graded
 from iit_toolkit.analysis.statistics.resampling import Estimate, Floats, Ints, Resampled, sum_by_cluster
 from iit_toolkit.analysis.statistics.verdict import judge_variables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SIMULATIONS, CONTRAST_SIMULATIONS = 2000, 500
+SIMULATIONS, CONTRAST_SIMULATIONS, GRADED_SIMULATIONS, REAL_SIMULATIONS = 2000, 500, 2000, 500
 RESAMPLES = 500
 LEVEL = 0.95
 MARGIN = 0.05
@@ -30,6 +42,7 @@ BATCH = 16
 TEXTS = ("rows", "text", "largest")
 SCORES = {name: Score(MEASURES["effective_iia"], name) for name in ("s", "c")}
 STUDENT, CONTROL = SCORES["s"].parts, SCORES["c"].parts
+GRADED = {name: Score(MEASURES["effect_r2"], name) for name in ("s", "c")}
 DESIGNS = {
     "batch": "each base's source is another row of its batch of 16",
     "dataset": "each base's source is drawn from the next batch",
@@ -138,21 +151,123 @@ CONTRASTS = [
 ]
 
 
+@dataclass(frozen=True)
+class Tail:
+    """How amounts are distributed over cases.
+
+    Attributes:
+        effect: Standard deviation of the logarithm of an effect.
+        error: Standard deviation of the logarithm of the error as a share of the effect.
+        decisions: Whether models answer with certainty. An effect is then 0 or 2, and an error none or all of it.
+    """
+
+    effect: float = 0.0
+    error: float = 0.0
+    decisions: bool = False
+
+
+TAILS = {
+    "light": Tail(0.3, 0.3),
+    "moderate": Tail(0.5, 0.5),
+    "heavy": Tail(1.0, 1.0),
+    "decisions": Tail(decisions=True),
+}
+
+
+@dataclass(frozen=True)
+class GradedSetting:
+    """A population of amounts; the setting's share is the true effect R²."""
+
+    setting: Setting
+    tail: str
+
+
+GRADED_SETTINGS = [
+    *(GradedSetting(Setting("batch", 32), tail) for tail in TAILS),
+    *(GradedSetting(Setting("batch", 128), tail) for tail in TAILS),
+    *(
+        GradedSetting(Setting("batch", 128, share), tail)
+        for share in (0.1, 0.9, 0.98)
+        for tail in ("moderate", "heavy", "decisions")
+    ),
+    *(GradedSetting(Setting("batch", 512), tail) for tail in ("moderate", "heavy", "decisions")),
+    GradedSetting(Setting("batch", 128, 0.02), "moderate"),
+    *(GradedSetting(Setting("pairs", 128, tokens=1), tail) for tail in ("moderate", "heavy", "decisions")),
+    *(GradedSetting(Setting("pairs", 512, 0.98, tokens=1), tail) for tail in ("moderate", "heavy", "decisions")),
+    *(GradedSetting(Setting("dataset", 128), tail) for tail in ("moderate", "heavy")),
+    *(GradedSetting(Setting("crossed", 128), tail) for tail in ("moderate", "heavy", "decisions")),
+    *(GradedSetting(Setting("batch", 480, rows=12, text=0.2), tail) for tail in ("moderate", "heavy", "decisions")),
+    *(GradedSetting(Setting("batch", 480, rows=12, text=0.2, largest=60), tail) for tail in ("moderate", "heavy")),
+]
+
+
+@dataclass(frozen=True)
+class GradedNull:
+    """Variables that are judged together; each has a lead of exactly the margin over the control, or over the floor."""
+
+    setting: Setting
+    tail: str
+    variables: int = 1
+    floor: bool = False
+
+
+GRADED_NULLS = [
+    *(GradedNull(Setting("batch", 128), tail) for tail in ("moderate", "heavy", "decisions")),
+    *(GradedNull(Setting("batch", 128), tail, variables=3) for tail in ("moderate", "heavy", "decisions")),
+    GradedNull(Setting("batch", 32), "heavy", variables=3),
+    *(GradedNull(Setting("pairs", 128, 0.9, tokens=1), tail) for tail in ("moderate", "heavy")),
+    *(GradedNull(Setting("batch", 480, rows=12, text=0.2), tail) for tail in ("moderate", "heavy")),
+    *(GradedNull(Setting("batch", 32, MARGIN), tail, floor=True) for tail in ("moderate", "heavy")),
+    *(GradedNull(Setting("batch", 128, MARGIN), tail, floor=True) for tail in ("moderate", "heavy", "decisions")),
+    *(
+        GradedNull(Setting("batch", 128, MARGIN), tail, variables=3, floor=True)
+        for tail in ("moderate", "heavy", "decisions")
+    ),
+    GradedNull(Setting("pairs", 128, MARGIN, tokens=1), "heavy", floor=True),
+    GradedNull(Setting("crossed", 128, MARGIN), "heavy", floor=True),
+    *(GradedNull(Setting("batch", 480, MARGIN, rows=12, text=0.2), tail, floor=True) for tail in ("moderate", "heavy")),
+]
+REAL_SAMPLES = [("pairs", pairs) for pairs in (64, 128, 256)] + [("texts", pairs) for pairs in (128, 256)]
+
+
 def main() -> None:
-    """Run every simulation, print the tables, and write them to `docs/`."""
-    covered = [asdict(setting) | coverage(setting, number) for number, setting in enumerate(SETTINGS)]
-    verdicts = [asdict(null) | false_support(null, number) for number, null in enumerate(NULLS)]
-    others = [asdict(setting) | other_resampling(setting, number) for number, setting in enumerate(CONTRASTS)]
-    text = document(covered, verdicts, others)
-    (DOCS / "interval-calibration.md").write_text(text, encoding="utf-8")
-    content = {
-        "settings": {"simulations": SIMULATIONS, "resamples": RESAMPLES, "level": LEVEL, "margin": MARGIN, "bar": BAR},
-        "coverage": covered,
-        "false_support": verdicts,
-        "other_resampling": others,
-    }
-    (DOCS / "interval-calibration.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    """Run the simulations, print the tables, and write them to `docs/`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="?", choices=["graded"], help="run this part only")
+    only = parser.parse_args().part
+    page, numbers = DOCS / "interval-calibration.md", DOCS / "interval-calibration.json"
+    content: dict[str, Any] = json.loads(numbers.read_text(encoding="utf-8")) if only else counted_part()
+    content |= graded_part()
+    text = document(content)
+    page.write_text(text, encoding="utf-8")
+    numbers.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(text)
+
+
+def counted_part() -> dict[str, Any]:
+    """Run the simulations of shares."""
+    return {
+        "settings": {"simulations": SIMULATIONS, "resamples": RESAMPLES, "level": LEVEL, "margin": MARGIN, "bar": BAR},
+        "coverage": [asdict(setting) | coverage(setting, number) for number, setting in enumerate(SETTINGS)],
+        "false_support": [asdict(null) | false_support(null, number) for number, null in enumerate(NULLS)],
+        "other_resampling": [
+            asdict(setting) | other_resampling(setting, number) for number, setting in enumerate(CONTRASTS)
+        ],
+    }
+
+
+def graded_part() -> dict[str, Any]:
+    """Run the simulations of effect R² and KL recovered."""
+    return {
+        "graded_simulations": GRADED_SIMULATIONS,
+        "graded_coverage": [
+            asdict(setting) | graded_coverage(setting, number) for number, setting in enumerate(GRADED_SETTINGS)
+        ],
+        "graded_false_support": [
+            asdict(null) | graded_false_support(null, number) for number, null in enumerate(GRADED_NULLS)
+        ],
+        "real": real_coverage(),
+    }
 
 
 def coverage(setting: Setting, number: int, simulations: int = SIMULATIONS) -> dict[str, float]:
@@ -234,6 +349,129 @@ def pigeonhole(drawn: Drawn, generator: np.random.Generator) -> tuple[float, flo
     return float(low), float(high)
 
 
+class _Covered:
+    """Counts on which side of the truth intervals lie, by the name of what they estimate."""
+
+    def __init__(self, truths: dict[str, float]) -> None:
+        self.truths = truths
+        self.above, self.below = dict.fromkeys(truths, 0), dict.fromkeys(truths, 0)
+        self.false, self.judged, self.simulations = dict.fromkeys(truths, 0), 0, 0
+
+    def add(self, found: dict[str, Estimate], judged: bool) -> None:
+        self.simulations += 1
+        self.judged += judged
+        for name, one in found.items():
+            above = one.low is not None and self.truths[name] < one.low
+            self.above[name] += above
+            self.false[name] += above and judged
+            self.below[name] += one.high is not None and self.truths[name] > one.high
+
+    def shares(self) -> dict[str, float]:
+        """Return the rates; `false`: the interval lies above the truth, and there are enough texts for a verdict."""
+        counts = {"judged": self.judged}
+        for name in self.truths:
+            counts[f"{name}_covered"] = self.simulations - self.above[name] - self.below[name]
+            counts[f"{name}_interval_above"] = self.above[name]
+            counts[f"{name}_interval_below"] = self.below[name]
+            counts[f"{name}_false"] = self.false[name]
+        return {name: round(count / self.simulations, 4) for name, count in counts.items()}
+
+
+def graded_coverage(population: GradedSetting, number: int, simulations: int = GRADED_SIMULATIONS) -> dict[str, float]:
+    """How often the intervals of effect R² and of its lead cover the truth."""
+    covered = _Covered({"score": population.setting.share, "lead": population.setting.lead})
+    for simulation in range(simulations):
+        generator = np.random.default_rng([4, number, simulation])
+        resampled = draw_amounts(population.setting, TAILS[population.tail], generator, simulation).resampled()
+        score = estimate(resampled, GRADED["s"])
+        covered.add({"score": score, "lead": lead(resampled, GRADED["s"], GRADED["c"])}, not too_few(score))
+    return covered.shares()
+
+
+def graded_false_support(null: GradedNull, number: int, simulations: int = GRADED_SIMULATIONS) -> dict[str, float]:
+    """How often any variable whose true lead is exactly the margin is called SUPPORTED."""
+    false = 0
+    rival = GRADED["s"].floor if null.floor else GRADED["c"]
+    for simulation in range(simulations):
+        resampled: dict[str, Resampled] = {}
+        for variable in range(null.variables):
+            generator = np.random.default_rng([5, number, simulation, variable])
+            resampled[str(variable)] = draw_amounts(null.setting, TAILS[null.tail], generator, simulation).resampled()
+        controls = dict.fromkeys(resampled, {FLOOR: rival})
+        judged = judge_variables(resampled, GRADED["s"], controls, margin=MARGIN, level=LEVEL)
+        false += any(one.label == "SUPPORTED" for one in judged.values())
+    return {"false_supported": round(false / simulations, 4)}
+
+
+def real_coverage(simulations: int = REAL_SIMULATIONS) -> list[dict[str, Any]] | None:
+    """How often intervals from samples of real cases cover what all cases give; None if there are no real cases."""
+    outcomes = real_population()
+    return (
+        None
+        if outcomes is None
+        else [one for name in ("effect_r2", "kl_recovered") for one in _real_coverage(outcomes, name, simulations)]
+    )
+
+
+def _real_coverage(outcomes: pd.DataFrame, measure: str, simulations: int) -> list[dict[str, Any]]:
+    scores = [Score(MEASURES[measure], name) for name in (REAL_STUDENT, REAL_CONTROL)]
+    names = [*scores[0].parts, *scores[1].parts, scores[0].counted]
+    columns: dict[str, Floats] = {}
+    bases, codes = np.unique(outcomes["base"], return_inverse=True)
+    for score in scores:
+        mine = (outcomes["student"] == score.student).to_numpy()
+        cases = {name: outcomes[name].to_numpy()[mine] for name in outcomes.columns}
+        quantities = {f"{score.student}/{name}": values for name, values in graded(cases).items()}
+        columns |= sum_by_cluster(
+            codes[mine], {name: quantities[name] for name in names if name in quantities}, len(bases)
+        )
+    text = outcomes.groupby("base")["base_text"].first().to_numpy()
+    score, control = (columns[one.parts[0]].sum() / columns[one.parts[1]].sum() for one in scores)
+    weight = columns[scores[0].parts[1]]
+    found: list[dict[str, Any]] = []
+    for number, (drawn, size) in enumerate(REAL_SAMPLES):
+        covered = _Covered({"score": float(score), "lead": float(score - control)})
+        for simulation in range(simulations):
+            generator = np.random.default_rng([6, number, simulation])
+            if drawn == "pairs":
+                chosen = generator.integers(0, len(bases), size)
+                group = np.arange(size)
+            else:
+                chosen, group = _rows_of(generator.choice(np.unique(text), size // REAL_ROWS), text)
+            sums = {name: columns[name][chosen] for name in columns}
+            resampled = Resampled(
+                sums,
+                base=np.arange(len(chosen)),
+                source=len(chosen) + np.arange(len(chosen)),
+                base_text=group,
+                source_text=len(chosen) + np.arange(len(chosen)),
+                resamples=RESAMPLES,
+                seed=simulation,
+                level=LEVEL,
+            )
+            one = estimate(resampled, scores[0])
+            covered.add({"score": one, "lead": lead(resampled, scores[0], scores[1])}, not too_few(one))
+        facts = {
+            "measure": measure,
+            "population": len(bases),
+            "equal_pairs": round(float(weight.sum() ** 2 / (weight @ weight)), 1),
+            "drawn": drawn,
+            "pairs": size,
+            "score": round(float(score), 4),
+            "lead": round(float(score - control), 4),
+        }
+        found.append(facts | covered.shares())
+    return found
+
+
+def _rows_of(texts: Ints, text: Ints) -> tuple[Ints, Ints]:
+    """Return the rows of some texts, and as which of these each row's text was drawn."""
+    order = np.argsort(text, kind="stable")
+    starts, ends = (np.searchsorted(text[order], texts, side) for side in ("left", "right"))
+    rows = [order[start:end] for start, end in zip(starts, ends, strict=True)]
+    return np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+
+
 @dataclass(frozen=True)
 class Drawn:
     """Simulated cases, summed by pair; base and source (P,) are the pairs' examples, with the texts of both."""
@@ -277,6 +515,35 @@ def draw(setting: Setting, generator: np.random.Generator, seed: int) -> Drawn:
     }
     sums = sum_by_cluster(case, columns, len(base))
     return Drawn(sums, base, source, base_text, source_text, seed)
+
+
+def draw_amounts(setting: Setting, tail: Tail, generator: np.random.Generator, seed: int) -> Drawn:
+    """Simulate the effects of cases, and what a student `s` and its control `c` explain of them."""
+    base, source = pairs(setting, generator)
+    examples = int(max(base.max(), source.max())) + 1
+    case = np.repeat(np.arange(len(base)), 1 + generator.poisson(setting.tokens - 1, len(base)))
+    base_text, source_text = setting.texts(base), setting.texts(source)
+    rest = math.sqrt(1 - setting.base - setting.source - setting.text)
+
+    def latent() -> Floats:
+        as_base, as_source, of_base, of_source = generator.normal(size=(4, examples))
+        common = math.sqrt(setting.base) * as_base[base[case]] + math.sqrt(setting.source) * as_source[source[case]]
+        of_text = of_base[base_text[case]] + of_source[source_text[case]]
+        return common + math.sqrt(setting.text / 2) * of_text + rest * generator.normal(size=len(case))
+
+    size, own, other = latent(), latent(), latent()
+    scores = {"s": (own, setting.share), "c": (0.7 * own + math.sqrt(0.51) * other, setting.share - setting.lead)}
+    columns: dict[str, Any] = {"s/cases/outside": np.ones(len(case))}
+    for name, (score, true) in scores.items():
+        if tail.decisions:
+            effect, missed = 2.0 * (size < ndtri(0.4)), score > ndtri(true)
+        else:
+            effect = 0.1 * np.exp(tail.effect * size - tail.effect**2 / 2)
+            missed = (1 - true) * np.exp(tail.error * score - tail.error**2 / 2)
+        columns[f"{name}/explained/outside"] = effect * (1.0 - missed)
+        columns[f"{name}/effect_size/outside"] = effect
+        columns[f"{name}/affected/outside"] = effect > 0
+    return Drawn(sum_by_cluster(case, columns, len(base)), base, source, base_text, source_text, seed)
 
 
 def pairs(setting: Setting, generator: np.random.Generator) -> tuple[Ints, Ints]:
@@ -368,8 +635,58 @@ This table shows the coverage of percentile intervals for the same share, with f
 """
 
 
-def document(covered: list[dict[str, Any]], verdicts: list[dict[str, Any]], others: list[dict[str, Any]]) -> str:
+GRADED_NOTES = """
+## Effect R² and KL recovered
+
+These measures divide an amount that is explained by an amount that there is to explain. Amounts have heavy tails: few
+cases hold most of the effect. The cases here have the structure of those above, and these tails:
+
+* *light*, *moderate*, *heavy*: the logarithm of an effect has a standard deviation of 0.3, 0.5 or 1. So has the
+  logarithm of the error as a share of the effect.
+* *decisions*: models answer with certainty. An effect is 0 or 2, and the student reproduces all of it or nothing.
+
+*Judged* is the share of samples with enough texts for a verdict. *False* counts intervals above the truth among
+them, as a share of all samples. Every line has {simulations:,} simulations, so a coverage of 95% is measured to within
+{error:.1f} points (two standard errors), and a rate of 2.5% to within {alpha_error:.1f} points.
+
+| design | bases | cases per pair | rows | of text | largest | tail | effect R² | judged \
+| score: covered | too high | too low | false | lead: covered | too high | too low | false |
+|---|--:|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+"""
+
+GRADED_VERDICTS = """
+### False SUPPORTED
+
+The true lead is exactly the margin of {margin}: over a control, or over the floor of 0 (then the true effect R² is
+{margin}). The bar is at most 2.5%; values that miss it by more than two standard errors are bold.
+
+| design | bases | cases per pair | rows | tail | effect R² | against | variables | false SUPPORTED |
+|---|--:|--:|--:|---|--:|---|--:|--:|
+"""
+
+REAL = """
+### Samples of real cases
+
+The population is {population:,} pairs of a real masked language model (6 blocks, 22.7 M parameters) on rows of
+Wikipedia. The student has its blocks 0, 2 and 4, without training. The control has random weights. Teacher block 1 is
+aligned with student block 0. The effects are as uneven as if {equal:.0f} pairs held all of them alike. Samples are
+single pairs, or texts with all their {rows} pairs. Every line has {simulations:,} samples, which measure a coverage of
+95% to within {error:.1f} points.
+
+| measure | drawn | pairs | score | judged | score: covered | too high | too low | lead \
+| lead: covered | too high | too low |
+|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|
+"""
+NO_REAL = """
+### Samples of real cases
+
+Not run: the model and the texts are not beside the repository.
+"""
+
+
+def document(content: dict[str, Any]) -> str:
     """Return the page, in Markdown."""
+    covered, verdicts, others = (content[name] for name in ("coverage", "false_support", "other_resampling"))
     text = HEADER.format(
         margin=MARGIN,
         simulations=SIMULATIONS,
@@ -407,7 +724,49 @@ def document(covered: list[dict[str, Any]], verdicts: list[dict[str, Any]], othe
         facts = [one[name] for name in ("design", "bases", "tokens", "base", "source", *TEXTS)]
         facts += [_marked(one[name], *BAR) for name in ("here", "single_rows", "bases_only", "pigeonhole")]
         text += f"| {' | '.join(map(str, facts))} |\n"
+    return text + _graded_document(content)
+
+
+def _graded_document(content: dict[str, Any]) -> str:
+    alpha, simulations = (1 - LEVEL) / 2, content["graded_simulations"]
+    alpha_error = 2 * math.sqrt(alpha * (1 - alpha) / simulations)
+    error = 200 * math.sqrt(LEVEL * (1 - LEVEL) / simulations)
+    text = GRADED_NOTES.format(simulations=simulations, error=error, alpha_error=100 * alpha_error)
+    for one in content["graded_coverage"]:
+        setting = one["setting"]
+        facts = [setting[name] for name in ("design", "bases", "tokens", *TEXTS)]
+        facts += [one["tail"], setting["share"], _percent(one["judged"])]
+        for name in ("score", "lead"):
+            facts += [*_sides(one, name), _marked(one[f"{name}_false"], 0, alpha + alpha_error)]
+        text += f"| {' | '.join(map(str, facts))} |\n"
+    text += GRADED_VERDICTS.format(margin=MARGIN)
+    for one in content["graded_false_support"]:
+        setting = one["setting"]
+        facts = [setting[name] for name in ("design", "bases", "tokens", "rows")]
+        facts += [one["tail"], setting["share"], "floor" if one["floor"] else "control", one["variables"]]
+        facts += [_marked(one["false_supported"], 0, alpha + alpha_error)]
+        text += f"| {' | '.join(map(str, facts))} |\n"
+    if content["real"] is None:
+        return text + NO_REAL
+    first = content["real"][0]
+    text += REAL.format(
+        population=first["population"],
+        equal=first["equal_pairs"],
+        rows=REAL_ROWS,
+        simulations=REAL_SIMULATIONS,
+        error=200 * math.sqrt(LEVEL * (1 - LEVEL) / REAL_SIMULATIONS),
+    )
+    for one in content["real"]:
+        facts = [MEASURES[one["measure"]].title, one["drawn"], one["pairs"], one["score"], _percent(one["judged"])]
+        facts += [*_sides(one, "score"), one["lead"], *_sides(one, "lead")]
+        text += f"| {' | '.join(map(str, facts))} |\n"
     return text
+
+
+def _sides(one: dict[str, Any], name: str) -> list[str]:
+    """Return how often an interval covers the truth, and lies above and below it."""
+    sides = [_percent(one[f"{name}_interval_{side}"]) for side in ("above", "below")]
+    return [_marked(one[f"{name}_covered"], *BAR), *sides]
 
 
 def _percent(share: float) -> str:

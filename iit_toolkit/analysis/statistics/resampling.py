@@ -20,6 +20,13 @@ deviations of the draws are scaled to that variance, and widened from the normal
 degrees of freedom behind it (Satterthwaite 1946, Biometrics Bulletin 2; such "expanded percentile" intervals:
 Hesterberg 2015, "What teachers should know about the bootstrap", The American Statistician 69).
 
+**Amounts**, such as effects, have heavy tails: few texts hold most of what there is to explain. Their variance is then
+less certain than the number of texts says. So the degrees of freedom of `explained` and `explained_lead` rest on the
+fourth powers of the residuals, which estimate the variance of a variance (for Satterthwaite's formula: O'Neill 2014,
+"Some useful moment results in sampling problems", The American Statistician 68). A sample shows too little of a heavy
+tail, so the estimate counts twice. If only one text differs, there are two degrees of freedom: the lower end is then
+about where the exact bound of a Poisson count lies.
+
 **Shares** have Wilson intervals for as many independent cases as would vary as much (for clustered data: Dean and
 Pagano 2015, "Evaluating confidence interval methods for binomial proportions in clustered surveys", Journal of Survey
 Statistics and Methodology 3). Where all cases are independent that is Wilson's interval itself.
@@ -47,6 +54,8 @@ NO_SOURCE = -1
 """The source of a case of a run without intervention."""
 _GROUPS = 2048
 _ROUNDING = 1e-6
+_TWO_TEXTS = 3
+"""Degrees of freedom of amounts if two texts differ, and the others agree."""
 _DRAWS_PER_BLOCK = 2**21
 
 
@@ -103,15 +112,21 @@ class _Spread:
         variance: Its estimated variance.
         drawn: Its variance in the resamples, to first order.
         freedom: Degrees of freedom behind `variance`.
+        freedom_of_amounts: The same for amounts, which have heavy tails.
     """
 
     variance: float
     drawn: float
     freedom: float
+    freedom_of_amounts: float
 
     def quantile(self, level: float) -> float:
         """Half the width of a two-sided interval, in standard errors."""
         return _student(self.freedom, level)
+
+    def of_amounts(self) -> _Spread:
+        """Return the same for a statistic of amounts."""
+        return replace(self, freedom=self.freedom_of_amounts)
 
 
 def sum_by_cluster(codes: Ints, columns: Mapping[str, NDArray[Any]], clusters: int) -> dict[str, Floats]:
@@ -257,20 +272,28 @@ class Resampled:
     def _weighted(
         self, function: Callable[..., Floats], names: tuple[str, ...], whole: str, cases: str, level: float | None
     ) -> Estimate:
-        """Estimate a function of weighted totals.
+        """Estimate a function of totals of amounts.
 
-        If hardly any pair differs in what it adds, the interval reaches at least as far as Wilson's upper bound for
-        0 hits in as many trials as there are inputs: what no text showed, the next one may.
+        If fewer than two texts differ in what they add, the interval reaches at least as far as Wilson's upper bound
+        for 0 hits in as many trials as there are texts of equal size: what no text showed, the next one may.
         """
         if not self._totals[cases]:
             return self._measured(_undefined, (cases,), (cases,))[0]
-        estimate = replace(self._resampled(function, names, (cases,), level), equal_texts=self._equal_texts(whole))
+        estimate, spread = self._measured(function, names, (cases,))
+        equal_texts = self._equal_texts(whole)
+        estimate = replace(estimate, equal_texts=equal_texts)
+        if spread is None:
+            return estimate
+        spread = spread.of_amounts()
+        estimate = self._with_interval(estimate, spread, function, names, level)
         if estimate.value is None or estimate.low is None or estimate.high is None:
             return estimate
-        if not np.isclose(estimate.low, estimate.high, rtol=0.0, atol=_ROUNDING):
+        if spread.freedom >= _TWO_TEXTS and estimate.high - estimate.low > _ROUNDING:
             return estimate
-        reach = _wilson(0.0, estimate.fewest, float(ndtri((1 + (level or self._level)) / 2)))[1]
-        return replace(estimate, low=estimate.value - reach, high=estimate.value + reach)
+        trials = min(estimate.fewest, equal_texts)
+        reach = _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
+        low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
+        return replace(estimate, low=low, high=high)
 
     def _resampled(
         self,
@@ -281,8 +304,17 @@ class Resampled:
     ) -> Estimate:
         """Estimates a function of the totals of some quantities, with the interval of its draws."""
         estimate, spread = self._measured(function, names, counts)
-        if spread is None:
-            return estimate
+        return estimate if spread is None else self._with_interval(estimate, spread, function, names, level)
+
+    def _with_interval(
+        self,
+        estimate: Estimate,
+        spread: _Spread,
+        function: Callable[..., Floats],
+        names: tuple[str, ...],
+        level: float | None,
+    ) -> Estimate:
+        """Return an estimate with the interval of its draws, scaled to its spread."""
         level = level or self._level
         scale = 1.0
         if spread.drawn > 0:
@@ -330,14 +362,18 @@ class Resampled:
         # What stands between two texts is in the sums of both: once too often.
         shared = _squares(self._by_text(every)) - _squares(self._by_two_texts(every))
         variance = max(shared, bases, sources)
-        noise = bases**2 / (texts[0] - 1)
+        noise, seen = bases**2 / (texts[0] - 1), _variation(as_base, texts[0])
         if texts[1]:  # pairs within a text are in the noise of the bases
-            noise += _squares(_add_up(self._source[self._between], every[self._between], 0)) ** 2 / (texts[1] - 1)
+            elsewhere = _add_up(self._source[self._between], every[self._between], 0)
+            noise += _squares(elsewhere) ** 2 / (texts[1] - 1)
+            seen += _variation(elsewhere, texts[1])
         fewest = min(texts) if texts[1] else texts[0]
+        freedom = variance**2 / noise if noise > 0 else fewest - 1
         return _Spread(
             variance=variance * fewest / (fewest - 1),
             drawn=_squares(residuals(self._groups)),
-            freedom=variance**2 / noise if noise > 0 else fewest - 1,
+            freedom=freedom,
+            freedom_of_amounts=min(freedom, 1 + variance**2 / seen) if seen > 0 else freedom,
         )
 
     def _by_role(self, column: Floats) -> tuple[Floats, Floats]:
@@ -427,6 +463,12 @@ def _below_one(estimate: Estimate) -> Estimate:
 
 def _squares(values: Floats) -> float:
     return float(values @ values)
+
+
+def _variation(residuals: Floats, texts: int) -> float:
+    """Return how far the sum of squared residuals of texts varies: the variance of that sum, from fourth powers."""
+    squares = residuals**2
+    return max(0.0, _squares(squares) - float(squares.sum()) ** 2 / texts)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:

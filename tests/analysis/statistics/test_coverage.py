@@ -6,7 +6,20 @@ import math
 
 import pytest
 
-from benchmarks.coverage import CONTRASTS, Null, Setting, coverage, false_support, other_resampling
+from benchmarks.coverage import (
+    CONTRASTS,
+    MARGIN,
+    GradedNull,
+    GradedSetting,
+    Null,
+    Setting,
+    coverage,
+    false_support,
+    graded_coverage,
+    graded_false_support,
+    other_resampling,
+)
+from iit_toolkit.analysis.statistics.resampling import Resampled
 
 SIMULATIONS = 200
 
@@ -48,3 +61,36 @@ def test_other_resampling_misses_the_bar():
     assert shared["bases_only"] < 0.75 < 0.85 < shared["here"]
     assert cut["single_rows"] < 0.87 < 0.9 < cut["here"]
     assert own["pigeonhole"] > 0.98
+
+
+@pytest.mark.parametrize(
+    "population",
+    [
+        GradedSetting(Setting("batch", 128), "moderate"),
+        GradedSetting(Setting("batch", 128, 0.9), "heavy"),
+        GradedSetting(Setting("batch", 128, 0.9), "decisions"),
+        GradedSetting(Setting("crossed", 128), "moderate"),
+        GradedSetting(Setting("batch", 480, rows=12, text=0.2), "moderate"),
+    ],
+    ids=lambda one: f"{one.setting.design}-{one.setting.share}-{one.setting.rows}-{one.tail}",
+)
+def test_intervals_of_amounts_cover_the_truth(population):
+    """Wider than the bar is allowed: intervals of heavy tails are."""
+    found = graded_coverage(population, 0, SIMULATIONS)
+    for name in ("score", "lead"):
+        assert found[f"{name}_covered"] >= 0.93 - error(0.93)
+
+
+def test_an_amount_at_the_margin_is_rarely_supported():
+    for floor, share in ((False, 0.5), (True, MARGIN)):
+        null = GradedNull(Setting("batch", 128, share), "decisions", floor=floor)
+        assert graded_false_support(null, 0, SIMULATIONS)["false_supported"] <= 0.025 + error(0.025)
+
+
+def test_heavy_tails_need_intervals_of_their_own(monkeypatch):
+    """The intervals of other ratios lie above the truth far too often."""
+    population = GradedSetting(Setting("pairs", 128, 0.9, tokens=1), "heavy")
+    own = graded_coverage(population, 0, SIMULATIONS)
+    monkeypatch.setattr(Resampled, "explained", lambda self, *names, **_: self.ratio(*names[:2]))
+    other = graded_coverage(population, 0, SIMULATIONS)
+    assert own["score_interval_above"] + 0.03 < other["score_interval_above"]

@@ -334,3 +334,100 @@ def test_large_tables_stay_small_in_memory():
     hits = np.random.default_rng(0).random(100_000) < 0.25
     estimate = resampled(codes, {"hit": hits, "case": np.ones_like(hits)}, resamples=10_000).share("hit", "case")
     assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * math.sqrt(0.25 * 0.75 / 1e5), rel=0.1)
+
+
+def amounts(generator, texts, *, tail, missed=0.3):
+    """Effects of single cases, and what two students explain of them."""
+    whole = generator.lognormal(sigma=tail, size=texts)
+    first, second = (whole * (1 - missed * generator.lognormal(sigma=tail, size=texts)) for _ in range(2))
+    return {"first": first, "second": second, "whole": whole, "case": np.ones(texts)}
+
+
+def explained_plainly(columns, *, resamples, seed, level):
+    """Value and interval of what `first` explains, if every text has one case: the docstring of the module in numpy."""
+    explained, whole = columns["first"], columns["whole"]
+    texts, value = len(whole), explained.sum() / whole.sum()
+    residual = (explained - value * whole) / whole.sum()
+    variance = (residual**2).sum()
+    variation = (residual**4).sum() - variance**2 / texts
+    freedom = min(texts - 1, 1 + variance**2 / variation)
+    quantile = stats.t.ppf((1 + level) / 2, freedom) / stats.norm.ppf((1 + level) / 2)
+    scale = math.sqrt(texts / (texts - 1)) * quantile
+    values = []
+    for drawn in np.random.default_rng(seed).integers(0, texts, (resamples, texts), dtype=np.int32):
+        weight = 1 + scale * (np.bincount(drawn, minlength=texts) - 1)
+        values.append((weight @ explained) / (weight @ whole))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return value, min(low, value), min(1.0, max(high, value))
+
+
+@pytest.mark.parametrize(("tail", "level"), [(0.2, 0.95), (0.7, 0.95), (0.7, 0.98)])
+def test_what_is_explained_equals_a_plain_computation(tail, level):
+    columns = amounts(np.random.default_rng(3), 150, tail=tail)
+    found = Resampled(columns, resamples=200, seed=4).explained("first", "whole", "case", level=level)
+    plain = explained_plainly(columns, resamples=200, seed=4, level=level)
+    assert [found.value, found.low, found.high] == pytest.approx(plain, abs=1e-7)
+    assert found.equal_texts == pytest.approx(columns["whole"].sum() ** 2 / (columns["whole"] ** 2).sum())
+
+
+def test_a_lead_of_what_is_explained_is_what_the_difference_explains():
+    """Over the same whole, a lead is one ratio: (first - second) / whole."""
+    columns = amounts(np.random.default_rng(5), 80, tail=0.6)
+    columns["difference"] = columns["first"] - columns["second"]
+    columns["bound"] = columns["difference"] - 2 * columns["whole"]
+    table = Resampled(columns, resamples=200, seed=6)
+    lead = table.explained_lead(("first", "whole"), ("second", "whole"), "case")
+    shifted = table.explained("bound", "whole", "case")  # far below 1, where the upper end is cut
+    ends = [shifted.value + 2, shifted.low + 2, shifted.high + 2]
+    assert [lead.value, lead.low, lead.high] == pytest.approx(ends, abs=1e-7)
+
+
+def test_heavy_tails_widen_what_is_explained_and_no_other_ratio():
+    columns = amounts(np.random.default_rng(7), 120, tail=1.2)
+    table = Resampled(columns, resamples=200)
+    explained, ratio = table.explained("first", "whole", "case"), table.ratio("first", "whole")
+    assert explained.value == ratio.value
+    assert ratio.value - explained.low > 1.3 * (ratio.value - ratio.low)
+    light = Resampled(amounts(np.random.default_rng(7), 120, tail=0.1), resamples=200)
+    assert light.explained("first", "whole", "case").low == pytest.approx(light.ratio("first", "whole").low, abs=2e-3)
+
+
+def test_nothing_to_explain_is_undefined():
+    columns = {name: np.zeros(30) for name in ("first", "second", "whole", "case")}
+    table = Resampled(columns, resamples=50)
+    lead = table.explained_lead(("first", "whole"), ("second", "whole"), "case")
+    for found in (table.explained("first", "whole", "case"), lead):
+        assert (found.value, found.low, found.high, found.cases) == (None, None, None, 0)
+
+
+def test_exact_copies_reach_as_far_as_the_next_text_may_differ():
+    whole = np.random.default_rng(1).lognormal(size=100)
+    table = Resampled({"first": whole, "second": whole, "whole": whole, "case": np.ones(100)}, resamples=50)
+    equal = whole.sum() ** 2 / (whole**2).sum()
+    square = stats.norm.ppf(0.975) ** 2
+    reach = square / (equal + square)
+    found = table.explained("first", "whole", "case")
+    assert (found.value, found.low, found.high) == pytest.approx((1, 1 - reach, 1))
+    lead = table.explained_lead(("first", "whole"), ("second", "whole"), "case")
+    assert (lead.value, lead.low, lead.high) == pytest.approx((0, -reach, reach))
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 3])
+def test_few_wrong_texts_have_about_the_exact_bound(wrong):
+    """Decisions: each text has an effect of 2, and a student misses all of some; the count is binomial."""
+    texts = 500
+    whole = np.full(texts, 2.0)
+    explained = np.where(np.arange(texts) < wrong, 0.0, whole)
+    found = Resampled({"first": explained, "whole": whole, "case": np.ones(texts)}).explained("first", "whole", "case")
+    exact = stats.beta.ppf(0.975, wrong + 1, texts - wrong)
+    assert found.value == pytest.approx(1 - wrong / texts)
+    assert 0.75 * exact < 1 - found.low < 1.5 * exact
+    assert found.value < found.high <= 1
+
+
+def test_one_text_that_hardly_differs_is_no_certainty():
+    whole = np.ones(100)
+    explained = whole - np.where(np.arange(100) == 0, 1e-4, 0.0)
+    found = Resampled({"first": explained, "whole": whole, "case": whole}).explained("first", "whole", "case")
+    none = Resampled({"first": whole, "whole": whole, "case": whole}).explained("first", "whole", "case")
+    assert found.low == pytest.approx(none.low, abs=1e-5)
