@@ -54,7 +54,7 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
     stored = read_stored(source.path)
     arm = chosen_arm(stored, arm)
     outcomes = read_outcomes(source.outcomes)
-    has_controls = arm == stored.judged and stored.controls.leaks is not None
+    has_controls = arm == stored.judged and stored.controls.absent is not None
     controls = read_outcomes(source.controls) if has_controls else None
     config = load_config(source.config)
     alignment = Alignment.from_yaml(source.alignment)
@@ -160,7 +160,7 @@ def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> 
     document = stored.document
     controls = document["controls"]
     if verdict["student"] != stored.judged:  # these two are the judged student's own
-        controls = {**controls, "absent": None, "leaks": None}
+        controls = {**controls, "absent": None}
 
     def rest(students: dict[str, Any]) -> dict[str, Any]:
         return {name: one for name, one in students.items() if name not in arms}

@@ -18,7 +18,6 @@ from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.statistics.comparison import compare
 from iit_toolkit.analysis.statistics.control_results import ControlResults
-from iit_toolkit.analysis.statistics.leak import find_leaks
 from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
 from iit_toolkit.analysis.statistics.verdict import judge
@@ -257,7 +256,7 @@ def _results(
         self_swap=verification.self_swap,
         ceiling=verification.ceiling,
         absent=list(verification.absent),
-        leaks=find_leaks(controls, margin=settings.margin, **bootstrap),
+        off_manifold=list(verification.off_manifold),
     )
     baseline = settings.baseline or next((name for name, arm in config.arms.items() if arm.alignment is None), None)
     compared = judged in arms and baseline in arms and baseline != judged

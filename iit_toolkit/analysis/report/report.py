@@ -15,10 +15,10 @@ from iit_toolkit.analysis.report.rendering import render
 from iit_toolkit.analysis.report.shown_variables import most_shown, telling
 from iit_toolkit.analysis.report.stored_search import FOLDER, read_stored_search
 from iit_toolkit.analysis.report.tables import (
-    COLUMNS,
     SPLITS,
-    ceiling,
     changed_cases,
+    chart_ends,
+    columns,
     control_legend,
     control_rows,
     cost_cells,
@@ -35,6 +35,7 @@ from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.results_layout import Evaluated
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored, refuse_other_cases
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge, without_controls
+from iit_toolkit.analysis.statistics.verdict_words import leak_sentence
 from iit_toolkit.errors import UserError, listed
 from iit_toolkit.files.plain_files import is_there, read_plain, refuse_links_out
 from iit_toolkit.files.text_files import MAX_BYTES
@@ -63,7 +64,6 @@ class _Report:
     summary: Summary
     verdict: Verdict
     comparison: Comparison | None
-    leaks: list[leak.Leak]
     worst: list[WorstCase] | None
     config: str | None
 
@@ -89,7 +89,7 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
     browser = find_browser() if form == "pdf" else None
     report, plots = _read(folder, figures=form not in ("latex", "json"))
     if form == "latex":
-        rows = student_rows(report.summary, report.verdict.student)
+        rows = student_rows(report.summary, report.verdict.student, report.verdict.measure)
         write_atomically(folder / FILES[form], to_latex(rows, report.summary, report.verdict))
     elif form == "json":
         controls = control_rows(report.stored.controls, report.verdict, report.comparison)
@@ -119,7 +119,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     examples, answers = read_examples(run.examples), read_answers(run.answers)
     settings = {name: getattr(read.summary, name) for name in ("resamples", "seed", "level")}
     summary = summarise(outcomes, **settings)
-    controls = None if read.controls.leaks is None else read_outcomes(run.controls)
+    controls = None if read.controls.absent is None else read_outcomes(run.controls)
     verdict = judge(
         outcomes,
         read.verdict.student,
@@ -130,7 +130,6 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     )
     verdict = without_controls(verdict) if controls is None else verdict
     _refuse_other_controls(read, verdict, run)
-    leaks = [] if controls is None else leak.find_leaks(controls, margin=read.verdict.margin, **settings)
     pair = results.get("comparison")
     comparison = (
         compare(outcomes, pair["treatment"], pair["baseline"], measure=pair["measure"], **settings) if pair else None
@@ -141,7 +140,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
         worst = worst_cases(outcomes, examples, answers, verdict.student)
     plots = write_figures(outcomes, answers, summary, verdict, histories, run.figures) if figures else []
     config = _config(run.config) if is_there(run.config) else None
-    report = _Report(read, summary, verdict, comparison, leaks, worst, config)
+    report = _Report(read, summary, verdict, comparison, worst, config)
     return report, [*plots, *read_stored_search(run)]
 
 
@@ -164,7 +163,7 @@ def _refuse_other_controls(stored: StoredResults, verdict: Verdict, run: RunFold
 
 def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
     results, summary, verdict = report.stored.document, report.summary, report.verdict
-    rows = student_rows(summary, verdict.student)
+    rows = student_rows(summary, verdict.student, verdict.measure)
     shown = telling(verdict, list(dict.fromkeys(row.variable for row in rows)), most_shown(len(summary.students)))
     return {
         "results": results,
@@ -173,14 +172,17 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "comparison": report.comparison,
         "several": len({row.variable for row in rows}) > 1,
         "rows": rows,
-        "columns": COLUMNS,
+        "columns": columns(verdict.measure),
+        "title": MEASURES[verdict.measure].title,
+        "units": MEASURES[verdict.measure].units,
         "splits": SPLITS,
         "changed_cases": changed_cases,
         "split_rows": [row for row in rows if row.variable in shown],
         "controls": control_rows(report.stored.controls, verdict, report.comparison),
         "legend": control_legend(verdict),
-        "leaks": report.leaks,
+        "leaks": verdict.leaks,
         "leak": leak,
+        "leak_sentence": " ".join(leak_sentence(verdict.leaks)),
         "arms": results["arms"],
         "costs": {arm: cost_cells(details["cost"]) for arm, details in results["arms"].items()},
         "interventions": interventions(results.get("alignment")),
@@ -192,7 +194,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "thirds": _THIRDS,
         "worst": report.worst,
         "config": report.config,
-        "ceiling": ceiling(summary),
+        "ends": chart_ends(summary, verdict.measure),
         "warnings": _warnings(report),
         "judged": summary.students[verdict.student],
         "tested": inputs(max((row.measured.iia.all for row in rows), key=lambda one: one.clusters)),

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from iit_toolkit.analysis.statistics.comparison import Comparison
-from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, ControlResults, SelfSwap
+from iit_toolkit.analysis.statistics.control_results import (
+    NATURAL,
+    Absent,
+    Ceiling,
+    ControlResults,
+    OffManifold,
+    SelfSwap,
+)
 from iit_toolkit.analysis.statistics.control_words import control_meanings, describe_control
 from iit_toolkit.analysis.statistics.measures import MEASURES, Behaviour, Measure, Summary, VariableSummary
-from iit_toolkit.analysis.statistics.numbers import count, interval
+from iit_toolkit.analysis.statistics.numbers import count, decimal, interval
 from iit_toolkit.analysis.statistics.quantities import Region
 from iit_toolkit.analysis.statistics.resampling import Estimate
-from iit_toolkit.analysis.statistics.verdict import Verdict
+from iit_toolkit.analysis.statistics.verdict import Control, Verdict
 
 _SELF_SWAP = (
     "Activations swapped for themselves change no answer: what is measured is the swap.",
     "Swapping activations for themselves changes answers: the interventions are not exact.",
+)
+_OFF_MANIFOLD = (
+    f"Share of swapped states, read where answers are, that lie farther from natural states of other texts than "
+    f"{1 - NATURAL:.0%} of natural states do. Natural states come to {decimal(NATURAL, 2)}. Far above it, answers come "
+    "from states that no input leads to."
 )
 _CEILING = (
     "The same model with the same swaps gives the same answers: a perfect student would score 1.",
@@ -94,11 +107,28 @@ COLUMNS = (
     Column(MEASURES["iia"], "all", "IIA, all cases"),
     Column(MEASURES["base_agreement"], "all", "base agreement"),
 )
-"""The table of students; the first is the one that the small charts show, the second its floor."""
+"""The table of students."""
+LEAST_CHARTED = -1.0
+"""The small charts in the table reach no further: a measure may be far below 0."""
 SPLITS = tuple(
-    MEASURES[name] for name in ("changed", "effective_iia", "effective_floor", "iia", "floor", "effect_correlation")
+    MEASURES[name]
+    for name in (
+        "effect_r2",
+        "kl_recovered",
+        "changed",
+        "effective_iia",
+        "effective_floor",
+        "iia",
+        "floor",
+        "effect_correlation",
+    )
 )
 """The table of all splits: each in every region."""
+
+
+def columns(measure: str) -> list[Column]:
+    """Return the columns of the table of students, the measure of the verdict first; the small charts show that one."""
+    return sorted(COLUMNS, key=lambda column: column.measure.name != measure)
 
 
 def changed_cases(measured: VariableSummary) -> str:
@@ -106,9 +136,15 @@ def changed_cases(measured: VariableSummary) -> str:
     return f"{measured.estimate('effective_iia').cases:,} of {measured.estimate('iia').cases:,}"
 
 
-def student_rows(summary: Summary, judged: str) -> list[Row]:
-    """Return the table of students: one line per variable and student."""
-    end = ceiling(summary)
+def student_rows(summary: Summary, judged: str, measure: str) -> list[Row]:
+    """Return the table of students: one line per variable and student.
+
+    Args:
+        summary: All that was measured.
+        judged: The student that the verdict is on.
+        measure: The measure of the small charts.
+    """
+    low, high = chart_ends(summary, measure)
     return [
         Row(
             student=name,
@@ -116,7 +152,7 @@ def student_rows(summary: Summary, judged: str) -> list[Row]:
             judged=name == judged,
             measured=measured,
             behaviour=student.behaviour,
-            strip=_strip(measured, end),
+            strip=_strip(measured, measure, low, high),
         )
         for variable in dict.fromkeys(v for one in summary.students.values() for v in one.variables)
         for name, student in summary.students.items()
@@ -124,26 +160,34 @@ def student_rows(summary: Summary, judged: str) -> list[Row]:
     ]
 
 
-def ceiling(summary: Summary) -> float:
-    """Right end of the small charts in the table: the same for all rows, a multiple of 0.1."""
+def chart_ends(summary: Summary, measure: str) -> tuple[float, float]:
+    """Return both ends of the small charts in the table: the same for all rows, multiples of 0.1, at least 0 to 0.1."""
     measured = [one for student in summary.students.values() for one in student.variables.values()]
-    charted, floors = ([column.estimate(one) for one in measured] for column in COLUMNS[:2])
-    ends = [end for one in charted for end in (one.high, one.value)] + [one.value for one in floors]
-    return max(0.1, math.ceil(10 * max((end for end in ends if end is not None), default=1.0)) / 10)
+    ends = [
+        end
+        for one in measured
+        for end in (*_ends(one.estimate(measure)).values(), _floor(one, measure))
+        if end is not None
+    ]
+    least = max(LEAST_CHARTED, min(ends, default=0.0))
+    return min(0.0, math.floor(10 * least) / 10), max(0.1, math.ceil(10 * max(ends, default=1.0)) / 10)
 
 
-def _strip(measured: VariableSummary, ceiling: float) -> dict[str, float] | None:
+def _ends(estimate: Estimate) -> dict[str, float | None]:
+    low, value, high = estimate.low, estimate.value, estimate.high
+    return {"low": value if low is None else low, "value": value, "high": value if high is None else high}
+
+
+def _floor(measured: VariableSummary, measure: str) -> float | None:
+    name = MEASURES[measure].floor
+    return measured.estimate(name).value if name else 0.0
+
+
+def _strip(measured: VariableSummary, measure: str, low: float, high: float) -> dict[str, float] | None:
     """Per cent of the width at which the interval, the value and the floor lie."""
-    score, floor = COLUMNS[0].estimate(measured), COLUMNS[1].estimate(measured).value
-    if score.value is None or floor is None:
-        return None
-    ends = {
-        "low": score.value if score.low is None else score.low,
-        "value": score.value,
-        "high": score.value if score.high is None else score.high,
-        "floor": floor,
-    }
-    return {name: 2 + 96 * end / ceiling for name, end in ends.items()}
+    places = {**_ends(measured.estimate(measure)), "floor": _floor(measured, measure)}
+    found = {name: 2 + 96 * (max(end, low) - low) / (high - low) for name, end in places.items() if end is not None}
+    return found if len(found) == len(places) else None
 
 
 def control_rows(stored: ControlResults, verdict: Verdict, comparison: Comparison | None) -> list[ControlRow]:
@@ -151,12 +195,30 @@ def control_rows(stored: ControlResults, verdict: Verdict, comparison: Compariso
     rows = [_self_swap(stored.self_swap), _ceiling(stored.ceiling)]
     for variable, judged in verdict.variables.items():
         for control in judged.controls:
-            result = _reached(control.level, control.difference, verdict.student)
-            rows.append(ControlRow(describe_control(control.name), variable, result, control.passed, control.meaning))
+            rows.append(_of_verdict(control, variable, verdict))
+    rows += _off_manifold(stored.off_manifold)
     for absent in (_not_run(verdict.student),) if stored.absent is None else stored.absent:
         meaning = f"{absent.reason[0].upper()}{absent.reason[1:]}."
         rows.append(ControlRow(absent.control, absent.variable, "none", None, meaning, "NOT AVAILABLE"))
     return rows if comparison is None else [*rows, *_baseline(comparison)]
+
+
+def _of_verdict(control: Control, variable: str, verdict: Verdict) -> ControlRow:
+    units = MEASURES[verdict.measure].units
+    result = _reached(control.level, control.difference, verdict.student, units)
+    if control.score is not None and control.difference.value is not None:
+        result += f"; in the {count(control.score.cases, 'case')} in which the teacher does otherwise there"
+    mark = "UNDECIDED" if control.applies else "NOT ASKED"
+    return ControlRow(describe_control(control.name), variable, result, control.passed, control.meaning, mark)
+
+
+def _off_manifold(found: Sequence[OffManifold]) -> list[ControlRow]:
+    """Say, for each variable, how many swapped states are unlike natural ones."""
+    rows: list[ControlRow] = []
+    for variable in dict.fromkeys(one.variable for one in found):
+        shares = [f"{one.model or 'teacher'} {interval(one.share)}" for one in found if one.variable == variable]
+        rows.append(ControlRow("off-manifold share", variable, "; ".join(shares), None, _OFF_MANIFOLD, "MEASURED"))
+    return rows
 
 
 def _not_run(student: str) -> Absent:
@@ -182,7 +244,7 @@ def _baseline(comparison: Comparison) -> list[ControlRow]:
         ControlRow(
             name=f"{comparison.baseline} student",
             variable=variable,
-            result=_reached(one.baseline, one.difference, comparison.treatment),
+            result=_reached(one.baseline, one.difference, comparison.treatment, MEASURES[comparison.measure].units),
             passed=None,
             meaning=meaning,
             mark="COMPARISON",
@@ -191,8 +253,10 @@ def _baseline(comparison: Comparison) -> list[ControlRow]:
     ]
 
 
-def _reached(level: Estimate, difference: Estimate, student: str) -> str:
-    result = f"reaches {interval(level, of='changed cases')}"
+def _reached(level: Estimate, difference: Estimate, student: str, units: str) -> str:
+    if level.value is None:
+        return "none"
+    result = f"reaches {interval(level, of=units)}"
     return result if difference.value is None else f"{result}; lead of {student}: {interval(difference, signed=True)}"
 
 

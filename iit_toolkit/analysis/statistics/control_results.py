@@ -1,14 +1,13 @@
-"""What results.json says of controls besides the verdict."""
+"""What results.json says of controls besides the verdict, which has those that decide."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
 
-from iit_toolkit.analysis.statistics.leak import Leak
-from iit_toolkit.analysis.statistics.ranges import Count
+from iit_toolkit.analysis.statistics.ranges import Count, Share
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,25 @@ class Absent:
     reason: Annotated[str, Field(min_length=1)]
 
 
+NATURAL = 0.05
+"""The share of natural states that lie off the others, by definition."""
+
+
+@dataclass(frozen=True)
+class OffManifold:
+    """How many swapped states lie farther from natural ones than all but `NATURAL` of the natural ones do.
+
+    Attributes:
+        variable: The variable that is swapped.
+        model: The student, or empty for the teacher.
+        share: The share, with its interval.
+    """
+
+    variable: str
+    model: str
+    share: Share
+
+
 @dataclass(frozen=True)
 class ControlResults:
     """The entry `controls`.
@@ -72,10 +90,10 @@ class ControlResults:
         self_swap: The self-swap control.
         ceiling: The teacher as its own student.
         absent: The controls that the judged student does not allow; `None` if its controls were not run.
-        leaks: The leak check; `None` if it was not run.
+        off_manifold: How natural the swapped states are, of teacher and judged student; empty if that was not measured.
     """
 
     self_swap: SelfSwap
     ceiling: Ceiling
     absent: list[Absent] | None
-    leaks: list[Leak] | None
+    off_manifold: list[OffManifold] = field(default_factory=list[OffManifold])

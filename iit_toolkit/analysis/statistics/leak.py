@@ -1,9 +1,12 @@
-"""The leak check: do swaps at unaligned sites move the student's answers more than its teacher's?
+"""The leak check: do swaps at unaligned sites move the student more than its teacher?
 
 An alignment that holds all that matters leaves nothing over whose swap moves the student more than what it leaves over
 in the teacher moves the teacher. In the spirit of strict interchange intervention training (InterpBench, arXiv
 2407.14494), which trains what is not aligned to have no effect; of a student with a residual stream this cannot be
 asked, so the teacher sets the measure.
+
+What a swap moves is half the squared change of the answer probabilities, |dp|^2 / 2: 1 if a certain answer becomes
+another certain one. It sees what no answer shows, and is exactly equal where two models are.
 """
 
 from __future__ import annotations
@@ -26,11 +29,12 @@ FAILED = (
     "not correspond."
 )
 SCOPE = (
-    "Every block passes on all that the model knows about a token, so a swap at an unaligned block changes answers of "
-    "the teacher, too. The check compares how many, block by block at the same relative depth. A student that reacts "
-    "more to any swap fails it, whatever the reason. The check cannot show that nothing bypasses aligned whole layers. "
-    "If sites are parts of a layer, it tests the parts that were left out. It is not part of the verdict, and its "
-    "intervals are not corrected for their number."
+    "Every block passes on all that the model knows about a token, so a swap at an unaligned block moves the teacher, "
+    "too. The check compares how far, block by block at the same relative depth: half the squared change of the answer "
+    "probabilities, which is 1 if a certain answer becomes another certain one. A student that reacts more to any swap "
+    "fails it, whatever the reason. The check cannot show that nothing bypasses aligned whole layers. If sites are "
+    "parts of a layer, it tests the parts that were left out. The verdict needs every line to pass. Its intervals are "
+    "not corrected for their number."
 )
 
 _PASSED: dict[Decision, bool | None] = {"above": False, "below": True, "undecided": None}
@@ -42,7 +46,7 @@ class Leak:
 
     Attributes:
         site: The place, in the student and in the teacher.
-        student: Share of the student's answers, outside the swapped positions, that the swap there changes.
+        student: How far the swap there moves the student, outside the swapped positions.
         teacher: The same of the teacher.
         difference: Student minus teacher, paired.
         passed: Whether the difference lies below the margin as a whole; `False` where it lies above as a whole, `None`
@@ -51,9 +55,9 @@ class Leak:
     """
 
     site: str
-    student: ranges.Share
-    teacher: ranges.Share
-    difference: ranges.ShareDifference
+    student: ranges.Sound
+    teacher: ranges.Sound
+    difference: ranges.Sound
     passed: bool | None
     sentence: str
 
@@ -65,7 +69,7 @@ def find_leaks(
 
     Args:
         controls: The table of a verification's controls.
-        margin: How much more the student's answers may move than the teacher's.
+        margin: How much further the student may move than the teacher.
         resamples: Bootstrap resamples behind each interval.
         seed: Of the resampling.
         level: Coverage of the intervals.
@@ -74,14 +78,17 @@ def find_leaks(
     leaks: list[Leak] = []
     for site in variables(unaligned):
         resampled = resample_variable(unaligned, site, resamples=resamples, seed=seed, level=level)
-        student, teacher = (
-            (f"{UNALIGNED}/{name}/outside", f"{UNALIGNED}/cases/outside") for name in ("moved", "changed")
-        )
-        difference = resampled.lead(student, teacher)
+        cases = f"{UNALIGNED}/cases/outside"
+        student, teacher = ((f"{UNALIGNED}/{size}/outside", cases) for size in ("student_effect_size", "effect_size"))
+        difference = resampled.explained_lead(student, teacher, cases).mapped(_half)
         passed = _passed(difference, margin)
-        shares = resampled.share(*student), resampled.share(*teacher)
-        leaks.append(Leak(site, *shares, difference, passed, _sentence(*shares, difference, passed, margin)))
+        moved = resampled.ratio(*student).mapped(_half), resampled.ratio(*teacher).mapped(_half)
+        leaks.append(Leak(site, *moved, difference, passed, _sentence(*moved, difference, passed, margin)))
     return leaks
+
+
+def _half(number: float) -> float:
+    return number / 2
 
 
 def _passed(difference: Estimate, margin: float) -> bool | None:
@@ -98,7 +105,7 @@ def _sentence(student: Estimate, teacher: Estimate, difference: Estimate, passed
     else:
         end = PASSED if passed else FAILED
     return (
-        f"A swap here moves {interval(student)} of the student's answers and {interval(teacher)} of the teacher's "
+        f"A swap here moves the student by {interval(student)} and the teacher by {interval(teacher)} "
         f"({count(student.cases, 'case')}, {inputs(student)}; "
         f"{interval(difference, signed=True)}): {end}"
     )

@@ -32,6 +32,9 @@ OTHER_VARIABLE = "other variable"
 SHUFFLED_SOURCES = "shuffled sources"
 SHUFFLED = (WRONG_LAYER, RANDOM_NEURONS, OTHER_VARIABLE, SHUFFLED_SOURCES)
 """Controls of the judged student; a table of their own holds them, where they stand in the place of students."""
+IN_TEACHER = {name: f"{name}, in the teacher" for name in SHUFFLED}
+"""What the teacher is called there that is swapped as the student of a control is: at its own other sites, or from the
+other source. It says in which cases the control can be told from the alignment."""
 UNALIGNED = "unaligned sites"
 """What stands there for swaps that the alignment does not have, in the student and in the teacher."""
 
@@ -62,8 +65,8 @@ SCHEMA = pa.schema(
 
 `base` and `source` are ids of examples, `base_text` and `source_text` of the texts these were cut from (examples of
 one text hang together), `inside` says whether the position is swapped, `*_base` and `*_cf` are the answers without and
-with the intervention. `effect_n` to `effect_xy` are the number, sums, sums of squares and sum of products of the changes
-of log-probability (x of the teacher, y of the student).
+with the intervention. `effect_n` to `effect_xy` are the number, sums, sums of squares and sum of products of the
+changes of log-probability (x of the teacher, y of the student).
 
 With dp what the intervention changes of a model's probabilities, over all answers: `teacher_effect` and
 `student_effect` are |dp|^2, `effect_error` is |dp of the student - dp of the teacher|^2. `kl` and `kl_cf` are

@@ -12,6 +12,8 @@ Definitions (IIA: Geiger et al. 2021, "Causal Abstractions of Neural Networks"; 
   effects: effect R2, in all cases, since to react where the teacher does not is an error, too.
 * recovered: KL(teacher's counterfactual run || student's base run) minus the same to the student's counterfactual run.
   Over the first: KL recovered.
+* distinguishing: the teacher, swapped elsewhere or from another source, does otherwise than swapped as it should be: it
+  gives another answer or, for graded measures, the effects differ by more than half of the larger one.
 * outside: the evaluated position is not swapped, or the answer belongs to the whole input.
 """
 
@@ -242,6 +244,19 @@ def graded(cases: Columns) -> Columns:
         for region, chosen in _regions(cases).items()
         for name, values in sums.items()
     }
+
+
+def distinguishing(elsewhere: Columns, *, graded: bool) -> NDArray[np.bool_]:
+    """Return which cases tell two ways of swapping the teacher apart, (N,).
+
+    Args:
+        elsewhere: Columns of the outcomes table, in which the teacher that is swapped in the other way is the student.
+        graded: Whether effects are asked, not answers.
+    """
+    if not graded:
+        return elsewhere["student_cf"] != elsewhere["teacher_cf"]
+    larger = np.maximum(elsewhere["teacher_effect"], elsewhere["student_effect"])
+    return (larger > NOTICEABLE) & (elsewhere["effect_error"] > larger / 2)
 
 
 def _regions(cases: Columns) -> Columns:

@@ -1,10 +1,12 @@
 """The verdict: does a student keep its teacher's causal structure beyond what the controls reach?
 
-The claim is tested outside the swapped positions (in classification: on the label), by one measure: effective IIA
-unless another is chosen. A variable is SUPPORTED if the lower bound of [measure - control] exceeds the margin for every
+The claim is tested outside the swapped positions (in classification: on the label), by one measure: effect R2 unless
+another is chosen. A variable is SUPPORTED if the lower bound of [measure - control] exceeds the margin for every
 control, NOT SUPPORTED if the upper bound lies below the margin for some control, and INCONCLUSIVE otherwise, and
-whenever the measure's cases come from too few texts (`decision.too_few`). The student is SUPPORTED if it is for every
-variable.
+whenever the measure's cases come from too few texts (`decision.too_few`). A control that swaps elsewhere, or from
+another source, is asked only in the cases in which the teacher itself does otherwise there
+(`quantities.distinguishing`): if the teacher does the same at two places, so should the student. The student is
+SUPPORTED if it is for every variable and passes the leak check (`leak.py`) at every unaligned site.
 
 Errors. Let alpha be (1 - level) / 2, 2.5% by default. A variable is falsely SUPPORTED only if the lower bound exceeds
 a lead that truly does not exceed the margin; as every control must be passed, the control that is hardest to pass
@@ -17,29 +19,22 @@ A variable is falsely NOT SUPPORTED with a probability of at most alpha times th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, Protocol, cast
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 from pydantic import TypeAdapter
 
-from iit_toolkit.analysis.statistics import ranges
-from iit_toolkit.analysis.statistics.control_words import FLOOR, control_meanings, describe_control
-from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, Decision, decide, too_few
-from iit_toolkit.analysis.statistics.measures import (
-    DEFAULT_MEASURE,
-    MEASURES,
-    Score,
-    estimate,
-    judged_measure,
-    lead,
-)
-from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, interval
-from iit_toolkit.analysis.statistics.outcomes import SHUFFLED, UNTRAINED
-from iit_toolkit.analysis.statistics.power import POWER, detectable_lead
-from iit_toolkit.analysis.statistics.quantities import require_same_cases, resample_variable, students, variables
+from iit_toolkit.analysis.statistics import ranges, verdict_words
+from iit_toolkit.analysis.statistics.control_words import FLOOR, control_meanings
+from iit_toolkit.analysis.statistics.decision import Decision, decide, too_few
+from iit_toolkit.analysis.statistics.judged_cases import Elsewhere, JudgedCases
+from iit_toolkit.analysis.statistics.leak import Leak, find_leaks
+from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, Score, estimate, judged_measure, lead
+from iit_toolkit.analysis.statistics.outcomes import SHUFFLED_SOURCES, UNTRAINED
+from iit_toolkit.analysis.statistics.power import detectable_lead
+from iit_toolkit.analysis.statistics.quantities import students
 from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
 from iit_toolkit.errors import UserError
 
@@ -49,7 +44,8 @@ Controls = Mapping[str, Score]
 """What each control scores, by its name."""
 
 _PASSED: dict[Decision, bool | None] = {"above": True, "below": False, "undecided": None}
-_UNTESTED = "The other controls were not run for this student, so nothing is supported. Verify the student to run them."
+_BESIDE = {"explained": "effective_iia", "share": "effect_r2"}
+"""The measure that a verdict mentions besides its own, by the kind of its own."""
 SCOPE = (
     "The verdict covers only the tested inputs, sites and interventions. "
     "It does not prove that the student computes what its teacher computes."
@@ -67,6 +63,8 @@ class Control:
         passed: Whether the difference's interval lies above the margin (False: below it); None if it holds the
             margin, or too few cases changed.
         meaning: What passing or failing means, or why it is open, in words.
+        score: The judged student's score in the distinguishing cases, if only these are asked.
+        applies: Whether the teacher does otherwise there in enough cases to ask.
     """
 
     name: str
@@ -74,6 +72,8 @@ class Control:
     difference: ranges.Sound
     passed: bool | None
     meaning: str
+    score: ranges.Explained | None = None
+    applies: bool = True
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class VariableVerdict:
     Attributes:
         label: SUPPORTED, NOT SUPPORTED or INCONCLUSIVE.
         score: The measure outside the swapped positions.
-        controls: All of them must be passed.
+        controls: All that apply must be passed.
         level: Of the intervals of the differences, adjusted to the number of variables.
         detectable: The smallest true lead over the best control that would be SUPPORTED in 80% of repetitions with
             as many cases; None if none would.
@@ -100,7 +100,7 @@ class VariableVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one student: SUPPORTED only if it is for every variable.
+    """The verdict on one student: SUPPORTED only if it is for every variable, and nothing leaks.
 
     Attributes:
         student: Who is judged.
@@ -111,6 +111,8 @@ class Verdict:
         sentence: The verdict in words.
         power: What this many cases can show, in words.
         scope: What the verdict does not say.
+        leaks: The leak check, one per unaligned site; all must pass.
+        notes: What else to know: what another measure says, and whether the student has collapsed.
     """
 
     student: str
@@ -121,10 +123,12 @@ class Verdict:
     sentence: str
     power: str
     scope: str
+    leaks: list[Leak] = field(default_factory=list[Leak])
+    notes: list[str] = field(default_factory=list[str])
 
     def __str__(self) -> str:
         """Return the verdict in words."""
-        return f"{self.label}: {self.sentence}"
+        return " ".join([f"{self.label}: {self.sentence}", *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON data; undefined values are None."""
@@ -176,11 +180,11 @@ def judge(
     Args:
         verified: What `verify` returns; or its table of outcomes alone.
         student: The student that is judged; by default the one whose controls were run.
-        controls: The table of this student's controls, if there is one: shuffled sites and sources. That of `verified`
-            is taken if this student's controls were run.
-        untrained: The student before training, a control where the table holds it.
+        controls: The table of this student's controls, if there is one: shuffled sites and sources, unaligned sites.
+            That of `verified` is taken if this student's controls were run.
+        untrained: The student before training, a control if the table holds it.
         measure: What the verdict rests on, one of `measures.JUDGED`.
-        margin: How far the score must lie above every control.
+        margin: How far the score must lie above every control, and what a leak may be at most.
         resamples: Bootstrap resamples behind each interval.
         seed: Of the resampling.
         level: Coverage of the intervals.
@@ -196,46 +200,50 @@ def judge(
         controls = verified.controls if controls is None and student == verified.judged else controls
     if student is None:
         raise UserError(f"judge needs the student's name; give one of {', '.join(students(outcomes))}")
-    require_same_cases(outcomes, student, student)
-    has_untrained = untrained in students(outcomes) and untrained != student
-    if has_untrained:
-        require_same_cases(outcomes, student, untrained)
-    every = [untrained] if has_untrained else []
-    table = outcomes
-    if controls is not None:
-        table = pd.concat([outcomes, controls], ignore_index=True)
-        shuffled = [name for name in SHUFFLED if name in students(controls)]
-        for name in shuffled:
-            tested = table["student"].isin([student, name]) & table["variable"].isin(variables(controls, name))
-            require_same_cases(cast(pd.DataFrame, table[tested]), student, name)
-        every += shuffled
-    resampled: dict[str, Resampled] = {}
-    rivals: dict[str, Controls] = {}
-    for variable in variables(outcomes, student):
-        resampled[variable] = resample_variable(table, variable, resamples=resamples, seed=seed, level=level)
-        present = [name for name in every if variable in variables(table, name)]
-        rivals[variable] = {FLOOR: Score(chosen, student).floor} | {name: Score(chosen, name) for name in present}
-    judged = judge_variables(resampled, Score(chosen, student), rivals, margin=margin, level=level)
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
+    cases = JudgedCases(outcomes, student, controls, untrained)
+    resampled = cases.resampled(**settings)
+    leaks = [] if controls is None else find_leaks(controls, margin=margin, **settings)
+
+    def found(name: str) -> dict[str, VariableVerdict]:
+        score = Score(MEASURES[name], student)
+        rivals: dict[str, Controls] = {
+            variable: {FLOOR: score.floor} | {control: Score(score.measure, control) for control in present}
+            for variable, present in cases.controls.items()
+        }
+        elsewhere = cases.distinguishing(graded=score.measure.kind == "explained", **settings)
+        return judge_variables(resampled, score, rivals, elsewhere, margin=margin, level=level)
+
+    judged, beside = found(measure), _BESIDE[chosen.kind]
+    label = _overall(judged, leaks)
+    other = found(beside)
     return Verdict(
         student=student,
         measure=measure,
-        label=_overall([one.label for one in judged.values()]),
+        label=label,
         margin=margin,
         variables=judged,
-        sentence=" ".join(one.sentence for one in judged.values()),
-        power=_power(judged),
+        sentence=" ".join([*(one.sentence for one in judged.values()), *verdict_words.leak_sentence(leaks)]),
+        power=verdict_words.power({name: one.detectable for name, one in judged.items()}),
         scope=SCOPE,
+        leaks=leaks,
+        notes=[
+            verdict_words.beside(
+                measure, label, beside, _overall(other, leaks), {v: o.score for v, o in other.items()}
+            ),
+            *cases.collapsed(),
+        ],
     )
 
 
 def without_controls(verdict: Verdict) -> Verdict:
-    """Return what a verdict comes to where the controls were not run: support takes all of them.
+    """Return what a verdict comes to if the controls were not run: support takes all of them.
 
     Args:
         verdict: What `judge` gives without `controls`.
     """
     variables = {
-        name: replace(one, label="INCONCLUSIVE", sentence=f"{one.sentence} {_UNTESTED}")
+        name: replace(one, label="INCONCLUSIVE", sentence=f"{one.sentence} {verdict_words.NOT_RUN}")
         for name, one in verdict.variables.items()
         if one.label == "SUPPORTED"
     }
@@ -244,7 +252,7 @@ def without_controls(verdict: Verdict) -> Verdict:
     variables = {**verdict.variables, **variables}
     return replace(
         verdict,
-        label=_overall([one.label for one in variables.values()]),
+        label=_overall(variables, []),
         variables=variables,
         sentence=" ".join(one.sentence for one in variables.values()),
     )
@@ -254,6 +262,7 @@ def judge_variables(
     resampled: Mapping[str, Resampled],
     score: Score,
     controls: Mapping[str, Controls],
+    elsewhere: Elsewhere | None = None,
     *,
     margin: float,
     level: float,
@@ -264,6 +273,7 @@ def judge_variables(
         resampled: Per variable the quantities of `iit_toolkit.analysis.statistics.quantities.resample_variable`.
         score: The measure of the student that is judged.
         controls: Per variable and control what the control scores.
+        elsewhere: By variable and control, the distinguishing cases of controls that are asked in these only.
         margin: How far the score must lie above every control.
         level: Coverage of the interval for a single variable.
     """
@@ -271,7 +281,12 @@ def judge_variables(
     left = list(resampled)
     while left:
         adjusted = 1 - (1 - level) / len(left)
-        found = {name: _judged(name, resampled[name], score, controls[name], margin, adjusted) for name in left}
+        found = {
+            name: _judged(
+                name, resampled[name], score, controls[name], (elsewhere or {}).get(name, {}), margin, adjusted
+            )
+            for name in left
+        }
         supported = {name: one for name, one in found.items() if one.label == "SUPPORTED"}
         judged |= supported or found
         left = [name for name in left if name not in judged]
@@ -279,16 +294,31 @@ def judge_variables(
 
 
 def _judged(
-    variable: str, resampled: Resampled, score: Score, rivals: Controls, margin: float, level: float
+    variable: str,
+    resampled: Resampled,
+    score: Score,
+    rivals: Controls,
+    elsewhere: Mapping[str, Resampled | None],
+    margin: float,
+    level: float,
 ) -> VariableVerdict:
     own = estimate(resampled, score)
-    controls = [_control(resampled, own, score, name, rival, margin, level) for name, rival in rivals.items()]
-    label = _label(own, controls)
-    sentence = f'Variable "{variable}": ' + (
-        _untested(resampled, own, score) if too_few(own) else _sentence(score, label, own, controls, margin, level)
-    )
-    detectable = None if too_few(own) else detectable_lead(_best(controls).difference, own, margin, level)
-    return VariableVerdict(label, own, controls, level, detectable, sentence)
+    controls = [
+        _control(resampled, own, score, name, rival, margin, level)
+        if name not in elsewhere
+        else _distinguished(elsewhere[name], own, score, name, rival, margin, level)
+        for name, rival in rivals.items()
+    ]
+    asked = [one for one in controls if one.applies]
+    label = _label(own, asked)
+    if too_few(own):
+        tested = estimate(resampled, Score(MEASURES["iia"], score.student)).cases
+        sentence, detectable = verdict_words.untested(score.measure, own, tested), None
+    else:
+        sentence = verdict_words.sentence(score, label, own, asked, margin, level)
+        share = own if score.measure.kind == "share" else None
+        detectable = detectable_lead(verdict_words.best(asked).difference, share, margin, level)
+    return VariableVerdict(label, own, controls, level, detectable, f'Variable "{variable}": {sentence}')
 
 
 def _control(
@@ -305,67 +335,34 @@ def _control(
     return Control(name, estimate(resampled, rival), difference, passed, meaning)
 
 
+def _distinguished(
+    resampled: Resampled | None, own: Estimate, score: Score, name: str, rival: Score, margin: float, level: float
+) -> Control:
+    """Judge a control in the cases in which the teacher does otherwise there.
+
+    If there are too few, the teacher does the same at both places, and nothing is asked. What does not depend on its
+    source, however, carries nothing over: that stays open.
+    """
+    nothing = Estimate(None, None, None, 0, 0)
+    there = nothing if resampled is None else estimate(resampled, score)
+    if resampled is None or too_few(there):
+        applies = name == SHUFFLED_SOURCES
+        meaning = verdict_words.indistinct(there, own, needed=applies)
+        return Control(name, nothing, nothing, None, meaning, there, applies)
+    return replace(_control(resampled, there, score, name, rival, margin, level), score=there)
+
+
 def _label(own: Estimate, controls: list[Control]) -> Label:
-    if too_few(own) or any(one.difference.low is None for one in controls):
+    if too_few(own):
         return "INCONCLUSIVE"
-    if all(one.passed for one in controls):
-        return "SUPPORTED"
-    return "NOT SUPPORTED" if any(one.passed is False for one in controls) else "INCONCLUSIVE"
-
-
-def _overall(labels: list[Label]) -> Label:
-    if "NOT SUPPORTED" in labels:
+    if any(one.passed is False for one in controls):
         return "NOT SUPPORTED"
-    return "INCONCLUSIVE" if "INCONCLUSIVE" in labels else "SUPPORTED"
+    return "SUPPORTED" if all(one.passed for one in controls) else "INCONCLUSIVE"
 
 
-def _untested(resampled: Resampled, own: Estimate, score: Score) -> str:
-    """Return why a variable is not judged."""
-    measure = score.measure
-    if own.cases:
-        facts = f"{basis(own, measure.unit)}; {ENOUGH_TEXTS}"
-        return f"too few inputs have {measure.units} outside the swapped positions ({facts})."
-    tested = estimate(resampled, Score(MEASURES["iia"], score.student)).cases
-    return f"{measure.untested} (0 of {count(tested, 'case')}), so nothing was tested."
-
-
-def _sentence(score: Score, label: Label, own: Estimate, controls: list[Control], margin: float, level: float) -> str:
-    measure = score.measure
-    decides = _deciding(controls, label)
-    best = "best control" if decides is _best(controls) else "control that decides"
-    end = {
-        "SUPPORTED": f"is above the margin of {decimal(margin, 2)}.",
-        "NOT SUPPORTED": f"is below the margin of {decimal(margin, 2)}.",
-        "INCONCLUSIVE": f"contains the margin of {decimal(margin, 2)}: more cases, of more texts, could decide.",
-    }[label]
-    facts = measure.scored.format(basis=basis(own, measure.unit), student=score.student, estimate=interval(own))
-    return (
-        f"{facts}. The {best}, the {describe_control(decides.name)}, reaches {interval(decides.level)}. "
-        f"The difference, {interval(decides.difference, signed=True)} ({100 * level:.3g}% interval), {end}"
-    )
-
-
-def _best(controls: list[Control]) -> Control:
-    """Return the control that comes closest to the student."""
-    return min(controls, key=lambda one: one.difference.value or 0.0)
-
-
-def _deciding(controls: list[Control], label: Label) -> Control:
-    """Return the control that brings the label about, by the bound of its interval that does."""
-    if label == "NOT SUPPORTED":
-        return min(controls, key=lambda one: math.inf if one.difference.high is None else one.difference.high)
-    open_ones = [one for one in controls if not one.passed] or controls
-    return min(open_ones, key=lambda one: math.inf if one.difference.low is None else one.difference.low)
-
-
-def _power(judged: Mapping[str, VariableVerdict]) -> str:
-    """Return what this many cases can show, in one line."""
-    leads = [
-        ("none" if one.detectable is None else decimal(one.detectable, 2)) + (f' ("{name}")' if len(judged) > 1 else "")
-        for name, one in judged.items()
-    ]
-    return (
-        f"Power: with as many cases, the smallest true lead over the best control that would be SUPPORTED in "
-        f"{POWER:.0%} of repetitions is {', '.join(leads)}. "
-        "One trained student says nothing about other training seeds."
-    )
+def _overall(judged: Mapping[str, VariableVerdict], leaks: list[Leak]) -> Label:
+    labels = [one.label for one in judged.values()]
+    if "NOT SUPPORTED" in labels or any(one.passed is False for one in leaks):
+        return "NOT SUPPORTED"
+    passed = "INCONCLUSIVE" not in labels and all(one.passed for one in leaks)
+    return "SUPPORTED" if passed else "INCONCLUSIVE"

@@ -1,6 +1,7 @@
 """What the controls of a verification swap: shuffled and unaligned sites.
 
-Sites are shuffled per variable, in the student only. At unaligned sites, both models are swapped: what
+Sites are shuffled per variable. The student is swapped there; so is the teacher, at its own such sites, to find the
+cases in which the two ways of swapping can be told apart. At unaligned sites, both models are swapped: what
 the alignment leaves out should matter to the student no more than it does to its teacher (in the spirit of strict
 interchange intervention training, arXiv 2407.14494).
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -26,6 +28,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 
 Sites = tuple[ResolvedSite, ...]
+_Drawn = TypeVar("_Drawn")
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,14 @@ class Plan:
 
     Attributes:
         shuffled: Where the student is swapped, by control and variable.
+        elsewhere: Where the teacher is, likewise, if it has such sites.
         teacher: The teacher's sites that correspond to the student's unaligned ones, by name.
         student: The student's unaligned sites, by the same names.
         absent: What there is not.
     """
 
     shuffled: dict[tuple[str, str], Sites] = field(default_factory=dict[tuple[str, str], Sites])
+    elsewhere: dict[tuple[str, str], Sites] = field(default_factory=dict[tuple[str, str], Sites])
     teacher: dict[str, Sites] = field(default_factory=dict[str, Sites])
     student: dict[str, Sites] = field(default_factory=dict[str, Sites])
     absent: list[Absent] = field(default_factory=list[Absent])
@@ -80,6 +85,8 @@ def plan_controls(
       such moves one is drawn. Places after which positions no longer mix (in the last block) are left out.
     * Random neurons, for sites that are neuron ranges or heads: as many other neurons (or heads) of the same places.
     * Other variable, for whole vectors: the student's sites of another variable that shares none with this one.
+    * The teacher, in the same three ways: moved by the nearest number of blocks at the same relative depth, at other
+      neurons, and at the sites of the same other variable.
     * Beside the alignment: every block's output, but the last, of a block that no variable is swapped in, against the
       teacher's nearest such block at the same relative depth; and, for neuron ranges and heads, the neurons of the
       same places that no variable holds, against those of the teacher's (none, where it swaps whole vectors).
@@ -94,65 +101,102 @@ def plan_controls(
     generator = torch.Generator().manual_seed(seed)
     plan, teacher, student = Plan(), _Probed(teacher_side, batches), _Probed(student_side, batches)
     for variable in alignment.variables:
-        _shuffle(plan, variable, student, generator)
+        _shuffle(plan, variable, teacher, student, generator)
     _add_blocks(plan, teacher, student)
     for variable in alignment.variables:
         _add_rest(plan, variable.name, teacher, student)
     return plan
 
 
-def _shuffle(plan: Plan, variable: Variable, runs: _Probed, generator: torch.Generator) -> None:
+def _shuffle(plan: Plan, variable: Variable, teacher: _Probed, student: _Probed, generator: torch.Generator) -> None:
     """Add the shuffled sites of one variable."""
-    own = runs.side.sites[variable.name]
-    found = {WRONG_LAYER: _wrong_layers(own, runs)}
-    reasons = {WRONG_LAYER: "the student has no other layer that these sites could be moved to and still be felt"}
-    ranges = [site.ranges for site in own if site.ranges is not None]
-    if len(ranges) == len(own):
-        low, high = ranges[0][0]  # of a head, if it is heads
-        unit = high - low if all(site.head_indices for site in variable.student) else 1
-        found[RANDOM_NEURONS] = _random_neurons(own, runs.widths, unit, generator)
-        reasons[RANDOM_NEURONS] = "the sites leave out fewer neurons than they hold"
-    elif len(runs.side.sites) > 1:
-        found[OTHER_VARIABLE] = _other_variables(variable.name, runs)
-        reasons[OTHER_VARIABLE] = "no other variable has sites of its own in the student that could be felt"
-    for control, candidates in found.items():
-        if candidates:
-            drawn = int(torch.randint(len(candidates), (), generator=generator))
-            plan.shuffled[control, variable.name] = candidates[drawn]
+    name = variable.name
+    own = student.side.sites[name]
+    moves = _wrong_layers(own, student)
+    if moves:
+        by = _drawn(list(moves), generator)
+        plan.shuffled[WRONG_LAYER, name] = moves[by]
+        if (there := _nearest_move(by, teacher.side.sites[name], teacher, student)) is not None:
+            plan.elsewhere[WRONG_LAYER, name] = there
+    else:
+        reason = "the student has no other layer that these sites could be moved to and still be felt"
+        plan.absent.append(Absent(WRONG_LAYER, name, reason))
+    if all(site.ranges is not None for site in own):
+        _shuffle_neurons(plan, variable, teacher, student, generator)
+    elif len(student.side.sites) > 1:
+        others = _other_variables(name, student)
+        if others:
+            other = _drawn(others, generator)
+            plan.shuffled[OTHER_VARIABLE, name] = student.side.sites[other]
+            plan.elsewhere[OTHER_VARIABLE, name] = teacher.side.sites[other]
         else:
-            plan.absent.append(Absent(control, variable.name, reasons[control]))
+            reason = "no other variable has sites of its own in the student that could be felt"
+            plan.absent.append(Absent(OTHER_VARIABLE, name, reason))
 
 
-def _wrong_layers(own: Sites, runs: _Probed) -> list[Sites]:
+def _shuffle_neurons(
+    plan: Plan, variable: Variable, teacher: _Probed, student: _Probed, generator: torch.Generator
+) -> None:
+    """Add other neurons of the places of one variable, whose sites are neuron ranges or heads."""
+    name, found = variable.name, dict[str, Sites | None]()
+    for side, runs, sites in (("student", student, variable.student), ("teacher", teacher, variable.teacher)):
+        own = runs.side.sites[name]
+        if any(site.ranges is None for site in own):
+            continue
+        low, high = cast("tuple[tuple[int, int], ...]", own[0].ranges)[0]  # of a head, if it is heads
+        unit = high - low if all(site.head_indices for site in sites) else 1
+        found[side] = _random_neurons(own, runs.widths, unit, generator)
+    if (drawn := found["student"]) is None:
+        plan.absent.append(Absent(RANDOM_NEURONS, name, "the sites leave out fewer neurons than they hold"))
+        return
+    plan.shuffled[RANDOM_NEURONS, name] = drawn
+    if (there := found.get("teacher")) is not None:
+        plan.elsewhere[RANDOM_NEURONS, name] = there
+
+
+def _drawn(candidates: Sequence[_Drawn], generator: torch.Generator) -> _Drawn:
+    return candidates[int(torch.randint(len(candidates), (), generator=generator))]
+
+
+def _wrong_layers(own: Sites, runs: _Probed) -> dict[int, Sites]:
+    """Return, by the number of blocks that sites are moved by, where they come to lie."""
     places, model = {site.write for site in own}, runs.side.model
-    found: list[Sites] = []
+    found: dict[int, Sites] = {}
     for by in range(-_depth(model), _depth(model) + 1):
         there = [site for one in own if (site := moved(one, model, by)) is not None]
         if len(there) == len(own) and not places & {site.write for site in there} and _affects_unswapped(there, runs):
-            found.append(tuple(there))
+            found[by] = tuple(there)
     return found
 
 
-def _random_neurons(own: Sites, widths: dict[str, int], unit: int, generator: torch.Generator) -> list[Sites]:
-    """Draw, at every place, as many other units of neurons as the variable holds there."""
+def _nearest_move(by: int, own: Sites, teacher: _Probed, student: _Probed) -> Sites | None:
+    """Return the teacher's sites moved as far, and the same way, as the student's are; None if they cannot be."""
+    moves = {one: sites for one, sites in _wrong_layers(own, teacher).items() if (one > 0) == (by > 0)}
+    wanted = by * _depth(teacher.side.model) / _depth(student.side.model)
+    return moves[min(moves, key=lambda one: abs(one - wanted))] if moves else None
+
+
+def _random_neurons(own: Sites, widths: dict[str, int], unit: int, generator: torch.Generator) -> Sites | None:
+    """Draw, at every place, as many other units of neurons as the variable holds there; None if there are too few."""
     drawn: list[ResolvedSite] = []
     for (write, read), held in _held(own, widths).items():
         units = held.view(-1, unit).any(1)
         others = (~units).nonzero()[:, 0]
         if len(others) < units.sum():
-            return []
+            return None
         chosen = torch.zeros_like(units)
         chosen[others[torch.randperm(len(others), generator=generator)[: int(units.sum())]]] = True
         site = next(site for site in own if (site.write, site.read) == (write, read))
         drawn.append(replace(site, ranges=_ranges(chosen.repeat_interleave(unit))))
-    return [tuple(drawn)]
+    return tuple(drawn)
 
 
-def _other_variables(name: str, runs: _Probed) -> list[Sites]:
+def _other_variables(name: str, runs: _Probed) -> list[str]:
+    """Return the variables that share no place with this one, and whose swap is felt."""
     places = {site.write for site in runs.side.sites[name]}
     return [
-        sites
-        for sites in runs.side.sites.values()
+        other
+        for other, sites in runs.side.sites.items()
         if not places & {site.write for site in sites} and _affects_unswapped(sites, runs)
     ]
 

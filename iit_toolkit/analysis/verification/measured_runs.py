@@ -42,6 +42,10 @@ class Runs:
         """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in classification."""
         return self._logits(self._base, "")
 
+    def states(self) -> Tensor:
+        """Return what the answers of the base run are read from: (N, D) at the evaluated tokens, or (B, D)."""
+        return self._states(self._base)
+
     def widths(self) -> dict[str, int]:
         """Return how many neurons every place has that the variables read."""
         return {place: activation.shape[-1] for place, activation in self._base.activations.items()}
@@ -53,15 +57,15 @@ class Runs:
             variable: The variable that is swapped.
             swap: Which activations go where, if not as the pairs say.
         """
-        swap = self.swap if swap is None else swap.to(self.swap.mask.device)
-        run = self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
-        return self._logits(run, f" with {variable} swapped")
+        return self._logits(self._swapped(variable, swap), f" with {variable} swapped")
+
+    def counterfactual_states(self, variable: str) -> Tensor:
+        """Return what these answers are read from, as `states`."""
+        return self._states(self._swapped(variable, None))
 
     def affects_unswapped_positions(self, variable: str) -> bool:
         """Return whether the swap of one variable changes hidden states outside the swapped positions."""
-        swapped = self.side.counterfactual_run(
-            self._base, variable, self.swap, source=self._source, tokens=self._tokens
-        )
+        swapped = self._swapped(variable, None)
         real = self._base.inputs["attention_mask"].bool()
         change, largest = (
             one.abs().amax(-1).masked_fill(~real, 0) for one in (swapped.hidden - self._base.hidden, self._base.hidden)
@@ -80,6 +84,16 @@ class Runs:
         )
         run = self.side.counterfactual_run(self._base, variable, own, tokens=self._tokens)
         return self._logits(run, f" with {variable} swapped with itself")
+
+    def _swapped(self, variable: str, swap: Swap | None) -> Run:
+        swap = self.swap if swap is None else swap.to(self.swap.mask.device)
+        return self.side.counterfactual_run(self._base, variable, swap, source=self._source, tokens=self._tokens)
+
+    def _states(self, run: Run) -> Tensor:
+        if self._tokens is not None:
+            return run.hidden[self._tokens]
+        real = run.inputs["attention_mask"][: self._bases, :, None]
+        return (run.hidden[: self._bases] * real).sum(1) / real.sum(1)
 
     def _logits(self, run: Run, how: str) -> Tensor:
         """Return the logits of a run where answers are read, which are never NaN: that would count as an answer."""

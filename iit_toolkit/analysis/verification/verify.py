@@ -14,13 +14,14 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, SelfSwap
-from iit_toolkit.analysis.statistics.outcomes import SHUFFLED_SOURCES, UNALIGNED, Table
+from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, OffManifold, SelfSwap
+from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, SHUFFLED_SOURCES, UNALIGNED, Table
 from iit_toolkit.analysis.verification.answers import Answers, log_probabilities, tabulated
 from iit_toolkit.analysis.verification.by_row import first_real
 from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
 from iit_toolkit.analysis.verification.controls import Plan, plan_controls
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
+from iit_toolkit.analysis.verification.off_manifold import MANIFOLD_PAIRS, off_manifold
 from iit_toolkit.analysis.verification.self_checks import SELF_CHECK_PAIRS, self_checks
 from iit_toolkit.config.task import Task, refuse_unknown_task
 from iit_toolkit.data.batch import Collator, Numbered, Rows
@@ -45,6 +46,7 @@ class Verification:
         controls: A table as `outcomes`, with controls (`outcomes.SHUFFLED`, `outcomes.UNALIGNED`) in the place of
             students; `None` if none were asked for.
         absent: The controls that these models do not allow.
+        off_manifold: How natural the swapped states of teacher and judged student are.
         judged: The student whose controls were run; `None` if none were asked for.
     """
 
@@ -54,6 +56,7 @@ class Verification:
     examples: pd.DataFrame
     controls: pd.DataFrame | None = None
     absent: tuple[Absent, ...] = ()
+    off_manifold: tuple[OffManifold, ...] = ()
     judged: str | None = None
 
 
@@ -69,9 +72,13 @@ class Controls:
     judged: str
     plan: Plan
 
-    def swaps(self, variable: str) -> list[str]:
-        """Return what the judged student's sites of a variable are called: its own, and the shuffled ones."""
-        return [variable, *(_name(*key) for key in self.plan.shuffled if key[1] == variable)]
+    def names(self, variable: str) -> dict[str, str]:
+        """Return, by control, what the judged student's shuffled sites of a variable are called."""
+        return {control: _name(control, of) for control, of in self.plan.shuffled if of == variable}
+
+    def names_of_teacher(self, variable: str) -> dict[str, str]:
+        """Return the same of the teacher."""
+        return {control: _name(control, of) for control, of in self.plan.elsewhere if of == variable}
 
 
 def _refuse_other_models(teacher: object, students: object) -> None:
@@ -153,7 +160,8 @@ def verify(
         return tabulate(teacher_side, sides, names, drawn, top_k)
     plan = plan_controls(alignment, teacher_side, sides[judged], list(drawn.first(SELF_CHECK_PAIRS)), seed)
     shuffled = {_name(*key): sites for key, sites in plan.shuffled.items()}
-    teacher_side = InterchangeModel(teacher, {**plan.teacher, **teacher_side.sites})
+    elsewhere = {_name(*key): sites for key, sites in plan.elsewhere.items()}
+    teacher_side = InterchangeModel(teacher, {**elsewhere, **plan.teacher, **teacher_side.sites})
     sides[judged] = InterchangeModel(students[judged], {**shuffled, **plan.student, **sides[judged].sites})
     return tabulate(teacher_side, sides, names, drawn, top_k, Controls(judged, plan))
 
@@ -179,12 +187,13 @@ def tabulate(
         top_k: Tokens of each run that the effect correlation looks at.
         controls: The controls of one student, whose sites (and the teacher's) hold those of the plan, too.
     """
-    table, control_table = Table(), Table()
+    table, control_table, off = Table(), Table(), list[OffManifold]()
     examples: list[dict[str, Any]] = []
     models = {"": teacher, **students}
     swaps = {name: {variable: [variable] for variable in variables} for name in models}
     if controls is not None:
-        swaps[controls.judged] = {variable: controls.swaps(variable) for variable in variables}
+        for name, named in ((controls.judged, controls.names), ("", controls.names_of_teacher)):
+            swaps[name] = {variable: [variable, *named(variable).values()] for variable in variables}
     grouped = groups(variables, [(side, swaps[name]) for name, side in models.items()])
     for pairs in drawn:
         examples += _examples(pairs)
@@ -205,13 +214,18 @@ def tabulate(
                     found = Answers(base[name], log_probabilities(runs[name].counterfactual(variable)))
                     table.add(tabulated(name, variable, pairs.cases, truth, found, top_k))
                 if controls is not None:
-                    for control, logits in _shuffled(controls, variable, pairs, runs[controls.judged]):
+                    names, teachers = controls.names(variable), controls.names_of_teacher(variable)
+                    for control, logits in _shuffled(names, variable, pairs, runs[controls.judged]):
                         found = Answers(base[controls.judged], log_probabilities(logits))
                         control_table.add(tabulated(control, variable, pairs.cases, truth, found, top_k))
+                    for control, logits in _shuffled(teachers, variable, pairs, runs[""]):
+                        found = Answers(base[""], log_probabilities(logits))
+                        control_table.add(tabulated(IN_TEACHER[control], variable, pairs.cases, truth, found, top_k))
     if controls is not None:
         sides = teacher, students[controls.judged]
         for frame in _unaligned(list(controls.plan.student), sides, drawn.first(UNALIGNED_PAIRS), top_k):
             control_table.add(frame)
+        off = off_manifold({"": teacher, controls.judged: sides[1]}, variables, drawn.first(MANIFOLD_PAIRS), drawn.seed)
     self_swap, ceiling = self_checks(teacher, students.values(), variables, drawn.first(SELF_CHECK_PAIRS))
     return Verification(
         judged=None if controls is None else controls.judged,
@@ -221,6 +235,7 @@ def tabulate(
         examples=pd.DataFrame(sorted(examples, key=lambda example: example["base"])),
         controls=None if controls is None else control_table.frame(variables),
         absent=() if controls is None else tuple(controls.plan.absent),
+        off_manifold=tuple(off),
     )
 
 
@@ -229,12 +244,11 @@ def _name(control: str, variable: str) -> str:
     return f"{variable}, {control}"
 
 
-def _shuffled(controls: Controls, variable: str, pairs: Pairs, student: Runs) -> Iterator[tuple[str, Tensor]]:
-    """Swap the judged student at a variable's shuffled sites, and from shuffled sources at its own."""
-    for key in controls.plan.shuffled:
-        if key[1] == variable:
-            yield key[0], student.counterfactual(_name(*key))
-    yield SHUFFLED_SOURCES, student.counterfactual(variable, pairs.shuffled)
+def _shuffled(names: Mapping[str, str], variable: str, pairs: Pairs, runs: Runs) -> Iterator[tuple[str, Tensor]]:
+    """Swap a model at a variable's shuffled sites, by control, and from shuffled sources at its own."""
+    for control, name in names.items():
+        yield control, runs.counterfactual(name)
+    yield SHUFFLED_SOURCES, runs.counterfactual(variable, pairs.shuffled)
 
 
 def _unaligned(

@@ -17,6 +17,7 @@ from iit_toolkit.analysis.statistics.quantities import Region
 from iit_toolkit.analysis.statistics.resampling import Estimate
 
 Pick = Callable[[VariableSummary], Estimate]
+_LEAST_SHOWN = -1.0  # a measure may be far below 0
 _REGIONS: tuple[Region, ...] = ("outside", "inside")
 
 
@@ -77,30 +78,36 @@ def above_floor(summary: Summary, margin: float) -> Drawing:
 
 
 def effects(summary: Summary) -> Drawing:
-    """Correlation of the teacher's and the students' changes of log-probability."""
+    """Effect R² and KL recovered of every student, outside."""
     figure, panels = _panels(summary, ["outside"])
+    least = 0.0
     for (variable, _), axes in panels.items():
         rows = _of(summary, variable)
         for place, (student, one) in enumerate(rows):
             colour = student_colour(list(summary.students), student)
-            for region, shift in zip(_REGIONS, (-0.16, 0.16), strict=True):
-                estimate = one.estimate("effect_correlation", region)
-                label = f"{student}, correlation {region}"
-                _point(axes, estimate, place + shift, colour, label, hollow=region == "inside")
+            for name, shift in (("effect_r2", -0.16), ("kl_recovered", 0.16)):
+                found = one.estimate(name)
+                _point(axes, found, place + shift, colour, f"{student}, {MEASURES[name].title}", hollow=shift > 0)
+                least = min(least, found.value or 0.0, found.low or 0.0)
         axes.axvline(0, color=INK, lw=1)
-        axes.set_xlim(-1.02 if _any_negative(summary) else -0.02, 1.02)
-        axes.set_title(f"{variable}: n = {rows[0][1].effect_correlation.all.cases:,} cases")
+        axes.set_title(f"{variable}: n = {rows[0][1].estimate('effect_r2').cases:,} affected cases")
         _label_students(axes, [student for student, _ in rows])
+    for axes in panels.values():
+        axes.set_xlim(max(least, _LEAST_SHOWN) - 0.02, 1.02)
     legend(
         figure,
         [
-            Line2D([], [], color=GREY, marker="o", label="outside"),
-            Line2D([], [], color=GREY, marker="o", mfc="white", label="inside"),
+            Line2D([], [], color=GREY, marker="o", label="effect R²"),
+            Line2D([], [], color=GREY, marker="o", mfc="white", label="KL recovered"),
         ],
     )
-    caption = "Correlation of the teacher's and the student's changes of log-probability under the intervention."
-    alt = _alt(summary, "Effect correlation", lambda one: one.effect_correlation.outside)
-    return Drawing("effects", figure, caption, alt, _data(summary, _picked(("effect_correlation",), _REGIONS)))
+    caption = (
+        "How much of the teacher's effect each student reproduces, outside the swapped positions. "
+        "1 is all of it, 0 is what a student scores that does not react."
+    )
+    alt = _alt(summary, "Effect R²", lambda one: one.estimate("effect_r2"))
+    measures = _picked(("effect_r2", "kl_recovered"), ["outside"])
+    return Drawing("effects", figure, caption, alt, _data(summary, measures))
 
 
 def cases(summary: Summary) -> Drawing:
@@ -185,11 +192,6 @@ def _data(summary: Summary, measures: Mapping[str, Pick]) -> pd.DataFrame:
         for name, pick in measures.items()
     ]
     return pd.DataFrame(rows).rename(columns={"clusters": "bases"})
-
-
-def _any_negative(summary: Summary) -> bool:
-    lows = [one.effect_correlation.all.low for _, _, one in _rows(summary)]
-    return any(low is not None and low < -0.02 for low in lows)
 
 
 def _alt(summary: Summary, what: str, pick: Pick) -> str:
