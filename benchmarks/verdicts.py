@@ -29,7 +29,6 @@ from benchmarks.verdict_systems import OBJECTS, V1, V2, System, equality_teacher
 from benchmarks.verdict_trained import trained
 from iit_toolkit.alignment.positions import AllPositions
 from iit_toolkit.alignment.spec import Sources
-from iit_toolkit.analysis.statistics.leak import find_leaks
 from iit_toolkit.analysis.statistics.measures import JUDGED
 from iit_toolkit.analysis.statistics.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, WRONG_LAYER
 from iit_toolkit.analysis.statistics.verdict import judge
@@ -113,12 +112,10 @@ def judged(chosen: Sequence[System], pairs: int, seed: int) -> list[dict[str, An
     drawing = drawn(chosen[0].task, pairs, seed)
     for system in chosen:
         verification = verified(system, *drawing, seed)
-        assert verification.controls is not None
         verdicts = {
             measure: judge(verification, measure=measure, margin=MARGIN, resamples=RESAMPLES, seed=seed)
             for measure in JUDGED
         }
-        leaks = find_leaks(verification.controls, margin=MARGIN, resamples=RESAMPLES, seed=seed)
         found.append(
             {
                 "system": system.name,
@@ -128,7 +125,7 @@ def judged(chosen: Sequence[System], pairs: int, seed: int) -> list[dict[str, An
                     measure: {name: one.score.value for name, one in verdict.variables.items()}
                     for measure, verdict in verdicts.items()
                 },
-                "leaks": any(leak.passed is False for leak in leaks),
+                "leaks": any(leak.passed is False for verdict in verdicts.values() for leak in verdict.leaks),
             }
         )
     return found
@@ -198,31 +195,52 @@ def plan_controls(teacher: Network, student: Network, seed: int) -> tuple[Contro
         The controls, and their sites in teacher and student.
     """
     generator, plan = random.Random(seed), Plan()
-    widths = _widths(student)
     of_teacher: dict[str, Site] = {}
     of_student: dict[str, Site] = {}
     for variable, other in zip(VARIABLES, reversed(VARIABLES), strict=True):
-        own = student.sites[variable]
-        layers = [layer for layer in range(len(widths)) if layer != own.layer and max(own.neurons) < widths[layer]]
-        others = sorted(set(range(widths[own.layer])).difference(own.neurons))
-        shuffled = {
-            WRONG_LAYER: Site(generator.choice(layers), own.neurons),
-            RANDOM_NEURONS: Site(own.layer, tuple(generator.sample(others, len(own.neurons))), own.basis),
-            OTHER_VARIABLE: student.sites[other],
+        by, there = generator.choice(list(_moved(student, variable).items()))
+        along = {one: site for one, site in _moved(teacher, variable).items() if (one > 0) == (by > 0)}
+        chosen = {
+            WRONG_LAYER: (there, along[min(along, key=lambda one: abs(one - by))] if along else None),
+            RANDOM_NEURONS: tuple(_others(network, variable, generator) for network in (student, teacher)),
+            OTHER_VARIABLE: (student.sites[other], teacher.sites[other]),
         }
-        plan.shuffled.update({(control, variable): () for control in shuffled})
-        of_student |= {f"{variable}, {control}": site for control, site in shuffled.items()}
+        for control, (site, elsewhere) in chosen.items():
+            plan.shuffled[control, variable] = ()
+            of_student[f"{variable}, {control}"] = site
+            if elsewhere is not None:
+                plan.elsewhere[control, variable] = ()
+                of_teacher[f"{variable}, {control}"] = elsewhere
     sides = (of_teacher, teacher), (of_student, student)
-    free = [[layer for layer in range(len(_widths(one)) - 1) if layer != one.sites[V1].layer] for _, one in sides]
-    for layer in free[1]:
-        nearest = min(free[0], key=lambda one: abs(one - layer))
+    unaligned = [*(f"layer {layer}" for layer in _free(student)), "unaligned neurons"]
+    plan.teacher.update(dict.fromkeys(unaligned, ()))
+    plan.student.update(dict.fromkeys(unaligned, ()))
+    for layer in _free(student):
+        nearest = min(_free(teacher), key=lambda one: abs(one - layer))
         for (sites, network), where in zip(sides, (nearest, layer), strict=True):
             sites[f"layer {layer}"] = Site(where, tuple(range(_widths(network)[where])))
     for sites, network in sides:
         sites["unaligned neurons"] = _rest(network)
-    for name in of_teacher:
-        plan.teacher[name] = plan.student[name] = ()
     return Controls(STUDENT, plan), of_teacher, of_student
+
+
+def _moved(network: Network, variable: str) -> dict[int, Site]:
+    """Return the neurons of a variable in other layers, by the number of layers they are moved by."""
+    own, widths = network.sites[variable], _widths(network)
+    layers = [layer for layer, width in enumerate(widths) if layer != own.layer and max(own.neurons) < width]
+    return {layer - own.layer: Site(layer, own.neurons) for layer in layers}
+
+
+def _others(network: Network, variable: str, generator: random.Random) -> Site:
+    """Draw as many other neurons of the layer."""
+    own = network.sites[variable]
+    others = sorted(set(range(_widths(network)[own.layer])).difference(own.neurons))
+    return Site(own.layer, tuple(generator.sample(others, len(own.neurons))), own.basis)
+
+
+def _free(network: Network) -> list[int]:
+    """Return the layers, but the last, that hold no variable."""
+    return [layer for layer in range(len(_widths(network)) - 1) if layer != network.sites[V1].layer]
 
 
 def _widths(network: Network) -> list[int]:
