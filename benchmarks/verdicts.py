@@ -17,8 +17,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from transformers import AutoTokenizer
@@ -29,9 +31,12 @@ from benchmarks.verdict_systems import OBJECTS, V1, V2, System, equality_teacher
 from benchmarks.verdict_trained import trained
 from iit_toolkit.alignment.positions import AllPositions
 from iit_toolkit.alignment.spec import Sources
+from iit_toolkit.analysis.statistics import verdict
+from iit_toolkit.analysis.statistics.judged_cases import JudgedCases
+from iit_toolkit.analysis.statistics.leak import find_leaks
 from iit_toolkit.analysis.statistics.measures import JUDGED
-from iit_toolkit.analysis.statistics.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, WRONG_LAYER
-from iit_toolkit.analysis.statistics.verdict import judge
+from iit_toolkit.analysis.statistics.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, UNTRAINED, WRONG_LAYER
+from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
 from iit_toolkit.analysis.verification.controls import Plan
 from iit_toolkit.analysis.verification.verify import Controls, Verification, tabulate
@@ -42,40 +47,50 @@ from iit_toolkit.runs.provenance import provenance
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 NUMBERS, PAGE = DOCS / "verdicts.json", DOCS / "verdicts.md"
 PAIRS = (32, 64, 128, 256, 512)
-SEEDS = 3
+SEEDS = 5
 RESAMPLES, MARGIN = 500, 0.05
 VARIABLES = (V1, V2)
 STUDENT = "student"
 
 
 def main() -> None:
-    """Verify and judge every system, and write numbers and page."""
+    """Verify and judge every system; write numbers and page after every seed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--page", action="store_true", help="only write the page anew")
-    if not parser.parse_args().page:
-        torch.set_num_threads(1)
-        NUMBERS.write_text(json.dumps(measured(), indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(document(json.loads(NUMBERS.read_text(encoding="utf-8"))), encoding="utf-8")
-
-
-def measured() -> dict[str, Any]:
-    """Judge every system by every measure, with every number of pairs, and return what docs/verdicts.json holds."""
-    started, chosen = time.process_time(), every_system()
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how often everything is drawn")
+    arguments = parser.parse_args()
+    if arguments.page:
+        PAGE.write_text(document(json.loads(NUMBERS.read_text(encoding="utf-8"))), encoding="utf-8")
+        return
+    torch.set_num_threads(1)
     found: list[dict[str, Any]] = []
-    for pairs in PAIRS:
-        for seed in range(SEEDS):
-            for task in dict.fromkeys(system.task for system in chosen):
-                found += judged([system for system in chosen if system.task == task], pairs, seed)
-            print(f"{pairs} pairs, seed {seed}: {time.process_time() - started:.0f} s", flush=True)
+    for seed in range(arguments.seeds):
+        for pairs in PAIRS:
+            found += of_seed(pairs, seed)
+            print(f"seed {seed}, {pairs} pairs: {time.process_time():.0f} s", flush=True)
+        numbers = json.dumps(counted(found, seed + 1), indent=1) + "\n"
+        NUMBERS.write_text(numbers, encoding="utf-8")
+        PAGE.write_text(document(json.loads(numbers)), encoding="utf-8")
+
+
+def of_seed(pairs: int, seed: int) -> list[dict[str, Any]]:
+    """Judge every system by every measure."""
+    chosen = every_system()
+    tasks = dict.fromkeys(system.task for system in chosen)
+    return [one for task in tasks for one in judged([one for one in chosen if one.task == task], pairs, seed)]
+
+
+def counted(verdicts: Sequence[dict[str, Any]], seeds: int) -> dict[str, Any]:
+    """Return what docs/verdicts.json holds."""
     return {
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "provenance": provenance(),
-        "cpu_seconds": round(time.process_time() - started),
-        "settings": {"pairs": PAIRS, "seeds": SEEDS, "resamples": RESAMPLES, "margin": MARGIN, "measures": JUDGED},
+        "cpu_seconds": round(time.process_time()),
+        "settings": {"pairs": PAIRS, "seeds": seeds, "resamples": RESAMPLES, "margin": MARGIN, "measures": JUDGED},
         "systems": [
             {"name": system.name, "task": system.task, "valid": system.valid, "what": system.what}
-            | {"by_pairs": {pairs: _counted(found, system.name, pairs) for pairs in PAIRS}}
-            for system in chosen
+            | {"by_pairs": {pairs: _counted(verdicts, system.name, pairs) for pairs in PAIRS}}
+            for system in every_system()
         ],
     }
 
@@ -112,20 +127,17 @@ def judged(chosen: Sequence[System], pairs: int, seed: int) -> list[dict[str, An
     drawing = drawn(chosen[0].task, pairs, seed)
     for system in chosen:
         verification = verified(system, *drawing, seed)
-        verdicts = {
-            measure: judge(verification, measure=measure, margin=MARGIN, resamples=RESAMPLES, seed=seed)
-            for measure in JUDGED
-        }
+        verdicts = by_measure(verification, seed)
         found.append(
             {
                 "system": system.name,
                 "pairs": pairs,
-                "labels": {measure: verdict.label for measure, verdict in verdicts.items()},
+                "labels": {measure: one.label for measure, one in verdicts.items()},
                 "scores": {
-                    measure: {name: one.score.value for name, one in verdict.variables.items()}
-                    for measure, verdict in verdicts.items()
+                    measure: {name: one.score.value for name, one in found_by.variables.items()}
+                    for measure, found_by in verdicts.items()
                 },
-                "leaks": any(leak.passed is False for verdict in verdicts.values() for leak in verdict.leaks),
+                "leaks": any(leak.passed is False for one in verdicts.values() for leak in one.leaks),
             }
         )
     return found
@@ -151,6 +163,21 @@ def rows(task: str, count: int, seed: int, first_token: int) -> list[dict[str, A
         label = int(right_answer(task, torch.tensor([objects])))
         made.append({"input_ids": [first_token + one for one in objects], "label": label, "example_id": index})
     return made
+
+
+def by_measure(verification: Verification, seed: int) -> dict[str, Verdict]:
+    """Judge by every measure. Their verdicts share what they resample, which takes most of the time."""
+    outcomes, controls = verification.outcomes, verification.controls
+    assert controls is not None
+    settings: dict[str, Any] = {"margin": MARGIN, "resamples": RESAMPLES, "seed": seed}
+    cases, leaks = JudgedCases(outcomes, STUDENT, controls, UNTRAINED), find_leaks(controls, **settings)
+    for name in ("resampled", "distinguishing"):
+        setattr(cases, name, cache(getattr(cases, name)))
+    with (
+        patch.object(verdict, "JudgedCases", lambda *_: cases),
+        patch.object(verdict, "find_leaks", lambda *_, **__: leaks),
+    ):
+        return {measure: verdict.judge(verification, measure=measure, **settings) for measure in JUDGED}
 
 
 @dataclass(frozen=True)
