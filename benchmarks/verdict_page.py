@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from iit_toolkit.analysis.statistics.measures import MEASURES
@@ -83,6 +83,11 @@ def _right(system: System, pairs: int, measure: str) -> int:
     return supported if system["valid"] else sum(labels.values()) - supported
 
 
+def _refuted(system: System, pairs: int, measure: str) -> int:
+    """Count the verdicts on a system that say NOT SUPPORTED."""
+    return system["by_pairs"][str(pairs)]["labels"][measure].get("NOT SUPPORTED", 0)
+
+
 def _titles(measures: Sequence[str]) -> list[str]:
     return [MEASURES[name].title for name in measures]
 
@@ -122,18 +127,27 @@ def _smallest(systems: Sequence[System], settings: Mapping[str, Any]) -> str:
     for system in systems:
         cells: list[str] = []
         for measure in settings["measures"]:
-            enough = None
-            for pairs in reversed(settings["pairs"]):
-                if _right(system, pairs, measure) < settings["seeds"]:
-                    break
-                enough = pairs
-            cells.append("**none**" if enough is None else str(enough))
+            right = _from(settings, lambda pairs, measure=measure, system=system: _right(system, pairs, measure))
+            refuted = _from(settings, lambda pairs, measure=measure, system=system: _refuted(system, pairs, measure))
+            cell = "**none**" if right is None else str(right)
+            cells.append(cell if system["valid"] else f"{cell} ({'-' if refuted is None else refuted})")
         rows.append([system["name"], _truth(system), *cells])
     return (
         "## How many pairs are enough\n\n"
         "The smallest number of pairs from which on the verdict is right with every seed, at this and every larger "
-        "number.\n\n" + _table(["student", "truth", *_titles(settings["measures"])], rows)
+        "number. INCONCLUSIVE counts as right for invalid students. In brackets is the number from which on they are "
+        "NOT SUPPORTED with every seed.\n\n" + _table(["student", "truth", *_titles(settings["measures"])], rows)
     )
+
+
+def _from(settings: Mapping[str, Any], count: Callable[[int], int]) -> int | None:
+    """Return the smallest number of pairs from which on a count is that of all seeds; None if there is none."""
+    enough = None
+    for pairs in reversed(settings["pairs"]):
+        if count(pairs) < settings["seeds"]:
+            break
+        enough = pairs
+    return enough
 
 
 def _shares(systems: Sequence[System], settings: Mapping[str, Any]) -> str:
