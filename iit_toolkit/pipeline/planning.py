@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.planning import Plan, plan
 from iit_toolkit.config.run_config import RunConfig
@@ -38,5 +40,5 @@ def plan_verification(config: RunConfig, student: str, alignment: str) -> tuple[
     chosen, students = to_verify(prepared, student, alignment, "student")
     pilot = verified(prepared, chosen, students, PILOT)
     settings = config.verification
-    asked = {"measure": settings.measure, "margin": settings.margin}
-    return plan(pilot, "student", **asked, resamples=settings.resamples, seed=config.seed), rows
+    asked: dict[str, Any] = {"measure": settings.measure, "margin": settings.margin, "resamples": settings.resamples}
+    return plan(pilot, "student", **asked, seed=config.seed), rows

@@ -11,6 +11,7 @@ from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, too_few
 from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, Measure
 from iit_toolkit.analysis.statistics.numbers import basis, interval
 from iit_toolkit.analysis.statistics.power import PairsNeeded, pairs_needed
+from iit_toolkit.analysis.statistics.quantities import cases_of
 from iit_toolkit.analysis.statistics.verdict import Control, VariableVerdict, Verified, judge
 
 LEADS = (0.05, 0.1, 0.2)
@@ -90,8 +91,8 @@ def plan(
     adjusted = 1 - (1 - level) / len(verdict.variables)
     chosen, found, most = MEASURES[measure], dict[str, VariablePlan](), 0
     for name, judged in verdict.variables.items():
-        mine = outcomes[(outcomes["student"] == verdict.student) & (outcomes["variable"] == name)]
-        pairs = len(mine[["base", "source"]].drop_duplicates())
+        cases = cases_of(outcomes, verdict.student, name)
+        pairs = len(set(zip(cases["base"].tolist(), cases["source"].tolist(), strict=True)))
         most = max(most, pairs)
         found[name] = _planned(judged, chosen, pairs, leads, (margin, adjusted, level))
     return Plan(measure, margin, adjusted, most, found)
