@@ -160,7 +160,7 @@ def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> 
     document = stored.document
     controls = document["controls"]
     if verdict["student"] != stored.judged:  # these two are the judged student's own
-        controls = {**controls, "absent": None}
+        controls = {**controls, "absent": None, "off_manifold": []}
 
     def rest(students: dict[str, Any]) -> dict[str, Any]:
         return {name: one for name, one in students.items() if name not in arms}

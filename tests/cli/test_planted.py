@@ -193,6 +193,7 @@ def test_a_student_that_computes_as_its_teacher_is_supported(student: str, align
     for name in names:
         found = measured(results, name)
         assert found["effective_iia"]["outside"]["value"] == found["iia"]["all"]["value"] == 1.0
+        assert found["effect_r2"]["outside"]["value"] == pytest.approx(1.0, abs=1e-4)
         assert found["base_agreement"]["value"] == 1.0 and found["effective_floor"]["outside"]["value"] == 0.0
         assert set(controls(results, name).values()) == {True} and len(controls(results, name)) >= 5
     code, printed = call("gate", folder, "--min-lower", "0.9")
@@ -235,8 +236,8 @@ def refused(folder: str, results: Any) -> None:
     assert False in controls(results, "half").values()
     code, printed = call("gate", folder, "--min-lower", "0.9")
     assert code == 1 and printed.startswith("### Gate FAILED (1 check of 2): student")
-    value = measured(results, "half")["effective_iia"]["outside"]["value"]
-    assert f"| lower bound | half | NO | Effective IIA outside is {value:.3f}" in printed
+    value = measured(results, "half")["effect_r2"]["outside"]["value"]
+    assert f"| lower bound | half | NO | Effect R² outside is {value:.3f}" in printed
     assert "its lower end is below 0.9" in printed and "Verdict of the run: NOT SUPPORTED." in printed
 
 
@@ -252,10 +253,10 @@ def test_too_few_changed_cases_are_inconclusive(student: str, alignment: str, ov
     folder = f"few-{alignment}"
     results, printed = verify(student, alignment, folder, override)
     assert results["verdict"]["label"] == "INCONCLUSIVE" and why in printed
-    found = measured(results, alignment)["effective_iia"]["outside"]
-    assert found["value"] in (1.0, None) and found["clusters"] < 20
+    found = measured(results, alignment)["effect_r2"]["outside"]
+    assert found["value"] in (pytest.approx(1.0, abs=1e-4), None) and found["clusters"] < 20
     code, printed = call("gate", folder, "--min-lower", "0.0")
-    assert code == 1 and f"| lower bound | {alignment} | NO | Effective IIA outside is" in printed and why in printed
+    assert code == 1 and f"| lower bound | {alignment} | NO | Effect R² outside is" in printed and why in printed
 
 
 @pytest.fixture(scope="module")

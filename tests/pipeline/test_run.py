@@ -162,7 +162,7 @@ def test_results_say_where_every_number_comes_from(results: dict[str, Any]) -> N
     assert results["controls"]["self_swap"]["cases"] > 0
     assert results["controls"]["self_swap"]["changed"] == 0
     assert results["controls"]["ceiling"]["same"] == results["controls"]["ceiling"]["cases"] > 0
-    assert [leak["site"] for leak in results["controls"]["leaks"]] == ["block 0 (in the teacher: block 1)"]
+    assert [leak["site"] for leak in results["verdict"]["leaks"]] == ["block 0 (in the teacher: block 1)"]
     assert results["controls"]["absent"] == []
     assert (results["comparison"]["treatment"], results["comparison"]["baseline"]) == ("causal", "plain")
 
