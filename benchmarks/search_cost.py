@@ -3,7 +3,8 @@
 The embedded teacher (6 layers) against a student of 3 of its layers, 512 pairs of 24 tokens from Python's
 documentation, one thread. Times are CPU times of this process.
 
-* engine: one base run per model and batch, every layer's counterfactual run only from the swapped block on.
+* engine: one base run per model and batch, every layer's counterfactual run only from the swapped block on. It
+  compares the layers' effects on the probabilities, too; the cells below are of answers.
 * stock pyvene, every layer once: base, source and counterfactual run of each of the 6 + 3 layers, from the input.
 * stock pyvene, every cell: the same for both models in each of the 18 cells, as a loop over cells does.
 
@@ -38,6 +39,8 @@ from iit_toolkit.distillation.students import student_from_teacher
 from iit_toolkit.interchange.pyvene_guard import pv  # imported there without its notice on standard output
 
 LENGTH, BATCH = 24, 32
+MEASURE = "effective_iia"
+GRADED = ("teacher_effect", "student_effect")
 COLUMNS = ("base", "position", "inside")
 
 
@@ -105,13 +108,13 @@ def prepare(pairs: int) -> Setting:
 def engine(setting: Setting) -> Matrix:
     """Return the search itself."""
     answers = answer_layers(setting.teacher, setting.student, setting.rows, setting.collator, **setting.draw())
-    return layer_matrix(answers)
+    return layer_matrix(answers, measure=MEASURE)
 
 
 @torch.no_grad()
 def stock_layers(setting: Setting) -> Matrix:
     """Every layer of each model once, by stock pyvene; cells are put together from the answers."""
-    return layer_matrix(LayerAnswers(**_drawn(setting), **_side(setting, "teacher"), **_side(setting, "student")))
+    return _of_answers({**_drawn(setting), **_side(setting, "teacher"), **_side(setting, "student")})
 
 
 @torch.no_grad()
@@ -121,9 +124,18 @@ def stock_cells(setting: Setting) -> Matrix:
     for teacher_layer in range(6):
         for student_layer in range(3):
             sides = _side(setting, "teacher", [teacher_layer]) | _side(setting, "student", [student_layer])
-            [cell] = layer_matrix(LayerAnswers(**_drawn(setting), **sides)).cells
+            [cell] = _of_answers({**_drawn(setting), **sides}).cells
             cells.append(type(cell)(teacher_layer, student_layer, cell.moved, cell.outside, cell.inside))
-    return Matrix(6, 3, 20, tuple(cells))
+    return Matrix(MEASURE, 6, 3, 20, tuple(cells))
+
+
+def _of_answers(columns: dict[str, Any]) -> Matrix:
+    """Return the matrix of answers alone: graded measures are not asked of stock pyvene."""
+    layers = len(columns["teacher"]), len(columns["student"])
+    sizes = {name: np.zeros((count, len(columns["base"]))) for name, count in zip(GRADED, layers, strict=True)}
+    pairs = np.zeros((*layers, len(columns["base"])))
+    graded = {"kl_ignored": sizes["teacher_effect"], "effect_error": pairs, "kl_cf": pairs, **sizes}
+    return layer_matrix(LayerAnswers(**columns, **graded), measure=MEASURE)
 
 
 def _drawn(setting: Setting) -> dict[str, Any]:
