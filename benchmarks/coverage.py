@@ -673,9 +673,10 @@ REAL = """
 
 The population is {population:,} pairs of a real masked language model (6 blocks, 22.7 M parameters) on rows of
 Wikipedia. The student has its blocks 0, 2 and 4, without training. The control has random weights. Teacher block 1 is
-aligned with student block 0. The effects are as uneven as if {equal:.0f} pairs held all of them alike. Samples are
-single pairs, or texts with all their {rows} pairs. The control reproduces nothing, so the lead equals the score. Every line has {simulations:,} samples, which measure a coverage of
-95% to within {error:.1f} points.
+aligned with student block 0. The effects are as uneven as if {equal:.0f} pairs held all of them alike.
+
+Samples are single pairs, or texts with all their {rows} pairs. The control reproduces nothing, so the lead equals the
+score. Every line has {simulations:,} samples, which measure a coverage of 95% to within {error:.1f} points.
 
 | measure | drawn | pairs | score | judged | score: covered | too high | too low | lead \
 | lead: covered | too high | too low |

@@ -288,7 +288,8 @@ class Resampled:
         estimate = self._with_interval(estimate, spread, function, names, level)
         if estimate.value is None or estimate.low is None or estimate.high is None:
             return estimate
-        if spread.freedom >= _TWO_TEXTS and estimate.high - estimate.low > _ROUNDING:
+        varies = not np.isclose(estimate.low, estimate.high, rtol=0.0, atol=_ROUNDING)
+        if varies and spread.freedom >= _TWO_TEXTS:
             return estimate
         trials = min(estimate.fewest, equal_texts)
         reach = _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
