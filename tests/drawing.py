@@ -15,8 +15,7 @@ _WRITE_FIGURES = report.write_figures
 
 
 def _folder_only(*given: Any) -> list[Any]:
-    folder: Path = given[-1]
-    folder.mkdir(parents=True, exist_ok=True)
+    next(one for one in given if isinstance(one, Path)).mkdir(parents=True, exist_ok=True)
     return []
 
 
