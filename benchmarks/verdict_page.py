@@ -176,7 +176,9 @@ def _wrong(systems: Sequence[System], settings: Mapping[str, Any]) -> str:
             continue
         if system["name"] in WHY:
             told.append(f"**{system['name']}** ({_truth(system)}). {WHY[system['name']]}\n\n{_bullets(places)}")
-        elif system["valid"]:
+        elif system["valid"] and not any(
+            _refuted(system, pairs, measure) for pairs in settings["pairs"] for measure in settings["measures"]
+        ):
             only_few = True
         else:
             told.append(f"**{system['name']}** ({_truth(system)}).\n\n{_bullets(places)}")
