@@ -35,20 +35,17 @@ the numbers.
 """
 
 WHY = {
-    "keeps": "The control *wrong layer* may draw the layer that V1 and V2 are handed on to. A swap there does the same "
-    "as at the right one, so the student has no lead over this control. The control says nothing against the student.",
-    "both keep": "The same as for *keeps*. Here the teacher hands the variables on, too: at the wrong layer, a swap "
-    "does the same in the teacher. No case tells the two layers apart, so the control tests nothing.",
-    "leaky": "The swap moves the student half as far as its teacher, in the right direction. That is far above all "
-    "controls: a verdict asks whether the aligned neurons count, not whether others count, too. Effect R² is 1 - 0.5² "
-    "= 0.75. Only the leak check sees the other path.",
-    "leaky, 8 answers": "As for *leaky*.",
+    "keeps": "The student holds V1 and V2 in two layers, and its teacher in one. The control *wrong layer* may draw "
+    "the second of them. There the student does the same as at the right layer, and its teacher does not. So the "
+    "student has no lead over this control. The alignment does not say that V1 and V2 may stand nowhere else, so the "
+    "control asks too much here.",
 }
 """Why a verdict is wrong, by system."""
 
 _FEW = (
-    "Other wrong verdicts are INCONCLUSIVE on valid students, and occur only with few pairs. Their intervals are too "
-    "wide, or fewer than 20 inputs have a changed answer."
+    "Other wrong verdicts are INCONCLUSIVE on valid students, with few pairs. A control is asked only in the cases in "
+    "which the teacher does otherwise there. IIA counts all of these. The other measures count only those in which the "
+    "right swap changes the teacher, too: half of them, with two answers. Fewer than 20 leave the verdict open."
 )
 
 
@@ -136,7 +133,9 @@ def _smallest(systems: Sequence[System], settings: Mapping[str, Any]) -> str:
         "## How many pairs are enough\n\n"
         "The smallest number of pairs from which on the verdict is right with every seed, at this and every larger "
         "number. INCONCLUSIVE counts as right for invalid students. In brackets is the number from which on they are "
-        "NOT SUPPORTED with every seed.\n\n" + _table(["student", "truth", *_titles(settings["measures"])], rows)
+        "NOT SUPPORTED with every seed. A student that scores like a control, or hardly above, stays INCONCLUSIVE "
+        "until the interval of its lead lies below the margin.\n\n"
+        + _table(["student", "truth", *_titles(settings["measures"])], rows)
     )
 
 
@@ -177,7 +176,9 @@ def _wrong(systems: Sequence[System], settings: Mapping[str, Any]) -> str:
             continue
         if system["name"] in WHY:
             told.append(f"**{system['name']}** ({_truth(system)}). {WHY[system['name']]}\n\n{_bullets(places)}")
-        elif system["valid"]:
+        elif system["valid"] and not any(
+            _refuted(system, pairs, measure) for pairs in settings["pairs"] for measure in settings["measures"]
+        ):
             only_few = True
         else:
             told.append(f"**{system['name']}** ({_truth(system)}).\n\n{_bullets(places)}")

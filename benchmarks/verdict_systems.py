@@ -31,6 +31,8 @@ EQUALITY_SITES = {V1: Site(1, (0, 1)), V2: Site(1, (2, 3))}
 SUM_SITES = {V1: Site(1, tuple(range(8))), V2: Site(1, tuple(range(8, 16)))}
 _BESIDE = 8
 """The neurons of a second path stand so much further on, in `equality`."""
+_READ = 18
+"""The first neuron of four, in layer 0 of a program, that hold the objects: a wrong layer must not hold V1 or V2."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,8 @@ def _program(
         sites: The variables.
     """
     stages: tuple[Stage, ...] = (
-        lambda objects: torch.cat([objects, torch.zeros(len(objects), WIDTH - 4)], 1),
-        lambda state: columns(WIDTH, second(state[:, :4].long())),
+        lambda objects: columns(WIDTH, dict(zip(range(_READ, _READ + 4), objects.T, strict=True))),
+        lambda state: columns(WIDTH, second(state[:, _READ : _READ + 4].long())),
         lambda state: columns(WIDTH, {0: third(state)}),
         lambda state: state,
         _logits(tint=0.0),
@@ -364,8 +366,8 @@ def _sum_program(second: Callable[[Tensor], Tensor], third: Callable[[Tensor], T
         return torch.nn.functional.pad(state, (0, WIDE - state.shape[1]))
 
     stages: tuple[Stage, ...] = (
-        lambda objects: padded(objects.float()),
-        lambda state: padded(second(state[:, :4].long())),
+        lambda objects: columns(WIDE, dict(zip(range(_READ, _READ + 4), objects.T, strict=True))),
+        lambda state: padded(second(state[:, _READ : _READ + 4].long())),
         lambda state: padded(one_hot(third(state)[:, None])),
         lambda state: state,
         _SUM_LOGITS,

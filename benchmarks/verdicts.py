@@ -174,8 +174,8 @@ def by_measure(verification: Verification, seed: int) -> dict[str, Verdict]:
     for name in ("resampled", "distinguishing"):
         setattr(cases, name, cache(getattr(cases, name)))
     with (
-        patch.object(verdict, "JudgedCases", lambda *_: cases),
-        patch.object(verdict, "find_leaks", lambda *_, **__: leaks),
+        patch.object(verdict, "JudgedCases", return_value=cases),
+        patch.object(verdict, "find_leaks", return_value=leaks),
     ):
         return {measure: verdict.judge(verification, measure=measure, **settings) for measure in JUDGED}
 
