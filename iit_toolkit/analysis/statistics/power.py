@@ -34,7 +34,7 @@ def detectable_lead(difference: Estimate, share: Estimate | None, margin: float,
     cases = float(difference.cases)
     if share is None:
         cases = math.inf
-    elif share.value and share.low is not None and share.high is not None and share.value < 1:
+    elif share.value is not None and share.low is not None and share.high is not None and 0 < share.value < 1:
         error = (share.high - share.low) / 2 / quantile
         cases = min(cases, share.value * (1 - share.value) / error**2)
     for step in range(math.ceil(1000 * margin), 1001):

@@ -222,6 +222,7 @@ def _compact(sums: Floats, kind: np.dtype[Any]) -> Numbers:
 def _intervention_quantities(cases: Columns) -> Iterator[tuple[str, NDArray[Any]]]:
     yield from counted(cases).items()
     yield from graded(cases).items()
+    yield from _moved(cases)
     yield "agree/all", cases["student_base"] == cases["teacher_base"]
     for region, chosen in _regions(cases).items():
         yield f"effect_cases/{region}", chosen & (cases["effect_n"] > 0)
@@ -265,8 +266,6 @@ def graded(cases: Columns) -> Columns:
     sums = {
         "affected": size > NOTICEABLE,
         "effect_size": size,
-        "moved_in_teacher": cases["teacher_moved"],
-        "moved_in_student": cases["student_moved"],
         "explained": size - cases["effect_error"],
         "kl_ignored": cases["kl_ignored"],
         "recovered": cases["kl_ignored"] - cases["kl_cf"],
@@ -276,6 +275,13 @@ def graded(cases: Columns) -> Columns:
         for region, chosen in _regions(cases).items()
         for name, values in sums.items()
     }
+
+
+def _moved(cases: Columns) -> Iterator[tuple[str, NDArray[Any]]]:
+    """How much probability a swap moves in each model, in each region."""
+    for region, chosen in _regions(cases).items():
+        for side in ("teacher", "student"):
+            yield f"moved_in_{side}/{region}", np.where(chosen, cases[f"{side}_moved"], 0.0)
 
 
 def distinguishing(elsewhere: Columns, *, graded: bool) -> NDArray[np.bool_]:

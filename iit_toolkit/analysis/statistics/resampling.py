@@ -275,7 +275,8 @@ class Resampled:
         """Estimate a function of totals of amounts.
 
         If fewer than two texts differ in what they add, the interval reaches at least as far as Wilson's upper bound
-        for 0 hits in as many trials as there are texts of equal size: what no text showed, the next one may.
+        for 0 hits in as many trials as there are texts (of equal size, if one differs): what no text showed, the next
+        one may. A hit is a text that adds nothing, or twice as much, of what is explained, but at most the whole.
         """
         if not self._totals[cases]:
             return self._measured(_undefined, (cases,), (cases,))[0]
@@ -291,8 +292,10 @@ class Resampled:
         varies = not np.isclose(estimate.low, estimate.high, rtol=0.0, atol=_ROUNDING)
         if varies and spread.freedom >= _TWO_TEXTS:
             return estimate
-        trials = min(estimate.fewest, equal_texts)
-        reach = _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
+        trials = estimate.fewest if estimate.high - estimate.low <= _ROUNDING else min(estimate.fewest, equal_texts)
+        explained = sum(float(np.abs(self._sums[name]).sum()) for name in names[::2])
+        most = min(1.0, explained / self._totals[whole])
+        reach = most * _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
         low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
         return replace(estimate, low=low, high=high)
 

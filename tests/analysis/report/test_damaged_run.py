@@ -261,7 +261,7 @@ def test_outcomes_with_other_numbers_are_told(run: Path) -> None:
     assert "stale" not in (run / "report.md").read_text()  # that case is at a swapped position
     write_outcomes(make_outcomes(bases=24, per_base=4, seed=1), run / "outcomes.parquet")
     write_report(run)
-    assert "results.json has another effective IIA outside than the outcomes table" in (run / "report.md").read_text()
+    assert "results.json has another effect R² outside than the outcomes table" in (run / "report.md").read_text()
 
 
 def test_a_long_config_is_shown_in_part(run: Path) -> None:

@@ -22,7 +22,7 @@ def test_the_latex_table_holds_the_main_results(tmp_path: Path) -> None:
     text = write_report(tmp_path, "latex").read_text()
     assert tree(tmp_path) - before == {"report.tex"}
     measured = json.loads((tmp_path / "results.json").read_text())["summary"]["students"]["causal"]["variables"]
-    found = measured["middle"]["effective_iia"]["outside"]
+    found = measured["middle"]["effect_r2"]["outside"]
     shown = f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
     [row] = [line for line in text.splitlines() if line.startswith("causal &")]
     assert row.split(" & ")[1] == shown and row.endswith(rf" & {found['cases']} \\")

@@ -46,7 +46,7 @@ def test_a_file_and_its_folder_are_the_same(planted: dict[str, Any], tmp_path: P
         (lambda d: d["verdict"]["variables"]["middle"].pop("level"), "verdict.variables.middle.level: field required"),
         (lambda d: d.pop("controls"), "no controls; verify the run again"),
         (lambda d: d["controls"].pop("self_swap"), "controls.self_swap: field required; another version wrote"),
-        (lambda d: d["controls"].update(leaks=[{"site": "x"}]), "controls.leaks.0.student: field required"),
+        (lambda d: d["verdict"].update(leaks=[{"site": "x"}]), "verdict.leaks.0.student: field required"),
         (lambda d: d.update(verdict=None), "results.json: verdict: "),
         (lambda d: d.update(data={}), "data: dictionary should have at least 1 item"),
         (lambda d: d["verdict"].update(student="gone"), 'no student "gone"; there are: causal, plain, untrained'),

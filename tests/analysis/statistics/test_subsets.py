@@ -10,7 +10,7 @@ import pytest
 
 from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.subsets import Settings, by_frequency, by_position, by_size
-from tests.analysis.synthetic import make_outcomes
+from tests.analysis.synthetic import graded, make_outcomes
 
 SETTINGS = Settings(resamples=200, seed=0, level=0.95)
 
@@ -19,7 +19,7 @@ def follows(where: Any) -> pd.DataFrame:
     """A student that gives the teacher's new answer exactly where told, and its old one elsewhere."""
     outcomes = make_outcomes({"causal": 0.0}, per_base=24, bases=40)
     chosen = where(outcomes)
-    return outcomes.assign(student_cf=np.where(chosen, outcomes["teacher_cf"], outcomes["teacher_base"]))
+    return graded(outcomes.assign(student_cf=np.where(chosen, outcomes["teacher_cf"], outcomes["teacher_base"])))
 
 
 def test_by_position_finds_where_the_student_follows() -> None:
@@ -67,7 +67,7 @@ def test_by_size_ends_with_what_the_summary_says_and_narrows_to_it() -> None:
     for variable in ("early", "late"):
         rows = table[table["variable"] == variable]
         assert list(rows["drawn"]) == [20, 40, 80, 160, 320, 400]
-        found = summary.variables[variable].effective_iia.outside
+        found = summary.variables[variable].estimate("effect_r2")
         last = rows.iloc[-1]
         assert (last["value"], last["low"], last["high"]) == (found.value, found.low, found.high)
         assert (last["cases"], last["bases"]) == (found.cases, found.clusters)

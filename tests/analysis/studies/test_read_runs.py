@@ -75,6 +75,8 @@ def test_runs_come_in_the_order_of_their_seeds_with_the_numbers_of_their_outcome
         "perplexity, encyclopedia",
         "top-1 agreement",
         "KL to the teacher (nats)",
+        "effect R² outside, middle",
+        "KL recovered outside, middle",
         "effective IIA outside, middle",
         "no-intervention floor outside, middle",
         "effective IIA outside, above floor, middle",
