@@ -28,6 +28,7 @@ from typing import Any
 
 from analysis.paper_claims import claims_table
 from iit_toolkit.analysis.report.markdown import markdown_table
+from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.studies.comparison import StudyComparison
 from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, pair
 from iit_toolkit.analysis.studies.text import headline, scale, spread
@@ -202,6 +203,11 @@ def _answers(results: dict[str, Any]) -> str:
 
 def _computes(students: dict[str, dict[str, Any]]) -> str:
     rows: list[list[str]] = []
+    graded = {
+        name: MEASURES[name].title
+        for name in ("effect_r2", "kl_recovered")
+        if all(one.get(name) for variables in students.values() for one in variables.values())
+    }
     for student, variables in students.items():
         for variable, found in variables.items():
             effective = found["effective_iia"]["outside"]
@@ -209,6 +215,7 @@ def _computes(students: dict[str, dict[str, Any]]) -> str:
                 [
                     student,
                     variable,
+                    *(_interval(found[name]["outside"]) for name in graded),
                     _interval(effective),
                     _interval(found["effective_floor"]["outside"]),
                     _interval(found["margin"]),
@@ -221,6 +228,7 @@ def _computes(students: dict[str, dict[str, Any]]) -> str:
         [
             "student",
             "variable",
+            *(f"{title}, outside" for title in graded.values()),
             "effective IIA, outside",
             "its no-intervention floor",
             "above floor (paired)",

@@ -121,7 +121,8 @@ def _planned(
 
 
 def _best(controls: list[Control]) -> Control | None:
-    """Return the control that comes closest to the student; None if a lead has no interval."""
+    """Return the control that comes closest to the student, of those that apply; None if a lead has no interval."""
+    controls = [one for one in controls if one.applies]
     if any(one.difference.value is None or one.difference.low is None for one in controls):
         return None
     return min(controls, key=lambda one: one.difference.value or 0.0)
