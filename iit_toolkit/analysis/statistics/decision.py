@@ -17,7 +17,7 @@ MINIMUM_CLUSTERS = 20
 MINIMUM_EQUAL_TEXTS = 10
 """And not so unevenly that they count as fewer texts of equal size than this."""
 ENOUGH_TEXTS = (
-    f"bases and sources from {MINIMUM_CLUSTERS} texts each are needed, and no few texts may hold most of them"
+    f"bases and sources from {MINIMUM_CLUSTERS} texts each are needed, and no handful of texts may dominate"
 )
 
 
