@@ -340,16 +340,25 @@ def _distinguished(
 ) -> Control:
     """Judge a control in the cases in which the teacher does otherwise there.
 
-    If there are too few, the teacher does the same at both places, and nothing is asked. What does not depend on its
-    source, however, carries nothing over: that stays open.
+    If these are a smaller share than the margin, the teacher does the same at both places, and nothing is asked. If
+    they are more, but of too few texts, the control stays open. So does a source that makes no difference: what does
+    not depend on its source carries nothing over.
     """
     nothing = Estimate(None, None, None, 0, 0)
+    score, rival = _all_counted(score), _all_counted(rival)
     there = nothing if resampled is None else estimate(resampled, score)
     if resampled is None or too_few(there):
-        applies = name == SHUFFLED_SOURCES
-        meaning = verdict_words.indistinct(there, own, needed=applies)
+        applies = name == SHUFFLED_SOURCES or there.cases >= margin * own.cases
+        meaning = verdict_words.indistinct(there, own, name, needed=applies)
         return Control(name, nothing, nothing, None, meaning, there, applies)
     return replace(_control(resampled, there, score, name, rival, margin, level), score=there)
+
+
+def _all_counted(score: Score) -> Score:
+    """Count distinguishing cases without an effect, too: to react in them is an error."""
+    if score.measure.kind != "explained":
+        return score
+    return replace(score, measure=replace(score.measure, counted="cases", unit="distinguishing case"))
 
 
 def _label(own: Estimate, controls: list[Control]) -> Label:

@@ -10,7 +10,8 @@ from iit_toolkit.analysis.statistics.control_words import describe_control
 from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, MINIMUM_EQUAL_TEXTS
 from iit_toolkit.analysis.statistics.leak import Leak
 from iit_toolkit.analysis.statistics.measures import MEASURES, Measure, Score
-from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, interval
+from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, first_upper, interval
+from iit_toolkit.analysis.statistics.outcomes import SHUFFLED_SOURCES
 from iit_toolkit.analysis.statistics.power import POWER
 from iit_toolkit.analysis.statistics.resampling import Estimate
 
@@ -81,7 +82,7 @@ def sentence(score: Score, label: str, own: Estimate, controls: Sequence[Asked],
         return f"{facts}. The {which}, the {describe_control(decides.name)}, is open: too few cases tell it apart."
     there = ""
     if decides.score is not None:
-        cases = count(decides.score.cases, measure.unit)
+        cases = count(decides.score.cases, "case")
         there = f" in the {cases} in which the teacher does otherwise there, against {interval(decides.score)}"
     return (
         f"{facts}. The {which}, the {describe_control(decides.name)}, reaches {interval(decides.level)}{there}. "
@@ -89,18 +90,24 @@ def sentence(score: Score, label: str, own: Estimate, controls: Sequence[Asked],
     )
 
 
-def indistinct(there: Estimate, own: Estimate, *, needed: bool) -> str:
+def indistinct(there: Estimate, own: Estimate, name: str, *, needed: bool) -> str:
     """Return what it means that a control cannot be told from the alignment.
 
     Args:
         there: What the student scores in the distinguishing cases.
         own: What it scores in all.
+        name: The control.
         needed: Whether it stays open, and support is not possible.
     """
-    facts = f"the teacher does otherwise there in {there.cases:,} of {count(own.cases, 'case')}, of too few texts"
-    if needed:
-        return f"Undecided: {facts}. So the effect is not shown to depend on what is swapped in."
-    return f"Not asked: {facts}. If the teacher does the same at both places, so should the student."
+    facts = f"the teacher does otherwise there in {count(there.cases, 'case')}, against {own.cases:,} in all"
+    if not needed:
+        return f"Not asked: {facts}. If the teacher does the same at both places, so should the student."
+    end = (
+        "So the effect is not shown to depend on what is swapped in."
+        if name == SHUFFLED_SOURCES
+        else f"{ENOUGH_TEXTS}."
+    )
+    return f"Undecided: {facts}, of too few texts. {first_upper(end)}"
 
 
 def leak_sentence(leaks: Sequence[Leak]) -> list[str]:

@@ -59,7 +59,7 @@ def test_where_the_teacher_does_the_same_nothing_is_asked_but_of_sources() -> No
         assert found.label == label, found.sentence
         one = next(one for one in found.variables["middle"].controls if one.name == control)
         assert one.passed is None and one.applies == (control == SHUFFLED_SOURCES)
-        assert "the teacher does otherwise there in 0 of" in one.meaning
+        assert "the teacher does otherwise there in 0 cases" in one.meaning
 
 
 def test_the_leak_check_decides_at_the_same_rank() -> None:

@@ -170,7 +170,7 @@ def test_a_layer_at_which_the_teacher_does_the_same_is_not_asked() -> None:
     verdict = judged(verified(holder(computed_in=0)))
     found = {control.name: control for control in verdict.variables["half"].controls}
     assert not found[WRONG_LAYER].applies and found[WRONG_LAYER].passed is None
-    assert found[WRONG_LAYER].meaning.startswith("Not asked: the teacher does otherwise there in 0 of ")
+    assert found[WRONG_LAYER].meaning.startswith("Not asked: the teacher does otherwise there in 0 cases")
     assert verdict.label == "SUPPORTED"
 
 
