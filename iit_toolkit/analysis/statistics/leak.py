@@ -81,9 +81,10 @@ def find_leaks(
         student, teacher = (
             (f"{UNALIGNED}/{moved}/outside", cases) for moved in ("moved_in_student", "moved_in_teacher")
         )
-        difference = resampled.explained_lead(student, teacher, cases)
-        passed = _passed(difference, margin)
         moved = resampled.ratio(*student), resampled.ratio(*teacher)
+        most = max(one.value or 0.0 for one in moved)
+        difference = resampled.explained_lead(student, teacher, cases, most=most)
+        passed = _passed(difference, margin)
         leaks.append(Leak(site, *moved, difference, passed, _sentence(*moved, difference, passed, margin)))
     return leaks
 

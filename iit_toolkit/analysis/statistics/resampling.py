@@ -254,10 +254,24 @@ class Resampled:
         return _below_one(self._weighted(_ratio, (explained, whole), whole, cases, level))
 
     def explained_lead(
-        self, first: tuple[str, str], second: tuple[str, str], cases: str, *, level: float | None = None
+        self,
+        first: tuple[str, str],
+        second: tuple[str, str],
+        cases: str,
+        *,
+        level: float | None = None,
+        most: float = 1.0,
     ) -> Estimate:
-        """Estimates the difference of two such ratios (explained, whole) over the same cases and resamples."""
-        return self._weighted(_difference, (*first, *second), first[1], cases, level)
+        """Estimates the difference of two such ratios (explained, whole) over the same cases and resamples.
+
+        Args:
+            first: What is explained, and the whole.
+            second: Those of the ratio that is subtracted.
+            cases: As for `explained`.
+            level: Coverage aimed at, if another than that of all intervals.
+            most: How far the two may lie apart in a text, if no text shows any difference.
+        """
+        return self._weighted(_difference, (*first, *second), first[1], cases, level, most)
 
     def correlation(self, prefix: str, cases: str) -> Estimate:
         """Estimates a pooled Pearson correlation from its sufficient statistics.
@@ -270,13 +284,19 @@ class Resampled:
         return self._resampled(_pearson, names, (cases,))
 
     def _weighted(
-        self, function: Callable[..., Floats], names: tuple[str, ...], whole: str, cases: str, level: float | None
+        self,
+        function: Callable[..., Floats],
+        names: tuple[str, ...],
+        whole: str,
+        cases: str,
+        level: float | None,
+        most: float = 1.0,
     ) -> Estimate:
         """Estimate a function of totals of amounts.
 
         If fewer than two texts differ in what they add, the interval reaches at least as far as Wilson's upper bound
         for 0 hits in as many trials as there are texts (of equal size, if one differs): what no text showed, the next
-        one may. A hit is a text that adds nothing, or twice as much, of what is explained, but at most the whole.
+        one may, by at most `most`.
         """
         if not self._totals[cases]:
             return self._measured(_undefined, (cases,), (cases,))[0]
@@ -292,9 +312,7 @@ class Resampled:
         varies = not np.isclose(estimate.low, estimate.high, rtol=0.0, atol=_ROUNDING)
         if varies and spread.freedom >= _TWO_TEXTS:
             return estimate
-        trials = estimate.fewest if estimate.high - estimate.low <= _ROUNDING else min(estimate.fewest, equal_texts)
-        explained = sum(float(np.abs(self._sums[name]).sum()) for name in names[::2])
-        most = min(1.0, explained / self._totals[whole])
+        trials = min(estimate.fewest, equal_texts) if varies else estimate.fewest
         reach = most * _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
         low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
         return replace(estimate, low=low, high=high)

@@ -26,7 +26,7 @@ def test_the_latex_table_holds_the_main_results(tmp_path: Path) -> None:
     shown = f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
     [row] = [line for line in text.splitlines() if line.startswith("causal &")]
     assert row.split(" & ")[1] == shown and row.endswith(rf" & {found['cases']} \\")
-    assert "causal: INCONCLUSIVE, at a margin of 0.05" in text  # the controls were not run
+    assert "causal: INCONCLUSIVE by effect R², at a margin of 0.05" in text  # the controls were not run
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 4 and {len(line.split(" & ")) for line in rows} == {6}
     assert text.count(r"\begin{tabular}{lllllr}") == text.count(r"\end{tabular}") == 1

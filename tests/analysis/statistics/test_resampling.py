@@ -403,13 +403,14 @@ def test_nothing_to_explain_is_undefined():
 def test_exact_copies_reach_as_far_as_the_next_text_may_differ():
     whole = np.random.default_rng(1).lognormal(size=100)
     table = Resampled({"first": whole, "second": whole, "whole": whole, "case": np.ones(100)}, resamples=50)
-    equal = whole.sum() ** 2 / (whole**2).sum()
     square = stats.norm.ppf(0.975) ** 2
-    reach = square / (equal + square)
+    reach = square / (100 + square)
     found = table.explained("first", "whole", "case")
     assert (found.value, found.low, found.high) == pytest.approx((1, 1 - reach, 1))
     lead = table.explained_lead(("first", "whole"), ("second", "whole"), "case")
     assert (lead.value, lead.low, lead.high) == pytest.approx((0, -reach, reach))
+    lead = table.explained_lead(("first", "whole"), ("second", "whole"), "case", most=0.25)
+    assert (lead.value, lead.low, lead.high) == pytest.approx((0, -reach / 4, reach / 4))
 
 
 @pytest.mark.parametrize("wrong", [1, 2, 3])

@@ -153,8 +153,8 @@ def test_layers_are_searched_on_pairs() -> None:
     model, alignment = bert(), on_pairs(block_input())
     options: dict[str, Any] = {"positions": alignment.positions, "sources": alignment.sources, "pairs": 240}
     answers = answer_layers(model, model, rows(240), MaskedLanguageCollator(TOKENIZER), task="masked_lm", **options)
-    cell = layer_matrix(answers).cell(0, 0)
-    assert cell.outside.effective_iia == 1.0 and cell.outside.changed > 20
+    cell = layer_matrix(answers, measure="effective_iia").cell(0, 0)
+    assert cell.outside.score == 1.0 and cell.outside.counted > 20
 
 
 def test_rows_without_sources_are_refused() -> None:
