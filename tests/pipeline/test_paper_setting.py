@@ -29,7 +29,7 @@ def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
     """Run the command line by two processes with the real torchrun; they end as Python ends."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={PROCESSES}"]
     whole = [*launch, "-m", "iit_toolkit", *command]
-    return subprocess.run(whole, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(whole, capture_output=True, text=True, timeout=900, check=False)
 
 
 @pytest.fixture(scope="module")
