@@ -72,7 +72,7 @@ def test_the_page_opens_without_console_messages(page, tmp_path):
     dom = done.stdout
     assert re.search(r'class="badge">\s*INCONCLUSIVE\s*<', dom)
     assert re.search(r'class="badge">\s*HIGHER THAN plain\s*<', dom)
-    assert dom.count("<figure") == dom.count('<svg role="img" aria-label="') == 10
+    assert dom.count("<figure") == dom.count('<svg role="img" aria-label="') == 11
     assert '<html lang="en"' in dom
     assert re.search(r"<th scope=\"row\">causal</th>", dom)
     assert page.stat().st_size <= 2 * 2**20
@@ -91,7 +91,7 @@ def test_every_figure_has_room_and_nothing_overflows_a_narrow_window(page, tmp_p
         hover: document.querySelectorAll("figure svg title").length,
         wide: document.documentElement.scrollWidth - document.documentElement.clientWidth}"""
     found = drive(page, tmp_path, script, "--window-size=500,900")
-    assert (found["drawn"], found["wide"]) == (10, 0)
+    assert (found["drawn"], found["wide"]) == (11, 0)
     assert found["hover"] > 50
 
 
@@ -119,7 +119,7 @@ def test_tables_are_sorted_by_buttons(page, tmp_path):
         found.focus = document.activeElement === button;
         return found;"""
     found = drive(page, tmp_path, script)
-    assert found["buttons"] == [1, 1, 1, 0, 1, 1, 1, 1, 1, 1]
+    assert found["buttons"] == [1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1]
     assert set(found["before"]) == {None}
     assert (found["downState"], found["upState"]) == ("descending", "ascending")
     assert found["down"] == sorted(found["up"], reverse=True) and found["up"] == sorted(found["up"])

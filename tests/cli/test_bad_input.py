@@ -541,7 +541,7 @@ def test_outcomes_of_another_schema(folder: Path, refused: Callable[..., str]) -
     files = {path.name for path in run.iterdir()}
     pd.DataFrame({"student": ["a"]}).to_parquet(run / "outcomes.parquet")
     message = refused("report", "old")
-    assert "outcomes.parquet" in message and "this version reads iit_toolkit/outcomes/2" in message
+    assert "outcomes.parquet" in message and "this version reads iit_toolkit/outcomes/3" in message
     truncate(run / "outcomes.parquet")
     assert "not a readable parquet file" in refused("report", "old")
     (run / "outcomes.parquet").unlink()

@@ -41,14 +41,20 @@ class Check:
 def make_search(folder: Path) -> None:
     """The document of a search of twelve student layers, as the command line reads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    cell = {"teacher_layer": 0, "moved": 30, "outside": {"changed": 50, "above_floor": 0.25}}
+    cell = {"teacher_layer": 0, "moved": 30, "outside": {"counted": 50, "above_floor": 0.25}}
     cells = [{**cell, "student_layer": layer} for layer in range(12)]
     share = {"value": 0.5, "low": 0.4, "high": 0.6}
     variable = {"effective_iia": {"outside": share}, "effective_floor": {"outside": share}, "margin": share}
     verdict = {"label": "SUPPORTED", "sentence": "It holds.", "variables": {"layer-0": {"label": "SUPPORTED"}}}
     document = {
         "note": "Exploratory.",
-        "matrix": {"teacher_layers": 1, "student_layers": 12, "minimum_bases": 20, "cells": cells},
+        "matrix": {
+            "measure": "effective_iia",
+            "teacher_layers": 1,
+            "student_layers": 12,
+            "minimum_bases": 20,
+            "cells": cells,
+        },
         "map": [{"teacher_layer": 0, "student_layer": 0}],
         "confirmation": {
             "summary": {"students": {"student": {"variables": {"layer-0": variable}}}},
@@ -400,8 +406,8 @@ def test_export_prints_the_folder_and_the_address(calls: list[Any], capsys: pyte
 
 
 def test_the_help_of_gate_names_every_judged_measure(capsys: pytest.CaptureFixture[str]) -> None:
-    from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, JUDGED
+    from iit_toolkit.analysis.statistics.measures import JUDGED
 
     assert run("gate", "--help") == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert all(name in printed for name in JUDGED) and f"[default: {DEFAULT_MEASURE}]" in printed
+    assert all(name in printed for name in JUDGED) and "[default: what the verdict rests on]" in printed

@@ -20,6 +20,7 @@ import torch
 import transformers as tf
 import yaml
 
+from iit_toolkit.analysis.statistics.numbers import decimal
 from iit_toolkit.cli import main
 from tests.data.conftest import SPECIAL, words_of
 from tests.families import NO_DROPOUT, with_large_weights
@@ -237,7 +238,7 @@ def refused(folder: str, results: Any) -> None:
     code, printed = call("gate", folder, "--min-lower", "0.9")
     assert code == 1 and printed.startswith("### Gate FAILED (1 check of 2): student")
     value = measured(results, "half")["effect_r2"]["outside"]["value"]
-    assert f"| lower bound | half | NO | Effect R² outside is {value:.3f}" in printed
+    assert f"| lower bound | half | NO | Effect R² outside is {decimal(value)}" in printed
     assert "its lower end is below 0.9" in printed and "Verdict of the run: NOT SUPPORTED." in printed
 
 

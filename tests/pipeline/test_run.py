@@ -37,7 +37,7 @@ from iit_toolkit import pipeline
 from iit_toolkit.alignment import Alignment, preset
 from iit_toolkit.analysis.report.examples import read_answers, read_examples
 from iit_toolkit.analysis.statistics.measures import Summary
-from iit_toolkit.analysis.statistics.outcomes import read_outcomes
+from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, read_outcomes
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.cli import main
 from iit_toolkit.config.loading import ASSETS, load_config
@@ -182,7 +182,8 @@ def test_controls_are_of_the_cases_of_the_judged_student(folder: Path, results: 
     outcomes, controls = read_outcomes(folder / "outcomes.parquet"), read_outcomes(folder / "controls.parquet")
     judged = outcomes[outcomes["student"] == "causal"].reset_index(drop=True)
     same = ["base", "source", "position", "inside", "teacher_base", "teacher_cf", "student_base"]
-    assert set(controls["student"]) == {"wrong layer", "shuffled sources", "unaligned sites"}
+    shuffled = {"wrong layer", "shuffled sources"}
+    assert set(controls["student"]) == {*shuffled, *(IN_TEACHER[name] for name in shuffled), "unaligned sites"}
     for name in ("wrong layer", "shuffled sources"):
         control = controls[controls["student"] == name].reset_index(drop=True)
         assert control[same].equals(judged[same]) and not control["kl_cf"].equals(judged["kl_cf"])

@@ -480,7 +480,9 @@ def _wilson(value: float, trials: float, quantile: float) -> tuple[float, float]
 
 
 def _below_one(estimate: Estimate) -> Estimate:
-    return estimate if estimate.high is None else replace(estimate, high=min(1.0, estimate.high))
+    """Cut off at 1, which is all there is: rounded divergences may be a little below 0."""
+    value, low, high = (None if end is None else min(1.0, end) for end in (estimate.value, estimate.low, estimate.high))
+    return replace(estimate, value=value, low=low, high=high)
 
 
 def _squares(values: Floats) -> float:

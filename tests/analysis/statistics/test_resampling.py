@@ -432,3 +432,11 @@ def test_one_text_that_hardly_differs_is_no_certainty():
     found = Resampled({"first": explained, "whole": whole, "case": whole}).explained("first", "whole", "case")
     none = Resampled({"first": whole, "whole": whole, "case": whole}).explained("first", "whole", "case")
     assert found.low == pytest.approx(none.low, abs=1e-5)
+
+
+def test_what_is_explained_is_never_above_one():
+    """Divergences in single precision may be a little below 0, so that more than all seems to be recovered."""
+    whole = np.full(40, 0.5)
+    table = Resampled({"first": whole + 1e-7, "whole": whole, "case": np.ones(40)}, resamples=50)
+    found = table.explained("first", "whole", "case")
+    assert found.value == found.high == 1.0 and found.low < 1.0
