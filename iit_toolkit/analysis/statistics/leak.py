@@ -19,7 +19,7 @@ import pandas as pd
 from iit_toolkit.analysis.statistics import ranges
 from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, Decision, decide, too_few
 from iit_toolkit.analysis.statistics.numbers import count, decimal, inputs, interval
-from iit_toolkit.analysis.statistics.outcomes import UNALIGNED
+from iit_toolkit.analysis.statistics.outcomes import UNALIGNED, UNALIGNED_NEURONS
 from iit_toolkit.analysis.statistics.quantities import resample_variable, variables
 from iit_toolkit.analysis.statistics.resampling import Estimate
 
@@ -29,11 +29,12 @@ FAILED = (
     "not correspond."
 )
 SCOPE = (
-    "Every block passes on all that the model knows about a token, so a swap at an unaligned block moves the teacher, "
-    "too. The check compares how far, block by block at the same relative depth: the share of probability that goes to "
-    "other answers. A student that reacts more to any swap fails it, whatever the reason. The check cannot show that "
-    "nothing bypasses aligned whole layers. If sites are parts of a layer, it tests the parts that were left out. The "
-    "verdict needs every line to pass. Its intervals are not corrected for their number."
+    "The check compares the share of probability that a swap moves to other answers. Neurons that the alignment leaves "
+    "out at its own places decide: the verdict needs these lines to pass. Lines of whole blocks do not decide, since no "
+    "alignment says which of these blocks correspond: they are compared at the same relative depth, and a student that "
+    "computes in other blocks than its teacher differs there without any leak. A student that reacts more to any swap "
+    "fails, whatever the reason. The check cannot show that nothing bypasses aligned whole layers. Its intervals are not "
+    "corrected for their number."
 )
 
 _PASSED: dict[Decision, bool | None] = {"above": False, "below": True, "undecided": None}
@@ -59,6 +60,11 @@ class Leak:
     difference: ranges.Sound
     passed: bool | None
     sentence: str
+
+    @property
+    def decides(self) -> bool:
+        """Whether the verdict needs it to pass: the alignment says what corresponds, as it does not of whole blocks."""
+        return self.site.startswith(UNALIGNED_NEURONS)
 
 
 def find_leaks(

@@ -38,6 +38,9 @@ other source. It says in which cases the control can be told from the alignment.
 UNALIGNED = "unaligned sites"
 """What stands there for swaps that the alignment does not have, in the student and in the teacher."""
 
+UNALIGNED_NEURONS = "unaligned neurons"
+"""What the names of unaligned sites begin with that are parts of aligned places; the others are whole blocks."""
+
 KEY = ("student", "variable", "base", "source", "position")
 MOST_NAMES, LONGEST_NAME = 2000, 500
 """Of students or variables in a table, and their characters."""

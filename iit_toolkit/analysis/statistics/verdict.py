@@ -6,7 +6,7 @@ control, NOT SUPPORTED if the upper bound lies below the margin for some control
 whenever the measure's cases come from too few texts (`decision.too_few`). A control that swaps elsewhere, or from
 another source, is asked only in the cases in which the teacher itself does otherwise there
 (`quantities.distinguishing`): if the teacher does the same at two places, so should the student. The student is
-SUPPORTED if it is for every variable and passes the leak check (`leak.py`) at every unaligned site.
+SUPPORTED if it is for every variable and passes the leak check (`leak.py`) at the unaligned neurons of its sites.
 
 Errors. Let alpha be (1 - level) / 2, 2.5% by default. A variable is falsely SUPPORTED only if the lower bound exceeds
 a lead that truly does not exceed the margin; as every control must be passed, the control that is hardest to pass
@@ -111,7 +111,7 @@ class Verdict:
         sentence: The verdict in words.
         power: What this many cases can show, in words.
         scope: What the verdict does not say.
-        leaks: The leak check, one per unaligned site; all must pass.
+        leaks: The leak check, one per unaligned site; those that decide must pass.
         notes: What else to know: what another measure says, and whether the student has collapsed.
     """
 
@@ -371,6 +371,7 @@ def _label(own: Estimate, controls: list[Control]) -> Label:
 
 def _overall(judged: Mapping[str, VariableVerdict], leaks: list[Leak]) -> Label:
     labels = [one.label for one in judged.values()]
+    leaks = [one for one in leaks if one.decides]
     if "NOT SUPPORTED" in labels or any(one.passed is False for one in leaks):
         return "NOT SUPPORTED"
     passed = "INCONCLUSIVE" not in labels and all(one.passed for one in leaks)

@@ -112,11 +112,12 @@ def indistinct(there: Estimate, own: Estimate, name: str, *, needed: bool) -> st
 
 def leak_sentence(leaks: Sequence[Leak]) -> list[str]:
     """Return what the leak check comes to, if there is one."""
+    leaks = [one for one in leaks if one.decides]
     for passed, words in ((False, "fails"), (None, "is undecided")):
         found = [one.site for one in leaks if one.passed is passed]
         if found:
             return [f"The leak check {words} at {', '.join(found)}."]
-    return [f"The leak check passes at {count(len(leaks), 'unaligned site')}."] if leaks else []
+    return [f"The leak check passes at {', '.join(one.site for one in leaks)}."] if leaks else []
 
 
 def power(detectable: Mapping[str, float | None]) -> str:

@@ -21,7 +21,7 @@ from iit_toolkit.alignment import Alignment, ResolvedSite, Site, Variable
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import block_of, moved, resolve_site
 from iit_toolkit.analysis.statistics.control_results import Absent
-from iit_toolkit.analysis.statistics.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, WRONG_LAYER
+from iit_toolkit.analysis.statistics.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, UNALIGNED_NEURONS, WRONG_LAYER
 from iit_toolkit.analysis.verification.cases import Pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
 from iit_toolkit.errors import UserError
@@ -240,7 +240,7 @@ def _add_rest(plan: Plan, variable: str, teacher: _Probed, student: _Probed) -> 
         teachers = (replace(teacher.side.sites[variable][0], ranges=()),)
     added = zip(plan.student.values(), plan.teacher.values(), strict=True)
     if rest and _affects_unswapped(rest, student) and (rest, teachers) not in added:
-        label = f'unaligned neurons of "{variable}"'
+        label = f'{UNALIGNED_NEURONS} of "{variable}"'
         plan.student[label], plan.teacher[label] = rest, teachers
 
 

@@ -62,14 +62,22 @@ def test_where_the_teacher_does_the_same_nothing_is_asked_but_of_sources() -> No
         assert "the teacher does otherwise there in 0 cases" in one.meaning
 
 
-def test_the_leak_check_decides_at_the_same_rank() -> None:
+def neurons(controls: pd.DataFrame) -> pd.DataFrame:
+    """The same, if the unaligned site is the rest of an aligned place."""
+    unaligned = controls["student"] == UNALIGNED
+    return controls.assign(variable=controls["variable"].mask(unaligned, 'unaligned neurons of "middle"'))
+
+
+def test_the_leak_check_of_neurons_decides_at_the_same_rank() -> None:
     outcomes = make_outcomes({"causal": 0.95})
     tight, leaky = (
-        judge(outcomes, "causal", controls=make_controls(leak=leak), resamples=200) for leak in (False, True)
+        judge(outcomes, "causal", controls=neurons(make_controls(leak=leak)), resamples=200) for leak in (False, True)
     )
-    assert tight.label == "SUPPORTED" and "The leak check passes at 1 unaligned site." in tight.sentence
-    assert leaky.label == "NOT SUPPORTED" and "The leak check fails at block 0" in leaky.sentence
-    few = make_controls()
+    assert tight.label == "SUPPORTED" and 'The leak check passes at unaligned neurons of "middle".' in tight.sentence
+    assert leaky.label == "NOT SUPPORTED" and "The leak check fails at unaligned neurons" in leaky.sentence
+    blocks = judge(outcomes, "causal", controls=make_controls(leak=True), resamples=200)
+    assert blocks.label == "SUPPORTED" and [one.passed for one in blocks.leaks] == [False]
+    few = neurons(make_controls())
     few = few[(few["student"] != UNALIGNED) | (few["base"] < 15)]
     open_one = judge(outcomes, "causal", controls=few, resamples=200)
     assert open_one.label == "INCONCLUSIVE" and "The leak check is undecided" in open_one.sentence
