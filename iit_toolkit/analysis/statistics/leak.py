@@ -30,11 +30,11 @@ FAILED = (
 )
 SCOPE = (
     "The check compares the share of probability that a swap moves to other answers. Neurons that the alignment leaves "
-    "out at its own places decide: the verdict needs these lines to pass. Lines of whole blocks do not decide, since no "
-    "alignment says which of these blocks correspond: they are compared at the same relative depth, and a student that "
-    "computes in other blocks than its teacher differs there without any leak. A student that reacts more to any swap "
-    "fails, whatever the reason. The check cannot show that nothing bypasses aligned whole layers. Its intervals are not "
-    "corrected for their number."
+    "out at its own places decide: the verdict needs these lines to pass. Lines of whole blocks do not decide, since "
+    "no alignment says which of these blocks correspond: they are compared at the same relative depth, and a student "
+    "that computes in other blocks than its teacher differs there without any leak. A student that reacts more to any "
+    "swap fails, whatever the reason. The check cannot show that nothing bypasses aligned whole layers. Its intervals "
+    "are not corrected for their number."
 )
 
 _PASSED: dict[Decision, bool | None] = {"above": False, "below": True, "undecided": None}
@@ -63,7 +63,7 @@ class Leak:
 
     @property
     def decides(self) -> bool:
-        """Whether the verdict needs it to pass: the alignment says what corresponds, as it does not of whole blocks."""
+        """Whether the verdict needs it to pass: the alignment says what corresponds, unlike for whole blocks."""
         return self.site.startswith(UNALIGNED_NEURONS)
 
 
