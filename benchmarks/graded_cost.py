@@ -35,7 +35,7 @@ from iit_toolkit.distillation.students import student_from_config, student_from_
 from iit_toolkit.runs.provenance import provenance
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "graded-cost.json"
-PAIRS, TOKENS, ROUNDS = 64, 64, 7
+PAIRS, TOKENS, ROUNDS = 64, 64, 5
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def untested(measure: Measure, own: Estimate, tested: int) -> str:
     """
     if own.cases:
         return f"too few inputs have {measure.units} outside the swapped positions ({few(own, measure)})."
-    return f"{measure.untested} (0 of {count(tested, 'case')}), so there is nothing to explain."
+    return f"{measure.untested} (0 of {count(tested, 'case')}), so nothing was tested: there is nothing to explain."
 
 
 def few(estimate: Estimate, measure: Measure) -> str:
