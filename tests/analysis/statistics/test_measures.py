@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from iit_toolkit.analysis.statistics.comparison import Comparison, compare
-from iit_toolkit.analysis.statistics.measures import JUDGED, MEASURES, Summary, summarise
+from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, JUDGED, MEASURES, Summary, summarise
 from iit_toolkit.analysis.statistics.verdict import judge
+from iit_toolkit.config.run_config import VerificationConfig
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes
 
@@ -209,3 +211,9 @@ def test_a_verdict_and_a_comparison_rest_on_any_judged_measure(name):
 def test_no_verdict_rests_on_what_has_no_floor(name):
     with pytest.raises(UserError, match=f'measure: no verdict rests on "{name}"'):
         judge(make_outcomes(bases=20), "causal", measure=name)
+
+
+def test_the_config_knows_the_measures_that_a_verdict_can_rest_on():
+    """The config's room lies below the table of measures, so it names them itself."""
+    chosen = VerificationConfig.model_fields["measure"]
+    assert set(get_args(chosen.annotation)) == set(JUDGED) and chosen.default == DEFAULT_MEASURE
