@@ -78,6 +78,11 @@ class DataConfig(_Section):
     """Column of the base's swapped characters, [start, end] with end excluded; null: the words that differ."""
     source_span_column: str | None = None
     """The same of the source."""
+    answer_column: str | None = None
+    """Column of the answers of pairs, as a word that the base has once, or as [start, end]. Every row is then a
+    question: its answer is predicted, and nothing else. A masked LM sees the mask token there, in base and source."""
+    source_answer_column: str | None = None
+    """The same of the source; null: the answer stands at the same tokens as the base's."""
     detokenize: Literal["none", "wikitext"] = "none"
     """`wikitext`: undo WikiText's tokenisation and join its lines to articles."""
     max_length: Positive = 128
@@ -94,6 +99,17 @@ class DataConfig(_Section):
     shuffle_eval: bool = True
     """Take held-out rows in a fixed shuffled order; otherwise in their own. Shuffled neighbours, each other's sources,
     come from different texts, the first rows come from many texts, and a sorted split comes mixed."""
+
+    @property
+    def place_columns(self) -> dict[str, str]:
+        """The columns that say where something stands in the texts of pairs, by what it is."""
+        columns = {
+            "span": self.span_column,
+            "source_span": self.source_span_column,
+            "answer": self.answer_column,
+            "source_answer": self.source_answer_column,
+        }
+        return {name: column for name, column in columns.items() if column is not None}
 
     @model_validator(mode="after")
     def _source_fields(self) -> DataConfig:
@@ -114,14 +130,18 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _pairs(self) -> DataConfig:
-        spans = (self.span_column, self.source_span_column)
+        places = self.place_columns
         if self.source_column is None:
-            if spans != (None, None):
-                raise ValueError("span columns are of pairs: give source_column, too")
+            if places:
+                raise ValueError("span and answer columns are of pairs: give source_column, too")
             return self
-        if (spans[0] is None) != (spans[1] is None):
+        if ("span" in places) != ("source_span" in places):
             raise ValueError("give both span_column and source_span_column, or none")
-        columns = [name for name in (self.text_column, self.source_column, *spans) if name is not None]
+        if "source_answer" in places and "answer" not in places:
+            raise ValueError("source_answer_column needs answer_column, too")
+        if "answer" in places and self.label_column is not None:
+            raise ValueError("give answer_column or label_column, not both: a row has one answer")
+        columns = [self.text_column, self.source_column, *places.values()]
         if len(set(columns)) < len(columns):
             raise ValueError(f"the columns of a pair must differ; got {listed(columns)}")
         if self.detokenize != "none" or self.max_train_tokens is not None:

@@ -13,6 +13,8 @@ For rows that are pairs (`iit_toolkit.data.pairs`) it also returns
   row i is the source of base row i; S is the same,
 * `swapped` (B, S) bool, true at the base's swapped positions, and `swapped_from` (B, S) int64, the source position
   that is taken there.
+
+Pairs that are questions are predicted at their answers, and nowhere else.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ class MaskedLanguageCollator:
     In pairs, the share is taken of the tokens outside the swapped ones, row by row, and at least one of each row. If
     the source has the same token at the same position, it changes alike. So base and source still differ in the
     swapped words only.
+
+    In pairs that are questions, the answers are chosen. The mask token stands for each, in base and source.
 
     The masks are a pure function of the seed and the batch: resumed runs and runs that are compared see the
     same ones, whatever other random numbers were drawn. A batch with the same rows is masked as before; the
@@ -96,6 +100,8 @@ class MaskedLanguageCollator:
             UserError: If the batch holds no ordinary token.
         """
         batch = _pad(rows, self._special)
+        if "answers" in rows[0]:
+            return _asked(batch, rows, self._mask)
         ids = batch["input_ids"]
         ordinary, generator = ~batch["special_tokens_mask"], self._generator(ids)
         if "swapped" in batch:
@@ -141,7 +147,7 @@ class CausalLanguageCollator:
 
     `labels` (B, S) are the input ids themselves, with -100 at padding. They are not shifted: the label of
     position p is the token at p, which the logits of p - 1 predict. The loss has to shift, as those of
-    transformers do.
+    transformers do. In pairs that are questions, only the answers have labels.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -151,6 +157,8 @@ class CausalLanguageCollator:
     def __call__(self, rows: Rows) -> dict[str, Tensor]:
         """Make a batch."""
         batch = _pad(rows, self._special)
+        if "answers" in rows[0]:
+            return _asked(batch, rows, None)
         batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORE_INDEX)
         return batch
 
@@ -200,6 +208,20 @@ def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
     for index, row in enumerate(rows):
         batch["swapped"][index, row["positions"]] = True
         batch["swapped_from"][index, row["positions"]] = torch.as_tensor(row["source_positions"])
+    return batch
+
+
+def _asked(batch: dict[str, Tensor], rows: Rows, mask: int | None) -> dict[str, Tensor]:
+    """Label the answers of questions, and hide them behind the mask token if there is one."""
+    for name in ("", "source_"):
+        ids = batch[f"{name}input_ids"]
+        chosen = torch.zeros_like(ids, dtype=torch.bool)
+        for index, row in enumerate(rows):
+            chosen[index, row[f"{name}answers"]] = True
+        if not name:
+            batch["labels"] = ids.masked_fill(~chosen, IGNORE_INDEX)
+        if mask is not None:
+            batch[f"{name}input_ids"] = ids.masked_fill(chosen, mask)
     return batch
 
 

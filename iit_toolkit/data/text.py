@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
@@ -33,7 +34,7 @@ def load_texts(
     text_column: str = "text",
     label_column: str | None = None,
     source_column: str | None = None,
-    span_columns: tuple[str, str] | None = None,
+    place_columns: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Load one split of whatever `datasets.load_dataset` takes.
 
@@ -45,17 +46,20 @@ def load_texts(
         text_column: Column of the texts.
         label_column: Column of integer labels, if they are wanted.
         source_column: Column of the sources, if every row is a pair and `text_column` its base.
-        span_columns: Columns of the swapped characters of base and source, `[start, end]` with `end` excluded.
+        place_columns: Further columns of pairs, by what they are called in the result. `span` and `source_span`: the
+            swapped characters of base and source, `[start, end]` with `end` excluded. `answer` and `source_answer`: the
+            same of the answers, or a word.
 
     Returns:
-        A dataset with the column `text` and, if asked for, `label`, `source`, `span` and `source_span`.
+        A dataset with the column `text` and, if asked for, `label`, `source` and those of `place_columns`.
 
     Raises:
         UserError: If the data can't be read, has no such column, or the column holds no text, no integer
             labels or no spans.
     """
     where = describe_split(path, name, split)
-    wanted = [text_column, source_column, label_column, *(span_columns or ())]
+    places = dict(place_columns or {})
+    wanted = [text_column, source_column, label_column, *places.values()]
     needed = list(dict.fromkeys(column for column in wanted if column is not None))
     dataset = load_split(path, split, name=name, data_files=data_files, columns=needed)
     columns = {text_column: "text"}
@@ -68,15 +72,15 @@ def load_texts(
         _require_column(dataset, label_column, where, "data.label_column")
         if not _is_label(dataset.features[label_column]):
             raise UserError(f'data {where}: column "{label_column}" holds {_kind(dataset, label_column)}, not integers')
-    if span_columns is not None:
-        for column, name in zip(span_columns, ("span", "source_span"), strict=True):
-            columns[column] = name
-            _require_column(dataset, column, where, f"data.{name}_column")
-            if not _is_span(dataset.features[column]):
-                raise UserError(
-                    f'data {where}: column "{column}" (data.{name}_column) holds {_kind(dataset, column)}, not lists '
-                    "[start, end] of integers"
-                )
+    for name, column in places.items():
+        columns[column] = name
+        _require_column(dataset, column, where, f"data.{name}_column")
+        words = "answer" in name
+        if not _is_span(dataset.features[column]) and not (words and _is_text(dataset.features[column])):
+            raise UserError(
+                f'data {where}: column "{column}" (data.{name}_column) holds {_kind(dataset, column)}, not '
+                f"{'words or ' if words else ''}lists [start, end] of integers"
+            )
     return dataset.select_columns(list(columns)).rename_columns(_renaming(columns))
 
 

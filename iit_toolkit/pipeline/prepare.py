@@ -159,7 +159,7 @@ class Prepared:
                 text_column=data.text_column,
                 label_column=data.label_column,
                 source_column=data.source_column,
-                span_columns=_span_columns(data),
+                place_columns=data.place_columns,
             )
         texts = first_examples(texts, max_examples)
         if data.detokenize == "wikitext":
@@ -342,9 +342,3 @@ def _warn_of_lost(split: str, count: int, lost: Mapping[str, int], what: str) ->
     if lost:
         reasons = "; ".join(f"{number:,}: {reason}" for reason, number in lost.items())
         _LOG.warning("data, split %s: %s of %s %s (%s)", split, sum(lost.values()), count, what, reasons)
-
-
-def _span_columns(data: DataConfig) -> tuple[str, str] | None:
-    if data.span_column is None or data.source_span_column is None:
-        return None
-    return data.span_column, data.source_span_column

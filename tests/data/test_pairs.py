@@ -262,9 +262,12 @@ def test_where_the_source_has_another_token_it_is_not_masked(tiny: PreTrainedTok
     [
         ({"source_column": "bad"}, 'no column "bad" (data.source_column)'),
         ({"source_column": "label"}, 'column "label" holds int64, not text'),
-        ({"source_column": "source", "span_columns": ("at", "from")}, 'no column "from" (data.source_span_column)'),
         (
-            {"source_column": "source", "span_columns": ("at", "label")},
+            {"source_column": "source", "place_columns": {"span": "at", "source_span": "from"}},
+            'no column "from" (data.source_span_column)',
+        ),
+        (
+            {"source_column": "source", "place_columns": {"span": "at", "source_span": "label"}},
             'column "label" (data.source_span_column) holds int64, not lists [start, end] of integers',
         ),
     ],
@@ -286,7 +289,7 @@ def test_columns_of_pairs_come_under_fixed_names(tmp_path: Path) -> None:
         data_files=str(file),
         text_column="good",
         source_column="text",
-        span_columns=("at", "there"),
+        place_columns={"span": "at", "source_span": "there"},
     )
     assert list(loaded) == [{"source": "bad", "text": "a b", "span": [0, 1], "source_span": [2, 3]}]
 
