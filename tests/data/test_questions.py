@@ -18,6 +18,7 @@ from tests.data.conftest import words_of
 from tests.data.test_pairs import paired
 
 WORDS = words_of("the", "cat", "cats", "dog", "dogs", "near", "is", "are", "walk", "##s", "##ed", "old", ".")
+MASK: Any = WORDS.mask_token_id
 BASE, SOURCE = "The cats near the dog are old.", "The cat near the dog is old."
 ASKED = ("answer", "source_answer")
 
@@ -48,11 +49,11 @@ def test_a_masked_model_sees_the_mask_for_every_token_of_the_answer_and_predicts
     )
     collate = MaskedLanguageCollator(WORDS, probability=0.9)
     batch = collate(list(found.rows))
-    mask, ids = WORDS.mask_token_id, WORDS.convert_tokens_to_ids
+    ids = WORDS.convert_tokens_to_ids
     assert [row[row != -100].tolist() for row in batch["labels"]] == [ids(["are"]), ids(["walk", "##ed"])]
     for name, row in (("input_ids", 0), ("source_input_ids", 0), ("input_ids", 1), ("source_input_ids", 1)):
         places = [[6], [3, 4]][row]
-        assert batch[name][row].eq(mask).nonzero().flatten().tolist() == places
+        assert batch[name][row].eq(MASK).nonzero().flatten().tolist() == places
     differ = batch["input_ids"] != batch["source_input_ids"]
     assert differ.equal(batch["swapped"])  # the answer gives nothing away
     again = MaskedLanguageCollator(WORDS, probability=0.1, seed=7)(list(found.rows))
@@ -64,7 +65,7 @@ def test_the_source_is_masked_where_its_own_answer_stands() -> None:
     [row] = questions(pair, columns=("span", "source_span", *ASKED)).rows
     assert (row["answers"], row["source_answers"]) == ([3], [4])
     batch = MaskedLanguageCollator(WORDS)([row])
-    assert batch["source_input_ids"][0].eq(WORDS.mask_token_id).nonzero().flatten().tolist() == [4]
+    assert batch["source_input_ids"][0].eq(MASK).nonzero().flatten().tolist() == [4]
     [alone] = questions(pair[:5], columns=("span", "source_span", "answer")).rows
     assert alone["source_answers"] == []  # texts of different lengths: nobody says where
 
