@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from iit_toolkit.config.recipes import RecipeName
 from iit_toolkit.config.task import Task
 from iit_toolkit.errors import listed, shown
 from iit_toolkit.files.paths import ARE_PATHS, IS_PATH, Name
@@ -162,8 +163,11 @@ class ArmConfig(_Section):
 
     alignment: Annotated[str | dict[str, Any] | None, IS_PATH] = None
     """A preset, a file or the alignment itself; null: an arm without interventions."""
+    recipe: RecipeName | None = None
+    """Weights and settings by name: `plain`, `paper`, `fast` or `targeted`. What the arm gives itself wins."""
     weights: dict[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(default_factory=dict)
-    """Weight of each loss term."""
+    """Weight of each loss term; if empty, the recipe's. Without a recipe: the paper's, causal if there is an alignment.
+    """
     temperature: Annotated[float, Field(ge=1e-3, le=1e3)] = 2.0
     """Temperature of the distillation losses; beyond these bounds they under- or overflow."""
     training: dict[str, Any] = Field(default_factory=dict)

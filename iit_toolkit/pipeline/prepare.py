@@ -25,6 +25,7 @@ from transformers import (
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset, resolve
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
 from iit_toolkit.config.loading import EMBEDDED_TEACHER
+from iit_toolkit.config.recipes import RECIPES, Recipe
 from iit_toolkit.config.run_config import DataConfig, RunConfig, StudentConfig
 from iit_toolkit.config.training_arguments import require_settings
 from iit_toolkit.data.batch import Collator, readable_tokens
@@ -272,20 +273,26 @@ class Prepared:
         return alignment
 
     def arm_weights(self, arm: str) -> ObjectiveWeights:
-        """Return an arm's weights; the paper's (standard, or causal with an alignment) if none are given.
+        """Return an arm's weights: its own, its recipe's, or the paper's (standard, or causal with an alignment).
 
         Raises:
             UserError: If a term is unknown, all weights are zero, or the arm lacks the alignment they need.
         """
-        given, has_alignment = self.config.arms[arm].weights, self.config.arms[arm].alignment is not None
+        config, recipe = self.config.arms[arm], self._recipe(arm)
+        given, has_alignment = config.weights or dict(recipe.weights if recipe else {}), config.alignment is not None
         if not given:
             return ObjectiveWeights.causal() if has_alignment else ObjectiveWeights.standard()
-        weights = ObjectiveWeights.from_dict(given, f"arms.{arm}.weights")
+        where = f"arms.{arm}.weights" if config.weights else f"arms.{arm}.recipe {config.recipe}"
+        weights = ObjectiveWeights.from_dict(given, where)
         if weights.needs_alignment and not has_alignment:
             raise UserError(
-                f"arms.{arm}: causal_* weights and aligned_mse need an alignment; give one, or set these weights to 0"
+                f"{where}: causal_* weights and aligned_mse need an alignment; give one, or set these weights to 0"
             )
         return weights
+
+    def _recipe(self, arm: str) -> Recipe | None:
+        name = self.config.arms[arm].recipe
+        return None if name is None else RECIPES[name]
 
     def arm_training(self, arm: str, output: Path) -> CausalDistillationConfig:
         """Return the trainer's settings for an arm; `output` is where it keeps checkpoints.
@@ -293,7 +300,12 @@ class Prepared:
         Raises:
             UserError: If a setting is unknown or unusable.
         """
-        given = {"training": self.config.training, f"arms.{arm}.training": self.config.arms[arm].training}
+        recipe = self._recipe(arm)
+        given: dict[str, Mapping[str, Any]] = {
+            "training": self.config.training,
+            f"arms.{arm}.recipe": recipe.training if recipe else {},
+            f"arms.{arm}.training": self.config.arms[arm].training,
+        }
         settings: dict[str, Any] = {"seed": self.config.seed, "disable_tqdm": not sys.stderr.isatty()}
         for where, section in given.items():
             for name in ("task", "temperature", "weights", "output_dir", "seed"):
