@@ -150,6 +150,17 @@ class DataConfig(_Section):
         return self
 
 
+class MixedConfig(DataConfig):
+    """Further data that every training step reads beside the config's `data`, such as text beside pairs."""
+
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    """Factor on the loss of these rows."""
+    batch_size: Positive | None = None
+    """Rows per micro-step; null: as many as of `data`."""
+    positions: dict[str, Any] | None = None
+    """What is swapped between rows of a batch, such as {kind: span}; null: nothing, or, of pairs, what differs."""
+
+
 class MaskingConfig(_Section):
     """How masked language modelling chooses its tokens."""
 
@@ -208,6 +219,8 @@ class RunConfig(_Section):
     """Local path or Hub id; `embedded`: the small model that comes with the package."""
     student: StudentConfig = Field(default_factory=StudentConfig)
     data: DataConfig
+    mixture: dict[Name, MixedConfig] = Field(default_factory=dict)
+    """Further training data, by name."""
     mlm: MaskingConfig = Field(default_factory=MaskingConfig)
     arms: Annotated[dict[str, ArmConfig], Field(min_length=1)]
     training: dict[str, Any] = Field(default_factory=dict)
@@ -240,6 +253,7 @@ class RunConfig(_Section):
         if self.data.eval_split in self.evaluation:
             raise ValueError(f"evaluation.{self.data.eval_split}: data.eval_split is measured under that name already")
         sections = {"data": self.data} | {f"evaluation.{name}": data for name, data in self.evaluation.items()}
+        sections |= {f"mixture.{name}": data for name, data in self.mixture.items()}
         for where, data in sections.items():
             if data.label_column is None:
                 raise ValueError(f"{where}: task sequence_classification needs a label_column")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -15,11 +15,12 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.architectures import blocks
-from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, model_inputs, real_tokens
+from iit_toolkit.data.batch import IGNORE_INDEX, Batch, gold_answers, model_inputs, real_tokens
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.objective import Objective
+from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel, Side
+from iit_toolkit.interchange import InterchangeModel, Sampler, Side
 from iit_toolkit.interchange.hooks import called_with
 
 Ledger = dict[str, int]
@@ -105,10 +106,14 @@ class StepCost:
     Args:
         objective: The objective that the step computes.
         batch: A batch for the objective; its shape and padding stand for all.
+        weights: The weights of the step's terms, if they are not the objective's own.
     """
 
-    def __init__(self, objective: Objective, batch: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, objective: Objective, batch: Mapping[str, Tensor], weights: ObjectiveWeights | None = None
+    ) -> None:
         self._objective = objective
+        self._weights = weights or objective.weights
         inputs = model_inputs(batch)
         one = {name: value[:1] for name, value in inputs.items()}
         teacher = objective.teacher
@@ -126,7 +131,7 @@ class StepCost:
 
     def plain(self) -> Ledger:
         """Return the operations of a step without counterfactual runs."""
-        objective, weights = self._objective, self._objective.weights
+        objective, weights = self._objective, self._weights
         compares_logits = weights.compares("logits")
         tokens = objective.base_tokens if compares_logits else "labelled" if weights.compares("labels") else "none"
         teacher = self._run(self._teacher, None) if weights.needs_teacher else 0
@@ -153,7 +158,7 @@ class StepCost:
             variable: The variable that is swapped.
             own_source: Whether sources are another batch, which runs as far as the variable reads.
         """
-        objective, weights = self._objective, self._objective.weights
+        objective, weights = self._objective, self._weights
         compares_logits = weights.compares("logits", counterfactual=True)
         tokens = objective.counterfactual_tokens if compares_logits else "none"
         cut, teacher = objective.student.restart_blocks[variable], self._live_teacher
@@ -227,7 +232,11 @@ class ExpectedCost:
 
 
 def expected_cost(
-    objective: Objective, batch: Mapping[str, Tensor], alignment: Alignment | None, args: CausalDistillationConfig
+    objective: Objective,
+    batch: Mapping[str, Tensor],
+    alignment: Alignment | None,
+    args: CausalDistillationConfig,
+    mixture: Sequence[tuple[Batch, Sampler | None]] = (),
 ) -> ExpectedCost:
     """Return what a training step costs on average.
 
@@ -236,17 +245,26 @@ def expected_cost(
         batch: A batch; its shape and padding stand for all.
         alignment: The alignment, if there is one.
         args: The settings: how many counterfactual runs there are, and how they are drawn.
+        mixture: A batch of each further data set, and what draws its interventions, if anything.
     """
     cost = StepCost(objective, batch)
-    weighted = [(1.0, cost.plain())]
-    if alignment is not None and objective.weights.interchange:
-        drawn = torch.tensor(alignment.probabilities, dtype=torch.float64)
+    plain, weighted = [cost.plain()], list[tuple[float, Ledger]]()
+    swapped = alignment if objective.weights.interchange else None
+    steps = [] if swapped is None else [(cost, swapped.sources.kind)]
+    for further, drawn_by in mixture:
+        sampler = None if swapped is None else drawn_by
+        step = StepCost(objective, further, objective.weights if sampler else objective.weights.of_base_runs())
+        plain.append(step.plain())
+        steps += [(step, sampler.sources.kind)] if sampler else []
+    if swapped is not None:
+        drawn = torch.tensor(swapped.probabilities, dtype=torch.float64)
         if args.cost_aware_draw:
-            drawn = cheapest_draw(drawn, cost, alignment, args.interchanges)
-        own_source = alignment.sources.kind != "in_batch"
-        for variable, probability in zip(alignment.variables, drawn.tolist(), strict=True):
-            ledger = cost.counterfactual(variable.name, own_source=own_source)
-            weighted.append((probability * args.interchanges, ledger))
+            drawn = cheapest_draw(drawn, cost, swapped, args.interchanges)
+        for step, kind in steps:
+            for variable, probability in zip(swapped.variables, drawn.tolist(), strict=True):
+                ledger = step.counterfactual(variable.name, own_source=kind != "in_batch")
+                weighted.append((probability * args.interchanges, ledger))
+    weighted = [*((1.0, ledger) for ledger in plain), *weighted]
     parts: dict[str, float] = {}
     for weight, ledger in weighted:
         for name, operations in ledger.items():
@@ -254,7 +272,7 @@ def expected_cost(
     return ExpectedCost(
         parts={name: operations for name, operations in parts.items() if operations},
         flops=sum(parts.values()),
-        plain_flops=flops(cost.plain()),
+        plain_flops=sum(map(flops, plain)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from iit_toolkit.distillation.mixture import MixedBatch
 from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.interchange import Interchange
 
@@ -36,15 +37,29 @@ class DistillationStep(nn.Module):
         self.objective = objective
 
     def forward(
-        self, batch: Mapping[str, Tensor], interchanges: Sequence[Interchange] = ()
+        self,
+        batch: Mapping[str, Tensor],
+        interchanges: Sequence[Interchange] = (),
+        mixture: Sequence[MixedBatch] = (),
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the step's losses; see `Objective`.
 
+        Args:
+            batch: The step's own batch.
+            interchanges: Its interventions.
+            mixture: Batches of further data.
+
         Returns:
             The weighted sum of the terms, for the backward pass; and each term's value, unweighted and without graph.
+            Terms of further data are called by the data's name, too.
         """
         losses = self.objective(batch, interchanges)
-        return losses.total, losses.terms
+        total, terms = losses.total, dict(losses.terms)
+        for one in mixture:
+            added = self.objective(one.batch, one.interchanges, one.weights(self.objective.weights))
+            total = total + one.weight * added.total
+            terms |= {f"{one.name}/{name}": value for name, value in added.terms.items()}
+        return total, terms
 
     # The student answers what transformers asks of a model that it trains.
 

@@ -126,6 +126,17 @@ class ObjectiveWeights(BaseModel):
         """Return the paper's DIITO + Cos objective, that of its released models: a fifth each."""
         return cls(task=0.20, ce=0.20, cos=0.20, causal_ce=0.20, causal_cos=0.20)
 
+    def of_base_runs(self) -> ObjectiveWeights:
+        """Return the weights of the terms of base runs.
+
+        Raises:
+            UserError: If all of them are zero.
+        """
+        kept = {name: weight for name, weight in self.model_dump().items() if not name.startswith(COUNTERFACTUAL)}
+        if not any(kept.values()):
+            raise UserError("data without swaps need a term of base runs; give one, such as ce, a weight above zero")
+        return ObjectiveWeights(**kept)
+
     def compares(self, what: Compared, *, counterfactual: bool = False) -> bool:
         """Say whether any weighted term compares this, in the base runs or in the counterfactual runs."""
         return any(term.compares == what for term, _ in self.of_runs(counterfactual=counterfactual))

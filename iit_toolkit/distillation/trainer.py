@@ -26,6 +26,7 @@ from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
 from iit_toolkit.distillation.length_groups import SeededLengthGroups
 from iit_toolkit.distillation.losses import HiddenProjection
+from iit_toolkit.distillation.mixture import Mixed, MixedBatch, mixed_batch
 from iit_toolkit.distillation.objective import Losses, Objective
 from iit_toolkit.distillation.processes import deal_in_rounds, prepare_group
 from iit_toolkit.distillation.spoilt import NonFiniteLossError as NonFiniteLossError
@@ -91,6 +92,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         teacher: The teacher; set to eval mode and without gradients.
         alignment: The alignment; needed by `causal_*` weights and `aligned_mse`.
         args: The settings.
+        mixture: Further data that every step reads beside its own batch.
         **rest: What `transformers.Trainer` takes. Without a `data_collator`, the task's own is made with the tokenizer
             given as `processing_class`.
 
@@ -107,6 +109,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         teacher: PreTrainedModel,
         alignment: Alignment | None,
         args: CausalDistillationConfig,
+        mixture: Sequence[Mixed] = (),
         **rest: Any,
     ) -> None:
         if args.n_gpu > 1:
@@ -135,6 +138,12 @@ class CausalDistillationTrainer(WholeCheckpoints):
         self.loss_is_scaled_for_ga = False
         self.settings = args
         self.alignment = alignment
+        self.mixture = tuple(mixture)
+        for one in self.mixture:
+            if not len(one.rows):
+                raise UserError(f"further data {one.name} hold no rows; give some, or leave them out")
+            if not one.is_swapped:
+                self.objective.weights.of_base_runs()
         self.student = model
         self.projection = self.objective.projection
         if self.projection is not None and self.optimizer is not None:
@@ -147,7 +156,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         self._drawn: Variables | None = None
         self._sums: dict[str, Tensor] = {}
         self._summed_steps = 0
-        self._micro_step = (-1, 0)
+        self._micro_step = self._mixed_step = (-1, 0)
         self._rounds = None
         self._weights: list[float] = []
         self._last_line = (0, 0.0)
@@ -181,7 +190,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
             interchanges = self.draw_interchanges(inputs)
             if any(module.training != self.settings.dropout for module in self.student.modules()):
                 self.student.train(self.settings.dropout)
-            losses = Losses(*model(inputs, interchanges))
+            losses = Losses(*model(inputs, interchanges, self.draw_mixture()))
             refuse_spoilt_losses(self.objective, losses, inputs, self.state.global_step)
             self._gather(losses, inputs, interchanges)
         weight = self._weights.pop(0) if self._weights else 1.0
@@ -196,8 +205,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         if not self.objective.weights.interchange:
             return []
         assert self.alignment is not None
-        step, micro = self._micro_step
-        self._micro_step = (self.state.global_step, micro + 1 if step == self.state.global_step else 0)
+        self._micro_step = self._next_micro_step(self._micro_step)
         generator = step_generator(self.args.seed, *self._micro_step, self.args.process_index)
         if self.alignment.sources.kind == "in_batch" and self.args.train_batch_size < 2:
             raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
@@ -212,6 +220,21 @@ class CausalDistillationTrainer(WholeCheckpoints):
             refuse_empty(drawn[0].swap, self.alignment.positions)
             self._swapped = True
         return [replace(one, swap=one.swap.to(self.args.device)) for one in drawn]
+
+    def draw_mixture(self) -> list[MixedBatch]:
+        """Draw a batch of each further data set, with its interventions; as for `draw_interchanges`."""
+        self._mixed_step = self._next_micro_step(self._mixed_step)
+        variables = self._draw() if self.objective.weights.interchange else None
+        batches: list[MixedBatch] = []
+        for mixed in self.mixture:
+            batch, generator = mixed.draw(self.args.seed, *self._mixed_step, self.args.process_index)
+            drawn = self._prepare_inputs(dict(batch)), generator
+            batches.append(mixed_batch(mixed, drawn, self.objective.task, variables, self.settings.interchanges))
+        return batches
+
+    def _next_micro_step(self, last: tuple[int, int]) -> tuple[int, int]:
+        step, micro = last
+        return (self.state.global_step, micro + 1 if step == self.state.global_step else 0)
 
     def _rows_of(self, numbers: Sequence[int]) -> Mapping[str, Tensor]:
         """Make a batch of rows of the training data."""

@@ -66,6 +66,7 @@ def train_arm(
         teacher=prepared.teacher,
         alignment=alignment,
         args=settings,
+        mixture=prepared.mixture(name),
         train_dataset=prepared.train_rows,
         data_collator=prepared.collator,
         processing_class=prepared.tokenizer,
@@ -108,7 +109,7 @@ def train_arm(
         "micro_batches_run": micro_batches_run(settings, len(prepared.train_rows), trainer.state.global_step),
         "steps": trainer.state.global_step,
         "resumed_at_step": 0 if state is None else state.global_step,
-        "tokens": _tokens_seen(trainer, prepared.train_rows),
+        "tokens": _tokens_seen(trainer, prepared.train_rows) + _mixed_tokens(trainer, prepared),
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "cost": _cost(expected, history),
@@ -306,6 +307,19 @@ def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
     epochs, steps = divmod(trainer.state.global_step, max(1, math.ceil(epoch / step)))
     tokens = sum(len(ids) for ids, _ in lists_of(rows, "input_ids"))
     return round(tokens * (epochs * epoch + steps * step) / len(rows))
+
+
+def _mixed_tokens(trainer: CausalDistillationTrainer, prepared: Prepared) -> int:
+    """Return about how many tokens of further data training read: rows are drawn, so their mean length counts."""
+    settings = trainer.settings
+    steps = settings.gradient_accumulation_steps * settings.world_size * trainer.state.global_step
+    lengths = [
+        sum(len(ids) for ids, _ in lists_of(rows, "input_ids")) / len(rows) for rows in prepared.mixed_rows.values()
+    ]
+    return round(
+        steps
+        * sum(length * min(one.batch_size, len(one.rows)) for length, one in zip(lengths, trainer.mixture, strict=True))
+    )
 
 
 def _parallelism(trainer: CausalDistillationTrainer) -> dict[str, Any]:

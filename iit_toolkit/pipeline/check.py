@@ -69,6 +69,7 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
         _require_unseen(prepared, f"evaluation.{name}", data.eval_split, prepared.evaluation_rows[name])
     held_out = f"{len(prepared.eval_rows)} held-out rows of {_count_texts(prepared.eval_rows)} texts"
     checks = [Check("data", True, f"{len(prepared.train_rows)} training rows, {held_out}")]
+    checks += [Check(f"mixture.{name}", True, f"{len(rows)} rows") for name, rows in prepared.mixed_rows.items()]
     _warn_of_few_texts(prepared)
     for name, rows in prepared.evaluation_rows.items():
         checks.append(Check(f"evaluation.{name}", True, f"{len(rows)} rows"))
@@ -131,8 +132,13 @@ def _warn_of_few_texts(prepared: Prepared) -> None:
 
 def _require_unseen(prepared: Prepared, where: str, split: str, rows: Dataset) -> None:
     """Warn of rows that students are trained on; refuse to verify on them if they are the majority."""
-    same, seen = (count(rows, prepared.train_rows) for count in (count_shared, count_seen))
     trained = prepared.config.data.train_split
+    for name, mixed in prepared.mixed_rows.items():
+        if seen := count_seen(rows, mixed):
+            _LOG.warning(
+                "%s: %s of %s rows (%s) are of texts of mixture.%s", where, f"{seen:,}", len(rows), split, name
+            )
+    same, seen = (count(rows, prepared.train_rows) for count in (count_shared, count_seen))
     what = "training rows" if seen == same else "of training texts"
     message = f"{where}: {seen:,} of {len(rows):,} rows ({split}) are {what} ({trained})"
     if rows is prepared.eval_rows and 2 * seen > len(rows):
@@ -178,10 +184,11 @@ def _tried_rows(prepared: Prepared, student: PreTrainedModel, trains: bool) -> d
     if min(len(rows), prepared.config.verification.pairs) < 2:
         raise UserError("verification needs at least 2 held-out rows, and verification.pairs of 2 or more")
     limit = readable_tokens(student)
-    if limit is not None and prepared.config.data.max_length > limit:
-        raise UserError(
-            f"data.max_length is {prepared.config.data.max_length}, but the student reads at most {limit} tokens"
-        )
+    config = prepared.config
+    read = {"data": config.data} | ({f"mixture.{name}": one for name, one in config.mixture.items()} if trains else {})
+    for where, data in read.items():
+        if limit is not None and data.max_length > limit:
+            raise UserError(f"{where}.max_length is {data.max_length}, but the student reads at most {limit} tokens")
     sets = [rows, prepared.train_rows] if trains else [rows]
     return prepared.collator([*(rows[index] for index in range(min(_ROWS, len(rows)))), *_extremes(sets)])
 
@@ -198,7 +205,8 @@ def _extremes(sets: Sequence[Dataset]) -> list[dict[str, Any]]:
 
 def _rows_differ(prepared: Prepared, trains: bool) -> bool:
     """Say whether any two rows differ in length, so that one is padded to the other's."""
-    sets = [prepared.eval_rows, *prepared.evaluation_rows.values(), *([prepared.train_rows] if trains else [])]
+    trained = [prepared.train_rows, *prepared.mixed_rows.values()] if trains else []
+    sets = [prepared.eval_rows, *prepared.evaluation_rows.values(), *trained]
     if any("source_input_ids" in rows.column_names for rows in sets):
         return True
     compute = cast(Any, pc)  # it makes most of its functions at import

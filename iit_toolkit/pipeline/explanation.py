@@ -103,7 +103,13 @@ def step_cost(
 ) -> tuple[ExpectedCost, int]:
     """Return what a step of an arm is expected to cost, judged by its first rows, and their tokens."""
     objective, batch, settings = first_step(prepared, arm, alignment, student)
-    return expected_cost(objective, batch, alignment, settings), int(batch["attention_mask"].sum())
+    mixture = [
+        ({name: value.to(settings.device) for name, value in drawn.items()}, mixed.sampler(drawn, objective.task))
+        for mixed in prepared.mixture(arm)
+        for drawn, _ in [mixed.draw(settings.seed, 0, 0, 0)]
+    ]
+    tokens = sum(int(one["attention_mask"].sum()) for one in (batch, *(further for further, _ in mixture)))
+    return expected_cost(objective, batch, alignment, settings, mixture), tokens
 
 
 def least_seconds(flops: float, settings: CausalDistillationConfig) -> float:

@@ -41,6 +41,7 @@ def inputs_of(prepared: Prepared, *, evaluation: bool = True) -> dict[str, str]:
         "training rows": fingerprint_of_table(prepared.train_rows),
         "held-out rows": fingerprint_of_table(prepared.eval_rows),
     }
+    found |= {f"mixed rows {name}": fingerprint_of_table(rows) for name, rows in prepared.mixed_rows.items()}
     if student.checkpoint is not None:
         initial = prepared.new_student()
         found["student checkpoint"] = fingerprint_of_json(

@@ -23,10 +23,11 @@ from transformers import (
 )
 
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset, resolve
+from iit_toolkit.alignment.positions import Positions
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
 from iit_toolkit.config.loading import EMBEDDED_TEACHER
 from iit_toolkit.config.recipes import RECIPES, Recipe
-from iit_toolkit.config.run_config import DataConfig, RunConfig, StudentConfig
+from iit_toolkit.config.run_config import DataConfig, MixedConfig, RunConfig, StudentConfig
 from iit_toolkit.config.training_arguments import require_settings
 from iit_toolkit.data.batch import Collator, readable_tokens
 from iit_toolkit.data.collate import MaskedLanguageCollator, collator_for
@@ -45,6 +46,7 @@ from iit_toolkit.data.tokenization import (
 )
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.dropped import refuse_dropped_blocks
+from iit_toolkit.distillation.mixture import Mixed
 from iit_toolkit.distillation.students import refuse_unknown_size, student_from_checkpoint, student_from_config
 from iit_toolkit.distillation.students import student as student_of_layers
 from iit_toolkit.distillation.terms import ObjectiveWeights
@@ -124,6 +126,27 @@ class Prepared:
         """Rows of token ids for training."""
         data = self.config.data
         return self.rows(data, data.train_split, data.max_train_tokens, data.max_train_examples)
+
+    @cached_property
+    def mixed_rows(self) -> dict[str, Dataset]:
+        """Rows of the further training data, by name."""
+        mixture = self.config.mixture.items()
+        return {
+            name: self.rows(data, data.train_split, data.max_train_tokens, data.max_train_examples)
+            for name, data in mixture
+        }
+
+    def mixture(self, arm: str) -> list[Mixed]:
+        """Return the further data that an arm's steps read.
+
+        Raises:
+            UserError: If positions are no policy, or are given for pairs that cannot be swapped there.
+        """
+        size = self.arm_training(arm, Path("unused")).train_batch_size
+        return [
+            Mixed(name, rows, self.collator, data.batch_size or size, data.weight, _positions(data, name))  # pyright: ignore[reportArgumentType]
+            for (name, data), rows in zip(self.config.mixture.items(), self.mixed_rows.values(), strict=True)
+        ]
 
     @cached_property
     def eval_rows(self) -> Dataset:
@@ -342,6 +365,18 @@ def untrained_control(prepared: Prepared, alignment: Alignment, student: PreTrai
     except UserError:
         return {}
     return {UNTRAINED: untrained}
+
+
+def _positions(data: MixedConfig, name: str) -> Positions | None:
+    """Return the positions that are swapped in further data."""
+    if data.positions is None:
+        return None
+    sources = {"kind": "in_batch" if data.source_column is None else "paired"}
+    site = [{"component": "block_output", "layer": 0}]
+    content = {"name": name, "variables": [{"name": "any", "teacher": site, "student": site}]}
+    return Alignment.from_dict(
+        {**content, "positions": data.positions, "sources": sources}, f"mixture.{name}"
+    ).positions
 
 
 def fingerprint_of_rows(rows: Dataset) -> str:

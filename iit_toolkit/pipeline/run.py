@@ -294,7 +294,8 @@ def _results(
     compared = judged in arms and baseline in arms and baseline != judged
     data: dict[str, Dataset] = {config.data.eval_split: prepared.eval_rows}
     if arms:
-        data = {config.data.train_split: prepared.train_rows, **data}
+        mixed = {f"mixture.{name}": rows for name, rows in prepared.mixed_rows.items()}
+        data = {config.data.train_split: prepared.train_rows, **mixed, **data}
     return {
         "name": config.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
