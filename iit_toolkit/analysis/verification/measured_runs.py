@@ -63,14 +63,18 @@ class Runs:
         """Return what these answers are read from, as `states`."""
         return self._states(self._swapped(variable, None))
 
-    def unread(self, variable: str | None = None) -> Callable[[slice], Tensor]:
+    def unread(self, variable: str | None = None, swap: Swap | None = None) -> Callable[[slice], Tensor]:
         """Run the base, or one variable's swap, and return what computes its logits for some of the cases.
 
         So the answers of many variables can be held side by side, a few cases at a time.
+
+        Args:
+            variable: The variable that is swapped; the base run if absent.
+            swap: Which activations go where, if not as the pairs say.
         """
         run, how = self._base, ""
         if variable is not None:
-            run = self._swapped(variable, None)
+            run = self._swapped(variable, swap)
             how = f" with {variable} swapped"
         features, logits = run.features, run.logits  # nothing else is kept: there is one for every layer
 
