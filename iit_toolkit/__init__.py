@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from iit_toolkit.alignment.spec import Alignment, Site, Variable
     from iit_toolkit.analysis.statistics.planning import plan
     from iit_toolkit.analysis.statistics.verdict import judge
+    from iit_toolkit.analysis.verification.trace import trace
     from iit_toolkit.analysis.verification.verify import verify
     from iit_toolkit.config.loading import EMBEDDED_TEACHER, load_config
     from iit_toolkit.distillation.config import CausalDistillationConfig
@@ -41,6 +42,7 @@ _HOMES = {
     "preset": "alignment.presets",
     "run": "pipeline.run",
     "student": "distillation.students",
+    "trace": "analysis.verification.trace",
     "verify": "analysis.verification.verify",
 }
 
@@ -59,6 +61,7 @@ __all__ = [
     "preset",
     "run",
     "student",
+    "trace",
     "verify",
 ]
 

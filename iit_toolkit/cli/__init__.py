@@ -24,13 +24,23 @@ from iit_toolkit.cli.run import run
 from iit_toolkit.cli.schema import schema
 from iit_toolkit.cli.search import search
 from iit_toolkit.cli.suite import suite
+from iit_toolkit.cli.trace import trace
 from iit_toolkit.cli.train import train
 from iit_toolkit.cli.validate import validate
 from iit_toolkit.cli.verify import verify
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.memory import told_if_out_of_memory
 
-_ALONE = ("verify", "search", "report", "compare", "export", "finetune", "suite")  # what writes, and does not train
+_ALONE = (
+    "verify",
+    "trace",
+    "search",
+    "report",
+    "compare",
+    "export",
+    "finetune",
+    "suite",
+)  # what writes, and does not train
 
 app = typer.Typer(
     name="iit-toolkit",
@@ -61,7 +71,7 @@ def _options(
 
 
 app.callback()(_options)
-for _verb in (validate, explain, run, train, verify, search, report, compare, gate, export, finetune, schema):
+for _verb in (validate, explain, trace, run, train, verify, search, report, compare, gate, export, finetune, schema):
     app.command(no_args_is_help=_verb is not schema)(_verb)
 app.add_typer(suite, name="suite")
 

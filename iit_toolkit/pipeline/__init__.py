@@ -7,6 +7,7 @@ from iit_toolkit.pipeline.planning import plan_verification
 from iit_toolkit.pipeline.run import run, train, verify
 from iit_toolkit.pipeline.search import search
 from iit_toolkit.pipeline.subspace import search_subspace
+from iit_toolkit.pipeline.trace import trace
 from iit_toolkit.pipeline.verify_export import verify_export
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "run",
     "search",
     "search_subspace",
+    "trace",
     "train",
     "validate",
     "verify",

@@ -33,6 +33,7 @@ from iit_toolkit.interchange.certify import certify_alignment, certify_models, s
 from iit_toolkit.interchange.checks import Check
 from iit_toolkit.pipeline.explanation import first_step
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.weak_swaps import warn_of_weak_swaps
 
 _LOG = getLogger(__name__)
 _ROWS = 4
@@ -77,10 +78,10 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
         checks.append(certify_tokenizer(prepared, config.student.checkpoint))
     models = _certify_models(prepared, student, trains=True)
     checks += models
-    done: list[Alignment] = []
+    done: dict[str, Alignment] = {}
     for name, alignment in alignments:
-        if alignment is not None and alignment not in done and sites_can_be_tried(models):
-            done.append(alignment)
+        if alignment is not None and alignment not in done.values() and sites_can_be_tried(models):
+            done[name] = alignment
             found = _certify_alignment(prepared, student, alignment, trains=True)
             checks += [Check(f"{name}: {check.name}", check.passed, check.detail) for check in found]
     checks.append(certify_saving(prepared, student))
@@ -89,6 +90,8 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
         for name in config.arms:
             found = certify_losses(prepared, name, student)
             checks += [Check(f"{name}: {check.name}", check.passed, check.detail) for check in found]
+    if all(check.passed for check in checks):
+        warn_of_weak_swaps(prepared, done)
     return checks
 
 

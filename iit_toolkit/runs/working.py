@@ -22,7 +22,7 @@ _WRITTEN_AT_ONCE = (
     *("config.yaml", "alignment.yaml", "inputs.yaml", "results.json", "figures"),
     *("outcomes.parquet", "controls.parquet", "examples.parquet", "answers.parquet"),
     *("report.html", "report.md", "report.json", "report.tex", "report.pdf"),
-    *("search.json", "subspace.json", "subspaces.safetensors"),
+    *("search.json", "subspace.json", "subspaces.safetensors", "trace.json", "README.md"),
 )
 
 

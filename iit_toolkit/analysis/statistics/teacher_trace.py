@@ -104,6 +104,11 @@ class Trace:
         """The components, and the heads after them."""
         return tuple(dict.fromkeys(cell.place.part for cell in self.cells))
 
+    @property
+    def main_part(self) -> str:
+        """The part by which the place to swap is chosen: whole blocks, if they were swapped."""
+        return BLOCK if BLOCK in self.parts else self.parts[0]
+
     def row(self, part: str, positions: str) -> tuple[TraceCell, ...]:
         """Return the cells of one component (or head) and kind of positions, by block.
 
@@ -176,9 +181,15 @@ def estimated(pairs: PairSums, *, resamples: int = 2000, seed: int = 0) -> tuple
         for number, place in enumerate(places)
         for quantity, column in pairs.sums[place].items()
     }
-    who = {"base": pairs.base, "source": pairs.source}
-    texts = {"base_text": pairs.base_text, "source_text": pairs.source_text}
-    resampled = Resampled(named, **who, **texts, resamples=resamples, seed=seed)
+    resampled = Resampled(
+        named,
+        base=pairs.base,
+        source=pairs.source,
+        base_text=pairs.base_text,
+        source_text=pairs.source_text,
+        resamples=resamples,
+        seed=seed,
+    )
     return tuple(
         TraceCell(
             place,

@@ -51,7 +51,7 @@ def trace(
     task: Task | None = None,
     components: Sequence[str] = TRACED,
     heads: bool = False,
-    pairs: int = 512,
+    pairs: int = 256,
     batch_size: int = 16,
     resamples: int = 2000,
     seed: int = 0,
@@ -108,7 +108,7 @@ def trace(
                 found = {"cases": np.ones(len(counted)), **effects.of(name, swap)} if counted.any() else {}
                 for quantity in ("cases", "changed", "moved", "effect"):
                     column = found[quantity] * counted if found else np.zeros(len(counted))
-                    added = np.bincount(owner, weights=column, minlength=len(first))
+                    added = np.bincount(owner, weights=column, minlength=len(first)).astype(np.float64)
                     sums[Place(*key, kind)].setdefault(quantity, []).append(added)
     joined = {place: {name: np.concatenate(parts) for name, parts in held.items()} for place, held in sums.items()}
     swapped = {place: held for place, held in joined.items() if held["cases"].any()}

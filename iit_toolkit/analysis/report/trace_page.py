@@ -1,0 +1,87 @@
+"""A trace in words: the line that names the place to swap, and the page beside its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from iit_toolkit.analysis.report.figures.style import Plot
+from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
+from iit_toolkit.analysis.statistics.numbers import count, inputs
+from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.teacher_trace import BLOCK, ENOUGH, POSITIONS, STILL, Trace, TraceCell
+
+RULE = (
+    f"The place to swap is the last block whose swap still moves {STILL:.0%} of the most probability that any block's "
+    "does: as much as possible has been computed there, and it is still read."
+)
+_READ_FROM = "What a swap changes tells what is read from a place, not what is stored there."
+
+
+def place_line(found: Trace) -> str:
+    """Say in one line where to swap, at the positions that an alignment can swap."""
+    kind, part = found.positions[0], found.main_part
+    row, last = found.row(part, kind), found.held_until(part, kind)
+    if last is None:
+        return f"Nowhere: swaps of {kind} positions change nothing of the teacher's answers."
+    line = f"Swap {_named(row[last])}: {_share(row[last])} of answers change there at {kind} positions"
+    if last + 1 < len(row):
+        line += f", {_share(row[last + 1])} at {_named(row[last + 1])}"
+    if (row[last].changed.value or 0.0) < ENOUGH:
+        return f"{line}. That is under {ENOUGH:.0%}: give data whose answers depend on these positions."
+    weak = [cell.place.layer for cell in row if (cell.changed.value or 0.0) < ENOUGH]
+    if weak:
+        line += f"; an alignment at block{'s' if len(weak) > 1 else ''} {_blocks(weak)} swaps what hardly moves it"
+    return f"{line}."
+
+
+def trace_page(found: Trace, title: str, plot: Plot, proposal: str | None) -> str:
+    """Return the page as Markdown.
+
+    Args:
+        found: The trace.
+        title: The teacher.
+        plot: The figure, in `figures/`.
+        proposal: The text of the proposed alignment file, if there is one.
+    """
+    parts = [
+        f"# Trace of {markdown_cell(title)}",
+        place_line(found),
+        f"![{markdown_cell(plot.alt)}](figures/{plot.name}.svg)",
+        f"{plot.caption} {_READ_FROM}",
+    ]
+    for kind in found.positions:
+        cells = [cell for cell in found.cells if cell.place.positions == kind]
+        names = list(dict.fromkeys(cell.place.part for cell in cells))
+        rows = [
+            [str(layer), *(percent(found.row(name, kind)[layer].changed) for name in names)]
+            for layer in range(found.layers)
+        ]
+        basis = f"{count(cells[0].changed.cases, 'case')} of {inputs(cells[0].changed)}"
+        parts += [f"## Swapped: {kind}", f"{POSITIONS[kind].capitalize()}; {basis}. Answers that change, by block:"]
+        parts.append(markdown_table(["block", *(name.replace("_", " ") for name in names)], rows))
+    parts += ["## How the place is chosen", RULE]
+    if proposal is not None:
+        parts += ["## Proposed alignment", f"```yaml\n{proposal.rstrip()}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def percent(share: Estimate) -> str:
+    """`28.3% [22.9, 34.3]`."""
+    if share.value is None:
+        return "n/a"
+    ends = "" if share.low is None or share.high is None else f" [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+    return f"{share.value:.1%}{ends}"
+
+
+def _named(cell: TraceCell) -> str:
+    what = "" if cell.place.part == BLOCK else f"{cell.place.part} of "
+    return f"{what}block {cell.place.layer}"
+
+
+def _share(cell: TraceCell) -> str:
+    return f"{cell.changed.value or 0.0:.1%}"
+
+
+def _blocks(layers: Sequence[int]) -> str:
+    """`3, 4, 5`."""
+    return ", ".join(map(str, layers))
