@@ -64,6 +64,19 @@ def make_search(folder: Path) -> None:
     (folder / "search.json").write_text(json.dumps(document))
 
 
+def make_trace(folder: Path) -> None:
+    """The document of a trace of two layers, as the command line reads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cells = [
+        {"positions": positions, "component": component, "head": None, "layer": layer, "changed": 0.25 - 0.1 * layer}
+        for positions in ("span", "answer")
+        for component in ("block_output", "mlp_output")
+        for layer in range(2)
+    ]
+    document = {"trace": {"layers": 2, "cells": cells}, "place": "Swap block 1.", "alignment": {"name": "traced"}}
+    (folder / "trace.json").write_text(json.dumps(document))
+
+
 def make_finetuned(folder: Path) -> None:
     """The summary of a fine-tuning with two seeds, as the command line reads it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,6 +108,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
         train=note("train", None),
         verify=note("verify", lambda output, **_: make_run(output)),
         search=note("search", lambda output, **_: make_search(output)),
+        trace=note("trace", lambda output, **_: make_trace(output)),
         verify_export=note("verify_export", reverified),
         export=note("export", lambda output, _: output),
         push_to_hub=note("push_to_hub", "https://hub.example/me/mine"),
@@ -237,6 +251,26 @@ def test_search_hands_everything_over_and_prints_what_was_found(
     assert run("search", "quickstart", "--student", "s", "-o", "out", "--json") == 0
     assert json.loads(capsys.readouterr().out) == {"folder": "out"}
     assert run("search", "quickstart") == 2
+
+
+def test_trace_hands_everything_over_and_prints_a_line_per_block(
+    calls: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--pairs", "9", "--components", "block_output, mlp_output", "--heads", "--student-layers", "3")
+    assert run("trace", "quickstart", "seed=7", *options, "-o", "out") == 0
+    printed = capsys.readouterr().out
+    assert run("trace", "quickstart", "--propose", "-o", "out", "--json") == 0
+    (_, config, given), (_, _, defaults) = calls
+    folder = {"output": Path("out")}
+    named = {"components": ["block_output", "mlp_output"], "student_layers": 3}
+    assert config.seed == 7 and given == {**folder, "pairs": 9, "heads": True, "propose": False, **named}
+    assert defaults == {**folder, "pairs": 256, "heads": False, "propose": True, "student_layers": None}
+    assert json.loads(capsys.readouterr().out) == {"folder": "out"}
+    assert re.search(r"^ +0 +25.0% +25.0% *$", printed, re.MULTILINE) and re.search(
+        r"^ +1 +15.0%", printed, re.MULTILINE
+    )
+    ending = ["Swap block 1.", f"alignment: {Path('out/alignment.yaml')}", f"report: {Path('out/README.md')}"]
+    assert printed.splitlines()[-3:] == ending
 
 
 def test_finetune_takes_a_config_or_a_model_and_prints_a_table(

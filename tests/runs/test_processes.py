@@ -88,7 +88,7 @@ def test_patience_is_longer_than_beats_take(monkeypatch: pytest.MonkeyPatch, giv
     assert pulse.patience == patience
 
 
-@pytest.mark.parametrize("verb", ["verify", "search", "report", "compare", "export", "finetune", "suite"])
+@pytest.mark.parametrize("verb", ["verify", "trace", "search", "report", "compare", "export", "finetune", "suite"])
 def test_what_does_not_train_is_done_by_one_process(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

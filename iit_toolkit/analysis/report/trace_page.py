@@ -11,8 +11,8 @@ from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.teacher_trace import BLOCK, ENOUGH, POSITIONS, STILL, Trace, TraceCell
 
 RULE = (
-    f"The place to swap is the last block whose swap still moves {STILL:.0%} of the most probability that any block's "
-    "does: as much as possible has been computed there, and it is still read."
+    f"The place to swap is the last block whose swap still moves {STILL:.0%} of the probability that the strongest "
+    "block's moves: as much as possible has been computed there, and it is still read."
 )
 _READ_FROM = "What a swap changes tells what is read from a place, not what is stored there."
 

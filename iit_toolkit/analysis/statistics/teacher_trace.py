@@ -17,7 +17,7 @@ from iit_toolkit.errors import UserError, did_you_mean
 TRACE_SCHEMA = "iit_toolkit/trace/1"
 ENOUGH = 0.02
 """Share of cases in which a swap has to change the teacher's answer: below, there is next to nothing to follow."""
-STILL = 0.8
+STILL = 0.5
 """Share of the largest effect that a block still has, if what matters is still read there."""
 BLOCK = "block_output"
 POSITIONS = {
@@ -122,7 +122,7 @@ class Trace:
         return found
 
     def held_until(self, part: str, positions: str) -> int | None:
-        """Return the last block that still has 80% of the largest effect: later ones are read less.
+        """Return the last block that still has half of the largest effect: later ones are read less.
 
         The effect is the share of probability that is moved. Unlike the share of changed answers, it does not depend on
         how close the answers were before.

@@ -149,7 +149,7 @@ def traced_sites(
 def propose(found: Trace, student_layers: int, name: str = "traced") -> Alignment:
     """Propose an alignment for a student, from where its teacher holds what matters.
 
-    The teacher's block is the last whose effect is at least 80% of the largest (`Trace.held_until`): as much as
+    The teacher's block is the last whose effect is at least half of the largest (`Trace.held_until`): as much as
     possible has been computed there, and it is still read. Effects are those at the positions that an alignment can
     swap and be judged by, the first kind of the trace: differing words, or spans. The student's block is the one at the
     nearest relative depth, as in presets; of two equally near, the lower. It is not the student's last, unless swaps at
