@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from iit_toolkit.analysis.report.figures.style import Plot
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.statistics.numbers import count, inputs
@@ -25,12 +23,9 @@ def place_line(found: Trace) -> str:
         return f"Nowhere: swaps of {kind} positions change nothing of the teacher's answers."
     line = f"Swap {_named(row[last])}: {_share(row[last])} of answers change there at {kind} positions"
     if last + 1 < len(row):
-        line += f", {_share(row[last + 1])} at {_named(row[last + 1])}"
+        line += f"; above it, at most {max(cell.changed.value or 0.0 for cell in row[last + 1 :]):.1%}"
     if (row[last].changed.value or 0.0) < ENOUGH:
         return f"{line}. That is under {ENOUGH:.0%}: give data whose answers depend on these positions."
-    weak = [cell.place.layer for cell in row if (cell.changed.value or 0.0) < ENOUGH]
-    if weak:
-        line += f"; an alignment at block{'s' if len(weak) > 1 else ''} {_blocks(weak)} swaps what hardly moves it"
     return f"{line}."
 
 
@@ -80,8 +75,3 @@ def _named(cell: TraceCell) -> str:
 
 def _share(cell: TraceCell) -> str:
     return f"{cell.changed.value or 0.0:.1%}"
-
-
-def _blocks(layers: Sequence[int]) -> str:
-    """`3, 4, 5`."""
-    return ", ".join(map(str, layers))
