@@ -91,7 +91,10 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
             found = certify_losses(prepared, name, student)
             checks += [Check(f"{name}: {check.name}", check.passed, check.detail) for check in found]
     if all(check.passed for check in checks):
+        teacher, before = prepared.teacher, prepared.teacher.device
+        teacher.to(device())  # pyright: ignore[reportArgumentType]
         warn_of_weak_swaps(prepared, done)
+        teacher.to(before)  # pyright: ignore[reportArgumentType]
     return checks
 
 
