@@ -1,0 +1,40 @@
+"""The table of all families."""
+
+from __future__ import annotations
+
+from iit_toolkit.data.minimal_pairs.agreement import AGREEMENT
+from iit_toolkit.data.minimal_pairs.attributes import ATTRIBUTES
+from iit_toolkit.data.minimal_pairs.correlatives import COMPARATIVES, RANGES
+from iit_toolkit.data.minimal_pairs.determiners import DETERMINER_NOUN
+from iit_toolkit.data.minimal_pairs.family import Family
+from iit_toolkit.data.minimal_pairs.names import PRONOUNS, REFLEXIVES
+from iit_toolkit.data.minimal_pairs.stories import STORY_OBJECTS, STORY_POSSESSIVES, STORY_PRONOUNS
+from iit_toolkit.errors import UserError, did_you_mean
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        AGREEMENT,
+        DETERMINER_NOUN,
+        REFLEXIVES,
+        PRONOUNS,
+        ATTRIBUTES,
+        COMPARATIVES,
+        RANGES,
+        STORY_POSSESSIVES,
+        STORY_PRONOUNS,
+        STORY_OBJECTS,
+    )
+}
+"""The families, by name."""
+
+
+def family(name: str) -> Family:
+    """Return a family.
+
+    Raises:
+        UserError: If there is none of that name.
+    """
+    if name not in FAMILIES:
+        raise UserError(f'there is no family of minimal pairs "{name}": {did_you_mean(name, FAMILIES)}')
+    return FAMILIES[name]
