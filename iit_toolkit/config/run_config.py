@@ -60,8 +60,13 @@ class StudentConfig(_Section):
 class DataConfig(_Section):
     """What the models read."""
 
-    source: Literal["python_docs", "datasets"] = "datasets"
-    """`python_docs`: the documentation of the running Python; `datasets`: whatever `load_dataset` takes."""
+    source: Literal["python_docs", "datasets", "minimal_pairs"] = "datasets"
+    """`python_docs`: the documentation of the running Python; `datasets`: whatever `load_dataset` takes;
+    `minimal_pairs`: pairs with questions, made from templates. Splits of these: train, words and templates."""
+    families: Annotated[list[str], Field(min_length=1)] | None = None
+    """Families of minimal pairs, such as agreement."""
+    pairs_per_family: Positive = 2000
+    """Pairs of each family in a split, at most."""
     path: Annotated[str | None, IS_PATH] = None
     """First argument of `load_dataset`: a builder (`text`, `parquet`, ...) or a Hub id."""
     name: str | None = None
@@ -84,6 +89,8 @@ class DataConfig(_Section):
     question: its answer is predicted, and nothing else. A masked LM sees the mask token there, in base and source."""
     source_answer_column: str | None = None
     """The same of the source; null: the answer stands at the same tokens as the base's."""
+    family_column: str | None = None
+    """Column of a name for the kind of each pair; the report tells kinds apart."""
     detokenize: Literal["none", "wikitext"] = "none"
     """`wikitext`: undo WikiText's tokenisation and join its lines to articles."""
     max_length: Positive = 128
@@ -109,6 +116,7 @@ class DataConfig(_Section):
             "source_span": self.source_span_column,
             "answer": self.answer_column,
             "source_answer": self.source_answer_column,
+            "family": self.family_column,
         }
         return {name: column for name, column in columns.items() if column is not None}
 
@@ -116,12 +124,19 @@ class DataConfig(_Section):
     def _source_fields(self) -> DataConfig:
         if self.source == "datasets" and self.path is None:
             raise ValueError("source datasets needs a path: a builder such as parquet, or a Hub id")
-        if self.source == "python_docs":
+        if self.source != "datasets":
             loading = ("path", "name", "data_files", "label_column", "source_column")
             given = [name for name in loading if getattr(self, name) is not None]
             if given:
-                raise ValueError(f"source python_docs takes no {' or '.join(given)}")
+                raise ValueError(f"source {self.source} takes no {' or '.join(given)}")
+        if (self.families is None) == (self.source == "minimal_pairs"):
+            raise ValueError("families and source minimal_pairs need each other: give both, or none")
         return self
+
+    @property
+    def paired(self) -> bool:
+        """Whether every row is a pair of base and source."""
+        return self.source_column is not None or self.source == "minimal_pairs"
 
     @model_validator(mode="after")
     def _limits(self) -> DataConfig:
@@ -134,7 +149,7 @@ class DataConfig(_Section):
         places = self.place_columns
         if self.source_column is None:
             if places:
-                raise ValueError("span and answer columns are of pairs: give source_column, too")
+                raise ValueError("span, answer and family columns are of pairs: give source_column, too")
             return self
         if ("span" in places) != ("source_span" in places):
             raise ValueError("give both span_column and source_span_column, or none")

@@ -60,9 +60,10 @@ def tokenize_pairs(
     the answer's first token, since the answer itself gives away the rest.
 
     Args:
-        texts: Columns `text` (the bases) and `source`; optionally `span` and `source_span`, each `[start, end)` in
-            characters; optionally `label`, the base's; optionally `answer` and `source_answer`, each `[start, end)` or
-            a word that its text has once. Without `source_answer`, the source's stands at the base's positions.
+        texts: Columns `text` (the bases) and `source`. Optionally: `span` and `source_span`, each `[start, end)` in
+            characters; `label`, the base's; `family`, what kind a pair is of; `answer` and `source_answer`, each
+            `[start, end)` or a word that its text has once. Without `source_answer`, the source's stands at the base's
+            positions.
         tokenizer: The teacher's tokenizer, a fast one.
         max_length: Tokens of the longest row, special tokens included.
         causal: The pairs are for a model that reads from left to right.
@@ -72,8 +73,8 @@ def tokenize_pairs(
     Returns:
         Rows of `input_ids` and `source_input_ids`, `positions` and `source_positions` (as many; the k-th of the source
         goes to the k-th of the base), `example_id` and `source_example_id` (all different), `text_id` and
-        `source_text_id` (alike if the texts are), `label` if the texts have it, and `answers` and `source_answers` if
-        they are questions: the positions of the answers' tokens.
+        `source_text_id` (alike if the texts are), `label` and `family` if the texts have them, and `answers` and
+        `source_answers` if they are questions: the positions of the answers' tokens.
 
     Raises:
         UserError: If the tokenizer is not a fast one, or `max_length` is too small or too large. If a label is missing
@@ -86,7 +87,9 @@ def tokenize_pairs(
         )
     require_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts, where) if "label" in texts.column_names else None
-    found = _Found(tokenizer, max_length, causal, labels, asks="answer" in texts.column_names)
+    found = _Found(
+        tokenizer, max_length, causal, labels, *(name in texts.column_names for name in ("answer", "family"))
+    )
     table = gathered(found.batches(texts), found.schema)
     if not len(table):
         raise UserError(f"{where}: none of {len(texts)} pairs of base and source can be used; {found.first}; {_REMEDY}")
@@ -106,6 +109,7 @@ class _Found:
     causal: bool
     labels: NDArray[np.int64] | None
     asks: bool
+    families: bool
     skipped: Counter[str] = field(default_factory=Counter[str])
     first: str = ""
     texts: array[int] = field(default_factory=lambda: array("q"))
@@ -134,6 +138,7 @@ class _Found:
                 continue
             self.texts.extend(text_digest(side.text, exact=True) for side in (base, source))
             row = {"input_ids": base.ids, "source_input_ids": source.ids, **places}
+            row |= {"family": some["family"][index - start]} if self.families else {}
             row |= {DIGEST: text_digest(base.text), f"source_{DIGEST}": text_digest(source.text)}
             yield row if self.labels is None else row | {"label": int(self.labels[index])}
 
@@ -170,7 +175,8 @@ class _Found:
         lists = ["input_ids", "source_input_ids", "positions", "source_positions"]
         lists += ["answers", "source_answers"] if self.asks else []
         numbers = ("example_id", DIGEST, f"source_{DIGEST}", *(["label"] if self.labels is not None else []))
-        return pa.schema([*((name, pa.list_(pa.int32())) for name in lists), *((name, pa.int64()) for name in numbers)])
+        columns = [*((name, pa.list_(pa.int32())) for name in lists), *((name, pa.int64()) for name in numbers)]
+        return pa.schema([*columns, *([("family", pa.string())] if self.families else [])])
 
 
 def _numbered(digests: array[int]) -> NDArray[np.int64]:

@@ -12,6 +12,11 @@ from iit_toolkit.data.python_docs import python_documentation_splits
 from iit_toolkit.data.wikitext import wikitext_articles
 from iit_toolkit.errors import UserError, did_you_mean, listed
 
+_SPANS, _TEXTS = "lists [start, end] of integers", "text"
+_WORDS = f"words or {_SPANS}"
+_PLACES = {"answer": _WORDS, "source_answer": _WORDS, "family": _TEXTS}
+"""What further columns of pairs hold, if not spans."""
+
 
 def load_python_docs(split: str) -> Dataset:
     """Load the documentation of the running Python: one document per row, in the column `text`.
@@ -48,7 +53,7 @@ def load_texts(
         source_column: Column of the sources, if every row is a pair and `text_column` its base.
         place_columns: Further columns of pairs, by what they are called in the result. `span` and `source_span`: the
             swapped characters of base and source, `[start, end]` with `end` excluded. `answer` and `source_answer`: the
-            same of the answers, or a word.
+            same of the answers, or a word. `family`: the kind of a pair.
 
     Returns:
         A dataset with the column `text` and, if asked for, `label`, `source` and those of `place_columns`.
@@ -75,11 +80,10 @@ def load_texts(
     for name, column in places.items():
         columns[column] = name
         _require_column(dataset, column, where, f"data.{name}_column")
-        words = "answer" in name
-        if not _is_span(dataset.features[column]) and not (words and _is_text(dataset.features[column])):
+        feature, expected = dataset.features[column], _PLACES.get(name, _SPANS)
+        if not (expected != _TEXTS and _is_span(feature)) and not (expected != _SPANS and _is_text(feature)):
             raise UserError(
-                f'data {where}: column "{column}" (data.{name}_column) holds {_kind(dataset, column)}, not '
-                f"{'words or ' if words else ''}lists [start, end] of integers"
+                f'data {where}: column "{column}" (data.{name}_column) holds {_kind(dataset, column)}, not {expected}'
             )
     return dataset.select_columns(list(columns)).rename_columns(_renaming(columns))
 

@@ -32,6 +32,7 @@ from iit_toolkit.config.training_arguments import require_settings
 from iit_toolkit.data.batch import Collator, readable_tokens
 from iit_toolkit.data.collate import MaskedLanguageCollator, collator_for
 from iit_toolkit.data.encoding import ids_spanned
+from iit_toolkit.data.minimal_pairs import minimal_pairs
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.tables import id_columns, lists_of, numbers_of
@@ -173,6 +174,8 @@ class Prepared:
         tokenizer = self.tokenizer  # a teacher that cannot be used is refused before any data is loaded
         if data.source == "python_docs":
             texts = load_python_docs(split)
+        elif data.families is not None:
+            texts = minimal_pairs(data.families, split, data.pairs_per_family)
         else:
             assert data.path is not None
             texts = load_texts(
@@ -191,7 +194,7 @@ class Prepared:
         limit = readable_tokens(self.teacher)
         causal, labelled = (self.config.task == task for task in ("causal_lm", "sequence_classification"))
         where = f"data, split {split}"
-        if data.source_column is not None:
+        if data.paired:
             pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit, where=where)
             _warn_of_lost(split, len(texts), pairs.skipped, "pairs are skipped")
             if data is self.config.data:
@@ -233,7 +236,7 @@ class Prepared:
                 f"{where} numbers the class {name} {given}, the teacher {expected}; give data with the teacher's "
                 "numbers, or correct id2label in the teacher's config.json if that is wrong"
             )
-        if len(found) == 1 and data.source_column is None:  # the bases of pairs may be of one class
+        if len(found) == 1 and not data.paired:  # the bases of pairs may be of one class
             raise UserError(
                 f"{where} has only one class, {min(found)}, so nothing can be told apart; give rows of several classes"
             )
@@ -371,7 +374,7 @@ def _positions(data: MixedConfig, name: str) -> Positions | None:
     """Return the positions that are swapped in further data."""
     if data.positions is None:
         return None
-    sources = {"kind": "in_batch" if data.source_column is None else "paired"}
+    sources = {"kind": "paired" if data.paired else "in_batch"}
     site = [{"component": "block_output", "layer": 0}]
     content = {"name": name, "variables": [{"name": "any", "teacher": site, "student": site}]}
     return Alignment.from_dict(

@@ -3,7 +3,7 @@
 from iit_toolkit.data.minimal_pairs.blimp import blimp
 from iit_toolkit.data.minimal_pairs.built import BuiltPairs
 from iit_toolkit.data.minimal_pairs.columns import from_columns
-from iit_toolkit.data.minimal_pairs.families import FAMILIES, family
+from iit_toolkit.data.minimal_pairs.families import FAMILIES, family, minimal_pairs
 from iit_toolkit.data.minimal_pairs.family import SPLITS, Family
 from iit_toolkit.data.minimal_pairs.rows import PairRow, to_dataset
 from iit_toolkit.data.minimal_pairs.tokens import AnswerTokens, answer_tokens
@@ -19,5 +19,6 @@ __all__ = [
     "blimp",
     "family",
     "from_columns",
+    "minimal_pairs",
     "to_dataset",
 ]

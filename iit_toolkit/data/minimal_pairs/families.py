@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from datasets import Dataset
+
 from iit_toolkit.data.minimal_pairs.agreement import AGREEMENT
 from iit_toolkit.data.minimal_pairs.attributes import ATTRIBUTES
 from iit_toolkit.data.minimal_pairs.correlatives import COMPARATIVES, RANGES
 from iit_toolkit.data.minimal_pairs.determiners import DETERMINER_NOUN
 from iit_toolkit.data.minimal_pairs.family import Family
 from iit_toolkit.data.minimal_pairs.names import PRONOUNS, REFLEXIVES
+from iit_toolkit.data.minimal_pairs.rows import to_dataset
 from iit_toolkit.data.minimal_pairs.stories import STORY_OBJECTS, STORY_POSSESSIVES, STORY_PRONOUNS
 from iit_toolkit.errors import UserError, did_you_mean
 
@@ -38,3 +43,18 @@ def family(name: str) -> Family:
     if name not in FAMILIES:
         raise UserError(f'there is no family of minimal pairs "{name}": {did_you_mean(name, FAMILIES)}')
     return FAMILIES[name]
+
+
+def minimal_pairs(names: Sequence[str], split: str, most: int) -> Dataset:
+    """Return pairs of several families, with a column for each attribute of a pair.
+
+    Args:
+        names: The families.
+        split: `train`, `words` or `templates`.
+        most: Pairs of each family, at most; a family that has fewer gives all.
+
+    Raises:
+        UserError: If there is no such family or split.
+    """
+    chosen = [family(name) for name in names]
+    return to_dataset(row for one in chosen for row in one.rows(split, min(most, one.size(split))))
