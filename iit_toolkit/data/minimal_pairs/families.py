@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from datasets import Dataset
 
@@ -50,11 +51,13 @@ def minimal_pairs(names: Sequence[str], split: str, most: int) -> Dataset:
 
     Args:
         names: The families.
-        split: `train`, `words` or `templates`.
-        most: Pairs of each family, at most; a family that has fewer gives all.
+        split: `train`, `words` or `templates`; or several, such as `words+templates`, whose pairs are told apart by
+            their family.
+        most: Pairs of each family in each of these, at most; a family that has fewer gives all.
 
     Raises:
         UserError: If there is no such family or split.
     """
-    chosen = [family(name) for name in names]
-    return to_dataset(row for one in chosen for row in one.rows(split, min(most, one.size(split))))
+    chosen, splits = [family(name) for name in names], [part.strip() for part in split.split("+")]
+    rows = (row for one in chosen for part in splits for row in one.rows(part, min(most, one.size(part))))
+    return to_dataset(rows if len(splits) == 1 else (replace(row, family=f"{row.family}, {row.split}") for row in rows))
