@@ -62,8 +62,8 @@ class DataConfig(_Section):
 
     source: Literal["python_docs", "datasets", "minimal_pairs"] = "datasets"
     """`python_docs`: the documentation of the running Python; `datasets`: whatever `load_dataset` takes;
-    `minimal_pairs`: pairs with questions, made from templates. Their splits are train, words (held-out words), templates
-    (held-out words in held-out templates), and words+templates."""
+    `minimal_pairs`: pairs with questions, made from templates. Their splits are train, words (held-out words),
+    templates (held-out words in held-out templates), and words+templates."""
     families: Annotated[list[str], Field(min_length=1)] | None = None
     """Families of minimal pairs, such as agreement."""
     pairs_per_family: Positive = 2000

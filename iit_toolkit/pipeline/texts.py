@@ -12,6 +12,7 @@ from iit_toolkit.analysis.report.examples import Answers, write_answers, write_e
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD
 from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.data.encoding import ids_spanned
+from iit_toolkit.data.tables import numbers_of
 from iit_toolkit.data.tokenization import count_tokens
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.folder import RunFolder
@@ -36,7 +37,8 @@ def write_texts(
     used = np.unique(np.concatenate([np.concatenate(examples[name].to_list()) for name in lists]))
     read = token_texts(prepared.tokenizer, used.tolist())
     spelt = {name: [[read[token] for token in row.tolist()] for row in examples[name]] for name in lists}
-    write_examples(examples.assign(**spelt), folder.examples)
+    families = _families(prepared.eval_rows)
+    write_examples(examples.assign(**spelt, family=examples["base"].map(families.get)), folder.examples)
     numbers = np.unique(verification.outcomes[_ANSWERS].to_numpy())
     answers: list[int] = numbers[numbers != NO_GOLD].tolist()
     if prepared.config.task == "sequence_classification":
@@ -47,6 +49,13 @@ def write_texts(
     per_million = (counts.double() / max(1, int(counts.sum())) * 1e6).tolist()
     frequencies = {number: per_million[number] for number in answers}
     write_answers(Answers(token_texts(prepared.tokenizer, answers), frequencies, counted_in), folder.answers)
+
+
+def _families(rows: Dataset) -> dict[int, str]:
+    """Return the kind of each pair by its number; none if the data do not say."""
+    if "family" not in rows.column_names:
+        return {}
+    return dict(zip(numbers_of(rows, "example_id").tolist(), rows["family"], strict=True))
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, tokens: list[int]) -> dict[int, str]:

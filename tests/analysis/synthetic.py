@@ -214,6 +214,7 @@ def make_texts(folder: Path, outcomes: pd.DataFrame) -> None:
             "source_tokens": [f" {source}.{place}" for place in range(length)],
             "swapped": even,
             "taken": [place + 1 for place in even if place + 1 < length],
+            "family": None,
         }
         for base, source in pairs.itertuples(index=False, name=None)
     ]

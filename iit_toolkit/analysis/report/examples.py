@@ -27,11 +27,13 @@ EXAMPLES = pa.schema(
         ("source_tokens", pa.list_(pa.string())),
         ("swapped", pa.list_(pa.int64())),
         ("taken", pa.list_(pa.int64())),
+        ("family", pa.string()),
     ],
-    metadata={b"iit_toolkit.schema": b"iit_toolkit/examples/1"},
+    metadata={b"iit_toolkit.schema": b"iit_toolkit/examples/2"},
 )
 """One row per base example: its id and its source's, the tokens that the models read (masks included; put together
-they are the text), the positions that are overwritten, and the source's positions that are taken, in the same order."""
+they are the text), the positions that are overwritten, the source's positions that are taken, in the same order, and
+what kind of pair it is (null if the data do not say)."""
 
 ANSWERS = pa.schema(
     [("answer", pa.int64()), ("text", pa.string()), ("per_million", pa.float64())],
@@ -74,7 +76,7 @@ def read_examples(path: Path) -> pd.DataFrame | None:
     """
     if not is_there(path):
         return None
-    table = read_table(path, EXAMPLES)
+    table = read_table(path, EXAMPLES, nullable=("family",))
     _require_places(path, table)
     frame = table.replace_schema_metadata(None).to_pandas()
     if frame.duplicated(["base", "source"]).any():

@@ -30,7 +30,8 @@ class Inputs:
     """What is known of inputs and answers besides the outcomes.
 
     Attributes:
-        examples: Columns `base`, `source`, `base_tokens` and `swapped`, one row per pair; None if they are not known.
+        examples: Columns `base`, `source`, `base_tokens`, `swapped` and `family`, one row per pair; None if they are
+            not known.
         texts: What each answer reads as.
         per_million: How often each answer occurs in a million tokens.
     """
@@ -77,6 +78,7 @@ def candidates(cases: pd.DataFrame, finding: Chosen, inputs: Inputs) -> list[Can
         *_by_answer(cases, finding & ~inside, inputs),
         *_by_frequency(cases, inputs),
         *_by_length(cases, inputs),
+        *_by_family(cases, inputs),
     ]
     sizes = [int((one.chosen & ~inside).sum()) for one in parts]
     whole = int((~inside).sum())
@@ -112,6 +114,16 @@ def _by_length(cases: pd.DataFrame, inputs: Inputs) -> Iterator[Candidate]:
         name = f"{least} to {most} tokens" if most else f"{least} tokens or more"
         yield Candidate("length of the base", name, (row >= 0) & (bands == number))
         least = (most or 0) + 1
+
+
+def _by_family(cases: pd.DataFrame, inputs: Inputs) -> Iterator[Candidate]:
+    """By what the data say of the kind of pair."""
+    if inputs.examples is None:
+        return
+    row = _rows_of(cases, inputs.examples)
+    families = inputs.examples["family"].astype("string").to_numpy(dtype=object, na_value=None)
+    for name in sorted({one for one in families if one is not None}):
+        yield Candidate("family of pairs", name, (row >= 0) & (families[row] == name))
 
 
 def _by_place(cases: pd.DataFrame, inputs: Inputs) -> Iterator[Candidate]:

@@ -15,7 +15,7 @@ ROWS = pd.DataFrame(
         {"base": 3, "source": 5, "base_tokens": ["[CLS]", " é"], "source_tokens": [" b"], "swapped": [1], "taken": [0]},
         {"base": 4, "source": 3, "base_tokens": ["x"], "source_tokens": ["[CLS]", " é"], "swapped": [], "taken": []},
     ]
-)
+).assign(family=["agreement", None])
 
 
 def test_examples(tmp_path: Path) -> None:
@@ -24,8 +24,9 @@ def test_examples(tmp_path: Path) -> None:
     write_examples(ROWS, path)
     found = read_examples(path)
     assert found is not None and list(found.columns) == list(ROWS.columns)
-    for name in ROWS.columns:
+    for name in ROWS.columns.drop("family"):
         assert [list(one) if hasattr(one, "__len__") else one for one in found[name]] == list(ROWS[name])
+    assert list(found["family"].fillna("none")) == ["agreement", "none"]
 
 
 @pytest.mark.parametrize("per_million", [{7: 12.5, 9: 0.0}, {}])

@@ -48,7 +48,7 @@ def by_name(found: RegionMap) -> dict[str, MappedRegion]:
 def examples_of(outcomes: pd.DataFrame, swapped: list[int], length: Callable[[int], int]) -> pd.DataFrame:
     pairs = outcomes[["base", "source"]].drop_duplicates()
     tokens = [["a"] * length(base) for base in pairs["base"]]
-    return pairs.assign(base_tokens=tokens, swapped=[np.array(swapped)] * len(pairs))
+    return pairs.assign(base_tokens=tokens, swapped=[np.array(swapped)] * len(pairs), family=None)
 
 
 def test_a_class_that_is_kept_and_one_that_is_ignored_are_found_and_confirmed() -> None:
@@ -80,6 +80,19 @@ def test_where_all_regions_are_alike_none_is_told_to_be_different() -> None:
     examples = examples_of(outcomes, [0, 2, 4, 6, 8], lambda base: 12 + 10 * (base % 2))
     found = map_regions(graded(outcomes), "causal", Inputs(examples, {}, per_million), **SETTINGS)
     assert {one.label for one in found.told} == {"HOLDS"} and len(found.told) > 10
+
+
+def test_families_of_pairs_are_regions() -> None:
+    outcomes = planted(lambda cases: cases["base"] % 3 == 0)
+    examples = examples_of(outcomes, [0], lambda _: 9)
+    kinds = {0: "agreement", 1: "reflexives", 2: None}
+    examples["family"] = [kinds[base % 3] for base in examples["base"]]
+    regions = by_name(map_regions(outcomes, "causal", Inputs(examples, TEXTS, {}), **SETTINGS))
+    assert (regions["agreement"].label, regions["reflexives"].label) == ("HOLDS", "FAILS")
+    told = outcomes[halves(outcomes, SETTINGS["seed"]) != ACROSS]
+    kept = ~told["inside"] & (told["teacher_effect"] > 0) & (told["base"] % 3 == 0)
+    assert regions["agreement"].cases == kept.sum()
+    assert "None" not in regions
 
 
 def test_at_the_margin_little_is_confirmed() -> None:
