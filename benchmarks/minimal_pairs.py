@@ -1,6 +1,6 @@
 """What two small teachers know of each family of minimal pairs, and how far a swap changes their answers.
 
-Of each family and split, 200 pairs are asked. A masked language model sees a mask in the place of the answer, of base
+Of each family and split, 120 pairs are asked. A masked language model sees a mask in the place of the answer, of base
 and source alike; a causal one is asked what comes next where the answer begins. Its answer is the argmax over the whole
 vocabulary. Swaps replace the output of a whole block at the tokens of the swapped words, source into base.
 
@@ -29,7 +29,7 @@ from iit_toolkit.analysis.report.markdown import markdown_table
 from iit_toolkit.data.minimal_pairs import FAMILIES, SPLITS, PairRow, answer_tokens, blimp
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-COUNT, SEED, BATCH = 200, 0, 64
+COUNT, SEED, BATCH = 120, 0, 64
 MODELS = {"minilm-mlm": "masked_lm", "stories260K": "causal_lm"}
 HEADER = f"""# Minimal pairs
 

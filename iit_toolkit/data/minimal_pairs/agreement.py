@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from iit_toolkit.data.minimal_pairs.family import Family
 from iit_toolkit.data.minimal_pairs.grids import Grid, Swap
 from iit_toolkit.data.minimal_pairs.lexicon import ADJECTIVES, ATTRACTORS, PERSONS, Noun
-from iit_toolkit.data.minimal_pairs.templates import Template, templates
+from iit_toolkit.data.minimal_pairs.templates import templates
 
 _BE, _WERE, _HAVE = ("is", "are"), ("was", "were"), ("has", "have")
 _TRAINING = tuple(
@@ -18,14 +18,14 @@ _TRAINING = tuple(
             "the {swap} with the {attractor} {answer} not {adjective} .",
             "the {swap} behind the {attractor} {answer} very {adjective} .",
             "the {swap} from the {attractor} {answer} now {adjective} .",
-            "the {swap} who saw the {attractor} {answer} now {adjective} .",
-            "the {swap} that left the {attractor} {answer} now {adjective} .",
+            "the {swap} who saw the {attractor} {answer} also {adjective} .",
+            "the {swap} that left the {attractor} {answer} also {adjective} .",
             "the {swap} that owned the {attractor} {answer} also {adjective} .",
             "the {swap} in the {attractor} {answer} become {adjective} .",
             "the {swap} that visited the {attractor} {answer} also {adjective} .",
             "today the {swap} beside the {attractor} {answer} very {adjective} .",
         ),
-        (_BE, _BE, _WERE, _BE, _BE, _BE, _BE, _HAVE, _BE, _BE),
+        (_BE, _BE, _BE, _BE, _WERE, _WERE, _WERE, _HAVE, _WERE, _BE),
         strict=True,
     )
 )
@@ -45,24 +45,20 @@ _HELD = tuple(
 
 
 def _grids(split: str) -> list[Grid]:
-    nouns = PERSONS.nouns(split)
+    swaps = _swaps(PERSONS.nouns(split))
     slots = {"attractor": ATTRACTORS.forms(split), "adjective": ADJECTIVES.of(split)}
     chosen = _HELD if split == "templates" else _TRAINING
-    return [grid for template, verbs in chosen for grid in _of_template(template, verbs, nouns, slots)]
+    return [Grid(template, some, (verbs,), slots, weight) for template, verbs in chosen for some, weight in swaps]
 
 
-def _of_template(
-    template: Template, verbs: tuple[str, str], nouns: Sequence[Noun], slots: dict[str, Sequence[str]]
-) -> list[Grid]:
+def _swaps(nouns: Sequence[Noun]) -> list[tuple[list[Swap], int]]:
     """Of four pairs, one changes the number, two the number and the noun, one the noun; of each number alike."""
-    made: list[Grid] = []
+    made: list[tuple[list[Swap], int]] = []
     others = [(one, other) for one in nouns for other in nouns if one != other]
     for number in (0, 1):
-        same = [Swap(noun[number], noun[1 - number], number, 1 - number) for noun in nouns]
-        flipped = [Swap(one[number], other[1 - number], number, 1 - number) for one, other in others]
-        kept = [Swap(one[number], other[number], number, number) for one, other in others]
-        for swaps, weight in ((same, 1), (flipped, 2), (kept, 1)):
-            made.append(Grid(template, swaps, (verbs,), slots, weight))
+        made.append(([Swap(noun[number], noun[1 - number], number, 1 - number) for noun in nouns], 1))
+        made.append(([Swap(one[number], other[1 - number], number, 1 - number) for one, other in others], 2))
+        made.append(([Swap(one[number], other[number], number, number) for one, other in others], 1))
     return made
 
 

@@ -43,7 +43,7 @@ _RANGES = templates(
 _RANGES_HELD = templates(
     "held",
     "we drove {swap} {town} {answer} {end} after losing the {thing} .",
-    "a journey {swap} {town} {answer} {end} by {thing} was made last week .",
+    "if you took a {thing} {swap} {town} {answer} {end} , you saw the sea .",
     "who took this {thing} {swap} {town} {answer} {end} yesterday ?",
 )
 

@@ -48,7 +48,7 @@ PERSONS = Words(
 """People: the subjects of agreement."""
 
 ATTRACTORS = Words(
-    "house river church school garden bridge tower castle village car window tree road hill",
+    "house river church/churches school garden bridge tower castle village car window tree road hill",
     "station museum hospital temple theater farm palace island",
 )
 """Things that stand between a subject and its verb."""
@@ -58,8 +58,8 @@ ADJECTIVES = Words("old young famous tall rich happy", "poor strong popular quie
 
 THINGS = Words(
     "book song house car bird tree ship horse dog flower letter painting film garden tower bridge train boat stone "
-    "picture poem door lake road church coin weapon",
-    "cat building island castle story/stories church/churches city/cities river album novel plane farm shop village "
+    "picture poem door lake road church/churches coin weapon",
+    "cat building field castle story/stories city/cities river record novel plane farm shop village "
     "clock shoe hat bottle",
 )
 """Things: the nouns that a determiner agrees with."""

@@ -23,7 +23,6 @@ _TRAINING = tuple(
         templates(
             "train",
             "after the war , {swap} returned to {answer} family in {town} .",
-            "{swap} left {town} and sold {answer} house .",
             "{swap} lived in {town} with {answer} family .",
             "in {town} , {swap} met {answer} first teacher .",
             "{swap} was born in {town} , where {answer} lived until 1920 .",
@@ -31,7 +30,7 @@ _TRAINING = tuple(
             "{swap} moved to {town} , and {answer} died there .",
             "{swap} spent most of {answer} childhood in {town} .",
         ),
-        (_HIS, _HIS, _HIS, _HIS, _HE, _HIS, _HE, _HIS),
+        (_HIS, _HIS, _HIS, _HE, _HIS, _HE, _HIS),
         strict=True,
     )
 )
@@ -41,7 +40,7 @@ _HELD = tuple(
             "held",
             "as a child , {swap} came to {town} with both of {answer} parents .",
             "when {swap} came back to {town} , {answer} was very tired .",
-            "in those years , {swap} lived with {answer} sister in {town} .",
+            "after many years , {swap} went back to {answer} home in {town} .",
             "{swap} , who grew up in {town} , lost {answer} mother early .",
         ),
         (_HIS, _HE, _HIS, _HIS),
@@ -79,7 +78,7 @@ _ALONE = templates(
 )
 _ALONE_HELD = templates(
     "held",
-    "what the {swap} {manner} did in the war was defend {answer} .",
+    "because of the war , the {swap} could not {manner} protect {answer} .",
     "when the war came , the {swap} had {manner} to hide {answer} .",
     "in the end , it was the {swap} who {manner} introduced {answer} .",
     "because no one came , the {swap} had {manner} to help {answer} .",

@@ -19,9 +19,9 @@ _BOYS = Words("Max Tommy Bill Mark Mike Bob", "Sammy Luke Leo Tod")
 _GIRLS = Words("Sue Mia Sara Tina Lisa Sally", "Mary Beth Mina Ivy")
 _PLACES = Words("park store garden", "zoo beach farm")
 _ANIMALS = Words("dog cat bird bear", "fox duck frog pig")
-_COLORS = Words("big red pretty", "small blue new")
-_OBJECTS = Words("ball car toy dog hat", "box fish tree kite apple")
-_GIVERS = Words("Tim Tom Sam Mom Grandma", "Lily Ben Dad Grandpa")
+_COLORS = Words("big red pretty old funny", "small blue new silly")
+_OBJECTS = Words("ball car toy dog hat", "box fish tree kite duck")
+_GIVERS = Words("Tim Tom Sam Mom Grandma", "Lily Ben Sue Dad Grandpa Max")
 
 _POSSESSED = templates(
     "train",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from iit_toolkit.data.minimal_pairs.grids import Grid, Swap
 from iit_toolkit.data.minimal_pairs.templates import Template
@@ -31,7 +31,7 @@ def exchange_grids(
     template: Template,
     groups: Sequence[Sequence[str]],
     candidates: Sequence[tuple[str, ...]],
-    slots: dict[str, Sequence[str]] | None = None,
+    slots: Mapping[str, Sequence[str]] | None = None,
     *,
     content: bool = True,
     asks_content: bool = False,
