@@ -1,6 +1,6 @@
 """What two small teachers know of each family of minimal pairs, and how far a swap changes their answers.
 
-Of each family and split, 120 pairs are asked. A masked language model sees a mask in the place of the answer, of base
+Of each family and split, 120 pairs are asked, of BLiMP a sample of 240. A masked language model sees a mask in the place of the answer, of base
 and source alike; a causal one is asked what comes next where the answer begins. Its answer is the argmax over the whole
 vocabulary. Swaps replace the output of a whole block at the tokens of the swapped words, source into base.
 
@@ -29,15 +29,18 @@ from iit_toolkit.analysis.report.markdown import markdown_table
 from iit_toolkit.data.minimal_pairs import FAMILIES, SPLITS, PairRow, answer_tokens, blimp
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+NUMBERS, PAGE = DOCS / "minimal-pairs.json", DOCS / "minimal-pairs.md"
 COUNT, SEED, BATCH = 120, 0, 64
 MODELS = {"minilm-mlm": "masked_lm", "stories260K": "causal_lm"}
 HEADER = f"""# Minimal pairs
 
 `iit_toolkit.data.minimal_pairs` makes pairs of sentences with a question. This page says what two small teachers know
-of them, and how often a swap changes what they answer. {COUNT} pairs of each family and split were asked.
+of them, and how often a swap changes what they answer. {COUNT} pairs of each family and split were asked, and a sample
+of {2 * COUNT} of `blimp`. Shares have standard errors of up to 5 percentage points.
 
 * *among candidates*: The teacher's answer is one of the candidates.
-* *right one preferred*: Of the candidates, the teacher gives the right one the highest probability.
+* *right one preferred*: Of the candidates, the teacher gives the right one the highest probability. This says
+  nothing of `blimp`, which has one candidate only.
 * *input swap*: The answer changes if the source's words stand in the base.
 * *block 0, 1, ...*: The answer changes if the output of that block at the swapped words comes from the source.
 
@@ -78,8 +81,8 @@ def main(shared: Path) -> None:
         if task == "masked_lm":
             found[name]["blimp"] = {"all": measured(model, tokenizer, _some((built := _blimp(shared)).rows))}
             found[name]["blimp"]["all"]["not built"] = built.skipped
-    (DOCS / "minimal-pairs.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    (DOCS / "minimal-pairs.md").write_text(document(found), encoding="utf-8")
+    NUMBERS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(document(found), encoding="utf-8")
 
 
 @torch.no_grad()
