@@ -1,8 +1,9 @@
 """What two small teachers know of each family of minimal pairs, and how far a swap changes their answers.
 
-Of each family and split, 120 pairs are asked, of BLiMP a sample of 240. A masked language model sees a mask in the place of the answer, of base
-and source alike; a causal one is asked what comes next where the answer begins. Its answer is the argmax over the whole
-vocabulary. Swaps replace the output of a whole block at the tokens of the swapped words, source into base.
+Of each family and split, 120 pairs are asked, of BLiMP a sample of 240. A masked language model sees a mask in the
+place of the answer, of base and source alike; a causal one is asked what comes next where the answer begins. Its answer
+is the argmax over the whole vocabulary. Swaps replace the output of a whole block at the tokens of the swapped words,
+source into base.
 
 Run from the repository root: `python -m benchmarks.minimal_pairs SHARED`, where SHARED is a folder with
 `models/minilm-mlm`, `models/stories260K` and `data/blimp` (default: `../shared`). Writes `docs/minimal-pairs.md` and

@@ -25,7 +25,9 @@ def test_swaps_of_the_last_block_change_no_answer_elsewhere() -> None:
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED_TEACHER)
     torch.manual_seed(0)
     model = BertForMaskedLM(
-        BertConfig(len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, initializer_range=1.0)
+        BertConfig(
+            vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, initializer_range=1.0
+        )
     )
     rows = FAMILIES["ranges"].rows("train", 30)
     asked = [one for one in (minimal_pairs.asked(tokenizer, row) for row in rows) if not isinstance(one, str)]
