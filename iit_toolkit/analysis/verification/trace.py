@@ -152,7 +152,7 @@ def propose(found: Trace, student_layers: int, name: str = "traced") -> Alignmen
     The teacher's block is the last whose effect is at least half of the largest (`Trace.held_until`): as much as
     possible has been computed there, and it is still read. Effects are those at the positions that an alignment can
     swap and be judged by, the first kind of the trace: differing words, or spans. The student's block is the one at the
-    nearest relative depth, as in presets; of two equally near, the lower. It is not the student's last, unless swaps at
+    nearest relative depth, as in presets; of two equally near, the upper. It is not the student's last, unless swaps at
     the teacher's last block have an effect: nobody reads the last block at other tokens.
 
     Args:
@@ -179,7 +179,7 @@ def propose(found: Trace, student_layers: int, name: str = "traced") -> Alignmen
             "student of 2 layers or more"
         )
     depth = (block + 1) / found.layers
-    own = min(range(usable), key=lambda layer: round(abs((layer + 1) / student_layers - depth), 9))
+    own = min(range(usable), key=lambda layer: (round(abs((layer + 1) / student_layers - depth), 9), -layer))
     positions, sources = traced_policy(found.paired)
     variable = Variable(name=f"block-{block}", teacher=(Site.block(block),), student=(Site.block(own),))
     return Alignment(name=name, variables=(variable,), positions=positions, sources=sources)
