@@ -1,0 +1,67 @@
+"""The measures of the targeted suite, and the page that is made of them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import targeted
+from iit_toolkit.analysis.statistics.measures import summarise
+from tests.analysis.synthetic import graded, make_outcomes
+
+
+def record(arm: str, seed: int, explained: float) -> dict[str, Any]:
+    sums = {"cases": 10.0, "changed": 4.0, "effective": 3.0, "effective_floor": 1.0, "effect_size": 2.0}
+    sums |= {"explained": explained, "kl_ignored": 5.0, "recovered": 1.0}
+    other = {**sums, "effect_size": 6.0, "explained": 0.0}
+    return {
+        "arm": arm, "seed": seed, "verdict": {"label": "SUPPORTED"}, "steps": 150, "pflop": 1.5, "cpu_seconds": 3600.0,
+        "perplexity": {"text": 100.0 + seed}, "hardware": "some processor",
+        "groups": {"agreement, words": sums, "agreement, templates": sums, "pronouns, words": other},
+    }  # fmt: skip
+
+
+RECORDS = [record("plain", seed, 1.0) for seed in (1, 2, 3)] + [record("causal", seed, 1.5) for seed in (3, 1, 2)]
+
+
+def test_a_measure_is_the_ratio_of_sums_over_groups() -> None:
+    one = record("causal", 1, 1.5)
+    assert targeted.value(one, "effect R²", targeted.of_split("words")) == pytest.approx(1.5 / 8)
+    assert targeted.value(one, "effect R²", targeted.of_split("templates")) == pytest.approx(1.5 / 2)
+    assert targeted.value(one, "effective IIA", lambda *_: True) == pytest.approx(0.75)
+    assert targeted.value(one, "effect R²", lambda *_: False) is None
+
+
+def test_the_sums_of_cases_are_those_of_a_summary() -> None:
+    outcomes = graded(make_outcomes({"causal": 0.6}, bases=200))
+    sums = targeted._sums(outcomes)  # pyright: ignore[reportPrivateUsage]
+    [variable] = summarise(outcomes, resamples=100).students["causal"].variables.values()
+    for ratio, measure in (
+        ("effect R²", "effect_r2"),
+        ("KL recovered", "kl_recovered"),
+        ("effective IIA", "effective_iia"),
+    ):
+        found = targeted.value({"groups": {"a, b": sums}}, ratio, lambda *_: True)
+        assert found == pytest.approx(variable.estimate(measure).value, abs=1e-9)
+
+
+def test_tables_pair_by_seed() -> None:
+    arms, rivals, families = (targeted.TABLES[name](RECORDS) for name in ("arms", "rivals", "families"))
+    assert "| causal | 3 | 3 of 3 | 150 | 1.50 | 0.188 ± 0.000 | 0.750 ± 0.000 |" in arms
+    assert "Training took 6.0 CPU hours on some processor." in arms
+    assert "| plain | 3 | +0.062 [no interval] | +0.250 [no interval] |" in rivals and "| causal |" not in rivals
+    assert "0.750 ± 0.000" in families and " - |" in families
+
+
+def test_the_committed_page_is_what_the_measures_give() -> None:
+    records = json.loads((targeted.FOLDER / "measures.json").read_text(encoding="utf-8"))
+    path = targeted.FOLDER / "README.md"
+    assert targeted.page(path.read_text(encoding="utf-8"), records) == path.read_text(encoding="utf-8")
+    stored = pd.read_csv(targeted.FOLDER / "kept.csv")
+    drawn = targeted.draw(records).data
+    assert stored["arm"].tolist() == drawn["arm"].tolist()
+    np.testing.assert_allclose(stored["effect_r2"].astype(float), drawn["effect_r2"].astype(float), atol=1e-9)
