@@ -132,6 +132,28 @@ def paired_sources(batch: Batch) -> dict[str, Tensor]:
     return {name.removeprefix(_SOURCE): value for name, value in batch.items() if name.startswith(_SOURCE)}
 
 
+def both_directions(batch: Batch) -> dict[str, Tensor]:
+    """Return a batch of pairs with both directions of each: every source is a base, too.
+
+    Returns:
+        A batch of 2B rows, without sources besides: rows 2i and 2i + 1 are the base and the source of pair i, and take
+        from each other.
+
+    Raises:
+        UserError: If the batch was not made of pairs, or does not say what is predicted of the sources.
+    """
+    source = paired_sources(batch)
+    if "labels" not in source:
+        raise UserError("training.both_directions needs pairs whose sources have answers, too; leave it out")
+    rows, places = batch["swapped"].nonzero(as_tuple=True)
+    taken = batch["swapped_from"][rows, places]
+    source["swapped"] = torch.zeros_like(batch["swapped"])
+    source["swapped_from"] = torch.zeros_like(batch["swapped_from"])
+    source["swapped"][rows, taken] = True
+    source["swapped_from"][rows, taken] = places
+    return {name: torch.stack([batch[name], value], 1).flatten(0, 1) for name, value in source.items()}
+
+
 def readable_tokens(model: PreTrainedModel) -> int | None:
     """Return the longest input that a model accepts, or `None` if its config sets no limit.
 

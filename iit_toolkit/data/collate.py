@@ -10,7 +10,7 @@ Every collator takes rows with `input_ids`, pads them on the right to the longes
 For rows that are pairs (`iit_toolkit.data.pairs`) it also returns
 
 * `source_input_ids`, `source_attention_mask`, `source_special_tokens_mask`, `source_example_id` and `source_text_id`:
-  row i is the source of base row i; S is the same,
+  row i is the source of base row i; S is the same; in language modelling also `source_labels`,
 * `swapped` (B, S) bool, true at the base's swapped positions, and `swapped_from` (B, S) int64, the source position
   that is taken there.
 
@@ -114,7 +114,9 @@ class MaskedLanguageCollator:
         batch["input_ids"] = ids.masked_scatter(chosen, self._corrupt(original, generator))
         if "source_input_ids" in batch:
             source = batch["source_input_ids"]
-            batch["source_input_ids"] = torch.where(chosen & (source == ids), batch["input_ids"], source)
+            alike = chosen & (source == ids)
+            batch["source_labels"] = source.masked_fill(~alike, IGNORE_INDEX)
+            batch["source_input_ids"] = torch.where(alike, batch["input_ids"], source)
         return batch
 
     def _generator(self, ids: Tensor) -> torch.Generator:
@@ -159,7 +161,9 @@ class CausalLanguageCollator:
         batch = _pad(rows, self._special)
         if "answers" in rows[0]:
             return _asked(batch, rows, None)
-        batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, IGNORE_INDEX)
+        for side in ("", "source_") if "source_input_ids" in batch else ("",):
+            padding = batch[f"{side}attention_mask"] == 0
+            batch[f"{side}labels"] = batch[f"{side}input_ids"].masked_fill(padding, IGNORE_INDEX)
         return batch
 
 
@@ -218,8 +222,7 @@ def _asked(batch: dict[str, Tensor], rows: Rows, mask: int | None) -> dict[str, 
         chosen = torch.zeros_like(ids, dtype=torch.bool)
         for index, row in enumerate(rows):
             chosen[index, row[f"{name}answers"]] = True
-        if not name:
-            batch["labels"] = ids.masked_fill(~chosen, IGNORE_INDEX)
+        batch[f"{name}labels"] = ids.masked_fill(~chosen, IGNORE_INDEX)
         if mask is not None:
             batch[f"{name}input_ids"] = ids.masked_fill(chosen, mask)
     return batch

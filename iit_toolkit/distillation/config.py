@@ -38,6 +38,8 @@ class CausalDistillationConfig(TrainingArguments):
             `labelled` ones, which is cheaper but another objective.
         counterfactual_tokens: The same for counterfactual runs; or only the `swapped` positions.
         interchanges: Counterfactual runs per base run, each with a variable, sources and positions of its own.
+        both_directions: Swap both ways in every pair: its source is a base, too, and the base is its source. A step
+            has twice as many rows then, and no runs of sources besides.
         dropout: Whether the student's dropout acts in training. Without it, swapped activations are free of its noise.
         cost_aware_draw: Draw variables with cheap counterfactual runs more often, and weight each so that the expected
             loss stays the same.
@@ -64,6 +66,7 @@ class CausalDistillationConfig(TrainingArguments):
     base_tokens: BaseTokens = "all"
     counterfactual_tokens: CounterfactualTokens = "all"
     interchanges: int = 1
+    both_directions: bool = False
     dropout: bool = True
     cost_aware_draw: bool = False
     gradient_shares: bool = True

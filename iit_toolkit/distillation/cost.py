@@ -250,19 +250,19 @@ def expected_cost(
     cost = StepCost(objective, batch)
     plain, weighted = [cost.plain()], list[tuple[float, Ledger]]()
     swapped = alignment if objective.weights.interchange else None
-    steps = [] if swapped is None else [(cost, swapped.sources.kind)]
+    steps = [] if swapped is None else [(cost, _own_source(swapped, args))]
     for further, drawn_by in mixture:
         sampler = None if swapped is None else drawn_by
         step = StepCost(objective, further, objective.weights if sampler else objective.weights.of_base_runs())
         plain.append(step.plain())
-        steps += [(step, sampler.sources.kind)] if sampler else []
+        steps += [(step, sampler.sources.kind != "in_batch")] if sampler else []
     if swapped is not None:
         drawn = torch.tensor(swapped.probabilities, dtype=torch.float64)
         if args.cost_aware_draw:
-            drawn = cheapest_draw(drawn, cost, swapped, args.interchanges)
-        for step, kind in steps:
+            drawn = cheapest_draw(drawn, cost, swapped, args)
+        for step, own_source in steps:
             for variable, probability in zip(swapped.variables, drawn.tolist(), strict=True):
-                ledger = step.counterfactual(variable.name, own_source=kind != "in_batch")
+                ledger = step.counterfactual(variable.name, own_source=own_source)
                 weighted.append((probability * args.interchanges, ledger))
     weighted = [*((1.0, ledger) for ledger in plain), *weighted]
     parts: dict[str, float] = {}
@@ -276,7 +276,12 @@ def expected_cost(
     )
 
 
-def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment, interchanges: int) -> Tensor:
+def _own_source(alignment: Alignment, args: CausalDistillationConfig) -> bool:
+    """Whether sources are another batch than the bases, which is run besides."""
+    return alignment.sources.kind != "in_batch" and not args.both_directions
+
+
+def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment, args: CausalDistillationConfig) -> Tensor:
     """Return the probabilities that estimate the declared mixture's loss with least variance for the computation.
 
     For equal variances, the variance of the weighted mean times the expected cost has a known minimum. It is least if
@@ -287,10 +292,10 @@ def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment, interc
         declared: (V,) the alignment's probabilities.
         cost: What the parts of a step cost.
         alignment: The alignment.
-        interchanges: How many counterfactual runs a step makes.
+        args: The settings: how many counterfactual runs a step makes, and of which sources.
     """
-    own_source = alignment.sources.kind != "in_batch"
-    share = flops(cost.plain()) / interchanges
+    own_source = _own_source(alignment, args)
+    share = flops(cost.plain()) / args.interchanges
     costs = [share + flops(cost.counterfactual(one.name, own_source=own_source)) for one in alignment.variables]
     drawn = declared / torch.tensor(costs, dtype=torch.float64).sqrt()
     return drawn / drawn.sum()

@@ -20,6 +20,7 @@ from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.resolve import SideName
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.config.task import refuse_unknown_task
+from iit_toolkit.data.batch import both_directions
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.config import CausalDistillationConfig
@@ -183,6 +184,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
     ) -> Any:
         """Return the objective of a batch; in evaluation, the student's own task loss."""
         del num_items_in_batch  # every term is a mean over the micro-batch
+        if model.training and self.settings.both_directions:
+            inputs = both_directions(inputs)
         with self.accelerator.autocast():  # for the teacher too
             if not model.training:
                 loss = self.objective.task_loss(inputs)
@@ -253,9 +256,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
             if self.settings.cost_aware_draw:
                 dataset: Any = self.train_dataset
                 first = self._rows_of(range(min(self.args.train_batch_size, len(dataset))))
-                drawn = cheapest_draw(
-                    declared, StepCost(self.objective, first), self.alignment, self.settings.interchanges
-                )
+                first = both_directions(first) if self.settings.both_directions else first
+                drawn = cheapest_draw(declared, StepCost(self.objective, first), self.alignment, self.settings)
             names = [variable.name for variable in self.alignment.variables]
             self._drawn = Variables(names, drawn, torch.where(drawn > 0, declared / drawn, 0.0))
         return self._drawn

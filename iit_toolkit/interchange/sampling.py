@@ -165,6 +165,8 @@ class Sampler:
         """Draw the sources of a batch, and which row of them is each base row's."""
         count = len(batch["labels"])
         if self.sources.kind == "paired":
+            if "swapped" in batch and "source_input_ids" not in batch:  # of `both_directions`
+                return None, torch.arange(count) ^ 1
             return paired_sources(batch), torch.arange(count)
         if self.sources.kind == "in_batch":
             return None, other_rows(count, generator)

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, TrainerState
 from transformers.trainer_utils import SaveStrategy
 
 from iit_toolkit.analysis.statistics.results_layout import TRAINING
-from iit_toolkit.data.tables import lists_of
+from iit_toolkit.data.tables import id_columns, lists_of
 from iit_toolkit.distillation.checkpoints import newest_whole, numbered, refuse_other_inputs, refuse_other_training
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost
@@ -305,7 +305,8 @@ def _tokens_seen(trainer: CausalDistillationTrainer, rows: Dataset) -> int:
     settings, step = trainer.settings, _rows_of_a_step(trainer.settings)
     epoch = _rows_of_an_epoch(settings, len(rows))
     epochs, steps = divmod(trainer.state.global_step, max(1, math.ceil(epoch / step)))
-    tokens = sum(len(ids) for ids, _ in lists_of(rows, "input_ids"))
+    read = id_columns(rows) if settings.both_directions else ["input_ids"]
+    tokens = sum(len(ids) for ids, _ in lists_of(rows, *read))
     return round(tokens * (epochs * epoch + steps * step) / len(rows))
 
 

@@ -106,6 +106,12 @@ def require_batches(prepared: Prepared, arm: str) -> None:
     """
     settings, rows = prepared.arm_training(arm, Path("unused")), prepared.train_rows
     _require_rows("training", rows)
+    config = prepared.config
+    if settings.both_directions and (not config.data.paired or config.task == "sequence_classification"):
+        raise UserError(
+            f"arms.{arm}: training.both_directions needs pairs, and a language model that answers in both of their "
+            "texts; leave it out"
+        )
     whole = settings.train_batch_size
     if settings.dataloader_drop_last and len(rows) < whole:
         raise UserError(

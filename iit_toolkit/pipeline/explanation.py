@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.data.batch import both_directions
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost, fastest_rate
 from iit_toolkit.distillation.objective import Objective
@@ -126,6 +127,7 @@ def first_step(
     settings = prepared.arm_training(arm, Path("unused"))
     rows = min(rows or settings.train_batch_size, len(prepared.train_rows))
     batch = prepared.collator([prepared.train_rows[index] for index in range(rows)])
+    batch = both_directions(batch) if settings.both_directions else batch
     batch = {name: value.to(settings.device) for name, value in batch.items()}
     student.to(settings.device)  # pyright: ignore[reportArgumentType]
     prepared.teacher.to(settings.device)  # pyright: ignore[reportArgumentType]

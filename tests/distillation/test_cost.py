@@ -201,7 +201,7 @@ def test_the_cheapest_draw_has_the_least_variance_for_its_cost(kind: str, interc
     alignment = ALIGNMENT.model_copy(update={"sources": Sources(kind=kind)})  # pyright: ignore
     cost, own = StepCost(objective, batch), kind != "in_batch"
     declared = torch.tensor([0.7, 0.3]).double()
-    best = cheapest_draw(declared, cost, alignment, interchanges)
+    best = cheapest_draw(declared, cost, alignment, training_config("unused", {"interchanges": interchanges}))
     costs = torch.tensor([flops(cost.counterfactual(name, own_source=own)) for name in ("early", "late")]).double()
     assert float(costs[0]) > float(costs[1]) or own
 
@@ -218,7 +218,9 @@ def test_a_counterfactual_run_may_cost_nothing() -> None:
     objective, batch = setup("bert", ObjectiveWeights.causal())
     cost = StepCost(objective, batch)
     cost.counterfactual = lambda *_, **__: {}  # pyright: ignore
-    assert cheapest_draw(torch.tensor([0.7, 0.3]).double(), cost, ALIGNMENT, 1).tolist() == pytest.approx([0.7, 0.3])
+    assert cheapest_draw(
+        torch.tensor([0.7, 0.3]).double(), cost, ALIGNMENT, training_config("unused", {})
+    ).tolist() == pytest.approx([0.7, 0.3])
 
 
 def test_the_fastest_rate_is_that_of_the_quickest_of_several_products(monkeypatch: pytest.MonkeyPatch) -> None:

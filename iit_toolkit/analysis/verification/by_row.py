@@ -11,7 +11,7 @@ from torch import Tensor
 from iit_toolkit.data.batch import Collator, Row
 from iit_toolkit.errors import NothingToPredictError
 
-_DRAWN = {"input_ids": "attention_mask", "labels": "attention_mask", "source_input_ids": "source_attention_mask"}
+_DRAWN = {f"{side}{name}": f"{side}attention_mask" for side in ("", "source_") for name in ("input_ids", "labels")}
 
 
 def collated_alone(collator: Collator, row: Row) -> dict[str, Tensor] | None:
