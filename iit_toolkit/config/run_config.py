@@ -33,6 +33,8 @@ class StudentConfig(_Section):
 
     layers: Positive | list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
     """Teacher layers that the student copies: how many, or which ones; null: half of them, spread evenly."""
+    fresh_blocks: bool = False
+    """Draw the blocks' weights at random: embeddings and head alone are the teacher's."""
     config: dict[str, Any] | None = None
     """Changes to the teacher's config; the student then starts from random weights."""
     checkpoint: Annotated[str | None, IS_PATH] = None
@@ -43,6 +45,8 @@ class StudentConfig(_Section):
         given = [name for name in ("layers", "config", "checkpoint") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"give only one of layers, config and checkpoint (there are {' and '.join(given)})")
+        if self.fresh_blocks and given not in ([], ["layers"]):
+            raise ValueError(f"fresh_blocks is of students made of layers; leave it out with {given[0]}")
         return self
 
     @field_validator("config")

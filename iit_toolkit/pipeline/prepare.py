@@ -47,6 +47,7 @@ from iit_toolkit.data.tokenization import (
 )
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.dropped import refuse_dropped_blocks
+from iit_toolkit.distillation.fresh_blocks import draw_blocks_anew
 from iit_toolkit.distillation.mixture import Mixed
 from iit_toolkit.distillation.students import refuse_unknown_size, student_from_checkpoint, student_from_config
 from iit_toolkit.distillation.students import student as student_of_layers
@@ -268,7 +269,8 @@ class Prepared:
             return student_from_checkpoint(self.teacher, student.checkpoint, new_head=True)
         if student.config is not None:
             return student_from_config(self.teacher, student.config)
-        return student_of_layers(self.teacher, student.layers)
+        made = student_of_layers(self.teacher, student.layers)
+        return draw_blocks_anew(made) if student.fresh_blocks else made
 
     def alignment(self, given: str | dict[str, Any], student: PreTrainedModel, where: str = "alignment") -> Alignment:
         """Return the alignment that a config gives as preset, file (YAML or `.nm`) or data; `where` names the place."""
