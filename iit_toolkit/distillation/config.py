@@ -37,6 +37,7 @@ class CausalDistillationConfig(TrainingArguments):
         base_tokens: Tokens that distillation terms compare in base runs: `all` but padding (the paper's), or only the
             `labelled` ones, which is cheaper but another objective.
         counterfactual_tokens: The same for counterfactual runs; or only the `swapped` positions.
+        aligned_tokens: The same for `aligned_mse`, whose tokens cost nothing; None: those of `base_tokens`.
         interchanges: Counterfactual runs per base run, each with a variable, sources and positions of its own.
         both_directions: Swap both ways in every pair: its source is a base, too, and the base is its source. A step
             has twice as many rows then, and no runs of sources besides.
@@ -65,6 +66,7 @@ class CausalDistillationConfig(TrainingArguments):
     teacher_dtype: Literal["float32", "bfloat16"] = "float32"
     base_tokens: BaseTokens = "all"
     counterfactual_tokens: CounterfactualTokens = "all"
+    aligned_tokens: BaseTokens | None = None
     interchanges: int = 1
     both_directions: bool = False
     dropout: bool = True

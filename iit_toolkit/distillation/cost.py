@@ -17,6 +17,7 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.data.batch import IGNORE_INDEX, Batch, gold_answers, model_inputs, real_tokens
 from iit_toolkit.distillation.config import CausalDistillationConfig
+from iit_toolkit.distillation.losses import HiddenProjection
 from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
@@ -139,7 +140,7 @@ class StepCost:
         backward = self._run(self._student, None, above=tokens != "none")
         if aligned and tokens == "none" and not compares_hidden:  # no gradient comes from further up
             backward = max(self._source(self._student, objective.student, name) for name in objective.student.sites)
-        projection = self._projection(objective.base_tokens, compares_hidden, aligned=aligned)
+        projection = self._projection(objective.base_tokens, compares_hidden) + self._aligned_projection(aligned)
         return {
             "teacher, base": teacher,
             "student, base": self._run(self._student, None),
@@ -196,14 +197,21 @@ class StepCost:
             return 0
         return 2 * self._tokens[tokens] * side.head.get_parameter("weight").numel()
 
-    def _projection(self, tokens: str, compares_hidden: bool, *, aligned: bool = False) -> int:
-        """Operations that map the last hidden states and, if `aligned`, the activations of every variable."""
+    def _projection(self, tokens: str, compares_hidden: bool) -> int:
+        """Operations that map the last hidden states."""
+        projection = self._objective.projection
+        return 0 if projection is None or not compares_hidden else self._mapped(projection, tokens)
+
+    def _aligned_projection(self, aligned: bool) -> int:
+        """Operations that map the activations of every variable, if they are compared."""
         objective = self._objective
-        if objective.projection is None:
+        if objective.projection is None or not aligned:
             return 0
         whole = [name for name in objective.student.sites if objective.student.last_site(name).ranges is None]
-        count = compares_hidden + aligned * len(whole)
-        return 2 * self._tokens[tokens] * objective.projection.linear.weight.numel() * count
+        return self._mapped(objective.projection, objective.aligned_tokens) * len(whole)
+
+    def _mapped(self, projection: HiddenProjection, tokens: str) -> int:
+        return 2 * self._tokens[tokens] * projection.linear.weight.numel()
 
 
 def _counted(side: InterchangeModel, inputs: Mapping[str, Tensor]) -> RunFlops:

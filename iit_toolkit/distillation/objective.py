@@ -68,6 +68,7 @@ class Objective:
         base_tokens: Tokens that the distillation terms of the base runs compare: all but padding, as in the paper, or
             only the labelled ones, which is cheaper but another objective.
         counterfactual_tokens: The same for the counterfactual runs; `swapped`: only the swapped positions.
+        aligned_tokens: The same for `aligned_mse`; `None`: those of `base_tokens`.
 
     Raises:
         UserError: If tokens are chosen in classification, which compares examples.
@@ -86,6 +87,7 @@ class Objective:
         teacher_dtype: torch.dtype = torch.float32,
         base_tokens: BaseTokens = "all",
         counterfactual_tokens: CounterfactualTokens = "all",
+        aligned_tokens: BaseTokens | None = None,
     ) -> None:
         if task == "sequence_classification" and (base_tokens, counterfactual_tokens) != ("all", "all"):
             raise UserError("base_tokens and counterfactual_tokens must be `all` in classification: it has no tokens")
@@ -99,6 +101,7 @@ class Objective:
         self.teacher_dtype = teacher_dtype
         self.base_tokens: BaseTokens = base_tokens
         self.counterfactual_tokens: CounterfactualTokens = counterfactual_tokens
+        self.aligned_tokens: BaseTokens = aligned_tokens or base_tokens
 
     def __call__(
         self,
@@ -137,7 +140,10 @@ class Objective:
         teacher = self._teacher_base(inputs, variables, tokens, weights)
         sum_ = _Sum()
         base_labels = labels if tokens is None else labels[tokens]
-        self._add_terms(sum_, student, teacher, base_labels, compared, weights.of_runs(counterfactual=False))
+        aligned_at = self._compared(batch, labels, self.aligned_tokens)
+        self._add_terms(
+            sum_, student, teacher, base_labels, compared, weights.of_runs(counterfactual=False), aligned_at
+        )
         for one in interchanges:
             assert teacher is not None
             self._add_counterfactual_terms(sum_, batch, labels, student, teacher, one, weights, len(interchanges))
@@ -221,7 +227,7 @@ class Objective:
         student = self.student.counterfactual_run(student, name, swap, source=source, tokens=tokens)
         one = _Sum()
         self._add_terms(
-            one, student, teacher, None, compared, weights.of_runs(counterfactual=True), prefix=COUNTERFACTUAL
+            one, student, teacher, None, compared, weights.of_runs(counterfactual=True), None, prefix=COUNTERFACTUAL
         )
         sum_.add_share(one, interchanged.weight, count)
 
@@ -239,6 +245,7 @@ class Objective:
         labels: Tensor | None,
         compared: Tensor | None,
         terms: Sequence[tuple[Term, float]],
+        aligned_at: Tensor | None,
         prefix: str = "",
     ) -> None:
         """Add the weighted terms of one pair of runs."""
@@ -249,7 +256,8 @@ class Objective:
             if term.name in _TOGETHER:
                 continue
             if term.compares not in sides:
-                sides[term.compares] = self._sides(term.compares, student, teacher, labels, compared)
+                tokens = aligned_at if term.compares == "activations" else compared
+                sides[term.compares] = self._sides(term.compares, student, teacher, labels, tokens)
             losses = [term.loss(*pair) for pair in sides[term.compares]]
             sum_.add(f"{prefix}{term.name}", weight, losses[0] if len(losses) == 1 else torch.stack(losses).mean())
 

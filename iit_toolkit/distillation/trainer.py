@@ -75,6 +75,7 @@ def make_objective(
         teacher_dtype=getattr(torch, args.teacher_dtype),
         base_tokens=args.base_tokens,
         counterfactual_tokens=args.counterfactual_tokens,
+        aligned_tokens=args.aligned_tokens,
     )
 
 
