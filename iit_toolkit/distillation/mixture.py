@@ -13,6 +13,7 @@ from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Batch, Collator, Rows
 from iit_toolkit.distillation.terms import ObjectiveWeights
+from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Interchange, Sampler
 from iit_toolkit.interchange.sampling import Variables, step_generator
 
@@ -50,6 +51,17 @@ class Mixed:
     def is_swapped(self) -> bool:
         """Whether interventions are made on these rows."""
         return self.positions is not None or "source_input_ids" in self.rows[0]
+
+    def require_terms(self, weights: ObjectiveWeights) -> None:
+        """Check that some term can be computed on these rows.
+
+        Raises:
+            UserError: If there are no rows, or nothing is swapped in them and all terms are of counterfactual runs.
+        """
+        if not len(self.rows):
+            raise UserError(f"mixture.{self.name} holds no rows; give some, or leave it out")
+        if not self.is_swapped:
+            weights.of_base_runs()
 
     def sampler(self, batch: Batch, task: Task) -> Sampler | None:
         """Return what draws the interventions of a batch; `None` if nothing in it is swapped."""

@@ -142,10 +142,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         self.alignment = alignment
         self.mixture = tuple(mixture)
         for one in self.mixture:
-            if not len(one.rows):
-                raise UserError(f"further data {one.name} hold no rows; give some, or leave them out")
-            if not one.is_swapped:
-                self.objective.weights.of_base_runs()
+            one.require_terms(self.objective.weights)
         self.student = model
         self.projection = self.objective.projection
         if self.projection is not None and self.optimizer is not None:

@@ -118,6 +118,9 @@ def require_batches(prepared: Prepared, arm: str) -> None:
             f"arms.{arm}: {len(rows)} training rows make no whole batch of {whole}, and dataloader_drop_last keeps no "
             "other; give more data or smaller batches"
         )
+    for mixed in prepared.mixture(arm):
+        _require_rows(f"mixture.{mixed.name}", prepared.mixed_rows[mixed.name])
+        mixed.require_terms(prepared.arm_weights(arm))
     refuse_unusable(settings, f"arms.{arm}.training" if prepared.config.arms[arm].training else "training")
 
 

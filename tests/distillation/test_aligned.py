@@ -112,6 +112,22 @@ def test_loss_and_gradients_equal_those_of_hand_written_hooks(case: str, width: 
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.parametrize("tokens", ["all", "labelled", None])
+def test_its_tokens_are_chosen_by_themselves(tokens: Any) -> None:
+    alignment, pairs = CASES["parts"]
+    teacher, student, sides, projection = setup(alignment, 16)
+    batch, weights = make_batch(), ObjectiveWeights(ce=1.0, aligned_mse=1.0)
+    chosen = {"base_tokens": "labelled", "aligned_tokens": tokens}
+    found = Objective(*sides, weights, "masked_lm", projection=projection, **chosen)(batch)  # pyright: ignore
+    compared = batch if tokens == "all" else {**batch, "attention_mask": (batch["labels"] != -100).long()}
+    real = compared["attention_mask"].bool()
+    losses = [
+        ((held(student, ours, batch)[real][:, n] - held(teacher, theirs, batch)[real][:, n]) ** 2).mean()
+        for theirs, ours, n in pairs
+    ]
+    assert float(found.terms["aligned_mse"]) == pytest.approx(float(sum(losses)) / len(losses), rel=1e-6)
+
+
 def test_it_costs_no_counterfactual_run() -> None:
     teacher, student, sides, _ = setup(CASES["full"][0])
     calls = {"teacher": 0, "student": 0}
