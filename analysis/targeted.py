@@ -71,7 +71,7 @@ def _record(run: RunFolder, arm: str, seed: int) -> dict[str, Any]:
             },
         },
         "steps": trained["steps"],
-        "pflop": trained["cost"]["flops"] * trained["micro_batches_run"] / 1e15,
+        "tflop": trained["cost"]["flops"] * trained["micro_batches_run"] / 1e12,
         "cpu_seconds": trained["cpu_seconds"],
         "perplexity": {name: found["perplexity"][arm]["value"] for name, found in results["evaluation"].items()},
         "hardware": trained["provenance"]["hardware"]["cpu"],
@@ -126,14 +126,14 @@ def _spread(values: list[float | None], digits: int = 3) -> str:
 def arms_table(records: Records) -> str:
     """Return every arm with its measures on both splits, mean and standard deviation over seeds."""
     sets = list(records[0]["perplexity"])
-    head = ["arm", "seeds", "SUPPORTED", "steps", "PFLOP"]
+    head = ["arm", "seeds", "SUPPORTED", "steps", "TFLOP"]
     head += [f"{ratio}, {title}" for ratio in _RATIOS for title in SPLITS.values()]
     head += [f"perplexity, {name}" for name in sets]
     lines: list[list[str]] = []
     for arm in arms_of(records):
         runs = _of(records, arm)
         supported = sum(one["verdict"]["label"] == "SUPPORTED" for one in runs)
-        line = [arm, str(len(runs)), f"{supported} of {len(runs)}", f"{runs[0]['steps']}", f"{runs[0]['pflop']:.2f}"]
+        line = [arm, str(len(runs)), f"{supported} of {len(runs)}", f"{runs[0]['steps']}", f"{runs[0]['tflop']:.2f}"]
         line += [_spread([value(one, ratio, of_split(split)) for one in runs]) for ratio in _RATIOS for split in SPLITS]
         lines.append([*line, *(_spread([one["perplexity"][name] for one in runs], 1) for name in sets)])
     return markdown_table(head, lines)

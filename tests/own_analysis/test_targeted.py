@@ -19,7 +19,7 @@ def record(arm: str, seed: int, explained: float) -> dict[str, Any]:
     sums |= {"explained": explained, "kl_ignored": 5.0, "recovered": 1.0}
     other = {**sums, "effect_size": 6.0, "explained": 0.0}
     return {
-        "arm": arm, "seed": seed, "verdict": {"label": "SUPPORTED"}, "steps": 150, "pflop": 1.5, "cpu_seconds": 3600.0,
+        "arm": arm, "seed": seed, "verdict": {"label": "SUPPORTED"}, "steps": 150, "tflop": 1.5, "cpu_seconds": 3600.0,
         "perplexity": {"text": 100.0 + seed}, "hardware": "some processor",
         "groups": {"agreement, words": sums, "agreement, templates": sums, "pronouns, words": other},
     }  # fmt: skip
