@@ -96,6 +96,8 @@ class DataConfig(_Section):
     """The same of the source; null: the answer stands at the same tokens as the base's."""
     family_column: str | None = None
     """Column of a name for the kind of each pair; the report tells kinds apart."""
+    keep: Literal["all", "changed"] = "all"
+    """`changed`: keep only questions whose source the teacher answers otherwise than their base."""
     detokenize: Literal["none", "wikitext"] = "none"
     """`wikitext`: undo WikiText's tokenisation and join its lines to articles."""
     max_length: Positive = 128
@@ -145,6 +147,8 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _limits(self) -> DataConfig:
+        if self.keep == "changed" and self.answer_column is None and self.source != "minimal_pairs":
+            raise ValueError("keep: changed is of questions: give answer_column, or leave it out")
         if self.max_train_examples is not None and self.label_column is None:
             raise ValueError("max_train_examples is of labelled rows: give label_column, or use max_train_tokens")
         return self

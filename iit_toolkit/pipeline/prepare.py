@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -29,21 +27,15 @@ from iit_toolkit.config.loading import EMBEDDED_TEACHER
 from iit_toolkit.config.recipes import RECIPES, Recipe
 from iit_toolkit.config.run_config import DataConfig, MixedConfig, RunConfig, StudentConfig
 from iit_toolkit.config.training_arguments import require_settings
-from iit_toolkit.data.batch import Collator, readable_tokens
+from iit_toolkit.data.batch import Collator
 from iit_toolkit.data.collate import MaskedLanguageCollator, collator_for
 from iit_toolkit.data.encoding import ids_spanned
-from iit_toolkit.data.minimal_pairs import minimal_pairs
-from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.tables import id_columns, lists_of, numbers_of
-from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import (
     count_tokens,
-    first_examples,
     shuffled,
     spread_examples,
-    tokenize_corpus,
-    tokenize_labelled,
 )
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.dropped import refuse_dropped_blocks
@@ -53,13 +45,12 @@ from iit_toolkit.distillation.students import refuse_unknown_size, student_from_
 from iit_toolkit.distillation.students import student as student_of_layers
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.answers import class_elsewhere, class_names
 from iit_toolkit.interchange.sound import digests, refuse_changed
 from iit_toolkit.models.finite import refuse_non_finite_weights
 from iit_toolkit.models.loading import load_model, refuse_other_problem
+from iit_toolkit.pipeline.rows import load_rows
 from iit_toolkit.runs.provenance import fingerprint_of_lists
 
-_LOG = logging.getLogger(__name__)
 _MODEL_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
 
 _CLASSES = {
@@ -173,74 +164,10 @@ class Prepared:
     def rows(self, data: DataConfig, split: str, max_tokens: int | None, max_examples: int | None = None) -> Dataset:
         """Load one split of a data set and cut it into rows of token ids."""
         tokenizer = self.tokenizer  # a teacher that cannot be used is refused before any data is loaded
-        if data.source == "python_docs":
-            texts = load_python_docs(split)
-        elif data.families is not None:
-            texts = minimal_pairs(data.families, split, data.pairs_per_family)
-        else:
-            assert data.path is not None
-            texts = load_texts(
-                data.path,
-                split,
-                name=data.name,
-                data_files=data.data_files,
-                text_column=data.text_column,
-                label_column=data.label_column,
-                source_column=data.source_column,
-                place_columns=data.place_columns,
-            )
-        texts = first_examples(texts, max_examples)
-        if data.detokenize == "wikitext":
-            texts = join_wikitext(texts, tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
-        limit = readable_tokens(self.teacher)
-        causal, labelled = (self.config.task == task for task in ("causal_lm", "sequence_classification"))
-        where = f"data, split {split}"
-        if data.paired:
-            pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit, where=where)
-            _warn_of_lost(split, len(texts), pairs.skipped, "pairs are skipped")
-            if data is self.config.data:
-                self.skipped[split] = pairs.skipped
-            rows = pairs.rows
-        elif labelled:
-            rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit, where=where)
-        else:
-            dropped = Counter[str]()
-            rows = tokenize_corpus(
-                texts,
-                tokenizer,
-                data.max_length,
-                packing=data.packing,
-                max_tokens=max_tokens,
-                position_limit=limit,
-                min_length=data.min_length,
-                dropped=dropped,
-            )
-            _warn_of_lost(split, len(rows) + dropped.total(), dropped, "rows are dropped")
-        if labelled:
-            self._require_labels(
-                data, split, set(np.unique(numbers_of(rows, "label")).tolist()), texts.features["label"]
-            )
-        return rows
-
-    def _require_labels(self, data: DataConfig, split: str, found: set[int], feature: Any) -> None:
-        where = f"data.label_column {data.label_column}: split {split}"
-        labels = cast(int, self.teacher.config.num_labels)
-        if max(found) >= labels:
-            raise UserError(
-                f"{where} has the label {max(found)}, but the teacher only knows 0 to {labels - 1}; give the data that "
-                "it was trained for"
-            )
-        named = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
-        if (other := class_elsewhere(class_names(self.teacher.config), named)) is not None:
-            name, expected, given = other
-            raise UserError(
-                f"{where} numbers the class {name} {given}, the teacher {expected}; give data with the teacher's "
-                "numbers, or correct id2label in the teacher's config.json if that is wrong"
-            )
-        if len(found) == 1 and not data.paired:  # the bases of pairs may be of one class
-            raise UserError(
-                f"{where} has only one class, {min(found)}, so nothing can be told apart; give rows of several classes"
-            )
+        loaded = load_rows(self.teacher, tokenizer, self.config.task, data, split, max_tokens, max_examples)
+        if data is self.config.data and loaded.skipped is not None:
+            self.skipped[split] = loaded.skipped
+        return loaded.rows
 
     @cached_property
     def collator(self) -> Collator:
@@ -388,9 +315,3 @@ def fingerprint_of_rows(rows: Dataset) -> str:
     """Return what identifies rows: their token ids and, in classification, their labels."""
     labels = [numbers_of(rows, "label")] if "label" in rows.column_names else []
     return fingerprint_of_lists([*lists_of(rows, *id_columns(rows)), *((one, np.array([len(one)])) for one in labels)])
-
-
-def _warn_of_lost(split: str, count: int, lost: Mapping[str, int], what: str) -> None:
-    if lost:
-        reasons = "; ".join(f"{number:,}: {reason}" for reason, number in lost.items())
-        _LOG.warning("data, split %s: %s of %s %s (%s)", split, sum(lost.values()), count, what, reasons)

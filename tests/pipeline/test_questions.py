@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from iit_toolkit.analysis.report.examples import read_examples
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
@@ -87,6 +88,26 @@ def test_another_run_mixes_in_the_same_rows(place: Path) -> None:
     assert first["loss/text/ce"] == again["loss/text/ce"]
 
 
+def test_kept_pairs_are_those_that_the_teacher_answers_otherwise(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    every, some = (Prepared(load_config(place / "config.yaml", [f"data.keep={keep}"])) for keep in ("all", "changed"))
+    with caplog.at_level("INFO"):
+        kept = some.train_rows
+    changed: list[list[int]] = []
+    for row in every.train_rows:  # by hand, one row at a time
+        answers = []
+        for side in ("", "source_"):
+            ids = torch.tensor([row[f"{side}input_ids"]])  # pyright: ignore
+            ids[0, row[f"{side}answers"]] = every.tokenizer.mask_token_id  # pyright: ignore
+            answers.append(every.teacher(input_ids=ids).logits[0, row[f"{side}answers"]].argmax(-1).tolist())  # pyright: ignore
+        if answers[0] != answers[1]:
+            changed.append(row["input_ids"])  # pyright: ignore
+    assert list(kept["input_ids"]) == changed and 0 < len(kept) < len(every.train_rows)
+    assert list(kept["example_id"]) == list(range(len(kept)))
+    assert list(kept["source_example_id"]) == list(range(len(kept), 2 * len(kept)))
+    told = f"change the teacher's answer in {len(kept)} of {len(every.train_rows)} pairs"
+    assert any(told in message for message in caplog.messages)
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -95,6 +116,7 @@ def test_another_run_mixes_in_the_same_rows(place: Path) -> None:
         (["mixture.text.positions={kind: spam}"], "mixture.text: `positions"),
         (["data={source: python_docs}"], "arms.causal: training.both_directions needs pairs"),
         (["data={source: minimal_pairs}"], "families and source minimal_pairs need each other: give both, or none"),
+        (["data={path: json, source_column: s, keep: changed}"], "keep: changed is of questions: give answer_column"),
         (["data.answer_column=a"], "span, answer and family columns are of pairs: give source_column, too"),
     ],
 )
