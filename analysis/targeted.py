@@ -33,6 +33,7 @@ from iit_toolkit.runs.folder import RunFolder, write_json
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "targeted"
 SPLITS = {"words": "new words", "templates": "new words and templates"}
 TREATMENT = "causal"
+CLOSEST = ("plain-compute", "aligned-mse")
 _TABLE = re.compile(r"(<!-- targeted:([\w-]+) -->\n).*?(<!-- /targeted -->)", re.DOTALL)
 _SUMS = ("cases", "changed", "effective", "effective_floor", "effect_size", "explained", "kl_ignored", "recovered")
 _RATIOS = {
@@ -201,6 +202,27 @@ def families_table(records: Records) -> str:
     return markdown_table(head, lines)
 
 
+def family_rivals_table(records: Records) -> str:
+    """Return the treatment minus its closest rivals in effect R², by family and split."""
+    groups = sorted(records[0]["groups"], key=lambda name: (name.split(", ")[0], name.split(", ")[1] == "templates"))
+    measure, lines = StudyMeasure("effect R²", True, 3), list[list[str]]()
+    for arm in (arm for arm in arms_of(records) if arm in CLOSEST):
+        lines += [
+            [
+                arm,
+                name.split(", ")[0],
+                SPLITS[name.split(", ")[1]],
+                _paired(records, arm, measure, lambda one, name=name: value(one, "effect R²", _group(name))),
+            ]
+            for name in groups
+        ]
+    return markdown_table(["causal minus", "family", "held out", "effect R²"], lines)
+
+
+def _group(name: str) -> Chosen:
+    return lambda family, split: f"{family}, {split}" == name
+
+
 def draw(records: Records) -> Drawing:
     """Draw every run's effect R² by arm, new words beside new templates."""
     arms = arms_of(records)
@@ -239,6 +261,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "arms": lambda records: f"{arms_table(records)}\n\n{scale(records)}",
     "rivals": rivals_table,
     "families": families_table,
+    "family-rivals": family_rivals_table,
 }
 
 
