@@ -3,8 +3,9 @@
     python -m analysis.targeted runs/targeted    measures the runs of a suite, and writes all anew
     python -m analysis.targeted                  writes tables and figure from the committed measures
 
-Measures lie in `experiments/targeted/measures.json`; tables stand in `experiments/targeted/README.md`, between
-`<!-- targeted:NAME -->` and `<!-- /targeted -->`, and the figure is `experiments/targeted/kept.svg`.
+Measures lie in `experiments/targeted/measures.json`; tables stand in `experiments/targeted/README.md`, README.md and
+docs/results.md, between `<!-- targeted:NAME -->` and `<!-- /targeted -->`. The figure is
+`experiments/targeted/kept.svg`.
 """
 
 from __future__ import annotations
@@ -140,6 +141,22 @@ def arms_table(records: Records) -> str:
     return markdown_table(head, lines)
 
 
+def short_table(records: Records) -> str:
+    """Return every arm with what it keeps, in few columns."""
+    head = ["arm", "SUPPORTED", *(f"{r}, {t}" for r in ("effect R²", "effective IIA") for t in SPLITS.values())]
+    lines: list[list[str]] = []
+    for arm in arms_of(records):
+        runs = _of(records, arm)
+        supported = sum(one["verdict"]["label"] == "SUPPORTED" for one in runs)
+        spreads = [
+            _spread([value(one, ratio, of_split(split)) for one in runs])
+            for ratio in ("effect R²", "effective IIA")
+            for split in SPLITS
+        ]
+        lines.append([arm, f"{supported} of {len(runs)}", *spreads])
+    return f"{markdown_table(head, lines)}\n\nMean ± standard deviation over {len(_of(records, TREATMENT))} seeds."
+
+
 def _paired(records: Records, rival: str, measure: StudyMeasure, of: Callable[[dict[str, Any]], float | None]) -> str:
     seeds = sorted({one["seed"] for one in _of(records, TREATMENT)} & {one["seed"] for one in _of(records, rival)})
     values = {arm: tuple(of(one) for one in _of(records, arm) if one["seed"] in seeds) for arm in (TREATMENT, rival)}
@@ -259,6 +276,7 @@ def scale(records: Records) -> str:
 
 TABLES: dict[str, Callable[[Records], str]] = {
     "arms": lambda records: f"{arms_table(records)}\n\n{scale(records)}",
+    "short": short_table,
     "rivals": rivals_table,
     "families": families_table,
     "family-rivals": family_rivals_table,
@@ -280,8 +298,10 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _files() -> Iterator[Path]:
-    yield FOLDER / "README.md"
+def documents() -> Iterator[Path]:
+    """Yield the documents that hold tables."""
+    root = FOLDER.parents[1]
+    yield from (FOLDER / "README.md", root / "README.md", root / "docs" / "results.md")
 
 
 def main() -> None:
@@ -290,7 +310,7 @@ def main() -> None:
     if given.suite is not None:
         write_json(stored, measured(given.suite))
     records: Records = json.loads(stored.read_text(encoding="utf-8"))
-    for path in _files():
+    for path in documents():
         path.write_text(page(path.read_text(encoding="utf-8"), records), encoding="utf-8")
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x"}):
         save(FOLDER, draw(records))
