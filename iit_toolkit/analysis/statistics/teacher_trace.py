@@ -138,7 +138,7 @@ class Trace:
 
     def frame(self) -> pd.DataFrame:
         """Return the table, one row per cell."""
-        return pd.DataFrame(list(_rows(self.cells)))
+        return pd.DataFrame(list(_rows(self.cells))).astype({"head": "Int64"})
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, for JSON."""

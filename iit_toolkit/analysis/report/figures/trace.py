@@ -16,6 +16,8 @@ from iit_toolkit.analysis.report.figures.style import INK, STYLE, Drawing, Plot,
 from iit_toolkit.analysis.statistics.teacher_trace import ENOUGH, POSITIONS, Trace
 
 NAME = "trace"
+_MOST_COLUMNS = 20
+"""Components and heads side by side, over all panels of a line: more make a picture too wide to read."""
 _COLOURS = "Blues"  # light to dark, for any reader; 0 is nearly white
 CAPTION = (
     "Percentage of cases in which the teacher's answer changes if one component of one block is swapped. Framed: the "
@@ -33,13 +35,20 @@ def write_trace_figure(found: Trace, folder: Path) -> Plot:
     values = [cell.changed.value or 0.0 for cell in found.cells]
     norm = Normalize(0, max([5 * ENOUGH, *values]))
     with matplotlib.rc_context(STYLE):
-        size = (1.4 + len(found.positions) * (0.4 + 0.55 * len(found.parts)), 1.9 + 0.36 * found.layers)
+        across = max(1, min(len(found.positions), _MOST_COLUMNS // len(found.parts)))
+        down = -(-len(found.positions) // across)
+        size = (1.4 + across * (0.4 + 0.55 * len(found.parts)), 0.7 + down * (1.2 + 0.36 * found.layers))
         figure = Figure(figsize=size, layout="constrained")
-        panels = list(figure.subplots(1, len(found.positions), squeeze=False, sharey=True)[0])
+        grid = figure.subplots(down, across, squeeze=False, sharey=True)
+        panels = list(grid.flat)
+        for axes in panels[len(found.positions) :]:
+            axes.remove()
+        panels = panels[: len(found.positions)]
         for axes, positions in zip(panels, found.positions, strict=True):
             _draw(axes, found, positions, norm)
-        panels[0].set_ylabel("teacher's block")
-        bar = figure.colorbar(ScalarMappable(norm, _COLOURS), ax=panels, shrink=0.9)
+        for axes in panels[::across]:
+            axes.set_ylabel("teacher's block")
+        bar = figure.colorbar(ScalarMappable(norm, _COLOURS), ax=panels, shrink=0.9, aspect=20 * down)
         bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, 0))
         bar.set_label("answers that change")
         meanings = " ".join(f"{kind.capitalize()}: {POSITIONS[kind]}." for kind in found.positions)
