@@ -83,7 +83,7 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
         ("seed=true", "seed: input should be a valid integer"),
         ("seed='7'", "seed: input should be a valid integer"),
         ("seed.x=1", "seed: input should be a valid integer"),
-        ("data.source=hub", "data.source: input should be 'python_docs' or 'datasets', not 'hub'"),
+        ("data.source=hub", "data.source: input should be 'python_docs', 'datasets' or 'minimal_pairs', not 'hub'"),
         ("data.source=datasets", "data: source datasets needs a path"),
         ("data.path=parquet", "data: source python_docs takes no path"),
         ("data.source_column=bad", "data: source python_docs takes no source_column"),
