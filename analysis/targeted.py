@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -58,8 +58,9 @@ def _record(run: RunFolder, arm: str, seed: int) -> dict[str, Any]:
     assert examples is not None
     trained, verdict = results["arms"][arm], results["verdict"]
     [variable] = verdict["variables"].values()
-    kinds = examples.set_index("base")["family"]
-    cases = outcomes[outcomes["student"] == arm].reset_index(drop=True)
+    kinds: dict[int, str] = dict(zip(examples["base"].tolist(), examples["family"].tolist(), strict=True))
+    cases = cast(pd.DataFrame, outcomes[outcomes["student"] == arm])
+    of_case = np.array([kinds[base] for base in cases["base"].tolist()])
     return {
         "arm": arm,
         "seed": seed,
@@ -77,9 +78,7 @@ def _record(run: RunFolder, arm: str, seed: int) -> dict[str, Any]:
         "cpu_seconds": trained["cpu_seconds"],
         "perplexity": {name: found["perplexity"][arm]["value"] for name, found in results["evaluation"].items()},
         "hardware": trained["provenance"]["hardware"]["cpu"],
-        "groups": {
-            str(name): _sums(cases[cases["base"].isin(kinds.index[kinds == name])]) for name in sorted(set(kinds))
-        },
+        "groups": {name: _sums(cast(pd.DataFrame, cases[of_case == name])) for name in sorted(set(kinds.values()))},
     }
 
 
@@ -244,7 +243,7 @@ def draw(records: Records) -> Drawing:
     """Draw every run's effect R² by arm, new words beside new templates."""
     arms = arms_of(records)
     rows = [
-        {"arm": arm, "seed": one["seed"], "split": split, "effect_r2": value(one, "effect R²", of_split(split))}
+        (arm, int(one["seed"]), split, value(one, "effect R²", of_split(split)))
         for arm in arms
         for one in _of(records, arm)
         for split in SPLITS
@@ -253,7 +252,7 @@ def draw(records: Records) -> Drawing:
     for place, (split, title) in enumerate(SPLITS.items()):
         axes = figure.add_subplot(1, 2, place + 1)
         for line, arm in enumerate(arms):
-            found = [row["effect_r2"] for row in rows if row["arm"] == arm and row["split"] == split]
+            found = [row[3] or 0.0 for row in rows if (row[0], row[2]) == (arm, split)]
             colour = PALETTE[0] if arm == TREATMENT else "0.45"
             axes.plot(found, [line] * len(found), "o", ms=4.5, color=colour, alpha=0.7)
             axes.plot([mean(found)], [line], "|", ms=16, mew=2.2, color=colour)
@@ -261,7 +260,7 @@ def draw(records: Records) -> Drawing:
         axes.invert_yaxis()
         axes.set_xlabel("effect R²")
         axes.set_title(title)
-    return Drawing("kept", figure, "", "", pd.DataFrame(rows))
+    return Drawing("kept", figure, "", "", pd.DataFrame(rows, columns=["arm", "seed", "split", "effect_r2"]))
 
 
 def scale(records: Records) -> str:
@@ -308,8 +307,8 @@ def main() -> None:
     """Measure if asked, and write tables and figure."""
     given, stored = _arguments(), FOLDER / "measures.json"
     if given.suite is not None:
-        write_json(stored, measured(given.suite))
-    records: Records = json.loads(stored.read_text(encoding="utf-8"))
+        write_json(stored, {"runs": measured(given.suite)})
+    records: Records = json.loads(stored.read_text(encoding="utf-8"))["runs"]
     for path in documents():
         path.write_text(page(path.read_text(encoding="utf-8"), records), encoding="utf-8")
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x"}):

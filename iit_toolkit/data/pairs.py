@@ -87,9 +87,8 @@ def tokenize_pairs(
         )
     require_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts, where) if "label" in texts.column_names else None
-    found = _Found(
-        tokenizer, max_length, causal, labels, *(name in texts.column_names for name in ("answer", "family"))
-    )
+    asks, families = (name in texts.column_names for name in ("answer", "family"))
+    found = _Found(tokenizer, max_length, causal, labels, asks, families)
     table = gathered(found.batches(texts), found.schema)
     if not len(table):
         raise UserError(f"{where}: none of {len(texts)} pairs of base and source can be used; {found.first}; {_REMEDY}")
