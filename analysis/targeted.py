@@ -142,16 +142,12 @@ def arms_table(records: Records) -> str:
 
 def short_table(records: Records) -> str:
     """Return every arm with what it keeps, in few columns."""
-    head = ["arm", "SUPPORTED", *(f"{r}, {t}" for r in ("effect R²", "effective IIA") for t in SPLITS.values())]
+    head = ["arm", "SUPPORTED", *(f"effect R², {t}" for t in SPLITS.values())]
     lines: list[list[str]] = []
     for arm in arms_of(records):
         runs = _of(records, arm)
         supported = sum(one["verdict"]["label"] == "SUPPORTED" for one in runs)
-        spreads = [
-            _spread([value(one, ratio, of_split(split)) for one in runs])
-            for ratio in ("effect R²", "effective IIA")
-            for split in SPLITS
-        ]
+        spreads = [_spread([value(one, "effect R²", of_split(split)) for one in runs]) for split in SPLITS]
         lines.append([arm, f"{supported} of {len(runs)}", *spreads])
     return f"{markdown_table(head, lines)}\n\nMean ± standard deviation over {len(_of(records, TREATMENT))} seeds."
 
