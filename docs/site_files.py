@@ -25,6 +25,8 @@ PATTERNS = (
     "experiments/**/*.yaml",
     "experiments/*/results/teacher.json",
     "experiments/*/report/figures/*.svg",
+    "experiments/targeted/kept.svg",
+    "experiments/traces/*/figures/*.svg",
     "iit_toolkit/analysis/statistics/resampling.py",
     "tests/traps/test_traps.py",
 )
