@@ -72,6 +72,11 @@ def swapped_places(
     return sorted(swapped), sorted(swapped)
 
 
+def spans_of_word(text: str, word: str) -> list[tuple[int, int]]:
+    """Return where a word stands in a text as a whole word, `[start, end)` in characters."""
+    return [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", text)]
+
+
 def answer_places(side: TokenizedText, answer: Any) -> list[int]:
     """Return the positions of the tokens of an answer.
 
@@ -83,7 +88,7 @@ def answer_places(side: TokenizedText, answer: Any) -> list[int]:
         Unusable: If there is no such span, or the word does not occur once.
     """
     if isinstance(answer, str):
-        found = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", side.text)]
+        found = spans_of_word(side.text, answer)
         if not answer.strip() or not found:
             raise Unusable("the answer is not in its text", f" ({answer!r:.40})")
         if len(found) > 1:

@@ -286,7 +286,8 @@ def expected_cost(
 
 def _own_source(alignment: Alignment, args: CausalDistillationConfig) -> bool:
     """Whether sources are another batch than the bases, which is run besides."""
-    return alignment.sources.kind != "in_batch" and not args.both_directions
+    kind = alignment.sources.kind
+    return kind != "in_batch" and not (kind == "paired" and args.both_directions)
 
 
 def cheapest_draw(declared: Tensor, cost: StepCost, alignment: Alignment, args: CausalDistillationConfig) -> Tensor:

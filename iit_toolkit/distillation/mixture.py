@@ -56,10 +56,13 @@ class Mixed:
         """Check that some term can be computed on these rows.
 
         Raises:
-            UserError: If there are no rows, or nothing is swapped in them and all terms are of counterfactual runs.
+            UserError: If there are no rows, or one alone would be its own source. If nothing is swapped in them and all
+                terms are of counterfactual runs.
         """
         if not len(self.rows):
             raise UserError(f"mixture.{self.name} holds no rows; give some, or leave it out")
+        if self.positions is not None and "source_input_ids" not in self.rows[0] and self.batch_size < 2:
+            raise UserError(f"mixture.{self.name}: sources are other rows of its batch, so give batch_size 2 or more")
         if not self.is_swapped:
             weights.of_base_runs()
 

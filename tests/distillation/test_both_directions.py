@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.data.batch import both_directions
 from iit_toolkit.data.collate import CausalLanguageCollator, MaskedLanguageCollator
 from iit_toolkit.distillation.config import training_config
@@ -97,6 +98,9 @@ def test_sources_cost_no_runs_besides(tmp_path: Path) -> None:
     alone = expected_cost(one.objective, batch, ALIGNMENT, trainer(tmp_path).settings)
     assert not [name for name in both.parts if "source" in name] and any("source" in name for name in alone.parts)
     assert both.flops < 2 * alone.flops
+    drawn = ALIGNMENT.model_copy(update={"sources": Sources(kind="dataset")})
+    besides = expected_cost(one.objective, both_directions(batch), drawn, one.settings)
+    assert [name for name in besides.parts if "source" in name]  # those of other rows are run as ever
     step = StepCost(one.objective, both_directions(batch))
     assert both.flops == flops(step.plain()) + flops(step.counterfactual("words"))
 

@@ -139,5 +139,7 @@ def test_the_cost_of_a_step_is_that_of_all_its_batches(tmp_path: Path) -> None:
 def test_mistakes_are_told_before_training(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="mixture.text holds no rows"):
         trainer(tmp_path, [mixed(rows=Rows(0))])
+    with pytest.raises(UserError, match="mixture.text: sources are other rows of its batch, so give batch_size 2"):
+        trainer(tmp_path, [mixed(positions=SpanPositions(), batch_size=1)])
     with pytest.raises(UserError, match="data without swaps need a term of base runs; give one, such as ce"):
         trainer(tmp_path, [mixed()], weights={"causal_ce": 1.0})

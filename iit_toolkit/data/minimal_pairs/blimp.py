@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from iit_toolkit.data.minimal_pairs.built import BuiltPairs, Unusable, build, differing_words, words_at
+from iit_toolkit.data.minimal_pairs.built import BuiltPairs, build, differing_words, words_at
 from iit_toolkit.data.minimal_pairs.rows import PairRow, Span
+from iit_toolkit.data.pair_places import Unusable
 
 
 def blimp(rows: Iterable[Mapping[str, Any]], *, split: str = "all") -> BuiltPairs:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from iit_toolkit.data.minimal_pairs.rows import PairRow, Span
+from iit_toolkit.data.pair_places import Unusable
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
@@ -26,10 +27,6 @@ class BuiltPairs:
     skipped: dict[str, int]
 
 
-class Unusable(Exception):
-    """A row of a table that gives no pair; its text is the reason."""
-
-
 def build(table: Iterable[Any], pair: Callable[[Any], PairRow]) -> BuiltPairs:
     """Make a pair of each row, and count those that give none."""
     rows: list[PairRow] = []
@@ -38,7 +35,7 @@ def build(table: Iterable[Any], pair: Callable[[Any], PairRow]) -> BuiltPairs:
         try:
             rows.append(pair(row))
         except Unusable as error:
-            skipped[str(error)] += 1
+            skipped[error.reason] += 1
     return BuiltPairs(rows, dict(skipped))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from iit_toolkit.data.minimal_pairs.built import BuiltPairs, Unusable, build, differing_words, words_at
+from iit_toolkit.data.minimal_pairs.built import BuiltPairs, build, differing_words, words_at
 from iit_toolkit.data.minimal_pairs.rows import PairRow, Span
+from iit_toolkit.data.pair_places import Unusable, spans_of_word
 from iit_toolkit.errors import UserError, listed
 
 
@@ -81,7 +81,7 @@ def _pair(
 
 
 def _place(text: str, word: str, side: str) -> Span:
-    found = [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", text)]
+    found = spans_of_word(text, word)
     if not found:
         raise Unusable(f"the {side} does not contain the answer")
     if len(found) > 1:
