@@ -12,7 +12,7 @@ from transformers import TrainingArguments
 from iit_toolkit.config.parallelism import refuse_compiled, refuse_environment
 from iit_toolkit.config.task import Task
 from iit_toolkit.config.training_arguments import refuse_half_on_cpu, require_settings
-from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens
+from iit_toolkit.distillation.objective import BaseTokens, CounterfactualTokens, Weighting
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.launch import forget_a_launcher_of_one
@@ -38,6 +38,8 @@ class CausalDistillationConfig(TrainingArguments):
             `labelled` ones, which is cheaper but another objective.
         counterfactual_tokens: The same for counterfactual runs; or only the `swapped` positions.
         aligned_tokens: The same for `aligned_mse`, whose tokens cost nothing; None: those of `base_tokens`.
+        counterfactual_weighting: How much each token counts in `causal_ce`: `equal`, or by the `effect`, the total
+            variation by which the swap shifts the teacher's answer there.
         interchanges: Counterfactual runs per base run, each with a variable, sources and positions of its own.
         both_directions: Swap both ways in every pair: its source is a base, too, and the base is its source. A step
             has twice as many rows then, and no runs of sources besides.
@@ -67,6 +69,7 @@ class CausalDistillationConfig(TrainingArguments):
     base_tokens: BaseTokens = "all"
     counterfactual_tokens: CounterfactualTokens = "all"
     aligned_tokens: BaseTokens | None = None
+    counterfactual_weighting: Weighting = "equal"
     interchanges: int = 1
     both_directions: bool = False
     dropout: bool = True

@@ -155,6 +155,9 @@ class StepCost:
     def counterfactual(self, variable: str, *, own_source: bool = False) -> Ledger:
         """Return the operations that one counterfactual run adds, with its losses and gradients.
 
+        If tokens count by the effect, the teacher's answers are made three times: for the loss, and to measure the
+        shift with the swap and without.
+
         Args:
             variable: The variable that is swapped.
             own_source: Whether sources are another batch, which runs as far as the variable reads.
@@ -162,6 +165,7 @@ class StepCost:
         objective, weights = self._objective, self._weights
         compares_logits = weights.compares("logits", counterfactual=True)
         tokens = objective.counterfactual_tokens if compares_logits else "none"
+        weighted = objective.counterfactual_weighting == "effect" and weights.causal_ce > 0
         cut, teacher = objective.student.restart_blocks[variable], self._live_teacher
         source = self._source(self._student, objective.student, variable) if own_source else 0
         compares_hidden = weights.compares("hidden", counterfactual=True)
@@ -171,7 +175,7 @@ class StepCost:
             "student, source": source,
             "teacher, counterfactual": self._run(self._teacher, teacher.restart_blocks[variable] if teacher else None),
             "student, counterfactual": self._run(self._student, cut),
-            "vocabulary, teacher": self._head(objective.teacher, tokens),
+            "vocabulary, teacher": self._head(objective.teacher, tokens) * (3 if weighted else 1),
             "vocabulary, student": self._head(objective.student, tokens),
             "projection": projection,
             "backward, student": _GRADIENTS * (source + self._run(self._student, cut, above=tokens != "none")),

@@ -30,21 +30,31 @@ def cross_entropy_to_labels(logits: Tensor, labels: Tensor) -> Tensor:
     return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
 
 
-def distillation_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0) -> Tensor:
+def distillation_loss(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: float = 2.0, row_weights: Tensor | None = None
+) -> Tensor:
     """KL(teacher || student) of the softened answers, in nats times temperature squared (L_CE, L_CE^DIITO).
 
     Args:
         student_logits: (..., V) scores of the student at the evaluated tokens.
         teacher_logits: (..., V) scores of the teacher at the same tokens.
         temperature: Divides both scores before the softmax; its square keeps the size of the gradient.
+        row_weights: (N,) how much each row counts in the mean; all the same if absent.
 
     Returns:
-        A scalar, the mean over rows; zero, still part of the graph, if there are none.
+        A scalar, the mean over rows; zero, still part of the graph, if there are none or all weights are zero.
     """
     student = F.log_softmax(_as_rows(student_logits) / temperature, dim=-1)
     teacher = F.log_softmax(_as_rows(teacher_logits) / temperature, dim=-1)
-    total = F.kl_div(student, teacher, log_target=True, reduction="sum")
-    return total * temperature**2 / max(len(student), 1)
+    divergences = F.kl_div(student, teacher, log_target=True, reduction="none")
+    if row_weights is not None:
+        divergences = divergences * mean_one(row_weights)[:, None]
+    return divergences.sum() * temperature**2 / max(len(student), 1)
+
+
+def mean_one(row_weights: Tensor) -> Tensor:
+    """Scale (N,) weights to a mean of one; weights that are all zero stay zero."""
+    return row_weights / row_weights.mean().clamp(min=torch.finfo(row_weights.dtype).tiny)
 
 
 def cosine_loss(student_hidden: Tensor, teacher_hidden: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, model_inputs, real_tokens
 from iit_toolkit.distillation.aligned import aligned_activations
 from iit_toolkit.distillation.losses import HiddenProjection, cross_entropy_to_labels, distillation_loss
+from iit_toolkit.distillation.shifts import answer_shifts
 from iit_toolkit.distillation.terms import COUNTERFACTUAL, Compared, ObjectiveWeights, Term
 from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.errors import UserError
@@ -21,6 +22,7 @@ from iit_toolkit.interchange import Interchange, InterchangeModel, Run, Side, Sw
 
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
+Weighting = Literal["equal", "effect"]
 _TOGETHER = ("task", "ce")
 """The terms over the vocabulary. They are computed together, and no logits of a large one are held."""
 
@@ -69,6 +71,8 @@ class Objective:
             only the labelled ones, which is cheaper but another objective.
         counterfactual_tokens: The same for the counterfactual runs; `swapped`: only the swapped positions.
         aligned_tokens: The same for `aligned_mse`; `None`: those of `base_tokens`.
+        counterfactual_weighting: How much each token counts in `causal_ce`: all the same, or as much as the
+            intervention shifts the teacher's answer there (`answer_shifts`).
 
     Raises:
         UserError: If tokens are chosen in classification, which compares examples.
@@ -88,6 +92,7 @@ class Objective:
         base_tokens: BaseTokens = "all",
         counterfactual_tokens: CounterfactualTokens = "all",
         aligned_tokens: BaseTokens | None = None,
+        counterfactual_weighting: Weighting = "equal",
     ) -> None:
         if task == "sequence_classification" and (base_tokens, counterfactual_tokens) != ("all", "all"):
             raise UserError("base_tokens and counterfactual_tokens must be `all` in classification: it has no tokens")
@@ -102,6 +107,7 @@ class Objective:
         self.base_tokens: BaseTokens = base_tokens
         self.counterfactual_tokens: CounterfactualTokens = counterfactual_tokens
         self.aligned_tokens: BaseTokens = aligned_tokens or base_tokens
+        self.counterfactual_weighting: Weighting = counterfactual_weighting
 
     def __call__(
         self,
@@ -137,12 +143,14 @@ class Objective:
         on_compared, on_labelled = weights.compares("logits"), weights.compares("labels")
         tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=on_labelled)
         student = self.student.base_run(inputs, variables, tokens)
-        teacher = self._teacher_base(inputs, variables, tokens, weights)
+        shifted = self._shifted(batch, labels, interchanges, weights)
+        teacher = self._teacher_base(inputs, variables, tokens, shifted, weights)
         sum_ = _Sum()
         base_labels = labels if tokens is None else labels[tokens]
         aligned_at = self._compared(batch, labels, self.aligned_tokens)
+        at_base = None if teacher is None else teacher.at(tokens)
         self._add_terms(
-            sum_, student, teacher, base_labels, compared, weights.of_runs(counterfactual=False), aligned_at
+            sum_, student, at_base, base_labels, compared, weights.of_runs(counterfactual=False), aligned_at
         )
         for one in interchanges:
             assert teacher is not None
@@ -195,14 +203,31 @@ class Objective:
         inputs: dict[str, Tensor],
         variables: tuple[str, ...],
         tokens: Tensor | None,
+        shifted: Tensor | None,
         weights: ObjectiveWeights,
-    ) -> Run | None:
+    ) -> _Evaluated | None:
         if not weights.needs_teacher:
             return None
         self.teacher.eval()  # whatever a callback left it in
         needed = tokens if weights.compares("logits") or tokens is None else tokens & False
+        if needed is not None and shifted is not None:
+            needed = needed | shifted
         with self._teachers_precision():
-            return self.teacher.base_run(inputs, variables, needed)
+            return _Evaluated(self.teacher.base_run(inputs, variables, needed), needed)
+
+    def _shifted(
+        self,
+        batch: Mapping[str, Tensor],
+        labels: Tensor,
+        interchanges: Sequence[Interchange],
+        weights: ObjectiveWeights,
+    ) -> Tensor | None:
+        """Return (B, S) the tokens where the teacher's answers are compared with those without a swap, if any."""
+        if self.counterfactual_weighting == "equal" or not (interchanges and weights.causal_ce) or labels.dim() == 1:
+            return None
+        swaps = [one.swap.to(labels.device) for one in interchanges]
+        found = [self._compared(batch, labels, self.counterfactual_tokens, swap) for swap in swaps]
+        return torch.stack([one for one in found if one is not None]).any(0)
 
     def _add_counterfactual_terms(
         self,
@@ -210,7 +235,7 @@ class Objective:
         batch: Mapping[str, Tensor],
         labels: Tensor,
         student: Run,
-        teacher: Run,
+        teacher_base: _Evaluated,
         interchanged: Interchange,
         weights: ObjectiveWeights,
         count: int,
@@ -222,12 +247,23 @@ class Objective:
         tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=False)
         with torch.no_grad(), self._teachers_precision():
             source = self._source(self.teacher, interchanged)
-            teacher = self.teacher.counterfactual_run(teacher, name, swap, source=source, tokens=tokens)
+            teacher = self.teacher.counterfactual_run(teacher_base.run, name, swap, source=source, tokens=tokens)
+            row_weights = None
+            if self.counterfactual_weighting == "effect" and weights.causal_ce:
+                row_weights = answer_shifts(self.teacher, teacher_base.at(tokens), teacher)
         source = self._source(self.student, interchanged)
         student = self.student.counterfactual_run(student, name, swap, source=source, tokens=tokens)
         one = _Sum()
         self._add_terms(
-            one, student, teacher, None, compared, weights.of_runs(counterfactual=True), None, prefix=COUNTERFACTUAL
+            one,
+            student,
+            teacher,
+            None,
+            compared,
+            weights.of_runs(counterfactual=True),
+            None,
+            row_weights,
+            prefix=COUNTERFACTUAL,
         )
         sum_.add_share(one, interchanged.weight, count)
 
@@ -246,11 +282,12 @@ class Objective:
         compared: Tensor | None,
         terms: Sequence[tuple[Term, float]],
         aligned_at: Tensor | None,
+        row_weights: Tensor | None = None,
         prefix: str = "",
     ) -> None:
         """Add the weighted terms of one pair of runs."""
         weights = {term.name: weight for term, weight in terms}
-        self._add_vocabulary_terms(sum_, student, teacher, labels, weights, prefix)
+        self._add_vocabulary_terms(sum_, student, teacher, labels, weights, row_weights, prefix)
         sides: dict[Compared, list[tuple[Tensor, Tensor]]] = {}
         for term, weight in terms:
             if term.name in _TOGETHER:
@@ -288,6 +325,7 @@ class Objective:
         teacher: Run | None,
         labels: Tensor | None,
         weights: Mapping[str, float],
+        row_weights: Tensor | None,
         prefix: str,
     ) -> None:
         """Add cross entropy and temperature KL: chunk by chunk if both logits are linear in the features."""
@@ -300,6 +338,7 @@ class Objective:
                 _head(self.student, student.features),
                 None if compared is None else _head(self.teacher, compared.features),
                 labels if task else None,
+                row_weights=row_weights,
                 ce_weight=ce,
                 task_weight=task,
                 temperature=self.temperature,
@@ -315,7 +354,21 @@ class Objective:
             sum_.add(f"{prefix}task", task, cross_entropy_to_labels(logits, labels))
         if compared is not None:
             teacher_logits = self.teacher.logits(compared)
-            sum_.add(f"{prefix}ce", ce, distillation_loss(logits, teacher_logits, self.temperature))
+            sum_.add(f"{prefix}ce", ce, distillation_loss(logits, teacher_logits, self.temperature, row_weights))
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """A base run, and (B, S) the tokens that it is evaluated at; `None` in classification."""
+
+    run: Run
+    tokens: Tensor | None
+
+    def at(self, tokens: Tensor | None) -> Run:
+        """Return the run evaluated at some of its tokens."""
+        if tokens is None or self.tokens is None or tokens is self.tokens:
+            return self.run
+        return self.run.at(tokens[self.tokens])
 
 
 @dataclass

@@ -76,6 +76,7 @@ def make_objective(
         base_tokens=args.base_tokens,
         counterfactual_tokens=args.counterfactual_tokens,
         aligned_tokens=args.aligned_tokens,
+        counterfactual_weighting=args.counterfactual_weighting,
     )
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from iit_toolkit.data.batch import IGNORE_INDEX
+from iit_toolkit.distillation.losses import mean_one
 from iit_toolkit.errors import UserError
 
 _CACHED = 2**17
@@ -58,6 +59,7 @@ def vocabulary_losses(
     teacher: Head | None = None,
     labels: Tensor | None = None,
     *,
+    row_weights: Tensor | None = None,
     ce_weight: float = 1.0,
     task_weight: float = 1.0,
     temperature: float = 2.0,
@@ -73,6 +75,7 @@ def vocabulary_losses(
         student: N rows of width D_s, V words.
         teacher: The same N rows, of width D_t, the same V words; None leaves `ce` zero.
         labels: (N,) long gold words, `IGNORE_INDEX` if there is none; None leaves `task` zero.
+        row_weights: (N,) how much each row counts in the mean of `ce`; all the same if absent.
         ce_weight: Weight of the distillation loss in the total.
         task_weight: Weight of the cross entropy in the total.
         temperature: Temperature of the distillation loss.
@@ -98,6 +101,7 @@ def vocabulary_losses(
         temperature=temperature,
         chunk=chunk,
         dtype=torch.float64 if rows.dtype == torch.float64 else dtype,
+        row_factors=None if row_weights is None or teacher is None else mean_one(row_weights.to(rows.dtype)),
         gradients=torch.is_grad_enabled(),
     )
     losses: tuple[Tensor, Tensor, Tensor] = _VocabularyLosses.apply(  # pyright: ignore[reportAssignmentType]
@@ -113,6 +117,7 @@ class _Settings:
     temperature: float
     chunk: int
     dtype: torch.dtype
+    row_factors: Tensor | None
     gradients: bool
 
 
@@ -197,6 +202,7 @@ def _scan(
     count, words, t = len(student.features), len(student.weight), settings.temperature
     labelled = _labelled(labels, student.features)
     labelled_count = max(len(labelled), 1)
+    factors = None if settings.row_factors is None else settings.row_factors.to(exact)
     ce_slope = settings.ce_weight * t / max(count, 1)
     task_slope = settings.task_weight / labelled_count
     unit = ce_slope or task_slope or 1.0
@@ -249,13 +255,15 @@ def _scan(
             if teacher_sum is not None:
                 student_sum = slope.exp_().sum(-1, keepdim=True)
                 ce[first : first + len(slope)] += (student_sum / teacher_sum).log()[:, 0]
-                slope.mul_(1 / student_sum).addcmul_(teacher_p, 1 / teacher_sum, value=-1)
+                counts = 1.0 if factors is None else factors[first : first + len(slope), None]
+                slope.mul_(counts / student_sum).addcmul_(teacher_p, counts / teacher_sum, value=-1)
             if any(needed):
                 if not ce_slope:
                     slope.zero_()
                 slope.index_add_(0, gold_rows - first, golden, alpha=task_slope / unit)
         if any(needed):
             gradients.add(student, part, slopes[: part.stop - start, :words], unit)
+    ce = ce if factors is None else ce * factors
     return ce.sum() * (t**2 / max(count, 1)), task, gradients
 
 

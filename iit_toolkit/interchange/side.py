@@ -7,7 +7,7 @@ tokens, V words, C classes.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -36,6 +36,11 @@ class Run:
     hidden: Tensor
     activations: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     block_outputs: dict[int, Any] = field(default_factory=dict[int, Any])
+
+    def at(self, rows: Tensor | slice) -> Run:
+        """Return this run with its answers at some of the N evaluated tokens, chosen by (N,) booleans or a slice."""
+        features, logits = (None if given is None else given[rows] for given in (self.features, self.logits))
+        return replace(self, features=features, logits=logits)
 
 
 class Side(Protocol):

@@ -257,3 +257,46 @@ def test_a_teacher_in_bfloat16_is_close_and_leaves_the_student_in_its_own_precis
     assert float(half["task"]) == float(exact["task"])  # the student alone
     for name in ("ce", "cos", "logit_mse", "causal_ce", "causal_logit_mse"):
         assert half[name] != exact[name] and math.isclose(float(half[name]), float(exact[name]), rel_tol=0.05)
+
+
+@pytest.mark.parametrize("base", ["labelled", "all"])
+@pytest.mark.parametrize("counterfactual", ["labelled", "all", "swapped"])
+def test_tokens_count_by_the_teachers_shift(base: str, counterfactual: str) -> None:
+    teacher, student, sides, batch, swap = setup()
+    weights = ObjectiveWeights(ce=0.4, causal_ce=0.6)
+    chosen = {"base_tokens": base, "counterfactual_tokens": counterfactual}
+    objective = Objective(*sides, weights, "masked_lm", **chosen, counterfactual_weighting="effect")  # pyright: ignore
+    found = objective(batch, [Interchange("middle", swap)])
+    found.total.backward()
+    gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
+    student.zero_grad()
+
+    real = batch["attention_mask"].bool()
+    tokens = {"labelled": batch["labels"] != -100, "all": real, "swapped": swap.mask & real}
+    before, after = (by_hand(teacher, 1, batch, one)[0] for one in (None, swap))
+    answers = by_hand(student, 0, batch, swap)[0]
+    divergences, shifts = [], []
+    for row, column in tokens[counterfactual].nonzero().tolist():
+        p, q = (logits[row, column].softmax(-1) for logits in (before, after))
+        shifts.append((p - q).abs().sum().item() / 2)
+        target, own = (logits[row, column] / 2.0 for logits in (after, answers))
+        target = target.softmax(-1)
+        divergences.append(4.0 * (target * (target.log() - own.log_softmax(-1))).sum())
+    assert max(shifts) > 2 * min(shifts)
+    causal = sum(shift * one for shift, one in zip(shifts, divergences, strict=True)) / sum(shifts)
+    assert isinstance(causal, torch.Tensor)
+    assert math.isclose(float(found.terms["causal_ce"]), causal.item(), rel_tol=1e-6)
+    plain = Objective(*sides, ObjectiveWeights(ce=0.4), "masked_lm", base_tokens=base)(batch)  # pyright: ignore
+    assert math.isclose(float(found.terms["ce"]), float(plain.terms["ce"]), rel_tol=1e-12)
+    (plain.total + 0.6 * causal).backward()
+    for name, parameter in student.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-8, atol=1e-10)
+
+
+def test_a_swap_that_shifts_nothing_teaches_nothing_by_its_effect() -> None:
+    _, _, sides, batch, swap = setup()
+    rows = torch.arange(ROWS)
+    itself = Swap(rows, swap.mask, torch.arange(LENGTH).expand(ROWS, LENGTH))
+    objective = Objective(*sides, ObjectiveWeights(causal_ce=1.0), "masked_lm", counterfactual_weighting="effect")
+    assert objective(batch, [Interchange("middle", itself)]).total.item() == 0

@@ -46,10 +46,18 @@ def leaves(head: Head) -> list[Tensor]:
     return [x.requires_grad_() for x in (head.features, head.weight, head.bias) if x is not None]
 
 
-def twin(student: Head, teacher: Head | None, labels: Tensor | None, ce: float, task: float, t: float) -> list[Tensor]:
+def twin(
+    student: Head,
+    teacher: Head | None,
+    labels: Tensor | None,
+    ce: float,
+    task: float,
+    t: float,
+    row_weights: Tensor | None = None,
+) -> list[Tensor]:
     scores = logits(student)
     zero = scores.sum() * 0
-    ce_loss = zero if teacher is None else distillation_loss(scores, logits(teacher), t)
+    ce_loss = zero if teacher is None else distillation_loss(scores, logits(teacher), t, row_weights)
     task_loss = zero if labels is None else cross_entropy_to_labels(scores, labels)
     return [ce * ce_loss + task * task_loss, ce_loss, task_loss]
 
@@ -66,6 +74,7 @@ def twin(student: Head, teacher: Head | None, labels: Tensor | None, ce: float, 
     weights=st.sampled_from([(1.0, 1.0), (0.25, 0.7), (0.0, 2.0), (3.0, 0.0), (0.0, 0.0)]),
     temperature=st.sampled_from([1.0, 2.0, 3.7]),
     upstream=st.sampled_from([1.0, 0.5, 1024.0]),
+    weighted=st.sampled_from(["equally", "by row", "by nothing"]),
     dtype=st.sampled_from([torch.float64, torch.float32]),
     seed=st.integers(0, 1000),
 )
@@ -80,18 +89,22 @@ def test_equals_the_plain_losses(
     weights: tuple[float, float],
     temperature: float,
     upstream: float,
+    weighted: str,
     dtype: torch.dtype,
     seed: int,
 ) -> None:
     student = cast(make_head(rows, words, width, seed, bias), dtype)
+    by_row = torch.linspace(0, 3, rows, dtype=dtype) if weighted == "by row" else torch.zeros(rows, dtype=dtype)
+    row_weights = None if weighted == "equally" else by_row
     teacher = cast(make_head(rows, words, teacher_width, seed + 1), dtype) if teacher_width else None
     labels = None if labelled is None else make_labels(rows, words, labelled, seed)
     inputs = leaves(student)
-    expected = twin(student, teacher, labels, *weights, temperature)
+    expected = twin(student, teacher, labels, *weights, temperature, row_weights)
     found = vocabulary_losses(
         student,
         teacher,
         labels,
+        row_weights=row_weights,
         ce_weight=weights[0],
         task_weight=weights[1],
         temperature=temperature,
