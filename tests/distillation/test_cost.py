@@ -137,6 +137,7 @@ def test_the_ledger_counts_what_torch_counts(family: str, variable: str | None) 
         (ObjectiveWeights(cos=1.0), {}),
         (ObjectiveWeights(ce=1.0, causal_cos=1.0), {}),
         (ObjectiveWeights.causal(), {"base_tokens": "labelled", "counterfactual_tokens": "labelled"}),
+        (ObjectiveWeights.causal(), {"base_tokens": "labelled", "counterfactual_weighting": "effect"}),
     ],
 )
 def test_the_ledger_leaves_out_what_no_term_needs(weights: ObjectiveWeights, settings: dict[str, Any]) -> None:
