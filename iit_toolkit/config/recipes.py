@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from iit_toolkit.config.task import Task
+
 RecipeName = Literal["plain", "paper", "fast", "targeted"]
 
 
@@ -20,6 +22,12 @@ class Recipe:
 
     weights: Mapping[str, float]
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def training_of(self, task: Task | None) -> Mapping[str, Any]:
+        """Return the settings for a task; classification compares examples, so it has no choice of tokens."""
+        if task != "sequence_classification":
+            return self.training
+        return {name: value for name, value in self.training.items() if not name.endswith("_tokens")}
 
 
 RECIPES: Mapping[RecipeName, Recipe] = {

@@ -258,7 +258,7 @@ class Prepared:
         recipe = self._recipe(arm)
         given: dict[str, Mapping[str, Any]] = {
             "training": self.config.training,
-            f"arms.{arm}.recipe": recipe.training if recipe else {},
+            f"arms.{arm}.recipe": recipe.training_of(self.config.task) if recipe else {},
             f"arms.{arm}.training": self.config.arms[arm].training,
         }
         settings: dict[str, Any] = {"seed": self.config.seed, "disable_tqdm": not sys.stderr.isatty()}

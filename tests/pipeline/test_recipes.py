@@ -70,3 +70,9 @@ def test_a_causal_recipe_needs_an_alignment() -> None:
 def test_an_unknown_recipe_is_told() -> None:
     with pytest.raises(UserError, match="recipe"):
         prepared({"recipe": "best"})
+
+
+def test_a_recipe_chooses_no_tokens_in_classification() -> None:
+    for recipe in RECIPES.values():
+        assert all(not name.endswith("_tokens") for name in recipe.training_of("sequence_classification"))
+        assert recipe.training_of("masked_lm") == recipe.training_of(None) == recipe.training
