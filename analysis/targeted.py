@@ -1,11 +1,11 @@
-"""What targeted interchanges keep of a teacher's computation: measures of a suite on minimal pairs, and their page.
+"""What targeted interchanges keep of a teacher's computation: measures of suites on minimal pairs, and their pages.
 
-    python -m analysis.targeted runs/targeted    measures the runs of a suite, and writes all anew
-    python -m analysis.targeted                  writes tables and figure from the committed measures
+    python -m analysis.targeted targeted runs/targeted    measures the runs of a suite, and writes all anew
+    python -m analysis.targeted                           writes tables and figures from the committed measures
 
-Measures lie in `experiments/targeted/measures.json`; tables stand in `experiments/targeted/README.md`, README.md and
-docs/results.md, between `<!-- targeted:NAME -->` and `<!-- /targeted -->`. The figure is
-`experiments/targeted/kept.svg`.
+A study is a folder of `experiments`, such as `targeted`, with its measures in `measures.json`. Its tables stand in its
+own README.md, in README.md and in docs/results.md, between `<!-- STUDY:TABLE -->` and `<!-- /STUDY -->`. Its figure is
+`kept.svg`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, cast
@@ -31,11 +31,12 @@ from iit_toolkit.analysis.statistics.quantities import counted, graded
 from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, pair
 from iit_toolkit.runs.folder import RunFolder, write_json
 
-FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "targeted"
-SPLITS = {"words": "new words", "templates": "new words and templates"}
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = ROOT / "experiments"
+SPLITS = {"words": "new words", "templates": "new words and templates", "texts": "new words and texts"}
 TREATMENT = "causal"
 CLOSEST = ("plain-compute", "aligned-mse")
-_TABLE = re.compile(r"(<!-- targeted:([\w-]+) -->\n).*?(<!-- /targeted -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- ([\w/-]+):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _SUMS = ("cases", "changed", "effective", "effective_floor", "effect_size", "explained", "kl_ignored", "recovered")
 _RATIOS = {
     "effect R²": ("explained", "effect_size"),
@@ -47,9 +48,15 @@ Records = list[dict[str, Any]]
 Chosen = Callable[[str, str], bool]
 
 
-def measured(suite: Path) -> Records:
-    """Measure every finished run of a suite: one arm and seed each, with the sums of every family and split."""
+def measured(suite: Path, arms: list[str]) -> Records:
+    """Measure every finished run of a suite: one arm and seed each, with the sums of every family and split.
+
+    Args:
+        suite: The folder of its runs.
+        arms: The arms, in the order of the tables.
+    """
     homes = sorted(home for home in suite.glob("*/seed-*") if (home / "report.html").is_file())
+    homes.sort(key=lambda home: arms.index(home.parent.name))
     return [_record(RunFolder(home), home.parent.name, int(home.name.removeprefix("seed-"))) for home in homes]
 
 
@@ -76,7 +83,9 @@ def _record(run: RunFolder, arm: str, seed: int) -> dict[str, Any]:
         "steps": trained["steps"],
         "tflop": trained["cost"]["flops"] * trained["micro_batches_run"] / 1e12,
         "cpu_seconds": trained["cpu_seconds"],
-        "perplexity": {name: found["perplexity"][arm]["value"] for name, found in results["evaluation"].items()},
+        "perplexity": {
+            name: found["perplexity"][arm]["value"] for name, found in results.get("evaluation", {}).items()
+        },
         "hardware": trained["provenance"]["hardware"]["cpu"],
         "groups": {name: _sums(cast(pd.DataFrame, cases[of_case == name])) for name in sorted(set(kinds.values()))},
     }
@@ -107,10 +116,14 @@ def of_split(split: str) -> Chosen:
 
 
 def arms_of(records: Records) -> list[str]:
-    """Return the arms, in the order of the suite's file."""
-    named = re.findall(r"^  ([\w-]+): \{", (FOLDER / "config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
-    found = {record["arm"] for record in records}
-    return [arm for arm in named if arm in found]
+    """Return the arms, in the order in which they were measured."""
+    return list(dict.fromkeys(record["arm"] for record in records))
+
+
+def splits_of(records: Records) -> dict[str, str]:
+    """Return what is held out in these records, with its title."""
+    found = {name.split(", ")[1] for record in records for name in record["groups"]}
+    return {split: title for split, title in SPLITS.items() if split in found}
 
 
 def _of(records: Records, arm: str) -> Records:
@@ -126,28 +139,32 @@ def _spread(values: list[float | None], digits: int = 3) -> str:
 
 def arms_table(records: Records) -> str:
     """Return every arm with its measures on both splits, mean and standard deviation over seeds."""
-    sets = list(records[0]["perplexity"])
+    sets, splits = list(records[0]["perplexity"]), splits_of(records)
     head = ["arm", "seeds", "SUPPORTED", "steps", "TFLOP"]
-    head += [f"{ratio}, {title}" for ratio in _RATIOS for title in SPLITS.values()]
+    head += [f"{ratio}, {title}" for ratio in _RATIOS for title in splits.values()]
     head += [f"perplexity, {name}" for name in sets]
     lines: list[list[str]] = []
     for arm in arms_of(records):
         runs = _of(records, arm)
         supported = sum(one["verdict"]["label"] == "SUPPORTED" for one in runs)
         line = [arm, str(len(runs)), f"{supported} of {len(runs)}", f"{runs[0]['steps']}", f"{runs[0]['tflop']:.2f}"]
-        line += [_spread([value(one, ratio, of_split(split)) for one in runs]) for ratio in _RATIOS for split in SPLITS]
+        line += [
+            _spread([value(one, ratio, of_split(split)) for one in runs])
+            for ratio in _RATIOS
+            for split in splits_of(records)
+        ]
         lines.append([*line, *(_spread([one["perplexity"][name] for one in runs], 1) for name in sets)])
     return markdown_table(head, lines)
 
 
 def short_table(records: Records) -> str:
     """Return every arm with what it keeps, in few columns."""
-    head = ["arm", "SUPPORTED", *(f"effect R², {t}" for t in SPLITS.values())]
+    head = ["arm", "SUPPORTED", *(f"effect R², {t}" for t in splits_of(records).values())]
     lines: list[list[str]] = []
     for arm in arms_of(records):
         runs = _of(records, arm)
         supported = sum(one["verdict"]["label"] == "SUPPORTED" for one in runs)
-        spreads = [_spread([value(one, "effect R²", of_split(split)) for one in runs]) for split in SPLITS]
+        spreads = [_spread([value(one, "effect R²", of_split(split)) for one in runs]) for split in splits_of(records)]
         lines.append([arm, f"{supported} of {len(runs)}", *spreads])
     return f"{markdown_table(head, lines)}\n\nMean ± standard deviation over {len(_of(records, TREATMENT))} seeds."
 
@@ -160,15 +177,15 @@ def _paired(records: Records, rival: str, measure: StudyMeasure, of: Callable[[d
 
 def rivals_table(records: Records) -> str:
     """Return the treatment minus every rival, paired by seed, with 95% t intervals."""
-    sets = list(records[0]["perplexity"])
-    head = ["causal minus", "seeds", *(f"{r}, {t}" for r in ("effect R²", "effective IIA") for t in SPLITS.values())]
+    sets, splits = list(records[0]["perplexity"]), splits_of(records)
+    head = ["causal minus", "seeds", *(f"{r}, {t}" for r in ("effect R²", "effective IIA") for t in splits.values())]
     lines: list[list[str]] = []
     for arm in arms_of(records):
         if arm == TREATMENT:
             continue
         line = [arm, str(len({one["seed"] for one in _of(records, arm)}))]
         for ratio in ("effect R²", "effective IIA"):
-            for split in SPLITS:
+            for split in splits:
                 chosen = of_split(split)
                 line.append(
                     _paired(
@@ -194,7 +211,7 @@ def rivals_table(records: Records) -> str:
 def families_table(records: Records) -> str:
     """Return effect R² by family and split."""
     families = sorted({name.split(", ")[0] for name in records[0]["groups"]})
-    head = ["arm", *(f"{family}, {split}" for family in families for split in SPLITS)]
+    head = ["arm", *(f"{family}, {split}" for family in families for split in splits_of(records))]
     lines = [
         [
             arm,
@@ -206,7 +223,7 @@ def families_table(records: Records) -> str:
                     ]
                 )
                 for family in families
-                for split in SPLITS
+                for split in splits_of(records)
             ),
         ]
         for arm in arms_of(records)
@@ -237,16 +254,16 @@ def _group(name: str) -> Chosen:
 
 def draw(records: Records) -> Drawing:
     """Draw every run's effect R² by arm, new words beside new templates."""
-    arms = arms_of(records)
+    arms, splits = arms_of(records), splits_of(records)
     rows = [
         (arm, int(one["seed"]), split, value(one, "effect R²", of_split(split)))
         for arm in arms
         for one in _of(records, arm)
-        for split in SPLITS
+        for split in splits_of(records)
     ]
     figure = Figure(figsize=(8, 0.45 * len(arms) + 1.3), layout="constrained")
-    for place, (split, title) in enumerate(SPLITS.items()):
-        axes = figure.add_subplot(1, 2, place + 1)
+    for place, (split, title) in enumerate(splits.items()):
+        axes = figure.add_subplot(1, len(splits), place + 1)
         for line, arm in enumerate(arms):
             found = [row[3] or 0.0 for row in rows if (row[0], row[2]) == (arm, split)]
             colour = PALETTE[0] if arm == TREATMENT else "0.45"
@@ -278,37 +295,53 @@ TABLES: dict[str, Callable[[Records], str]] = {
 }
 
 
-def page(text: str, records: Records) -> str:
-    """Return a page with its tables written anew."""
+def page(text: str, studies: Mapping[str, Records]) -> str:
+    """Return a page with the tables of studies written anew."""
 
     def written(found: re.Match[str]) -> str:
-        return f"{found[1]}{TABLES[found[2]](records)}\n{found[3]}"
+        study, table = found[2], found[3]
+        return f"{found[1]}{TABLES[table](studies[study])}\n{found[4]}" if study in studies else found[0]
 
     return _TABLE.sub(written, text)
 
 
+def stored_studies() -> dict[str, Records]:
+    """Return the committed measures of every study."""
+    return {
+        path.parent.relative_to(EXPERIMENTS).as_posix(): json.loads(path.read_text(encoding="utf-8"))["runs"]
+        for path in sorted(EXPERIMENTS.glob("**/measures.json"))
+    }
+
+
+def documents(studies: Iterable[str]) -> list[Path]:
+    """Return the documents that hold tables."""
+    own = [EXPERIMENTS / study / "README.md" for study in studies]
+    return [*own, ROOT / "README.md", ROOT / "docs" / "results.md"]
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("suite", nargs="?", type=Path, help="the folder of a suite, to measure its runs")
-    return parser.parse_args()
-
-
-def documents() -> Iterator[Path]:
-    """Yield the documents that hold tables."""
-    root = FOLDER.parents[1]
-    yield from (FOLDER / "README.md", root / "README.md", root / "docs" / "results.md")
+    parser.add_argument("study", nargs="?", help="the study whose runs are measured, such as targeted")
+    parser.add_argument("suite", nargs="?", type=Path, help="the folder of its runs")
+    given = parser.parse_args()
+    if (given.study is None) != (given.suite is None):
+        parser.error("give a study and the folder of its runs, or neither")
+    return given
 
 
 def main() -> None:
-    """Measure if asked, and write tables and figure."""
-    given, stored = _arguments(), FOLDER / "measures.json"
-    if given.suite is not None:
-        write_json(stored, {"runs": measured(given.suite)})
-    records: Records = json.loads(stored.read_text(encoding="utf-8"))["runs"]
-    for path in documents():
-        path.write_text(page(path.read_text(encoding="utf-8"), records), encoding="utf-8")
+    """Measure if asked, and write tables and figures."""
+    given = _arguments()
+    if given.study is not None:
+        config = (EXPERIMENTS / given.study / "config.yaml").read_text(encoding="utf-8")
+        arms = re.findall(r"^  ([\w-]+): \{", config, re.MULTILINE)
+        write_json(EXPERIMENTS / given.study / "measures.json", {"runs": measured(given.suite, arms)})
+    studies = stored_studies()
+    for path in documents(studies):
+        path.write_text(page(path.read_text(encoding="utf-8"), studies), encoding="utf-8")
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        save(FOLDER, draw(records))
+        for study, records in studies.items():
+            save(EXPERIMENTS / study, draw(records))
 
 
 if __name__ == "__main__":

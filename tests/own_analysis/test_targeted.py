@@ -1,8 +1,7 @@
-"""The measures of the targeted suite, and the page that is made of them."""
+"""The measures of suites on minimal pairs, and the pages that are made of them."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -58,11 +57,19 @@ def test_tables_pair_by_seed() -> None:
 
 
 def test_the_committed_page_is_what_the_measures_give() -> None:
-    records = json.loads((targeted.FOLDER / "measures.json").read_text(encoding="utf-8"))["runs"]
-    for path in targeted.documents():
+    studies = targeted.stored_studies()
+    assert "targeted" in studies
+    for path in targeted.documents(studies):
         text = path.read_text(encoding="utf-8")
-        assert "<!-- targeted:" in text and targeted.page(text, records) == text
-    stored = pd.read_csv(targeted.FOLDER / "kept.csv")
-    drawn = targeted.draw(records).data
-    assert stored["arm"].tolist() == drawn["arm"].tolist()
-    np.testing.assert_allclose(stored["effect_r2"].astype(float), drawn["effect_r2"].astype(float), atol=1e-9)
+        assert "<!-- /" in text and targeted.page(text, studies) == text
+    for study, records in studies.items():
+        stored = pd.read_csv(targeted.EXPERIMENTS / study / "kept.csv")
+        drawn = targeted.draw(records).data
+        assert stored["arm"].tolist() == drawn["arm"].tolist()
+        np.testing.assert_allclose(stored["effect_r2"].astype(float), drawn["effect_r2"].astype(float), atol=1e-9)
+
+
+def test_tables_of_other_pages_stay_as_they_are() -> None:
+    text = "<!-- results:agreement -->\nold\n<!-- /results -->\n<!-- a/b:short -->\nold\n<!-- /a/b -->\n"
+    found = targeted.page(text, {"a/b": RECORDS})
+    assert found.startswith("<!-- results:agreement -->\nold\n") and "| causal | 3 of 3 |" in found
