@@ -70,6 +70,8 @@ class DataConfig(_Section):
     templates (held-out words in held-out templates), and words+templates."""
     families: Annotated[list[str], Field(min_length=1)] | None = None
     """Families of minimal pairs, such as agreement."""
+    eval_families: Annotated[list[str], Field(min_length=1)] | None = None
+    """Families of the held-out pairs, if they are others: does what is learned of one family hold for another?"""
     pairs_per_family: Positive = 2000
     """Pairs of each family in a split, at most."""
     path: Annotated[str | None, IS_PATH] = None
@@ -138,6 +140,8 @@ class DataConfig(_Section):
                 raise ValueError(f"source {self.source} takes no {' or '.join(given)}")
         if (self.families is None) == (self.source == "minimal_pairs"):
             raise ValueError("families and source minimal_pairs need each other: give both, or none")
+        if self.eval_families is not None and self.families is None:
+            raise ValueError("eval_families are of source minimal_pairs: give families, too, or leave them out")
         return self
 
     @property

@@ -102,7 +102,8 @@ def _texts(data: DataConfig, split: str) -> Dataset:
     if data.source == "python_docs":
         return load_python_docs(split)
     if data.families is not None:
-        return minimal_pairs(data.families, split, data.pairs_per_family)
+        families = data.eval_families if split == data.eval_split else None
+        return minimal_pairs(families or data.families, split, data.pairs_per_family)
     assert data.path is not None
     return load_texts(
         data.path,

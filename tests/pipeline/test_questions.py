@@ -127,3 +127,11 @@ def test_mistakes_are_one_line(place: Path, overrides: list[str], said: str) -> 
     with pytest.raises(UserError) as caught:
         validate(load_config("config.yaml", overrides))
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_other_families_are_held_out_if_asked_for(place: Path) -> None:
+    one = Prepared(load_config(place / "config.yaml", ["data.eval_families=[reflexives]"]))
+    assert {name.split(", ")[0] for name in one.eval_rows["family"]} == {"reflexives"}
+    assert set(one.train_rows["family"]) == {"agreement", "pronouns"}
+    with pytest.raises(UserError, match="eval_families are of source minimal_pairs"):
+        load_config(place / "config.yaml", ["data={source: python_docs, eval_families: [reflexives]}"])
