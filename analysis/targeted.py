@@ -83,12 +83,16 @@ def _record(run: RunFolder, arm: str, seed: int) -> dict[str, Any]:
         "steps": trained["steps"],
         "tflop": trained["cost"]["flops"] * trained["micro_batches_run"] / 1e12,
         "cpu_seconds": trained["cpu_seconds"],
-        "perplexity": {
-            name: found["perplexity"][arm]["value"] for name, found in results.get("evaluation", {}).items()
-        },
+        "general": dict(_general(name, found, arm) for name, found in results.get("evaluation", {}).items()),
         "hardware": trained["provenance"]["hardware"]["cpu"],
         "groups": {name: _sums(cast(pd.DataFrame, cases[of_case == name])) for name in sorted(set(kinds.values()))},
     }
+
+
+def _general(name: str, found: Mapping[str, Any], arm: str) -> tuple[str, float]:
+    """Return how good a student is on an `evaluation` set: its accuracy in classification, else its perplexity."""
+    kind = "accuracy" if "accuracy" in found else "perplexity"
+    return f"{kind}, {name}", found[kind][arm]["value"]
 
 
 def _interval(estimate: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,10 +143,10 @@ def _spread(values: list[float | None], digits: int = 3) -> str:
 
 def arms_table(records: Records) -> str:
     """Return every arm with its measures on both splits, mean and standard deviation over seeds."""
-    sets, splits = list(records[0]["perplexity"]), splits_of(records)
+    sets, splits = list(records[0]["general"]), splits_of(records)
     head = ["arm", "seeds", "SUPPORTED", "steps", "TFLOP"]
     head += [f"{ratio}, {title}" for ratio in _RATIOS for title in splits.values()]
-    head += [f"perplexity, {name}" for name in sets]
+    head += sets
     lines: list[list[str]] = []
     for arm in arms_of(records):
         runs = _of(records, arm)
@@ -153,7 +157,7 @@ def arms_table(records: Records) -> str:
             for ratio in _RATIOS
             for split in splits_of(records)
         ]
-        lines.append([*line, *(_spread([one["perplexity"][name] for one in runs], 1) for name in sets)])
+        lines.append([*line, *(_spread([one["general"][name] for one in runs], _digits(name)) for name in sets)])
     return markdown_table(head, lines)
 
 
@@ -175,9 +179,21 @@ def _paired(records: Records, rival: str, measure: StudyMeasure, of: Callable[[d
     return difference(pair(Row(measure, values), TREATMENT, rival))
 
 
+def _is_perplexity(name: str) -> bool:
+    return name.startswith("perplexity")
+
+
+def _digits(name: str) -> int:
+    return 1 if _is_perplexity(name) else 3
+
+
+def _compared(found: float, name: str) -> float:
+    return float(np.log(found)) if _is_perplexity(name) else found
+
+
 def rivals_table(records: Records) -> str:
     """Return the treatment minus every rival, paired by seed, with 95% t intervals."""
-    sets, splits = list(records[0]["perplexity"]), splits_of(records)
+    sets, splits = list(records[0]["general"]), splits_of(records)
     head = ["causal minus", "seeds", *(f"{r}, {t}" for r in ("effect R²", "effective IIA") for t in splits.values())]
     lines: list[list[str]] = []
     for arm in arms_of(records):
@@ -199,13 +215,13 @@ def rivals_table(records: Records) -> str:
             _paired(
                 records,
                 arm,
-                StudyMeasure("log perplexity", False, 3),
-                lambda one, name=name: float(np.log(one["perplexity"][name])),
+                StudyMeasure(name, not _is_perplexity(name), 3),
+                lambda one, name=name: _compared(one["general"][name], name),
             )
             for name in sets
         ]
         lines.append(line)
-    return markdown_table([*head, *(f"log perplexity, {name}" for name in sets)], lines)
+    return markdown_table([*head, *(f"log {name}" if _is_perplexity(name) else name for name in sets)], lines)
 
 
 def families_table(records: Records) -> str:
