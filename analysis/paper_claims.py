@@ -32,7 +32,7 @@ Verdict = Literal["holds", "does not hold", "inconclusive", "not run"]
 
 _VERDICTS: dict[Outcome, Verdict] = {
     "BEATS": "holds",
-    "DOES NOT BEAT": "does not hold",
+    "WORSE": "does not hold",
     "INCONCLUSIVE": "inconclusive",
 }
 _PERPLEXITY, _GLUE, _EXACT, _F1, _ENTITIES = (

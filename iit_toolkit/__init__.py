@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from iit_toolkit.analysis.statistics.planning import plan
     from iit_toolkit.analysis.statistics.verdict import judge
     from iit_toolkit.analysis.verification.trace import trace
-    from iit_toolkit.analysis.verification.verify import verify
     from iit_toolkit.config.loading import EMBEDDED_TEACHER, load_config
     from iit_toolkit.distillation.config import CausalDistillationConfig
     from iit_toolkit.distillation.students import student
     from iit_toolkit.distillation.trainer import CausalDistillationTrainer
     from iit_toolkit.errors import UserError
     from iit_toolkit.interchange.engine import InterchangeModel
+    from iit_toolkit.pipeline.checked import Check, verify
+    from iit_toolkit.pipeline.explore import explore
     from iit_toolkit.pipeline.run import run
 
 __version__ = "0.1.0"
@@ -31,11 +32,13 @@ _HOMES = {
     "Alignment": "alignment.spec",
     "CausalDistillationConfig": "distillation.config",
     "CausalDistillationTrainer": "distillation.trainer",
+    "Check": "pipeline.checked",
     "EMBEDDED_TEACHER": "config.loading",
     "InterchangeModel": "interchange.engine",
     "Site": "alignment.spec",
     "UserError": "errors",
     "Variable": "alignment.spec",
+    "explore": "pipeline.explore",
     "judge": "analysis.statistics.verdict",
     "load_config": "config.loading",
     "plan": "analysis.statistics.planning",
@@ -43,7 +46,7 @@ _HOMES = {
     "run": "pipeline.run",
     "student": "distillation.students",
     "trace": "analysis.verification.trace",
-    "verify": "analysis.verification.verify",
+    "verify": "pipeline.checked",
 }
 
 __all__ = [
@@ -51,10 +54,12 @@ __all__ = [
     "Alignment",
     "CausalDistillationConfig",
     "CausalDistillationTrainer",
+    "Check",
     "InterchangeModel",
     "Site",
     "UserError",
     "Variable",
+    "explore",
     "judge",
     "load_config",
     "plan",

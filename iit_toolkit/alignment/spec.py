@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -15,6 +15,10 @@ from iit_toolkit.alignment.fields import Index, Label, Strict
 from iit_toolkit.alignment.positions import DifferingPositions, Positions, SpanPositions
 from iit_toolkit.config.yaml_files import dump_yaml, read_yaml
 from iit_toolkit.errors import UserError, did_you_mean, listed, mistakes, shown
+from iit_toolkit.pictures.alignment import ascii_stacks, draw_alignment
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Place(Strict):
@@ -251,6 +255,32 @@ class Alignment(Strict):
     def to_yaml(self) -> str:
         """Return the alignment file's text, which `from_yaml` reads back as an equal alignment."""
         return dump_yaml(self.to_dict())
+
+    def ascii(self, teacher: int, student: int) -> str:
+        """Return a drawing of both stacks of blocks for a terminal.
+
+        Args:
+            teacher: How many blocks the teacher has.
+            student: How many the student has.
+        """
+        return "\n".join(ascii_stacks(self.to_dict(), teacher, student))
+
+    def plot(self, teacher: Any, student: Any, ax: Axes | None = None) -> Axes:
+        """Draw both stacks of blocks, and what each variable aligns.
+
+        Args:
+            teacher: The teacher, or how many blocks it has.
+            student: The student, or how many blocks it has.
+            ax: Where to draw; a new figure's if absent.
+
+        Returns:
+            The axes.
+        """
+        from matplotlib.figure import Figure
+
+        depths = [one if isinstance(one, int) else int(one.config.num_hidden_layers) for one in (teacher, student)]
+        axes = Figure((5.2, 0.5 * max(depths) + 0.8)).subplots() if ax is None else ax
+        return draw_alignment(self.to_dict(), *depths, axes)
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -14,11 +14,14 @@ import typer
 
 from iit_toolkit import __version__
 from iit_toolkit.cli.compare import compare
+from iit_toolkit.cli.demo import demo
 from iit_toolkit.cli.ending import one_line_at_most, terminating_gently
 from iit_toolkit.cli.explain import explain
 from iit_toolkit.cli.export import export
 from iit_toolkit.cli.finetune import finetune
 from iit_toolkit.cli.gate import gate
+from iit_toolkit.cli.init import init
+from iit_toolkit.cli.ls import ls
 from iit_toolkit.cli.report import report
 from iit_toolkit.cli.run import run
 from iit_toolkit.cli.schema import schema
@@ -32,6 +35,7 @@ from iit_toolkit.runs import processes
 from iit_toolkit.runs.memory import told_if_out_of_memory
 
 _ALONE = (
+    "demo",
     "verify",
     "trace",
     "search",
@@ -46,9 +50,9 @@ app = typer.Typer(
     name="iit-toolkit",
     help="Distil neural networks by interchange interventions, and measure whether they keep their teacher's "
     "causal structure.",
-    epilog="Start with: iit-toolkit run quickstart",
+    epilog="Start with: iit-toolkit demo",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -71,8 +75,25 @@ def _options(
 
 
 app.callback()(_options)
-for _verb in (validate, explain, trace, run, train, verify, search, report, compare, gate, export, finetune, schema):
-    app.command(no_args_is_help=_verb is not schema)(_verb)
+for _verb in (
+    demo,
+    init,
+    validate,
+    explain,
+    trace,
+    run,
+    train,
+    verify,
+    search,
+    report,
+    ls,
+    compare,
+    gate,
+    export,
+    finetune,
+    schema,
+):
+    app.command(no_args_is_help=_verb not in (demo, ls, schema))(_verb)
 app.add_typer(suite, name="suite")
 
 

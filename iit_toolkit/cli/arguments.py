@@ -52,20 +52,26 @@ def with_measure(config: RunConfig, measure: str | None) -> RunConfig:
 
 @contextlib.contextmanager
 def stdout_for_results() -> Generator[None]:
-    """Send what libraries print to standard error, where progress bars are drawn on terminals only."""
-    if not sys.stderr.isatty():
-        import datasets
-        from transformers.utils import logging
+    """Send what libraries print to standard error, and say there what is done; see `cli.progress`."""
+    from iit_toolkit.cli.progress import said
 
-        datasets.disable_progress_bars()
-        logging.disable_progress_bar()
-    with contextlib.redirect_stdout(sys.stderr):
+    with said(), contextlib.redirect_stdout(sys.stderr):
         yield
 
 
 def output_folder(output: Path | None, config: RunConfig) -> Path:
     """Return the folder to write to: as given, or `runs/<name of the config>`."""
     return output or Path("runs") / config.name
+
+
+def print_document(file: Path) -> None:
+    """Print a JSON document that was written, with the folder where it is."""
+    import json
+
+    from iit_toolkit.files.json_files import read_object
+
+    document = {"folder": str(file.parent), **read_object(file)}
+    typer.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def print_folder(folder: Path, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iit_toolkit.cli.arguments import Json, Overrides, is_override, print_folder, stdout_for_results
+from iit_toolkit.cli.arguments import Json, Overrides, is_override, print_document, stdout_for_results
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def finetune(
     with stdout_for_results():
         finetune_model(settings, folder)
     if as_json:
-        print_folder(folder, as_json=True)
+        print_document(folder / "finetune.json")
     else:
         _print(folder)
 

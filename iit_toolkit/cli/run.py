@@ -12,11 +12,10 @@ from iit_toolkit.cli.arguments import (
     Output,
     Overrides,
     output_folder,
-    print_folder,
     read_config,
     stdout_for_results,
 )
-from iit_toolkit.cli.summary import print_summary
+from iit_toolkit.cli.summary import print_results, print_summary
 from iit_toolkit.runs import processes
 
 
@@ -49,6 +48,6 @@ def run(
     if not processes.is_main():
         return
     if as_json:
-        print_folder(folder, as_json=True)
+        print_results(folder)
     else:
         print_summary(folder)

@@ -13,7 +13,7 @@ from iit_toolkit.cli.arguments import (
     Output,
     Overrides,
     output_folder,
-    print_folder,
+    print_document,
     read_config,
     stdout_for_results,
     with_measure,
@@ -64,7 +64,7 @@ def search(
             layers = {"teacher_layer": teacher_layer, "student_layer": student_layer}
             pipeline.search_subspace(settings, student=student, output=folder, rank=subspace, **layers)
     if as_json:
-        print_folder(folder, as_json=True)
+        print_document(folder / ("search.json" if subspace is None else "subspace.json"))
     elif subspace is None:
         _print_search(folder)
     else:

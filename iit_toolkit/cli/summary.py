@@ -3,41 +3,79 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from iit_toolkit.cli.verdicts import print_verdict
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from iit_toolkit.analysis.statistics.stored_results import StoredResults
+
+_Cells = dict[str, tuple[str, str]]
 
 
 def print_summary(folder: Path) -> None:
-    """Print the verdict, a table of the students, the comparison and where the report is."""
-    from rich.box import SIMPLE_HEAD
+    """Print a table of the students, the verdict, the comparison and where the report is."""
     from rich.console import Console
-    from rich.table import Table
 
     from iit_toolkit.analysis.statistics.stored_results import read_stored
     from iit_toolkit.runs.folder import RunFolder
 
     run = RunFolder.open(folder)
     stored = read_stored(run.path)
-    results = stored.document
-    table = Table(box=SIMPLE_HEAD, caption="95% intervals over the texts of bases and sources", caption_justify="left")
+    console = Console(highlight=False, markup=False)
     graded = all(one.effect_r2 for student in stored.summary.students.values() for one in student.variables.values())
-    columns = {"effect R²\noutside": ("effect_r2", "outside")} if graded else {}
+    columns: _Cells = {"effect R²\noutside": ("effect_r2", "outside")} if graded else {}
     columns |= {"effective IIA\noutside": ("effective_iia", "outside"), "its floor\n": ("effective_floor", "outside")}
-    columns["IIA\nall cases"] = ("iia", "all")
-    for head in ("student\nvariable", *columns, "perplexity\n"):
+    wide = Console(highlight=False, markup=False, width=1000)
+    tables = (_table(stored, dict(list(columns.items())[:kept])) for kept in range(len(columns), 0, -1))
+    sized = [(table, wide.measure(table).maximum) for table in tables]
+    table, needed = next((one for one in sized if one[1] <= console.width), sized[-1])  # the widest that fits
+    Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
+    print_verdict(console, stored.verdict)
+    compared = stored.document.get("comparison")
+    if compared:
+        console.print(f"{compared['treatment']} against {compared['baseline']}: {compared['outcome']}")
+    console.print(f"report: {run.report_html}", soft_wrap=True)
+
+
+def print_results(folder: Path, **more: Any) -> None:
+    """Print the results of a run as JSON: what is measured and the verdict, without training and texts.
+
+    Args:
+        folder: The run folder.
+        more: Further entries.
+    """
+    import json
+
+    import typer
+
+    from iit_toolkit.analysis.statistics.stored_results import read_stored
+
+    stored = read_stored(folder)
+    names = ("name", "verdict", "comparison", "summary", "evaluation")
+    document = {"folder": str(folder), **more} | {name: stored.document.get(name) for name in names}
+    typer.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _table(stored: StoredResults, columns: _Cells) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, caption="95% intervals over the texts of bases and sources", caption_justify="left")
+    accuracies = next((one.accuracy for one in stored.evaluation.values() if one.accuracy is not None), None)
+    for head in ("student\nvariable", *columns, "perplexity\n" if accuracies is None else "accuracy\n"):
         table.add_column(head, no_wrap=True)
-    for student, measured in results["summary"]["students"].items():
-        perplexity = interval(measured["behaviour"]["student_perplexity"], 1)
+    for student, measured in stored.document["summary"]["students"].items():
+        if accuracies is None:
+            last = interval(measured["behaviour"]["student_perplexity"], 1)
+        else:
+            last = interval(vars(accuracies[student]))
         for variable, found in measured["variables"].items():
             cells = [found[measure][region] for measure, region in columns.values()]
-            table.add_row(f"{student}\n{variable}", *(interval(cell) for cell in cells), perplexity)
-    console = Console(highlight=False, markup=False)
-    needed = Console(width=1000).measure(table).maximum  # if the terminal is narrower, lines wrap and nothing is cut
-    Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
-    verdict = results["verdict"]
-    console.print(f"{verdict['label']} for {verdict['student']}. {verdict['sentence']}")
-    if results.get("comparison"):
-        console.print(results["comparison"]["sentence"])
-    console.print(f"report: {run.report_html}", soft_wrap=True)
+            table.add_row(f"{student}\n{variable}", *(interval(cell) for cell in cells), last)
+    return table
 
 
 def interval(estimate: dict[str, Any], digits: int = 3) -> str:

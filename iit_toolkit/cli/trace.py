@@ -13,7 +13,7 @@ from iit_toolkit.cli.arguments import (
     Output,
     Overrides,
     output_folder,
-    print_folder,
+    print_document,
     read_config,
     stdout_for_results,
 )
@@ -54,7 +54,7 @@ def trace(
     with stdout_for_results():
         pipeline.trace(settings, output=folder, **options)
     if as_json:
-        print_folder(folder, as_json=True)
+        print_document(folder / "trace.json")
     else:
         _print_trace(folder)
 

@@ -39,6 +39,7 @@ def train(
     """
     with processes.main_first():
         settings = read_config(config, overrides)
+        settings.require_arms()
         if arm is None and len(settings.arms) > 1:
             raise UserError(f"config {config} has several arms, choose with --arm: {listed(settings.arms)}")
         chosen = arm or next(iter(settings.arms))

@@ -14,25 +14,32 @@ from iit_toolkit.cli.arguments import (
     Overrides,
     is_override,
     output_folder,
-    print_folder,
     read_config,
     stdout_for_results,
 )
 from iit_toolkit.cli.planning import print_plan
-from iit_toolkit.cli.summary import print_summary
+from iit_toolkit.cli.summary import print_results, print_summary
 from iit_toolkit.errors import UserError
+
+_WAYS = "give CONFIG or --teacher and --data, with --student and --alignment; or --from, with an export"
 
 
 def verify(
     config: Annotated[
         str | None,
-        typer.Argument(metavar="CONFIG", help="A YAML file or a bundled config; left out with --from."),
+        typer.Argument(metavar="CONFIG", help="A YAML file or a bundled config; left out with --teacher or --from."),
     ] = None,
     overrides: Overrides = None,
     *,
+    teacher: Annotated[
+        str | None, typer.Option(help="Without CONFIG: the teacher, a folder or a Hub id; embedded: the bundled one.")
+    ] = None,
     student: Annotated[str | None, typer.Option(help="The model to verify: a folder or a Hub id.")] = None,
     alignment: Annotated[
         str | None, typer.Option(help="The alignment to verify it by: a YAML file or a preset.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Without CONFIG: a file of texts, python_docs, or a data set of the Hub.")
     ] = None,
     exported: Annotated[
         Path | None, typer.Option("--from", metavar="FOLDER", help="An export: verify it again, as its run did.")
@@ -45,30 +52,38 @@ def verify(
 ) -> None:
     """Verify a finished student against its teacher.
 
-    Measures how well it follows the teacher under interchange interventions. The teacher, the data and the
-    settings of the verification come from the config. Prints the verdict, a table, and where the report is.
+    Measures how well it follows the teacher under interchange interventions. Teacher and data are given, or come from
+    the config with the settings of the verification. Prints the verdict, a table, and where the report is.
 
     With --plan, a pilot of 64 pairs says how many pairs a lead needs to be SUPPORTED, and nothing is written.
 
     With --from, everything comes from a folder that `iit-toolkit export` wrote, and the last line says whether
     the answers are those of the export.
 
-    Example: iit-toolkit verify quickstart --student my-student --alignment diito/middle -o runs/mine
+    Example: iit-toolkit verify --teacher embedded --student my-student --alignment diito/middle --data python_docs
     """
+    if config is not None and is_override(config):
+        config, overrides = None, [config, *(overrides or [])]
     if plan and (exported is not None or output is not None):
         raise UserError("--plan writes nothing and takes no export; leave out --output and --from")
     if exported is not None:
-        if student is not None or alignment is not None or (config is not None and not is_override(config)):
-            raise UserError("--from gives config, student and alignment; leave them out, or leave out --from")
-        changes = [*([] if config is None else [config]), *(overrides or [])]
-        _verify_export(exported, output, changes, as_json=as_json)
+        if any(one is not None for one in (config, teacher, student, alignment, data)):
+            raise UserError("--from gives config, models, alignment and data; leave them out, or leave out --from")
+        _verify_export(exported, output, overrides or [], as_json=as_json)
         return
-    if config is None or student is None or alignment is None:
-        raise UserError("give CONFIG, --student and --alignment; or --from, with a folder of `iit-toolkit export`")
-    settings = read_config(config, overrides)
+    if (
+        student is None
+        or alignment is None
+        or (config is None) == (teacher is None)
+        or (teacher is None) != (data is None)
+    ):
+        raise UserError(_WAYS)
+    settings = None if config is None else read_config(config, overrides)
 
     from iit_toolkit import pipeline
 
+    if settings is None:
+        settings = pipeline.finished_config(str(teacher), student, str(data), overrides or [])
     if plan:
         with stdout_for_results():
             planned, rows = pipeline.plan_verification(settings, student, alignment)
@@ -81,7 +96,7 @@ def verify(
     with stdout_for_results():
         pipeline.verify(settings, student=student, alignment=alignment, output=folder)
     if as_json:
-        print_folder(folder, as_json=True)
+        print_results(folder)
     else:
         print_summary(folder)
 
@@ -92,7 +107,7 @@ def _verify_export(exported: Path, output: Path | None, overrides: list[str], *,
     with stdout_for_results():
         verified = pipeline.verify_export(exported, output, overrides)
     if as_json:
-        typer.echo(json.dumps({"folder": str(verified.folder), "reproduced": verified.same}))
+        print_results(verified.folder, reproduced=verified.same)
     else:
         print_summary(verified.folder)
         typer.echo(verified.sentence)

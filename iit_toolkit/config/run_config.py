@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from iit_toolkit.config.recipes import RecipeName
 from iit_toolkit.config.task import Task
-from iit_toolkit.errors import listed, shown
+from iit_toolkit.errors import UserError, listed, shown
 from iit_toolkit.files.paths import ARE_PATHS, IS_PATH, Name
 from iit_toolkit.runs.folder import require_arm_name
 
@@ -250,7 +250,8 @@ class RunConfig(_Section):
     mixture: dict[Name, MixedConfig] = Field(default_factory=dict)
     """Further training data, by name."""
     mlm: MaskingConfig = Field(default_factory=MaskingConfig)
-    arms: Annotated[dict[str, ArmConfig], Field(min_length=1)]
+    arms: dict[str, ArmConfig] = Field(default_factory=dict)
+    """The students to train, by name; none if finished students are verified only."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Settings of the trainer, checked there."""
     verification: VerificationConfig = Field(default_factory=VerificationConfig)
@@ -264,6 +265,18 @@ class RunConfig(_Section):
         for name in arms:
             require_arm_name(name)
         return arms
+
+    def require_arms(self) -> None:
+        """Check that there is something to train.
+
+        Raises:
+            UserError: If there is no arm.
+        """
+        if not self.arms:
+            raise UserError(
+                f"config {self.name} has no arms, so there is nothing to train; give arms, such as arms.plain={{}}, or "
+                "verify a finished student with `iit-toolkit verify`"
+            )
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:

@@ -1,4 +1,4 @@
-"""Students that share nothing with their teacher but its embeddings and head."""
+"""Random weights: students that share no more than embeddings and head with their teacher, or nothing."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ def draw_blocks_anew(student: PreTrainedModel) -> PreTrainedModel:
     Raises:
         UserError: If its blocks are not found.
     """
-    fresh = cast(Any, type(student))(deepcopy(student.config))
-    blocks(student).load_state_dict(blocks(fresh).state_dict())
+    blocks(student).load_state_dict(blocks(drawn_anew(student)).state_dict())
     return student
+
+
+def drawn_anew(model: PreTrainedModel) -> PreTrainedModel:
+    """Make a model of the same class and configuration with random weights, drawn from torch's global generator."""
+    return cast(Any, type(model))(deepcopy(model.config)).to(model.device)

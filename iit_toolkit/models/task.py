@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from transformers import PreTrainedModel
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -25,11 +27,18 @@ def task_of(model: PreTrainedModel) -> Task:
     Raises:
         UserError: If its class does not say.
     """
-    names = {one.__name__ for one in type(model).__mro__}
+    task = task_of_classes({one.__name__ for one in type(model).__mro__})
+    if task is None:
+        raise UserError(
+            f"{type(model).__name__} is neither a masked nor a causal language model nor a sequence classifier of "
+            "transformers; give task"
+        )
+    return task
+
+
+def task_of_classes(names: Set[str]) -> Task | None:
+    """Return what classes of these names are trained for; None if none of them says."""
     for task, classes in _CLASSES:
         if names & set(dict(classes).values()):  # pyright: ignore[reportArgumentType, reportCallIssue]
             return task
-    raise UserError(
-        f"{type(model).__name__} is neither a masked nor a causal language model nor a sequence classifier of "
-        "transformers; give task"
-    )
+    return None

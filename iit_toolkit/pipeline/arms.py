@@ -30,6 +30,7 @@ from iit_toolkit.pipeline.explanation import step_cost
 from iit_toolkit.pipeline.inputs import training_inputs
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.saving import RECORD, refuse_too_little_room, refuse_unsaveable, save_student
+from iit_toolkit.pipeline.step_lines import say_steps
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.cut_short import refuse_cut_short, told_if_worker_ended
 from iit_toolkit.runs.folder import RunFolder, is_free, remove, remove_empty
@@ -71,12 +72,14 @@ def train_arm(
         data_collator=prepared.collator,
         processing_class=prepared.tokenizer,
     )
+    say_steps(trainer, f"{name} {list(prepared.config.arms).index(name) + 1}/{len(prepared.config.arms)}")
     trainer.inputs = _inputs_of_arm(prepared, name, inputs)
     trainer.needs_checkpoints = asks_for_checkpoints(prepared, name)
     begun_at = _newest_checkpoint(checkpoints, trainer)
     state = None if begun_at is None else TrainerState.load_from_json(str(begun_at / "trainer_state.json"))
     processes.set_patience(settings.ddp_timeout)
     processes.meet()  # each has read its data
+    _LOG.info("training %s (seed %d): %d steps of %d rows", name, *_planned(prepared, settings))
     started, cpu = time.perf_counter(), time.process_time()
     try:
         if state is not None and state.global_step == state.max_steps:
@@ -125,6 +128,11 @@ def train_arm(
             save_student(student, prepared, folder.arm(name), {**record, "inputs": trainer.inputs}, kept)
             _drop_checkpoints(prepared, folder, name)
     return student, record
+
+
+def _planned(prepared: Prepared, settings: CausalDistillationConfig) -> tuple[int, int, int]:
+    """Return seed, steps, and rows of a step."""
+    return settings.seed, _steps(settings, len(prepared.train_rows)), _rows_of_a_step(settings)
 
 
 def asks_for_checkpoints(prepared: Prepared, name: str) -> bool:

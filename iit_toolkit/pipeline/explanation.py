@@ -78,6 +78,8 @@ def _explain_alignment(
         + ", ".join(f"{key} {value}" for key, value in policy.items())
         + f"; sources {alignment.sources.kind}"
     ]
+    depths = (int(model.config.num_hidden_layers) for model in (teacher, student))
+    lines += ["", *(f"    {line}" for line in alignment.ascii(*depths).splitlines()), ""]
     sides = {"teacher": teacher, "student": student}
     engines = {
         side: InterchangeModel(model, resolve(alignment, model, side))  # pyright: ignore[reportArgumentType]

@@ -39,7 +39,7 @@ from iit_toolkit.data.tokenization import (
 )
 from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.dropped import refuse_dropped_blocks
-from iit_toolkit.distillation.fresh_blocks import draw_blocks_anew
+from iit_toolkit.distillation.fresh_blocks import draw_blocks_anew, drawn_anew
 from iit_toolkit.distillation.mixture import Mixed
 from iit_toolkit.distillation.students import refuse_unknown_size, student_from_checkpoint, student_from_config
 from iit_toolkit.distillation.students import student as student_of_layers
@@ -288,7 +288,13 @@ class Prepared:
 
 
 def untrained_control(prepared: Prepared, alignment: Alignment, student: PreTrainedModel) -> dict[str, PreTrainedModel]:
-    """Return the control of a finished student: the config's, if it is as deep and has the alignment's sites."""
+    """Return the control of a finished student: the config's, if it is as deep and has the alignment's sites.
+
+    If the config says neither what is trained nor from where, it is the student's own class with random weights.
+    """
+    if not prepared.config.arms and prepared.config.student == StudentConfig():
+        set_seed(prepared.config.seed)
+        return {UNTRAINED: drawn_anew(student)}
     untrained = prepared.new_student()
     if untrained.config.num_hidden_layers != student.config.num_hidden_layers:
         return {}

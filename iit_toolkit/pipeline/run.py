@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.evaluation import evaluate
 from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.analysis.verification.verify import verify as verify_students
+from iit_toolkit.config.differences import different, flat
 from iit_toolkit.config.loading import dump_config, load_config
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.data.tables import count_ids
@@ -48,6 +50,8 @@ from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.provenance import fingerprint_of_weights, provenance
 from iit_toolkit.runs.working import beginning, working_in, written_at_once
+
+_LOG = getLogger(__name__)
 
 
 def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
@@ -88,6 +92,7 @@ def train(config: RunConfig, output: str | Path, arm: str, *, resume: bool = Fal
 
 
 def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, resume: bool, verified: bool) -> Path:
+    config.require_arms()
     config = with_alignments_read(config)  # so that a run is not resumed with another alignment
     prepared, folder = Prepared(config), RunFolder(Path(output))
     students: dict[str, PreTrainedModel] = {}
@@ -123,9 +128,11 @@ def _begun(folder: RunFolder, config: RunConfig, resume: bool) -> AbstractContex
         return nullcontext()
     if not resume:
         return beginning(folder)
-    if load_config(folder.config) != config:
+    differ = different(*(flat(one.model_dump(mode="json")) for one in (load_config(folder.config), config)))
+    if differ:
         raise UserError(
-            f"{folder.config} is not the config that is to be resumed; give that one, or another --output for a new run"
+            f"{folder.config} is not the config that is to be resumed: {differ}; give that one, or another --output "
+            "for a new run"
         )
     return nullcontext()
 
@@ -187,6 +194,29 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
     return folder.path
 
 
+def verify_loaded(
+    prepared: Prepared, students: dict[str, PreTrainedModel], alignment: Alignment, output: str | Path
+) -> Path:
+    """Verify students that are in memory and known to fit, against the config's teacher; the first is judged.
+
+    Args:
+        prepared: The config with what it names.
+        students: The students by name; `outcomes.UNTRAINED` is a control.
+        alignment: The alignment.
+        output: The run folder; new or empty.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: If the folder is taken.
+    """
+    with written_at_once(output) as folder:
+        _write_inputs(folder, prepared.config, alignment)
+        _verify_and_report(prepared, folder, alignment, students, {})
+    return folder.path
+
+
 def to_verify(
     prepared: Prepared, student: str, alignment: str, name: str
 ) -> tuple[Alignment, dict[str, PreTrainedModel]]:
@@ -224,6 +254,7 @@ def _verify_and_report(
 ) -> None:
     config, started, cpu = prepared.config, time.perf_counter(), time.process_time()
     settings = config.verification
+    _LOG.info("verifying %s", ", ".join(students))
     verification = verified(prepared, alignment, students, settings.pairs)
     assert verification.controls is not None  # since a student is judged
     prepared.refuse_changed_teacher()
@@ -238,6 +269,7 @@ def _verify_and_report(
     folder.write_results({**results, "verification": spent})
     for name in arms:
         write_atomically(folder.arm(name) / "README.md", model_card(folder.read_results(), name))
+    _LOG.info("writing the report")
     write_report(folder.path)
 
 

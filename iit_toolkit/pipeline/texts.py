@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.analysis.report.examples import Answers, write_answers, write_examples
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD
@@ -32,23 +33,43 @@ def write_texts(
         counted_in: The split whose tokens are counted.
         counted: Its rows.
     """
+    tokenizer = prepared.tokenizer
+    write_read_examples(folder, verification, tokenizer, _families(prepared.eval_rows))
+    answers = answer_ids(verification)
+    if prepared.config.task == "sequence_classification":
+        write_answers(Answers(class_texts(prepared.teacher, answers), {}, counted_in), folder.answers)
+        return
+    counts = count_tokens(counted, max(ids_spanned(tokenizer), max(answers) + 1))
+    per_million = (counts.double() / max(1, int(counts.sum())) * 1e6).tolist()
+    frequencies = {number: per_million[number] for number in answers}
+    write_answers(Answers(token_texts(tokenizer, answers), frequencies, counted_in), folder.answers)
+
+
+def write_read_examples(
+    folder: RunFolder,
+    verification: Verification,
+    tokenizer: PreTrainedTokenizerBase,
+    families: Mapping[int, str],
+) -> None:
+    """Write `examples.parquet`: every example with its tokens as texts, and its family if it has one."""
     examples = verification.examples
     lists = ["base_tokens", "source_tokens"]
     used = np.unique(np.concatenate([np.concatenate(examples[name].to_list()) for name in lists]))
-    read = token_texts(prepared.tokenizer, used.tolist())
+    read = token_texts(tokenizer, used.tolist())
     spelt = {name: [[read[token] for token in row.tolist()] for row in examples[name]] for name in lists}
-    families = _families(prepared.eval_rows)
     write_examples(examples.assign(**spelt, family=examples["base"].map(families.get)), folder.examples)
+
+
+def answer_ids(verification: Verification) -> list[int]:
+    """Return the numbers of all answers that were given or right."""
     numbers = np.unique(verification.outcomes[_ANSWERS].to_numpy())
-    answers: list[int] = numbers[numbers != NO_GOLD].tolist()
-    if prepared.config.task == "sequence_classification":
-        labels = cast(dict[int, str], prepared.teacher.config.id2label)
-        write_answers(Answers({number: str(labels[number]) for number in answers}, {}, counted_in), folder.answers)
-        return
-    counts = count_tokens(counted, max(ids_spanned(prepared.tokenizer), max(answers) + 1))
-    per_million = (counts.double() / max(1, int(counts.sum())) * 1e6).tolist()
-    frequencies = {number: per_million[number] for number in answers}
-    write_answers(Answers(token_texts(prepared.tokenizer, answers), frequencies, counted_in), folder.answers)
+    return numbers[numbers != NO_GOLD].tolist()
+
+
+def class_texts(teacher: PreTrainedModel, answers: Iterable[int]) -> dict[int, str]:
+    """Return what classes are called."""
+    labels = cast(dict[int, str], teacher.config.id2label)
+    return {number: str(labels[number]) for number in answers}
 
 
 def _families(rows: Dataset) -> dict[int, str]:

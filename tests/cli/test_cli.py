@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -28,7 +29,7 @@ data: {source: python_docs}
 arms: {plain: {}, causal: {alignment: diito/middle}}
 """
 VERBS = {command.callback.__name__: command.callback for command in app.registered_commands if command.callback}
-WITHOUT_PIPELINE = {"compare", "gate", "schema"}
+WITHOUT_PIPELINE = {"compare", "gate", "init", "ls", "schema"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,13 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
 
         return called
 
+    def make_demo(output: Path) -> dict[str, Path]:
+        noted.append(("demo", output))
+        return {name: make_run(output / name) for name in ("copy", "stranger")}
+
     pipeline = SimpleNamespace(
+        demo=make_demo,
+        finished_config=lambda *given: config_module.load_config("quickstart", [f"name={given[1]}", *given[3]]),
         validate=note("validate", [Check("data", True, "512 rows"), Check("arm causal", True, "certified")]),
         explain=note("explain", "The teacher has 6 layers."),
         run=note("run", make_run),
@@ -120,6 +127,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ..
     monkeypatch.setitem(sys.modules, "iit_toolkit.analysis.report.report", report)
     (tmp_path / "assets").mkdir()
     (tmp_path / "assets" / "quickstart.yaml").write_text(CONFIG)
+    shutil.copytree(config_module.ASSETS / "init", tmp_path / "assets" / "init")
     monkeypatch.setattr(config_module, "ASSETS", tmp_path / "assets")
     (tmp_path / "runs" / "quickstart").mkdir(parents=True)
     (tmp_path / "runs" / "quickstart" / "config.yaml").write_text(CONFIG)
@@ -197,7 +205,9 @@ def test_overrides_and_output_reach_the_pipeline(calls: list[Any], capsys: pytes
     assert run("run", "quickstart", "training.learning_rate=3e-4", "-o", "out", "seed=7", "--json") == 0
     [(verb, config, output, _)] = calls
     assert (verb, config.seed, config.training, output) == ("run", 7, {"learning_rate": 3e-4}, Path("out"))
-    assert json.loads(capsys.readouterr().out) == {"folder": "out"}
+    document, results = json.loads(capsys.readouterr().out), json.loads(Path("out/results.json").read_text())
+    assert document["folder"] == "out" and document["verdict"] == results["verdict"]
+    assert document["summary"] == results["summary"] and "arms" not in document
 
 
 def test_the_folder_is_named_after_the_config(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,13 +222,44 @@ def test_the_summary_gives_verdict_table_comparison_and_report(capsys: pytest.Ca
     printed = capsys.readouterr().out
     results = json.loads(Path("runs/quickstart/results.json").read_text())
     words = " ".join(printed.split())
-    assert f"{results['verdict']['label']} for causal. {results['verdict']['sentence']}" in words
-    assert results["comparison"]["sentence"] in words
+    score = results["verdict"]["variables"]["middle"]["score"]["value"]
+    assert (
+        f"{results['verdict']['label']} for causal {results['verdict']['label']} middle effect R² {score:.3f}" in words
+    )
+    assert f"causal against plain: {results['comparison']['outcome']}" in words
     for student, measured in results["summary"]["students"].items():
         effective = measured["variables"]["middle"]["effective_iia"]["outside"]
         assert re.search(rf"{student} +{effective['value']:.3f} ", printed)
         assert f"[{effective['low']:.3f}, {effective['high']:.3f}]" in printed
     assert printed.splitlines()[-1] == f"report: {Path('runs/quickstart/report.html')}"
+
+
+@pytest.mark.usefixtures("calls")
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_summary_fits_the_terminal(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert run("run", "quickstart") == 0
+    printed = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in printed.splitlines()) <= width
+    assert ("effective IIA" in printed.partition("causal")[0]) == (width > 60) and "effect R²" in printed
+
+
+@pytest.mark.usefixtures("calls")
+def test_the_demo_prints_both_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "-o", "out") == 0
+    told = capsys.readouterr()
+    assert told.out.count(" for causal\n") == 2 and "half a minute" in told.err
+    for name in ("copy", "stranger"):
+        assert f"\n{name}: a " in told.out and f"report: {Path('out') / name / 'report.html'}\n" in told.out
+    assert run("demo", "-o", "out", "--json") == 0
+    label = json.loads(Path("out/copy/results.json").read_text())["verdict"]["label"]
+    document = json.loads(capsys.readouterr().out)
+    assert document["copy"] == {"verdict": label, "folder": str(Path("out/copy"))} and set(document) == {
+        "copy",
+        "stranger",
+    }
 
 
 def test_train_needs_an_arm_that_exists(calls: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,6 +268,8 @@ def test_train_needs_an_arm_that_exists(calls: list[Any], capsys: pytest.Capture
     assert run("train", "quickstart", "--arm", "casual") == 2
     assert 'did you mean "causal"?' in capsys.readouterr().err
     assert calls == []
+    assert run("train", "quickstart", "arms={}") == 2
+    assert "has no arms, so there is nothing to train" in capsys.readouterr().err
     Path("one.yaml").write_text(CONFIG.replace("plain: {}, ", ""))
     assert run("train", "one.yaml") == 0
     assert calls[0][3] == "causal"
@@ -236,6 +279,34 @@ def test_verify_hands_everything_over(calls: list[Any]) -> None:
     assert run("verify", "quickstart", "--student", "s", "--alignment", "a.yaml", "-o", "out") == 0
     assert calls[0][2] == {"student": "s", "alignment": "a.yaml", "output": Path("out")}
     assert run("verify", "quickstart", "--student", "s") == 2
+
+
+@pytest.mark.usefixtures("calls")
+def test_ls_prints_a_line_per_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("ls", "assets") == 0
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.startswith("no runs in assets; write some with")
+    [folder, *_] = make_runs()
+    label = json.loads(Path(folder, "results.json").read_text())["verdict"]["label"]
+    assert run("ls") == 0
+    assert re.search(rf"seed-42 +causal +{label} +effect R² 0\.\d+ +\d\.\d+ +2026-01-02", capsys.readouterr().out)
+    assert run("ls", "--json") == 0
+    assert {one["folder"] for one in json.loads(capsys.readouterr().out)} >= {"runs/seed-42", "runs/quickstart"}
+    assert run("ls", "runs/nowhere") == 2
+
+
+@pytest.mark.parametrize("verb", ["", "run", "suite"])
+def test_h_is_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*filter(None, [verb, "-h"])) == 0
+    assert "Usage: " in capsys.readouterr().out
+
+
+def test_verify_needs_no_config(calls: list[Any]) -> None:
+    given = ("--teacher", "t", "--student", "s", "--alignment", "a.yaml", "--data", "d.txt")
+    assert run("verify", *given, "seed=7") == 0
+    assert run("verify", "seed=8", *given) == 0
+    assert [config.seed for _, config, _ in calls] == [7, 8]
+    assert calls[0][2] == {"student": "s", "alignment": "a.yaml", "output": Path("runs/s")}
 
 
 def test_search_hands_everything_over_and_prints_what_was_found(
@@ -249,7 +320,7 @@ def test_search_hands_everything_over_and_prints_what_was_found(
     assert "[0.400, 0.600]" in printed and "SUPPORTED. It holds." in printed
     assert printed.splitlines()[-1] == f"alignment: {Path('out/alignment.yaml')}"
     assert run("search", "quickstart", "--student", "s", "-o", "out", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"folder": "out"}
+    assert json.loads(capsys.readouterr().out)["folder"] == "out"
     assert run("search", "quickstart") == 2
 
 
@@ -265,7 +336,7 @@ def test_trace_hands_everything_over_and_prints_a_line_per_block(
     named = {"components": ["block_output", "mlp_output"], "student_layers": 3}
     assert config.seed == 7 and given == {**folder, "pairs": 9, "heads": True, "propose": False, **named}
     assert defaults == {**folder, "pairs": 256, "heads": False, "propose": True, "student_layers": None}
-    assert json.loads(capsys.readouterr().out) == {"folder": "out"}
+    assert json.loads(capsys.readouterr().out)["folder"] == "out"
     assert re.search(r"^ +0 +25.0% +25.0% *$", printed, re.MULTILINE) and re.search(
         r"^ +1 +15.0%", printed, re.MULTILINE
     )
@@ -283,7 +354,7 @@ def test_finetune_takes_a_config_or_a_model_and_prints_a_table(
     assert printed.splitlines()[-1] == f"scores: {Path('runs/mine/finetune.json')}"
     arguments = ("--model", "m", "--task", "rte", "--task", "squad", "name=mine", "seeds=[1, 2]")
     assert run("finetune", *arguments, "-o", "out", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"folder": "out"}
+    assert json.loads(capsys.readouterr().out)["folder"] == "out"
     (_, config, output, _), (_, same, other, _) = calls
     assert config == same and config.seeds == [1, 2] and (output, other) == (Path("runs/mine"), Path("out"))
 
@@ -409,16 +480,30 @@ def test_verify_from_an_export_takes_nothing_else_but_overrides(
     assert calls[-1] == ("verify_export", Path("mine"), Path("out"), ["teacher=here", "data.path=there"], {})
     assert capsys.readouterr().out.splitlines()[-1] == "REPRODUCED: so it is."
     assert run("verify", "--from", "mine", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"folder": "runs/default", "reproduced": True}
+    document = json.loads(capsys.readouterr().out)
+    assert (document["folder"], document["reproduced"]) == ("runs/default", True) and "label" in document["verdict"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--from", "mine", "quickstart"], "error: --from gives config, student and alignment; leave them out"),
-        (["--from", "mine", "--student", "x"], "error: --from gives config, student and alignment"),
-        (["quickstart", "--student", "x"], "error: give CONFIG, --student and --alignment; or --from"),
-        (["--student", "x", "--alignment", "y"], "error: give CONFIG, --student and --alignment; or --from"),
+        (["--from", "mine", "quickstart"], "error: --from gives config, models, alignment and data; leave them out"),
+        (["--from", "mine", "--student", "x"], "error: --from gives config, models, alignment and data"),
+        (
+            ["quickstart", "--student", "x"],
+            "error: give CONFIG or --teacher and --data",
+        ),
+        (["--from", "mine", "--teacher", "x"], "error: --from gives config, models, alignment and data"),
+        (
+            ["quickstart", "--teacher", "t", "--data", "d", "--student", "x", "--alignment", "y"],
+            "error: give CONFIG or",
+        ),
+        (["--teacher", "t", "--student", "x", "--alignment", "y"], "error: give CONFIG or --teacher and --data"),
+        (["--data", "d", "--student", "x", "--alignment", "y"], "error: give CONFIG or --teacher and --data"),
+        (
+            ["--student", "x", "--alignment", "y"],
+            "error: give CONFIG or --teacher and --data",
+        ),
     ],
 )
 def test_verify_needs_one_way_and_not_two(

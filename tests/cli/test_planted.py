@@ -160,7 +160,7 @@ def verify(student: str, alignment: str, output: str, *overrides: str, task: str
     assert code == 0  # whatever the verdict
     results = json.loads(Path(output, "results.json").read_text())
     verdict = results["verdict"]
-    said = f" {verdict['label']} for student. {verdict['sentence']}"
+    said = f" {verdict['label']} for student {verdict['label']} "
     assert re.search(rf"(?<!NOT){re.escape(said)}", printed)
     lines = Path(output, "report.md").read_text().splitlines()
     assert f"**{verdict['label']}**: does student keep its teacher's causal structure?" in lines
@@ -253,7 +253,8 @@ def refused(folder: str, results: Any) -> None:
 def test_too_few_changed_cases_are_inconclusive(student: str, alignment: str, override: str, why: str) -> None:
     folder = f"few-{alignment}"
     results, printed = verify(student, alignment, folder, override)
-    assert results["verdict"]["label"] == "INCONCLUSIVE" and why in printed
+    assert results["verdict"]["label"] == "INCONCLUSIVE" and why in results["verdict"]["sentence"]
+    assert "too few, or of too few texts" in printed and "next: more texts" in printed
     found = measured(results, alignment)["effect_r2"]["outside"]
     assert found["value"] in (pytest.approx(1.0, abs=1e-4), None) and found["clusters"] < 20
     code, printed = call("gate", folder, "--min-lower", "0.0")

@@ -259,7 +259,7 @@ def _paired(rows: Sequence[Row], perplexities: Sequence[Row], arm: str, baseline
 
 
 def _not_worse(paired: Paired) -> Paired:
-    if paired.outcome != "DOES NOT BEAT":
+    if paired.outcome != "WORSE":
         return paired
     facts = paired.sentence.rpartition(";")[0]
     return replace(

@@ -12,14 +12,14 @@ from scipy import stats
 from iit_toolkit.analysis.statistics.decision import Decision, decide
 from iit_toolkit.analysis.statistics.numbers import count, decimal
 
-Outcome = Literal["BEATS", "DOES NOT BEAT", "INCONCLUSIVE"]
+Outcome = Literal["BEATS", "WORSE", "INCONCLUSIVE"]
 
 MINIMUM_SEEDS = 3
 LEVEL = 0.95
 EQUAL_STEPS, EQUAL_COMPUTE = "equal steps", "equal compute"
 _OUTCOMES: dict[bool, dict[Decision, Outcome]] = {
-    True: {"above": "BEATS", "below": "DOES NOT BEAT", "undecided": "INCONCLUSIVE"},
-    False: {"above": "DOES NOT BEAT", "below": "BEATS", "undecided": "INCONCLUSIVE"},
+    True: {"above": "BEATS", "below": "WORSE", "undecided": "INCONCLUSIVE"},
+    False: {"above": "WORSE", "below": "BEATS", "undecided": "INCONCLUSIVE"},
 }
 """What a difference comes to, by whether higher is better."""
 _Test = tuple[float | None, float | None, float | None, float | None]
@@ -65,8 +65,8 @@ class Paired:
 
     Attributes:
         measure: What was measured.
-        outcome: BEATS where the interval lies wholly on the better side of zero, DOES NOT BEAT where it nowhere
-            does, else INCONCLUSIVE.
+        outcome: BEATS where the interval lies wholly on the better side of zero, WORSE where it lies
+            wholly on the other, else INCONCLUSIVE.
         seeds: In how many runs both arms have a value.
         difference: Mean of the differences; None without any.
         low: Lower end of its interval; None with fewer than two differences, or where all are equal.
@@ -140,7 +140,7 @@ def _sentence(paired: Paired, treatment: str, baseline: str) -> str:
     facts = f"{paired.measure.name}{better}: {treatment} minus {baseline} is {difference(paired)}"
     facts += f" over {count(paired.seeds, 'seed')}"
     if paired.outcome != "INCONCLUSIVE":
-        return f"{facts}; {treatment} {paired.outcome} {baseline}."
+        return f"{facts}; {treatment} {'BEATS' if paired.outcome == 'BEATS' else 'is WORSE than'} {baseline}."
     if paired.seeds < MINIMUM_SEEDS:
         return f"{facts}; INCONCLUSIVE, since {MINIMUM_SEEDS} seeds are needed."
     if paired.low is None:

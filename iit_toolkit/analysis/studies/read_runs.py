@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from iit_toolkit.analysis.statistics.stored_results import (
     refuse_other_cases,
 )
 from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, refuse_untrained
+from iit_toolkit.config.differences import different, flat, without_cosmetic
 from iit_toolkit.config.loading import load_config
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.plain_files import refuse_links_out
@@ -119,13 +120,12 @@ def _refuse_other_training(one: _Run, two: _Run) -> None:
     facts = [_training(run) for run in (one, two)]
     if all(path.is_file() for path in configs):
         facts = [found | _settings(path) for found, path in zip(facts, configs, strict=True)]
-    for place in sorted({*facts[0], *facts[1]}):
-        first, second = (found.get(place) for found in facts)
-        if first != second:
-            raise UserError(
-                f"{two.results.path} can't be compared with {one.results.path}: {place} is {_short(second)}, "
-                f"not {_short(first)}; give runs of one config that differ in the seed only"
-            )
+    differ = different(*facts)
+    if differ:
+        raise UserError(
+            f"{two.results.path} can't be compared with {one.results.path}: {differ}; give runs of one config that "
+            "differ in the seed only"
+        )
 
 
 def _training(run: _Run) -> dict[str, Any]:
@@ -144,16 +144,4 @@ def _settings(path: Path) -> dict[str, Any]:
     config = load_config(path).model_dump(mode="json")
     chosen: dict[str, Any] = {name: config[name] for name in _SAME_IN_CONFIGS}
     chosen["verification"] = {"pairs": config["verification"]["pairs"]}
-    return _flat(chosen, "config.")
-
-
-def _flat(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return flat
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return without_cosmetic(flat(chosen, "config."))

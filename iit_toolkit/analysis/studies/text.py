@@ -157,7 +157,7 @@ def _meaning(comparison: StudyComparison, rows: Sequence[Row]) -> str:
 def _differences_note(comparison: StudyComparison) -> str:
     return (
         f"Mean of the differences paired by seed, its {comparison.level:.0%} interval (Student's t), and how many "
-        "seeds it rests on. BEATS: the interval is entirely on the better side of zero. DOES NOT BEAT: it is entirely "
+        "seeds it rests on. BEATS: the interval is entirely on the better side of zero. WORSE: it is entirely "
         "on the worse side. INCONCLUSIVE: neither, or fewer than three seeds, or, at equal compute, no lead over a "
         "baseline that had more."
     )

@@ -43,10 +43,10 @@ def test_the_interval_is_that_of_a_paired_t_test() -> None:
     ("measure", "gain", "outcome"),
     [
         (SHARE, [0.1, 0.12, 0.11], "BEATS"),
-        (SHARE, [-0.1, -0.12, -0.11], "DOES NOT BEAT"),
+        (SHARE, [-0.1, -0.12, -0.11], "WORSE"),
         (SHARE, [0.1, -0.12, 0.11], "INCONCLUSIVE"),
         (PERPLEXITY, [-1.0, -1.2, -1.1], "BEATS"),
-        (PERPLEXITY, [1.0, 1.2, 1.1], "DOES NOT BEAT"),
+        (PERPLEXITY, [1.0, 1.2, 1.1], "WORSE"),
         (SHARE, [0.1, 0.12], "INCONCLUSIVE"),
         (SHARE, [0.5], "INCONCLUSIVE"),
         (SHARE, [0.125, 0.125, 0.125], "INCONCLUSIVE"),
@@ -205,5 +205,5 @@ def test_equal_arms_beat_each_other_as_seldom_as_promised(seeds: int) -> None:
     arms = common[None] + generator.normal(0, 0.3, (2, trials, seeds))
     found = [pair(row(SHARE, one.tolist(), two.tolist()), "t", "b") for one, two in zip(*arms, strict=True)]
     outcomes = [one.outcome for one in found]
-    for outcome in ("BEATS", "DOES NOT BEAT"):
+    for outcome in ("BEATS", "WORSE"):
         assert 0.018 < outcomes.count(outcome) / trials < 0.033  # 2.5%, give or take three standard errors

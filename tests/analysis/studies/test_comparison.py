@@ -112,7 +112,7 @@ def test_equal_compute_is_told_by_flops(compared: StudyComparison) -> None:
 
 def test_more_than_equal_compute_excuses_who_loses(compared: StudyComparison) -> None:
     """`late` loses both times; the second time the baseline had 15% more compute."""
-    assert measure(compared, "late", "equal steps", "perplexity, encyclopedia").outcome == "DOES NOT BEAT"
+    assert measure(compared, "late", "equal steps", "perplexity, encyclopedia").outcome == "WORSE"
     found = measure(compared, "late", "equal compute", "perplexity, encyclopedia")
     assert found.low is not None and found.low > 0 and found.outcome == "INCONCLUSIVE"
     assert found.sentence.endswith("over 3 seeds; INCONCLUSIVE, since the baseline had more compute.")

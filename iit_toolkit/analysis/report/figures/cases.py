@@ -90,22 +90,14 @@ def scatter(outcomes: pd.DataFrame) -> Drawing:
     changes = {(variable, name): _changes(outcomes, name, variable) for variable in rows for name in names}
     limit = max(_limit(values) for values in changes.values())
     edges = np.linspace(-limit, limit, _CELLS + 1)
-    counts = {
-        key: np.histogram2d(*(np.clip(side, -limit, limit) for side in values), bins=[edges, edges])[0]
-        for key, values in changes.items()
-    }
+    counts = {key: _counted(values, limit) for key, values in changes.items()}
     norm = LogNorm(1, max(2.0, *(float(one.max()) for one in counts.values())))
     figure = Figure(figsize=(min(10.4, 2.9 * len(names) + 1.1), 2.9 * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), len(names), squeeze=False, sharex=True, sharey=True)
     for (variable, name), cells in counts.items():
         axes: Axes = grid[rows.index(variable), names.index(name)]
-        shown = np.ma.masked_equal(cells.T, 0)
-        extent = (-limit, limit, -limit, limit)
-        axes.imshow(shown, origin="lower", extent=extent, norm=norm, cmap="cividis_r", interpolation="none")
-        axes.plot([-limit, limit], [-limit, limit], color=INK, lw=0.8)
-        axes.axhline(0, color=GREY, lw=0.8, ls=(0, (4, 3)))
+        _draw_counted(axes, cells, limit, norm)
         axes.set_title(f"{name}, {variable}: n = {int(cells.sum()):,}")
-        axes.grid(False)
     figure.supxlabel("teacher's change (nats)", fontsize=9)
     figure.supylabel("student's change (nats)", fontsize=9)
     bar = figure.colorbar(ScalarMappable(norm, "cividis_r"), ax=list(grid.flat), shrink=0.8)
@@ -131,6 +123,32 @@ def scatter(outcomes: pd.DataFrame) -> Drawing:
         ]
     )
     return Drawing("effect_scatter", figure, caption, alt, table)
+
+
+def draw_scatter(axes: Axes, outcomes: pd.DataFrame, student: str, variable: str) -> Axes:
+    """Draw the teacher's change of log-probability against a student's on given axes; return them."""
+    changes = _changes(outcomes, student, variable)
+    limit = _limit(changes)
+    cells = _counted(changes, limit)
+    _draw_counted(axes, cells, limit, LogNorm(1, max(2.0, float(cells.max()))))
+    axes.set_title(f"{student}, {variable}: n = {int(cells.sum()):,}")
+    axes.set_xlabel("teacher's change (nats)")
+    axes.set_ylabel("student's change (nats)")
+    return axes
+
+
+def _counted(changes: tuple[Any, Any], limit: float) -> Any:
+    """Count the cases in each cell, those beyond the limit in the outermost (X, Y)."""
+    edges = np.linspace(-limit, limit, _CELLS + 1)
+    return np.histogram2d(*(np.clip(side, -limit, limit) for side in changes), bins=[edges, edges])[0]
+
+
+def _draw_counted(axes: Axes, cells: Any, limit: float, norm: LogNorm) -> None:
+    shown, extent = np.ma.masked_equal(cells.T, 0), (-limit, limit, -limit, limit)
+    axes.imshow(shown, origin="lower", extent=extent, norm=norm, cmap="cividis_r", interpolation="none")
+    axes.plot([-limit, limit], [-limit, limit], color=INK, lw=0.8)
+    axes.axhline(0, color=GREY, lw=0.8, ls=(0, (4, 3)))
+    axes.grid(False)
 
 
 def _changes(outcomes: pd.DataFrame, student: str, variable: str) -> tuple[Any, Any]:

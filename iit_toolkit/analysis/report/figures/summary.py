@@ -27,19 +27,7 @@ def accuracy(summary: Summary) -> Drawing:
     figure, panels = _panels(summary, regions, width=10.4)
 
     for (variable, region), axes in panels.items():
-        rows = _of(summary, variable)
-        for place, (student, one) in enumerate(rows):
-            colour = student_colour(list(summary.students), student)
-            floor = one.estimate("effective_floor", region).value
-            if floor is not None:
-                axes.plot([floor] * 2, [place - 0.34, place + 0.34], color=INK, lw=1.6, zorder=2)
-            for name, shift in (("iia", 0.16), ("effective_iia", -0.16)):
-                label = f"{student}, {MEASURES[name].title} {region}"
-                _point(axes, one.estimate(name, region), place + shift, colour, label, hollow=name == "iia")
-        axes.set_xlim(-0.02, 1.02)
-        changed, cases = (rows[0][1].estimate(name, region).cases for name in ("effective_iia", "iia"))
-        axes.set_title(f"{variable}, {region}: n = {changed:,} changed of {cases:,}")
-        _label_students(axes, [student for student, _ in rows])
+        draw_accuracy(axes, summary, variable, region)
     legend(
         figure,
         [
@@ -57,43 +45,54 @@ def accuracy(summary: Summary) -> Drawing:
     return Drawing("accuracy", figure, caption, alt, _data(summary, measures))
 
 
+def draw_accuracy(axes: Axes, summary: Summary, variable: str, region: Region = "outside") -> Axes:
+    """Draw IIA (hollow) and effective IIA of a variable on given axes, with each student's floor; return the axes."""
+    rows = _of(summary, variable)
+    for place, (student, one) in enumerate(rows):
+        colour = student_colour(list(summary.students), student)
+        floor = one.estimate("effective_floor", region).value
+        if floor is not None:
+            axes.plot([floor] * 2, [place - 0.34, place + 0.34], color=INK, lw=1.6, zorder=2)
+        for name, shift in (("iia", 0.16), ("effective_iia", -0.16)):
+            label = f"{student}, {MEASURES[name].title} {region}"
+            _point(axes, one.estimate(name, region), place + shift, colour, label, hollow=name == "iia")
+    axes.set_xlim(-0.02, 1.02)
+    changed, cases = (rows[0][1].estimate(name, region).cases for name in ("effective_iia", "iia"))
+    axes.set_title(f"{variable}, {region}: n = {changed:,} changed of {cases:,}")
+    _label_students(axes, [student for student, _ in rows])
+    return axes
+
+
 def above_floor(summary: Summary, margin: float) -> Drawing:
     """Effective IIA minus its floor, with the margin of the verdict."""
     figure, panels = _panels(summary, ["outside"])
     for (variable, _), axes in panels.items():
-        rows = _of(summary, variable)
-        axes.axvline(0, color=INK, lw=1)
-        axes.axvline(margin, color=GREY, lw=1, ls=(0, (4, 3)))
-        for place, (student, one) in enumerate(rows):
-            _point(axes, one.margin, place, student_colour(list(summary.students), student), f"{student}, above floor")
-        axes.set_title(f"{variable}: n = {rows[0][1].margin.cases:,} changed cases")
-        _label_students(axes, [student for student, _ in rows])
-    ends = [end for _, _, one in _rows(summary) for end in (one.margin.low, one.margin.high) if end is not None]
-    for axes in panels.values():
-        axes.set_xlim(min([*ends, 0.0]) - 0.02, max([*ends, margin]) + 0.02)
+        draw_above_floor(axes, summary, variable, margin)
     legend(figure, [Line2D([], [], color=GREY, ls=(0, (4, 3)), label=f"margin of the verdict ({margin:g})")])
     caption = "Effective IIA minus its own no-intervention floor, outside the swapped positions (paired)."
     alt = _alt(summary, "Margin over the floor", lambda one: one.margin)
     return Drawing("above_floor", figure, caption, alt, _data(summary, {"above floor": lambda one: one.margin}))
 
 
+def draw_above_floor(axes: Axes, summary: Summary, variable: str, margin: float) -> Axes:
+    """Draw effective IIA minus its floor on given axes; all variables have one scale. Return the axes."""
+    rows = _of(summary, variable)
+    axes.axvline(0, color=INK, lw=1)
+    axes.axvline(margin, color=GREY, lw=1, ls=(0, (4, 3)))
+    for place, (student, one) in enumerate(rows):
+        _point(axes, one.margin, place, student_colour(list(summary.students), student), f"{student}, above floor")
+    axes.set_title(f"{variable}: n = {rows[0][1].margin.cases:,} changed cases")
+    _label_students(axes, [student for student, _ in rows])
+    ends = [end for _, _, one in _rows(summary) for end in (one.margin.low, one.margin.high) if end is not None]
+    axes.set_xlim(min([*ends, 0.0]) - 0.02, max([*ends, margin]) + 0.02)
+    return axes
+
+
 def effects(summary: Summary) -> Drawing:
     """Effect R² and KL recovered of every student, outside."""
     figure, panels = _panels(summary, ["outside"])
-    least = 0.0
     for (variable, _), axes in panels.items():
-        rows = _of(summary, variable)
-        for place, (student, one) in enumerate(rows):
-            colour = student_colour(list(summary.students), student)
-            for name, shift in (("effect_r2", -0.16), ("kl_recovered", 0.16)):
-                found = one.estimate(name)
-                _point(axes, found, place + shift, colour, f"{student}, {MEASURES[name].title}", hollow=shift > 0)
-                least = min(least, found.value or 0.0, found.low or 0.0)
-        axes.axvline(0, color=INK, lw=1)
-        axes.set_title(f"{variable}: n = {rows[0][1].estimate('effect_r2').cases:,} affected cases")
-        _label_students(axes, [student for student, _ in rows])
-    for axes in panels.values():
-        axes.set_xlim(max(least, _LEAST_SHOWN) - 0.02, 1.02)
+        draw_effects(axes, summary, variable)
     legend(
         figure,
         [
@@ -110,25 +109,28 @@ def effects(summary: Summary) -> Drawing:
     return Drawing("effects", figure, caption, alt, _data(summary, measures))
 
 
+def draw_effects(axes: Axes, summary: Summary, variable: str) -> Axes:
+    """Draw effect R² and KL recovered (hollow) on given axes; all variables have one scale. Return the axes."""
+    rows = _of(summary, variable)
+    for place, (student, one) in enumerate(rows):
+        colour = student_colour(list(summary.students), student)
+        for name, shift in (("effect_r2", -0.16), ("kl_recovered", 0.16)):
+            label = f"{student}, {MEASURES[name].title}"
+            _point(axes, one.estimate(name), place + shift, colour, label, hollow=shift > 0)
+    axes.axvline(0, color=INK, lw=1)
+    axes.set_title(f"{variable}: n = {rows[0][1].estimate('effect_r2').cases:,} affected cases")
+    _label_students(axes, [student for student, _ in rows])
+    found = [one.estimate(name) for _, _, one in _rows(summary) for name in ("effect_r2", "kl_recovered")]
+    least = min([0.0, *(end for one in found for end in (one.value, one.low) if end is not None)])
+    axes.set_xlim(max(least, _LEAST_SHOWN) - 0.02, 1.02)
+    return axes
+
+
 def cases(summary: Summary) -> Drawing:
     """How often the intervention changes the teacher's answer, and agreement without it."""
     figure, panels = _panels(summary, ["all"])
     for (variable, _), axes in panels.items():
-        rows = _of(summary, variable)
-        bars = [("changed, inside", rows[0][1].changed.inside, GREY)]
-        bars.append(("changed, outside", rows[0][1].changed.outside, GREY))
-        bars += [
-            (f"agreement, {name}", one.base_agreement, student_colour(list(summary.students), name))
-            for name, one in rows
-        ]
-        for place, (label, estimate, colour) in enumerate(bars):
-            shown = hover(f"{label}: {interval(estimate)}")
-            axes.barh(place, estimate.value or 0.0, height=0.62, color=colour, alpha=0.8, **shown)
-            if estimate.low is not None and estimate.high is not None:
-                axes.plot([estimate.low, estimate.high], [place, place], color=INK, lw=1.4)
-        axes.set_xlim(0, 1.02)
-        axes.set_title(f"{variable}: n = {rows[0][1].iia.all.cases:,} cases")
-        _label_students(axes, [label for label, _, _ in bars])
+        draw_cases(axes, summary, variable)
     caption = (
         "Share of cases in which the intervention changes the teacher's answer, "
         "and agreement of student and teacher without intervention."
@@ -137,6 +139,25 @@ def cases(summary: Summary) -> Drawing:
     measures = _picked(("changed",), ("inside", "outside"))
     measures["agreement"] = lambda one: one.base_agreement
     return Drawing("cases", figure, caption, alt, _data(summary, measures))
+
+
+def draw_cases(axes: Axes, summary: Summary, variable: str) -> Axes:
+    """Draw how many answers change, and agreement without interventions, on given axes; return the axes."""
+    rows = _of(summary, variable)
+    bars = [("changed, inside", rows[0][1].changed.inside, GREY)]
+    bars.append(("changed, outside", rows[0][1].changed.outside, GREY))
+    bars += [
+        (f"agreement, {name}", one.base_agreement, student_colour(list(summary.students), name)) for name, one in rows
+    ]
+    for place, (label, estimate, colour) in enumerate(bars):
+        shown = hover(f"{label}: {interval(estimate)}")
+        axes.barh(place, estimate.value or 0.0, height=0.62, color=colour, alpha=0.8, **shown)
+        if estimate.low is not None and estimate.high is not None:
+            axes.plot([estimate.low, estimate.high], [place, place], color=INK, lw=1.4)
+    axes.set_xlim(0, 1.02)
+    axes.set_title(f"{variable}: n = {rows[0][1].iia.all.cases:,} cases")
+    _label_students(axes, [label for label, _, _ in bars])
+    return axes
 
 
 def _panels(

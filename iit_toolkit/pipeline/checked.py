@@ -1,0 +1,274 @@
+"""A verification in Python: its verdict, table, plots and report, for scripts and notebooks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timezone
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from iit_toolkit.alignment import Alignment
+from iit_toolkit.analysis.statistics.control_results import ControlResults
+from iit_toolkit.analysis.statistics.measures import Summary, summarise
+from iit_toolkit.analysis.statistics.outcomes import write_outcomes
+from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.verdict import Verdict, judge
+from iit_toolkit.analysis.statistics.verdict_lines import verdict_lines
+from iit_toolkit.analysis.verification.verify import Verification
+from iit_toolkit.analysis.verification.verify import verify as verify_students
+from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import Collator, Rows
+from iit_toolkit.errors import UserError
+from iit_toolkit.models.task import task_of
+from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
+
+if TYPE_CHECKING:
+    from iit_toolkit.pipeline.plots import Plots
+
+_RESAMPLES = 2000
+_TONES = {"SUPPORTED": "#1a7f37", "NOT SUPPORTED": "#b42318", "INCONCLUSIVE": "#8a6100"}
+"""Readable on white and on black."""
+
+
+@dataclass(frozen=True, repr=False)
+class Check(Verification):
+    """What `iit.verify` returns: a `Verification` that can judge, tabulate, draw and report itself.
+
+    Attributes:
+        alignment: The alignment that was verified.
+        teacher: The teacher.
+        task: What was answered.
+        seed: Of the verification.
+        tokenizer: That of the rows, if it was given; a report without it shows no texts.
+    """
+
+    alignment: Alignment | None = None
+    teacher: PreTrainedModel | None = None
+    task: Task = "masked_lm"
+    seed: int = 0
+    tokenizer: PreTrainedTokenizerBase | None = None
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The verdict on the judged student, by effect R² and the default margin; `iit.judge` takes others.
+
+        Raises:
+            UserError: If no student was judged.
+        """
+        if self.judged is None:
+            raise UserError("no student was judged: give verify one student, or judged=...")
+        return judge(self, resamples=_RESAMPLES, seed=self.seed)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Every measure of every student, with its interval."""
+        return summarise(self.outcomes, resamples=_RESAMPLES, seed=self.seed)
+
+    @property
+    def measures(self) -> dict[str, dict[str, Estimate]]:
+        """By variable and name: the judged student's measures outside the swapped positions, or of all cases."""
+        found = self.summary.students[self.verdict.student].variables
+        return {
+            variable: {one.name: one.estimate for one in rows if one.region in ("outside", "all", "")}
+            for variable, rows in ((variable, list(_measured(one))) for variable, one in found.items())
+        }
+
+    @property
+    def plot(self) -> Plots:
+        """The figures of the report, each a function that takes and returns axes: `check.plot.effects(ax=ax)`."""
+        from iit_toolkit.pipeline.plots import Plots
+
+        return Plots(self.outcomes, self.summary, None if self.judged is None else self.verdict)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per student, variable, measure and region, with value, interval and cases."""
+        rows = [
+            {
+                "student": student,
+                "variable": variable,
+                "measure": one.name,
+                "region": one.region,
+                **{name: getattr(one.estimate, name) for name in ("value", "low", "high", "cases")},
+            }
+            for student, measured in self.summary.students.items()
+            for variable, found in measured.variables.items()
+            for one in _measured(found)
+        ]
+        return pd.DataFrame(rows)
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write the report as one self-contained page.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The file.
+
+        Raises:
+            UserError: If no student was judged, or the file cannot be written.
+        """
+        from iit_toolkit.analysis.report.report import write_report
+
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = RunFolder(Path(scratch) / "run")
+            folder.path.mkdir()
+            write_outcomes(self.outcomes, folder.outcomes)
+            if self.controls is not None:
+                write_outcomes(self.controls, folder.controls)
+            self._write_texts(folder)
+            folder.write_results(self._results())
+            write_atomically(Path(path), write_report(folder.path, "html").read_bytes())
+        return Path(path)
+
+    def _write_texts(self, folder: RunFolder) -> None:
+        from iit_toolkit.analysis.report.examples import Answers, write_answers
+        from iit_toolkit.pipeline.texts import answer_ids, class_texts, token_texts, write_read_examples
+
+        if self.tokenizer is None or self.teacher is None:
+            return
+        write_read_examples(folder, self, self.tokenizer, {})
+        answers = answer_ids(self)
+        classes = self.task == "sequence_classification"
+        texts = class_texts(self.teacher, answers) if classes else token_texts(self.tokenizer, answers)
+        write_answers(Answers(texts, {}, "held-out"), folder.answers)
+
+    def _results(self) -> dict[str, Any]:
+        """Return what results.json says of a verification whose models and rows are in memory."""
+        assert self.alignment is not None and self.teacher is not None
+        tokens = self.examples["base_tokens"]
+        controls = ControlResults(self.self_swap, self.ceiling, list(self.absent), list(self.off_manifold))
+        rows = {
+            "examples": len(self.examples),
+            "tokens": int(sum(len(one) for one in tokens)),
+            "fingerprint": fingerprint_of_json([one.tolist() for one in tokens]),
+        }
+        config = self.teacher.config
+        return {
+            "name": self.alignment.name,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "provenance": provenance(),
+            "seed": self.seed,
+            "task": self.task,
+            "alignment": self.alignment.to_dict(),
+            "data": {"held-out": rows},
+            "teacher": {
+                "name": str(getattr(config, "name_or_path", "")) or type(self.teacher).__name__,
+                "parameters": self.teacher.num_parameters(),
+            },
+            "arms": {},
+            "summary": self.summary.to_dict(),
+            "controls": asdict(controls),
+            "evaluation": {},
+            "comparison": None,
+            "verdict": asdict(self.verdict),
+        }
+
+    def __repr__(self) -> str:
+        """Return the verdict with a line per variable."""
+        if self.judged is None:
+            return f"Check of {', '.join(self.summary.students)}: no student was judged"
+        lines = [f"  {one.label} {one.name}: {one.facts}" for one in verdict_lines(self.verdict)]
+        return "\n".join([f"{self.verdict.label} for {self.verdict.student}", *lines])
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Return the verdict as HTML, as notebooks show it."""
+        if self.judged is None:
+            return f"<p>{escape(repr(self))}</p>"
+        label = self.verdict.label
+        rows = "".join(
+            f'<tr><td style="color:{_TONES[one.label]}"><b>{one.label}</b></td>'
+            f"<td>{escape(one.name)}</td><td>{escape(one.facts)}</td></tr>"
+            for one in verdict_lines(self.verdict)
+        )
+        return (
+            f'<p><b style="color:{_TONES[label]}">{label}</b> for {escape(self.verdict.student)}, by '
+            f"{escape(self.verdict.measure)}</p><table><tbody>{rows}</tbody></table>"
+        )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    name: str
+    region: str
+    estimate: Estimate
+
+
+def _measured(found: Any) -> list[_Measured]:
+    """Return every measure of a variable; one that has no regions has an empty one."""
+    rows: list[_Measured] = []
+    for measure in fields(found):
+        value = getattr(found, measure.name)
+        if isinstance(value, Estimate):
+            rows.append(_Measured(measure.name, "", value))
+        elif value is not None:
+            rows += [_Measured(measure.name, region.name, getattr(value, region.name)) for region in fields(value)]
+    return rows
+
+
+def verify(
+    teacher: PreTrainedModel,
+    students: Mapping[str, PreTrainedModel] | PreTrainedModel,
+    alignment: Alignment,
+    rows: Rows,
+    collator: Collator | None = None,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    task: Task | None = None,
+    pairs: int = 512,
+    batch_size: int = 16,
+    top_k: int = 10,
+    seed: int = 0,
+    judged: str | None = None,
+) -> Check:
+    """Intervene on teacher and students at their sides of every variable, and return what can be asked of it.
+
+    `check = iit.verify(...)` has `check.verdict`, `check.to_frame()`, `check.plot.effects()` and
+    `check.report("report.html")`.
+
+    Args:
+        teacher: The teacher.
+        students: The students, by name; or one, which is then called `student` and judged.
+        alignment: The alignment that is verified.
+        rows: At least two examples with `input_ids`, such as a `datasets.Dataset`; further columns as
+            `iit_toolkit.analysis.verification.cases.draw_pairs` says.
+        collator: Makes a batch of rows; by default the task's own.
+        tokenizer: Needed if there is no collator, and for texts in the report.
+        task: What is answered; by default, what the teacher's class says.
+        pairs: Pairs of base and source per variable; at most the number of rows is used.
+        batch_size: Base rows per batch; no number depends on it, but for rounding.
+        top_k: Tokens of each run that the effect correlation looks at.
+        seed: Of sources, positions, evaluated tokens, controls and resampling.
+        judged: The student whose controls are run, too, and that is judged.
+
+    Raises:
+        UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
+            `judged`, or there is neither a collator nor a tokenizer.
+    """
+    found = verify_students(
+        teacher,
+        students,
+        alignment,
+        rows,
+        collator,
+        tokenizer=tokenizer,
+        task=task,
+        pairs=pairs,
+        batch_size=batch_size,
+        top_k=top_k,
+        seed=seed,
+        judged=judged,
+    )
+    known = {one.name: getattr(found, one.name) for one in fields(found)}
+    answered = task or task_of(teacher)
+    return Check(**known, alignment=alignment, teacher=teacher, task=answered, seed=seed, tokenizer=tokenizer)
