@@ -1,6 +1,6 @@
 """Lets the teacher tell stories, as text to mix in: no file of stories is needed.
 
-    python experiments/stories/texts.py runs/stories-texts
+Run it as `python experiments/stories/texts.py runs/stories-texts`.
 """
 
 from __future__ import annotations
