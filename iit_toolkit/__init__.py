@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from iit_toolkit.distillation.students import student
     from iit_toolkit.distillation.trainer import CausalDistillationTrainer
     from iit_toolkit.errors import UserError
+    from iit_toolkit.interchange.causal_model import CausalModel
     from iit_toolkit.interchange.engine import InterchangeModel
     from iit_toolkit.pipeline.checked import Check, verify
     from iit_toolkit.pipeline.explore import explore
@@ -33,6 +34,7 @@ _HOMES = {
     "CausalDistillationConfig": "distillation.config",
     "CausalDistillationTrainer": "distillation.trainer",
     "Check": "pipeline.checked",
+    "CausalModel": "interchange.causal_model",
     "EMBEDDED_TEACHER": "config.loading",
     "InterchangeModel": "interchange.engine",
     "Site": "alignment.spec",
@@ -55,6 +57,7 @@ __all__ = [
     "CausalDistillationConfig",
     "CausalDistillationTrainer",
     "Check",
+    "CausalModel",
     "InterchangeModel",
     "Site",
     "UserError",
