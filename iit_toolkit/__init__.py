@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from iit_toolkit.analysis.statistics.verdict import judge
     from iit_toolkit.analysis.verification.trace import trace
     from iit_toolkit.config.loading import EMBEDDED_TEACHER, load_config
+    from iit_toolkit.data.tensor_rows import TensorRows
     from iit_toolkit.distillation.config import CausalDistillationConfig
+    from iit_toolkit.distillation.networks import train_network
     from iit_toolkit.distillation.students import student
     from iit_toolkit.distillation.trainer import CausalDistillationTrainer
     from iit_toolkit.errors import UserError
@@ -38,6 +40,7 @@ _HOMES = {
     "EMBEDDED_TEACHER": "config.loading",
     "InterchangeModel": "interchange.engine",
     "Site": "alignment.spec",
+    "TensorRows": "data.tensor_rows",
     "UserError": "errors",
     "Variable": "alignment.spec",
     "explore": "pipeline.explore",
@@ -48,6 +51,7 @@ _HOMES = {
     "run": "pipeline.run",
     "student": "distillation.students",
     "trace": "analysis.verification.trace",
+    "train_network": "distillation.networks",
     "verify": "pipeline.checked",
 }
 
@@ -60,6 +64,7 @@ __all__ = [
     "CausalModel",
     "InterchangeModel",
     "Site",
+    "TensorRows",
     "UserError",
     "Variable",
     "explore",
@@ -70,6 +75,7 @@ __all__ = [
     "run",
     "student",
     "trace",
+    "train_network",
     "verify",
 ]
 

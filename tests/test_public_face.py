@@ -75,7 +75,7 @@ def test_pairs_say_what_a_file_says() -> None:
 MISTAKES: list[tuple[Callable[[], Any], str]] = [
     (lambda: iit.Alignment.pairs(), "needs a variable; give one, such as middle"),
     (lambda: iit.Alignment.pairs(middle=3), r"variable middle: give a pair, \(teacher, student\)"),  # pyright: ignore
-    (lambda: iit.Alignment.pairs(middle=("3", 1)), "variable middle: '3' is neither the number of a block nor a Site"),
+    (lambda: iit.Alignment.pairs(middle=(3, "1")), "variable middle: '1' is neither the number of a block nor a Site"),
     (lambda: iit.Alignment.pairs(middle=([], 1)), "alignment: `variables.0.teacher`"),
     (lambda: iit.Alignment.pairs(middle=(3, 1), positions="spam"), "alignment: `positions`"),
     (lambda: iit.Alignment.pairs(middle=(3, 1), sources="elsewhere"), "alignment: `sources.kind`"),

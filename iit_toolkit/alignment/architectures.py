@@ -55,7 +55,7 @@ ARCHITECTURES = {
 }
 
 
-def blocks_path(model: PreTrainedModel) -> str:
+def blocks_path(model: object) -> str:
     """Return the path, from the model itself, of its list of transformer blocks.
 
     Architectures outside the table are searched for a list of blocks, as long as the configuration says it is deep: the
@@ -64,6 +64,11 @@ def blocks_path(model: PreTrainedModel) -> str:
     Raises:
         UserError: If no such list is found.
     """
+    if not isinstance(model, PreTrainedModel):
+        raise UserError(
+            f"{type(model).__name__} is no model of transformers, so it has no blocks; declare its sites by module "
+            "path (`component: path.to.module.output`)"
+        )
     base = model.base_model
     prefix = "" if base is model else f"{model.base_model_prefix}."
     known = ARCHITECTURES.get(model.config.model_type)
@@ -87,13 +92,14 @@ def blocks_path(model: PreTrainedModel) -> str:
     )
 
 
-def blocks(model: PreTrainedModel) -> nn.ModuleList:
+def blocks(model: object) -> nn.ModuleList:
     """Return the model's transformer blocks, lowest first.
 
     Raises:
         UserError: If the model's blocks are not found.
     """
     path = blocks_path(model)
+    assert isinstance(model, PreTrainedModel)
     try:
         found = model.get_submodule(path)
     except AttributeError:
@@ -106,7 +112,7 @@ def blocks(model: PreTrainedModel) -> nn.ModuleList:
     return found
 
 
-def component_path(model: PreTrainedModel, layer: int, component: str) -> str:
+def component_path(model: nn.Module, layer: int, component: str) -> str:
     """Translate `{layer, component}` to pyvene's module-path form, e.g. `bert.encoder.layer[3].output`.
 
     Raises:
@@ -120,6 +126,7 @@ def component_path(model: PreTrainedModel, layer: int, component: str) -> str:
     block = f"{blocks_path(model)}[{layer}]"
     if component in ("block_input", "block_output"):
         return f"{block}.{component.removeprefix('block_')}"
+    assert isinstance(model, PreTrainedModel)
     known = ARCHITECTURES.get(model.config.model_type)
     if known is None:
         raise UserError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import COMPONENTS, blocks, blocks_path, component_path
-from iit_toolkit.alignment.spec import Alignment, Place, Site
+from iit_toolkit.alignment.spec import Alignment, Place, ProgramVariable, Site
 from iit_toolkit.errors import UserError, did_you_mean, listed, shown
 
 SideName = Literal["teacher", "student"]
@@ -60,7 +60,7 @@ def split_component(component: str) -> tuple[str, str]:
     return re.sub(r"\[(\d+)\]", r".\1", path), kind
 
 
-def get_module(model: PreTrainedModel, component: str) -> nn.Module:
+def get_module(model: nn.Module, component: str) -> nn.Module:
     """Return the module a component names.
 
     Raises:
@@ -80,7 +80,7 @@ def get_module(model: PreTrainedModel, component: str) -> nn.Module:
     return module
 
 
-def resolve(alignment: Alignment, model: PreTrainedModel, side: SideName) -> dict[str, tuple[ResolvedSite, ...]]:
+def resolve(alignment: Alignment, model: nn.Module, side: SideName) -> dict[str, tuple[ResolvedSite, ...]]:
     """Find every site of one side of an alignment in a live model.
 
     Args:
@@ -99,16 +99,24 @@ def resolve(alignment: Alignment, model: PreTrainedModel, side: SideName) -> dic
         raise UserError(f"side {side!r}: {did_you_mean(side, get_args(SideName))}")
     resolved: dict[str, tuple[ResolvedSite, ...]] = {}
     for variable in alignment.variables:
-        sites: tuple[Site, ...] = getattr(variable, side)
+        sites = variable.teacher if side == "teacher" else variable.student
         try:
-            resolved[variable.name] = tuple(resolve_site(site, model) for site in sites)
+            resolved[variable.name] = tuple(resolve_site(_site_of(one, model), model) for one in sites)
         except UserError as error:
             raise UserError(f"variable {variable.name!r}, {side}: {error}") from None
         _refuse_overlaps(resolved[variable.name], f"variable {variable.name!r}, {side}")
     return resolved
 
 
-def resolve_site(site: Site, model: PreTrainedModel) -> ResolvedSite:
+def _site_of(given: Site | ProgramVariable, model: nn.Module) -> Site:
+    if isinstance(given, ProgramVariable):
+        raise UserError(
+            f"{given.variable!r} is a variable of a program, but there is a {type(model).__name__}; give its sites"
+        )
+    return given
+
+
+def resolve_site(site: Site, model: nn.Module) -> ResolvedSite:
     """Find one declared site in a live model.
 
     Raises:
@@ -121,7 +129,7 @@ def resolve_site(site: Site, model: PreTrainedModel) -> ResolvedSite:
     return ResolvedSite(write, read, _ranges(site, model), cut, last, write_inside or read_inside)
 
 
-def block_of(component: str, model: PreTrainedModel) -> tuple[int, str] | None:
+def block_of(component: str, model: object) -> tuple[int, str] | None:
     """Split a component of a block into the block's index and what follows, such as `.output`.
 
     Returns:
@@ -135,7 +143,7 @@ def block_of(component: str, model: PreTrainedModel) -> tuple[int, str] | None:
     return None if match is None else (int(match[1]), match[2])
 
 
-def moved(site: ResolvedSite, model: PreTrainedModel, by: int) -> ResolvedSite | None:
+def moved(site: ResolvedSite, model: object, by: int) -> ResolvedSite | None:
     """Find the same place some blocks further up (or down, if `by` is below 0).
 
     Args:
@@ -146,6 +154,8 @@ def moved(site: ResolvedSite, model: PreTrainedModel, by: int) -> ResolvedSite |
     Returns:
         The site there; `None` if the model has no such place.
     """
+    if not isinstance(model, PreTrainedModel):
+        return None
     places: list[str] = []
     for component in (site.write, site.read):
         found = block_of(component, model)
@@ -162,7 +172,7 @@ def moved(site: ResolvedSite, model: PreTrainedModel, by: int) -> ResolvedSite |
     )
 
 
-def _component(place: Place, model: PreTrainedModel) -> str:
+def _component(place: Place, model: nn.Module) -> str:
     if place.component in COMPONENTS:
         assert place.layer is not None
         return component_path(model, place.layer, place.component)
@@ -171,7 +181,7 @@ def _component(place: Place, model: PreTrainedModel) -> str:
     return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", path) + f".{kind}"
 
 
-def _locate(component: str, model: PreTrainedModel) -> tuple[int | None, int | None, bool]:
+def _locate(component: str, model: nn.Module) -> tuple[int | None, int | None, bool]:
     """Return the component's block, the last block that need not run again, and whether it is inside its block."""
     path, kind = split_component(component)
     try:
@@ -186,11 +196,12 @@ def _locate(component: str, model: PreTrainedModel) -> tuple[int | None, int | N
     return index, (index - 1 if index > 0 else None), below is not None
 
 
-def _ranges(site: Site, model: PreTrainedModel) -> tuple[tuple[int, int], ...] | None:
+def _ranges(site: Site, model: nn.Module) -> tuple[tuple[int, int], ...] | None:
     if site.neuron_range is not None:
         return (site.neuron_range,)
     if site.head_indices is None:
         return None
+    assert isinstance(model, PreTrainedModel)  # as heads need a component of a block
     count = model.config.num_attention_heads
     width = getattr(model.config, "head_dim", None) or model.config.hidden_size // count
     outside = [head for head in site.head_indices if not 0 <= head < count]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, model_validator
 
 from iit_toolkit.alignment.architectures import COMPONENTS
 from iit_toolkit.alignment.fields import Index, Label, Strict
@@ -105,6 +105,19 @@ class Site(Place):
         return cls._made(component="attention_value_output", layer=layer, heads=several)
 
     @classmethod
+    def module(cls, component: str, neurons: tuple[int, int] | None = None) -> Site:
+        """Return the input or output of any module.
+
+        Args:
+            component: The module's path, followed by `.input` or `.output`.
+            neurons: Range `[low, high)`; the whole vector if absent.
+
+        Raises:
+            UserError: If the path ends otherwise, or the range is empty.
+        """
+        return cls._made(component=component, neurons=neurons)
+
+    @classmethod
     def _made(cls, **content: Any) -> Site:
         try:
             return cls.model_validate(content)
@@ -124,12 +137,37 @@ def _sites(given: Aligned, where: str) -> list[Site]:
     return [one if isinstance(one, Site) else Site.block(one) for one in several]
 
 
+class ProgramVariable(Strict):
+    """A variable of a program (`iit_toolkit.CausalModel`), in the place of a teacher's site: `{variable: left}`."""
+
+    variable: Label
+
+
+_SITE, _PROGRAM_VARIABLE = "a site", "a variable of a program"
+
+
+def _kind(given: object) -> str:
+    of_program = isinstance(given, ProgramVariable) or (isinstance(given, Mapping) and "variable" in given)
+    return _PROGRAM_VARIABLE if of_program else _SITE
+
+
+TeacherPart = Annotated[
+    Annotated[Site, Tag(_SITE)] | Annotated[ProgramVariable, Tag(_PROGRAM_VARIABLE)], Discriminator(_kind)
+]
+
+
 class Variable(Strict):
-    """A named pair of aligned sites: one or more in the teacher, one or more in the student."""
+    """A named pair of what is aligned: sites of the teacher, or variables of a program, and sites of the student."""
 
     name: Label
-    teacher: tuple[Site, ...] = Field(min_length=1)
+    teacher: tuple[TeacherPart, ...] = Field(min_length=1)
     student: tuple[Site, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _teacher_is_one_kind(self) -> Variable:
+        if len({type(one) for one in self.teacher}) > 1:
+            raise ValueError("`teacher` names sites of a model or variables of a program, not both")
+        return self
 
 
 class Sources(Strict):
@@ -195,7 +233,7 @@ class Alignment(Strict):
         positions: Positions | Mapping[str, Any] | str = "span",
         sources: str = "in_batch",
         draw: Mapping[str, float] | Literal["uniform"] = "uniform",
-        **variables: tuple[Aligned, Aligned],
+        **variables: tuple[Aligned | str, Aligned],
     ) -> Alignment:
         """Return the alignment of pairs of places, one pair per variable: `Alignment.pairs(middle=(3, 1))`.
 
@@ -205,7 +243,7 @@ class Alignment(Strict):
             sources: Where source inputs come from: `in_batch`, `dataset`, `fixed` or `paired`.
             draw: `uniform`, or the probability of each variable by name.
             **variables: Of each variable, what is aligned in teacher and student: the number of a block, a site, or
-                several of either.
+                several of either. If the teacher is a program, the name of its variable.
 
         Raises:
             UserError: If a variable is not such a pair, or does not fit.
@@ -214,8 +252,9 @@ class Alignment(Strict):
         for variable, pair in variables.items():
             if not isinstance(pair, tuple) or len(pair) != 2:  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise UserError(f"variable {variable}: give a pair, (teacher, student), such as {variable}=(3, 1)")
-            teacher, student = (_sites(one, f"variable {variable}") for one in pair)
-            rows.append({"name": variable, "teacher": teacher, "student": student})
+            where, (teacher, student) = f"variable {variable}", pair
+            of_teacher = [{"variable": teacher}] if isinstance(teacher, str) else _sites(teacher, where)
+            rows.append({"name": variable, "teacher": of_teacher, "student": _sites(student, where)})
         if not rows:
             raise UserError("an alignment needs a variable; give one, such as middle=(3, 1)")
         policy = {"kind": positions} if isinstance(positions, str) else positions
@@ -286,7 +325,7 @@ class Alignment(Strict):
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Say the first fault of a pydantic validation in one line, naming the nearest key if one is unknown."""
     first = mistakes(error)[0]
-    where = first.place
+    where = ".".join(str(key) for key in first.keys if key not in (_SITE, _PROGRAM_VARIABLE))
     if first.kind == "extra_forbidden":
         return f"unknown key `{where}`" + _nearest(str(first.keys[-1]), _all_keys(model))
     if first.kind in ("model_type", "model_attributes_type"):

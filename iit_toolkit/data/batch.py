@@ -52,7 +52,7 @@ class Numbered(Sequence[Row]):
             raise UserError(f"rows are a {type(rows).__name__}; give a list of rows, or a datasets.Dataset")
         if len(rows):
             first: Any = rows[0]
-            if not isinstance(first, Mapping) or not {"input_ids", "pixel_values"} & set(first):
+            if not isinstance(first, Mapping) or not {"inputs", "input_ids", "pixel_values"} & set(first):
                 raise UserError("rows need `input_ids`; tokenize them, as with datasets.Dataset.map(tokenizer)")
         self._rows = rows
 
@@ -127,7 +127,7 @@ def paired_sources(batch: Batch) -> dict[str, Tensor]:
     Raises:
         UserError: If the batch was not made of pairs.
     """
-    if f"{_SOURCE}input_ids" not in batch:
+    if not {f"{_SOURCE}input_ids", f"{_SOURCE}inputs"} & set(batch):
         raise UserError("sources `paired` need a source text for every row; name its column in data.source_column")
     return {name.removeprefix(_SOURCE): value for name, value in batch.items() if name.startswith(_SOURCE)}
 

@@ -120,7 +120,10 @@ class StepCost:
         teacher = objective.teacher
         self._live_teacher = teacher if isinstance(teacher, InterchangeModel) else None
         self._teacher = None if self._live_teacher is None else _counted(self._live_teacher, one)
-        self._student = _counted(objective.student, one)
+        student = objective.student
+        assert isinstance(student, InterchangeModel)
+        self._live_student = student
+        self._student = _counted(student, one)
         self._examples = len(next(iter(inputs.values())))
         labels, real = gold_answers(batch, objective.task), real_tokens(batch)
         self._tokens = {
@@ -139,7 +142,8 @@ class StepCost:
         compares_hidden, aligned = weights.compares("hidden"), weights.compares("activations")
         backward = self._run(self._student, None, above=tokens != "none")
         if aligned and tokens == "none" and not compares_hidden:  # no gradient comes from further up
-            backward = max(self._source(self._student, objective.student, name) for name in objective.student.sites)
+            live = self._live_student
+            backward = max(self._source(self._student, live, name) for name in live.sites)
         projection = self._projection(objective.base_tokens, compares_hidden) + self._aligned_projection(aligned)
         return {
             "teacher, base": teacher,
@@ -166,8 +170,8 @@ class StepCost:
         compares_logits = weights.compares("logits", counterfactual=True)
         tokens = objective.counterfactual_tokens if compares_logits else "none"
         weighted = objective.counterfactual_weighting == "effect" and weights.causal_ce > 0
-        cut, teacher = objective.student.restart_blocks[variable], self._live_teacher
-        source = self._source(self._student, objective.student, variable) if own_source else 0
+        cut, teacher = self._live_student.restart_blocks[variable], self._live_teacher
+        source = self._source(self._student, self._live_student, variable) if own_source else 0
         compares_hidden = weights.compares("hidden", counterfactual=True)
         projection = self._projection(objective.counterfactual_tokens, compares_hidden)
         return {
@@ -211,7 +215,8 @@ class StepCost:
         objective = self._objective
         if objective.projection is None or not aligned:
             return 0
-        whole = [name for name in objective.student.sites if objective.student.last_site(name).ranges is None]
+        student = self._live_student
+        whole = [name for name in student.sites if student.last_site(name).ranges is None]
         return self._mapped(objective.projection, objective.aligned_tokens) * len(whole)
 
     def _mapped(self, projection: HiddenProjection, tokens: str) -> int:

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from iit_toolkit.config.task import Task
-from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, model_inputs, real_tokens
+from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, real_tokens
 from iit_toolkit.distillation.aligned import aligned_activations
 from iit_toolkit.distillation.losses import HiddenProjection, cross_entropy_to_labels, distillation_loss
 from iit_toolkit.distillation.shifts import answer_shifts
 from iit_toolkit.distillation.terms import COUNTERFACTUAL, Compared, ObjectiveWeights, Term
 from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import Interchange, InterchangeModel, Run, Side, Swap
+from iit_toolkit.interchange import Interchange, Run, Side, Swap
 
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
@@ -60,7 +60,7 @@ class Objective:
 
     Args:
         teacher: The teacher's side, of any kind; without gradients.
-        student: The student's side.
+        student: The student's side, of any kind that has weights.
         weights: The weight of each term.
         task: What `labels` mean.
         temperature: Temperature of `ce` and `causal_ce`.
@@ -81,7 +81,7 @@ class Objective:
     def __init__(
         self,
         teacher: Side,
-        student: InterchangeModel,
+        student: Side,
         weights: ObjectiveWeights,
         task: Task,
         *,
@@ -129,7 +129,6 @@ class Objective:
         """
         weights = weights or self.weights
         labels = gold_answers(batch, self.task)
-        inputs = model_inputs(batch)
         if not weights.interchange:
             interchanges = ()
         elif not interchanges:
@@ -142,9 +141,9 @@ class Objective:
         compared = self._compared(batch, labels, self.base_tokens)
         on_compared, on_labelled = weights.compares("logits"), weights.compares("labels")
         tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=on_labelled)
-        student = self.student.base_run(inputs, variables, tokens)
+        student = self.student.base_run(self.student.reads(batch), variables, tokens)
         shifted = self._shifted(batch, labels, interchanges, weights)
-        teacher = self._teacher_base(inputs, variables, tokens, shifted, weights)
+        teacher = self._teacher_base(batch, variables, tokens, shifted, weights)
         sum_ = _Sum()
         base_labels = labels if tokens is None else labels[tokens]
         aligned_at = self._compared(batch, labels, self.aligned_tokens)
@@ -168,7 +167,7 @@ class Objective:
         tokens = None if self.task == "sequence_classification" else labels != IGNORE_INDEX
         names = (interchanged.variable,)
         self.teacher.eval()
-        base = self.teacher.base_run(model_inputs(batch), names, tokens)
+        base = self.teacher.base_run(self.teacher.reads(batch), names, tokens)
         source = self._source(self.teacher, interchanged)
         counterfactual = self.teacher.counterfactual_run(
             base, interchanged.variable, interchanged.swap, source=source, tokens=tokens
@@ -200,7 +199,7 @@ class Objective:
     @torch.no_grad()
     def _teacher_base(
         self,
-        inputs: dict[str, Tensor],
+        batch: Mapping[str, Tensor],
         variables: tuple[str, ...],
         tokens: Tensor | None,
         shifted: Tensor | None,
@@ -213,7 +212,7 @@ class Objective:
         if needed is not None and shifted is not None:
             needed = needed | shifted
         with self._teachers_precision():
-            return _Evaluated(self.teacher.base_run(inputs, variables, needed), needed)
+            return _Evaluated(self.teacher.base_run(self.teacher.reads(batch), variables, needed), needed)
 
     def _shifted(
         self,
@@ -271,7 +270,7 @@ class Objective:
         """Run the source batch if there is one."""
         if interchanged.source is None:
             return None
-        return side.source_run(model_inputs(interchanged.source), (interchanged.variable,))
+        return side.source_run(side.reads(interchanged.source), (interchanged.variable,))
 
     def _add_terms(
         self,

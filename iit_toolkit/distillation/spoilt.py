@@ -46,7 +46,7 @@ def refuse_spoilt_weights(objective: Objective, step: int) -> None:
     Raises:
         NonFiniteLossError: Naming the first weight that is not finite.
     """
-    for module, what in ((objective.student.model, "student"), (objective.projection, "projection")):
+    for module, what in ((objective.student.module, "student"), (objective.projection, "projection")):
         if module is not None:
             try:
                 refuse_non_finite_weights(module, f"{what} after {step} steps", _STOPPED)

@@ -32,7 +32,9 @@ class DistillationStep(nn.Module):
     def __init__(self, objective: Objective) -> None:
         """Hold what the objective trains."""
         super().__init__()
-        self.student: PreTrainedModel = objective.student.model
+        student = objective.student.module
+        assert isinstance(student, PreTrainedModel)
+        self.student = student
         self.companions = nn.ModuleDict({} if objective.projection is None else {"projection": objective.projection})
         self.objective = objective
 

@@ -16,8 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import validate_quantization_for_training
 
-from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.alignment.resolve import SideName
+from iit_toolkit.alignment import Alignment
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.config.task import refuse_unknown_task
 from iit_toolkit.data.batch import both_directions
@@ -35,8 +34,10 @@ from iit_toolkit.distillation.spoilt import refuse_spoilt_gradient, refuse_spoil
 from iit_toolkit.distillation.step import DistillationStep
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.interchange import Interchange, InterchangeModel, Sampler, refuse_empty
+from iit_toolkit.interchange import Interchange, Sampler, refuse_empty
+from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
+from iit_toolkit.interchange.sides import side_of
 from iit_toolkit.models.task import task_of
 
 _COMPANIONS = "companions.safetensors"
@@ -45,7 +46,10 @@ _Gradients = tuple[Tensor | None, ...]
 
 
 def make_objective(
-    student: PreTrainedModel, teacher: PreTrainedModel, alignment: Alignment | None, args: CausalDistillationConfig
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | CausalModel,
+    alignment: Alignment | None,
+    args: CausalDistillationConfig,
 ) -> Objective:
     """Make the objective that settings describe, on the models' live sites.
 
@@ -57,16 +61,13 @@ def make_objective(
     weights = args.objective_weights
     if weights.needs_alignment and alignment is None:
         raise UserError("causal_* and aligned_mse loss weights need an alignment; give one, or set these weights to 0")
-    widths = (student.config.hidden_size, teacher.config.hidden_size)
+    widths = (student.config.hidden_size, 0 if isinstance(teacher, CausalModel) else teacher.config.hidden_size)
+    if weights.compares_widths and not widths[1]:
+        raise UserError("a program has no hidden states; set the weights of hidden states and aligned_mse to 0")
     projected = weights.compares_widths and widths[0] != widths[1]
-
-    def engine(model: PreTrainedModel, side: SideName) -> InterchangeModel:
-        sites = {} if alignment is None else resolve(alignment, model, side)
-        return InterchangeModel(model, sites, share_prefix=args.share_prefix)
-
     return Objective(
-        engine(teacher, "teacher"),
-        engine(student, "student"),
+        side_of(teacher, alignment, "teacher", args.device, share_prefix=args.share_prefix),
+        side_of(student, alignment, "student", share_prefix=args.share_prefix),
         weights,
         args.task or task_of(student),
         temperature=args.temperature,
@@ -92,7 +93,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
 
     Args:
         model: The student.
-        teacher: The teacher; set to eval mode and without gradients.
+        teacher: The teacher, set to eval mode and without gradients; or a program, if the task is classification.
         alignment: The alignment; needed by `causal_*` weights and `aligned_mse`.
         args: The settings.
         mixture: Further data that every step reads beside its own batch.
@@ -109,7 +110,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
     def __init__(
         self,
         model: PreTrainedModel,
-        teacher: PreTrainedModel,
+        teacher: PreTrainedModel | CausalModel,
         alignment: Alignment | None,
         args: CausalDistillationConfig,
         mixture: Sequence[Mixed] = (),
@@ -126,7 +127,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
             validate_quantization_for_training(model)
         except ValueError as error:
             raise UserError(f"the student cannot be trained: {one_line(error)}") from None
-        teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
+        if isinstance(teacher, PreTrainedModel):
+            teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         set_seed(args.seed)
         self.objective = make_objective(model, teacher, alignment, args)
         tokenizer = rest.get("processing_class")
@@ -290,7 +292,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
             self._micro_step = kept
         if interchanges and not all(bool(one.swap.mask.any()) for one in interchanges):
             return {}
-        parameters = [parameter for parameter in self.objective.student.model.parameters() if parameter.requires_grad]
+        parameters = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
         norms: dict[str, float] = {}
         with torch.random.fork_rng(devices=_cuda_devices(self.args.device)):
             for name, weight in weights.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.alignment.resolve import ResolvedSite
+from iit_toolkit.data.batch import Batch, model_inputs
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import pyvene_guard
 from iit_toolkit.interchange.hooks import (
@@ -24,11 +25,12 @@ from iit_toolkit.interchange.hooks import (
 )
 from iit_toolkit.interchange.measured import can_restart, can_stop, head_is_linear
 from iit_toolkit.interchange.side import Run
+from iit_toolkit.interchange.sited import Sited, swapped_neurons
 from iit_toolkit.interchange.swap import Swap
 from iit_toolkit.models.loading import plain_outputs
 
 
-class InterchangeModel:
+class InterchangeModel(Sited):
     """One side of an alignment on its live model, with the two runs that interchange interventions need.
 
     The counterfactual run shares the base run's computation, gradients and dropout masks up to the lowest swapped
@@ -51,8 +53,9 @@ class InterchangeModel:
         share_prefix: bool = True,
         subspaces: Mapping[str, pyvene_guard.SubspaceInterchange] | None = None,
     ) -> None:
+        super().__init__(sites)
         self.model = model
-        self.sites = {name: tuple(variable) for name, variable in sites.items()}
+        self._share_prefix = share_prefix
         self.restart_blocks = {name: _cut(variable) if share_prefix else None for name, variable in self.sites.items()}
         self.last_read_blocks = {name: _end(variable) for name, variable in self.sites.items()}
         self._subspaces = dict(subspaces or {})
@@ -77,38 +80,18 @@ class InterchangeModel:
         """The model's."""
         return self.model.device
 
-    @property
-    def variables(self) -> Collection[str]:
-        """The variables whose sites are known."""
-        return self.sites.keys()
-
     def eval(self) -> None:
         """Set the model to eval mode."""
         if any(module.training for module in self.model.modules()):  # setting the mode takes longer than looking
             self.model.eval()
 
-    def places(self, variable: str) -> Collection[str]:
-        """Return the module paths that a variable reads."""
-        return {site.read for site in self.sites[variable]}
+    def with_sites(self, sites: Mapping[str, Sequence[ResolvedSite]]) -> InterchangeModel:
+        """Return the same model with other variables."""
+        return InterchangeModel(self.model, sites, share_prefix=self._share_prefix)
 
-    def reads_what_it_writes(self, variable: str) -> bool:
-        """Say whether every site of a variable is read where it is written."""
-        return all(site.read == site.write for site in self.sites[variable])
-
-    def last_site(self, variable: str) -> ResolvedSite:
-        """Return a variable's site in the highest block, the last one declared if there are several."""
-        return max(
-            reversed(self.sites[variable]),
-            key=lambda site: -1 if site.last_read_block is None else site.last_read_block,
-        )
-
-    def aligned_activation(self, run: Run, variable: str) -> Tensor:
-        """Return (B, S, D) the activation at a variable's last site, where it is read."""
-        site = self.last_site(variable)
-        activation = run.activations[site.read]
-        if site.ranges is None:
-            return activation
-        return torch.cat([activation[..., low:high] for low, high in site.ranges], dim=-1)
+    def reads(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the model's inputs."""
+        return model_inputs(batch)
 
     @property
     def head(self) -> nn.Module | None:
@@ -185,7 +168,7 @@ class InterchangeModel:
         sites = self.sites[variable]
         activations = (source or base).activations
         sources = [swap.take(activations[site.read]) for site in sites]
-        masks = [_mask(swap, site, moved.shape[-1]) for site, moved in zip(sites, sources, strict=True)]
+        masks = [swapped_neurons(swap, site, moved.shape[-1]) for site, moved in zip(sites, sources, strict=True)]
         if variable in self._subspaces:  # its intervention takes no mask: elsewhere, the base is its own source
             sources = [torch.where(masks[0], sources[0], base.activations[sites[0].read])]
             masks = None
@@ -295,8 +278,3 @@ def refuse_other_shape(component: str, shape: Sequence[int], inputs: Mapping[str
         raise UserError(
             f"site {component} holds a tensor of shape {list(shape)}{of}; sites need (batch, positions, neurons)"
         )
-
-
-def _mask(swap: Swap, site: ResolvedSite, width: int) -> Tensor:
-    positions = swap.mask[:, :, None]
-    return positions if site.ranges is None else positions & site.neurons(width, swap.mask.device)

@@ -1,6 +1,7 @@
 """One side of an alignment, as everything above the engine sees it: something that runs with interventions.
 
-`InterchangeModel` is the side of a transformers model. Legend of shapes: B rows, S positions, D neurons, N evaluated
+`InterchangeModel` is the side of a transformers model, `NetworkSide` of any other module, `ProgramSide` of a program.
+Rows that have no positions count as rows of one position. Legend of shapes: B rows, S positions, D neurons, N evaluated
 tokens, V words, C classes.
 """
 
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from iit_toolkit.data.batch import Batch
 from iit_toolkit.interchange.swap import Swap
 
 
@@ -70,6 +72,10 @@ class Side(Protocol):
         """Let runs be those of evaluation, without dropout."""
         ...
 
+    def reads(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the part of a batch that a run of this side reads."""
+        ...
+
     def places(self, variable: str) -> Collection[str]:
         """Return the places whose activations a run keeps for a variable."""
         ...
@@ -88,7 +94,7 @@ class Side(Protocol):
         """Run the inputs, and keep what counterfactual runs of these variables need.
 
         Args:
-            inputs: What is read, (B, S) `input_ids` or `pixel_values` first.
+            inputs: What is read, as `reads` returns it.
             variables: Variables that will be swapped from or into this run.
             tokens: (B, S) boolean, where logits are evaluated; everywhere if absent. Ignored in classification.
         """

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from iit_toolkit.config.task import Task
-from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.engine import InterchangeModel
 from iit_toolkit.interchange.side import Side
@@ -107,7 +106,7 @@ def unanswered_rows(side: Side, batch: Mapping[str, Tensor]) -> list[int]:
         side: The model.
         batch: Its inputs, among other things; padding is ignored.
     """
-    inputs = {name: value.to(side.device) for name, value in model_inputs(batch).items()}
+    inputs = {name: value.to(side.device) for name, value in side.reads(batch).items()}
     real = inputs["attention_mask"].bool() if "attention_mask" in inputs else None
     run = side.base_run(inputs, tokens=real)
     parts = [run] if run.features is None else [replace(run, features=some) for some in run.features.split(_TOKENS)]

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pandas as pd
 from transformers import PreTrainedModel
 
-from iit_toolkit.alignment import Alignment
+from iit_toolkit.alignment import Alignment, Site
 from iit_toolkit.alignment.pyvene_io import to_json
 from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
@@ -127,9 +127,12 @@ def chosen_arm(stored: StoredResults, arm: str | None = None) -> str:
 
 
 def _pyvene_sides(config: RunConfig, alignment: Alignment, student: Path) -> dict[str, str]:
-    """Both sides as pyvene configs in JSON, by file name; none if a site reads elsewhere than it writes."""
+    """Both sides as pyvene configs in JSON, by file name; none if a site reads elsewhere than it writes.
+
+    There are none of a program either.
+    """
     sites = [site for variable in alignment.variables for site in (*variable.teacher, *variable.student)]
-    if any(site.read is not None for site in sites):
+    if any(not isinstance(site, Site) or site.read is not None for site in sites):
         return {}
     teacher = Prepared(config).teacher
     models: dict[str, PreTrainedModel] = {"teacher": teacher, "student": student_from_checkpoint(teacher, student)}

@@ -38,6 +38,13 @@ def content(**changed: Any) -> dict[str, Any]:
     }
 
 
+OF_PROGRAM = {
+    "name": "left",
+    "teacher": [{"variable": "left_equal"}, {"variable": "carry"}],
+    "student": [{"component": "layers[1].output", "neurons": [0, 4]}],
+}
+
+
 def with_site(**site: Any) -> dict[str, Any]:
     variable = {"name": "v", "teacher": [site], "student": [{"layer": 0, "component": "block_output"}]}
     return {"name": "example", "variables": [variable]}
@@ -54,6 +61,7 @@ def with_site(**site: Any) -> dict[str, Any]:
         {"positions": {"kind": "fixed", "base": [5]}},
         {"positions": {"kind": "differing"}, "sources": {"kind": "paired"}},
         {"positions": {"kind": "span"}, "sources": {"kind": "paired"}},
+        {"variables": [OF_PROGRAM], "draw": "uniform"},
     ],
 )
 def test_yaml_round_trip(tmp_path: Path, changed: dict[str, Any]) -> None:
@@ -103,6 +111,16 @@ def test_probabilities_sum_to_one() -> None:
         (content(positions={"kind": "differing"}, sources={"kind": "in_batch"}), "needs `sources: {kind: paired}`"),
         (content(positions={"kind": "spam"}), "span"),
         (content(variables=[]), "variables"),
+        (content(variables=[{**OF_PROGRAM, "teacher": []}]), "`variables.0.teacher`: "),
+        (content(variables=[{**OF_PROGRAM, "teacher": [{"variable": ""}]}]), "`variables.0.teacher.0.variable`: "),
+        (content(variables=[{**OF_PROGRAM, "teacher": [{"variabel": "x"}]}]), "Field required"),
+        (content(variables=[{**OF_PROGRAM, "teacher": [{"variable": "x", "layer": 1}]}]), "unknown key `variables.0"),
+        (
+            content(
+                variables=[{**OF_PROGRAM, "teacher": [{"variable": "x"}, {"layer": 0, "component": "block_output"}]}]
+            ),
+            "sites of a model or variables of a program, not both",
+        ),
         (content(variables=content()["variables"] * 2), "must differ"),
         (content(sources="dataset"), "`sources`: needs keys, such as {kind: ...}"),
         (content(draw={"middle": "often"}), "`draw`: give `uniform`, or a weight per variable"),

@@ -13,6 +13,7 @@ from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.verification.cases import draw_pairs
 from iit_toolkit.analysis.verification.verify import tabulate
+from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.data.collate import ClassificationCollator
 from iit_toolkit.distillation.cost import StepCost, flops
 from iit_toolkit.distillation.objective import Objective
@@ -40,6 +41,9 @@ class Program:
 
     def eval(self) -> None:
         self.runs.append("eval")
+
+    def reads(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return model_inputs(batch)
 
     def places(self, variable: str) -> Collection[str]:
         assert variable in self.variables

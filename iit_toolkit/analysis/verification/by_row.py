@@ -19,7 +19,7 @@ def collated_alone(collator: Collator, row: Row) -> dict[str, Tensor] | None:
 
     A collator that draws from torch's own generator finds it in a state that follows from the row.
     """
-    ids = torch.as_tensor(row["input_ids"]).numpy().tobytes()
+    ids = torch.as_tensor(row.get("input_ids", 0)).numpy().tobytes()  # without tokens, nothing is drawn
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(zlib.crc32(ids))
         try:

@@ -25,7 +25,7 @@ from iit_toolkit.analysis.statistics.outcomes import OTHER_VARIABLE, RANDOM_NEUR
 from iit_toolkit.analysis.verification.cases import Pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange.sides import SitedSide
 
 Sites = tuple[ResolvedSite, ...]
 _Drawn = TypeVar("_Drawn")
@@ -53,7 +53,7 @@ class Plan:
 class _Probed:
     """A model with its sites, and what runs on some pairs tell of it."""
 
-    def __init__(self, side: InterchangeModel, batches: Sequence[Pairs]) -> None:
+    def __init__(self, side: SitedSide, batches: Sequence[Pairs]) -> None:
         self.side = side
         self._batches = batches
 
@@ -68,14 +68,14 @@ class _Probed:
 
     def affects_unswapped_positions(self, sites: Sequence[ResolvedSite]) -> bool:
         """Say whether a swap at these sites changes hidden states outside the swapped positions of any pair."""
-        side = InterchangeModel(self.side.model, {"probe": tuple(sites)})
+        side = self.side.with_sites({"probe": tuple(sites)})
         return any(Runs(side, pairs, ["probe"]).affects_unswapped_positions("probe") for pairs in self._batches)
 
 
 def plan_controls(
     alignment: Alignment,
-    teacher_side: InterchangeModel,
-    student_side: InterchangeModel,
+    teacher_side: SitedSide,
+    student_side: SitedSide,
     batches: Sequence[Pairs],
     seed: int,
 ) -> Plan:
@@ -89,7 +89,8 @@ def plan_controls(
       neurons, and at the sites of the same other variable.
     * Beside the alignment: every block's output, but the last, of a block that no variable is swapped in, against the
       teacher's nearest such block at the same relative depth; and, for neuron ranges and heads, the neurons of the
-      same places that no variable holds, against those of the teacher's (none, where it swaps whole vectors).
+      same places that no variable holds, against those of the teacher's (none, where it swaps whole vectors, or is a
+      program).
 
     Args:
         alignment: The alignment.
@@ -144,7 +145,7 @@ def _shuffle_neurons(
         if any(site.ranges is None for site in own):
             continue
         low, high = cast("tuple[tuple[int, int], ...]", own[0].ranges)[0]  # of a head, if it is heads
-        unit = high - low if all(site.head_indices for site in sites) else 1
+        unit = high - low if all(isinstance(site, Site) and site.head_indices for site in sites) else 1
         found[side] = _random_neurons(own, runs.widths, unit, generator)
     if (drawn := found["student"]) is None:
         plan.absent.append(Absent(RANDOM_NEURONS, name, "the sites leave out fewer neurons than they hold"))
@@ -215,14 +216,16 @@ def _add_blocks(plan: Plan, teacher: _Probed, student: _Probed) -> None:
     models = teacher.side.model, student.side.model
     of_teacher, of_student = (_free_blocks(runs) for runs in (teacher, student))
     if not of_student or not of_teacher:
-        which = "student" if not of_student else "teacher"
-        plan.absent.append(Absent("leak check of blocks", "", f"every block of the {which} is aligned"))
+        which, model = ("student", models[1]) if not of_student else ("teacher", models[0])
+        reason = f"every block of the {which} is aligned" if _depth(model) else f"the {which} has no list of blocks"
+        plan.absent.append(Absent("leak check of blocks", "", reason))
         return
     ratio = _depth(models[0]) / _depth(models[1])
     for block in of_student:
         nearest = min(of_teacher, key=lambda one: abs(one + 1 - (block + 1) * ratio))
         label = f"block {block} (in the teacher: block {nearest})"
         for sites, model, layer in ((plan.teacher, models[0], nearest), (plan.student, models[1], block)):
+            assert isinstance(model, PreTrainedModel)  # it has blocks
             sites[label] = (resolve_site(Site(component="block_output", layer=layer), model),)
 
 
@@ -273,7 +276,7 @@ def _ranges(mask: Tensor) -> tuple[tuple[int, int], ...]:
     return tuple(zip(lows, highs, strict=True))
 
 
-def _depth(model: PreTrainedModel) -> int:
+def _depth(model: object) -> int:
     """How many blocks a model has; 0 where they are not found."""
     try:
         return len(blocks(model))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.analysis.verification.cases import Pairs
-from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.interchange import Run, Side, Swap
 from iit_toolkit.models.finite import refuse_non_finite_answers
 
@@ -35,8 +34,8 @@ class Runs:
         self.swap = pairs.swap.to(device)
         self._bases = pairs.bases
         self._tokens = None if pairs.cases.tokens is None else pairs.cases.tokens.to(device)
-        self._base = side.base_run(_inputs(pairs.base, device), variables, self._tokens)
-        self._source = None if pairs.source is None else side.source_run(_inputs(pairs.source, device), variables)
+        self._base = side.base_run(_inputs(side, pairs.base), variables, self._tokens)
+        self._source = None if pairs.source is None else side.source_run(_inputs(side, pairs.source), variables)
 
     def base(self) -> Tensor:
         """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in classification."""
@@ -113,8 +112,11 @@ class Runs:
     def _states(self, run: Run) -> Tensor:
         if self._tokens is not None:
             return run.hidden[self._tokens]
+        hidden = run.hidden[: self._bases]
+        if "attention_mask" not in run.inputs:
+            return hidden.mean(1)
         real = run.inputs["attention_mask"][: self._bases, :, None]
-        return (run.hidden[: self._bases] * real).sum(1) / real.sum(1)
+        return (hidden * real).sum(1) / real.sum(1)
 
     def _logits(self, run: Run, how: str, cases: slice = slice(None)) -> Tensor:
         """Return the logits of a run where answers are read, which are never NaN: that would count as an answer."""
@@ -123,8 +125,8 @@ class Runs:
         return refuse_non_finite_answers(logits, self._rows[cases], self._what + how, self.side.module)
 
 
-def _inputs(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: value.to(device) for name, value in model_inputs(batch).items()}
+def _inputs(side: Side, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.to(side.device) for name, value in side.reads(batch).items()}
 
 
 def groups(variables: Sequence[str], swaps: Sequence[tuple[Side, Mapping[str, Sequence[str]]]]) -> list[list[str]]:

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, OffManifold, SelfSwap
 from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, SHUFFLED_SOURCES, UNALIGNED, Table
 from iit_toolkit.analysis.verification.answers import Answers, log_probabilities, tabulated
@@ -26,12 +26,18 @@ from iit_toolkit.analysis.verification.self_checks import SELF_CHECK_PAIRS, self
 from iit_toolkit.config.task import Task, refuse_unknown_task
 from iit_toolkit.data.batch import Collator, Numbered, Rows
 from iit_toolkit.data.collate import collator_for
+from iit_toolkit.data.tensor_rows import TensorRows, tensor_batch
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Side
+from iit_toolkit.interchange.causal_model import CausalModel
+from iit_toolkit.interchange.certify_sides import certify_sides
+from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.interchange.sides import Teacher, side_of
 from iit_toolkit.models.task import task_of
 
 UNALIGNED_PAIRS = 128
 """Unaligned sites are swapped on the first so many pairs."""
+_CERTIFIED_PAIRS = 16
 
 
 @dataclass(frozen=True)
@@ -85,14 +91,18 @@ def _refuse_other_models(teacher: object, students: object) -> None:
     if not isinstance(students, Mapping):
         raise UserError(f"students are a {type(students).__name__}; give one model, or models by name: {{'a': model}}")
     for name, model in {"teacher": teacher, **students}.items():
-        if not isinstance(model, PreTrainedModel):
-            raise UserError(f"{name} is a {type(model).__name__}; give a loaded model of transformers")
+        if not isinstance(model, nn.Module) and not (isinstance(model, CausalModel) and model is teacher):
+            also = " or a CausalModel" if model is teacher else ""
+            raise UserError(
+                f"{name} is a {type(model).__name__}; give a loaded model of transformers, or another torch.nn.Module"
+                f"{also}"
+            )
 
 
 @torch.no_grad()
 def verify(
-    teacher: PreTrainedModel,
-    students: Mapping[str, PreTrainedModel] | PreTrainedModel,
+    teacher: Teacher,
+    students: Mapping[str, nn.Module] | nn.Module,
     alignment: Alignment,
     rows: Rows,
     collator: Collator | None = None,
@@ -110,11 +120,12 @@ def verify(
     Every row is base once; its source is as `draw_pairs` says, and so are the evaluated tokens.
 
     Args:
-        teacher: The teacher.
-        students: The students, by name; or one, which is then called `student` and judged.
+        teacher: The teacher: a model of transformers, another module, or a program.
+        students: The students, by name; or one, which is then called `student` and judged. Any module of torch, beside
+            models of transformers.
         alignment: The alignment that is verified.
         rows: At least two examples with `input_ids`, such as a `datasets.Dataset`; further columns as `draw_pairs`
-            says. Rows without an `example_id` get their number.
+            says. Rows without an `example_id` get their number. Or `TensorRows`, which need no tokenizer.
         collator: Makes a batch of rows, as those of `iit_toolkit.data` do; by default the task's own.
         tokenizer: Needed if there is no collator.
         task: What is answered; by default, what the teacher's class says.
@@ -126,24 +137,24 @@ def verify(
 
     Raises:
         UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
-            `judged`, or there is neither a collator nor a tokenizer.
+            `judged`, or there is neither a collator nor a tokenizer. If a program or a module that is no model of
+            transformers fails what `certify_sides` checks.
     """
-    if isinstance(students, PreTrainedModel):
+    if isinstance(students, nn.Module):
         students, judged = {"student": students}, judged or "student"
     _refuse_other_models(teacher, students)
     refuse_unknown_task(task, "task")
-    task = task or task_of(teacher)
-    if collator is None and tokenizer is None:
+    task = task or (task_of(teacher) if isinstance(teacher, PreTrainedModel) else "sequence_classification")
+    if collator is None and tokenizer is None and not isinstance(rows, TensorRows):
         raise UserError("verify needs the tokenizer that made the rows, or a collator; give tokenizer=...")
-    collator = collator or collator_for(task, cast(PreTrainedTokenizerBase, tokenizer), seed)
+    of_text = None if isinstance(rows, TensorRows) else cast(PreTrainedTokenizerBase, tokenizer)
+    collator = collator or (tensor_batch if of_text is None else collator_for(task, of_text, seed))
     if judged is not None and judged not in students:
         raise UserError(f'no student "{judged}" to judge; there are: {", ".join(students)}')
     names = [variable.name for variable in alignment.variables]
-    teacher_side = InterchangeModel(teacher.eval(), resolve(alignment, teacher, "teacher"))
-    sides = {
-        name: InterchangeModel(student.eval(), resolve(alignment, student, "student"))
-        for name, student in students.items()
-    }
+    sides = {name: side_of(student.eval(), alignment, "student") for name, student in students.items()}
+    teacher_side = side_of(teacher, alignment, "teacher", next((side.device for side in sides.values()), None))
+    teacher_side.eval()
     drawn = draw_pairs(
         Numbered(rows),
         collator,
@@ -156,13 +167,16 @@ def verify(
         what="verifying",
         shuffled=judged is not None,
     )
+    for name, side in sides.items():
+        if not (isinstance(teacher_side, InterchangeModel) and isinstance(side, InterchangeModel)):
+            refuse_failed(certify_sides(teacher_side, side, next(drawn.first(_CERTIFIED_PAIRS)).base, name))
     if judged is None:
         return tabulate(teacher_side, sides, names, drawn, top_k)
     plan = plan_controls(alignment, teacher_side, sides[judged], list(drawn.first(SELF_CHECK_PAIRS)), seed)
     shuffled = {_name(*key): sites for key, sites in plan.shuffled.items()}
     elsewhere = {_name(*key): sites for key, sites in plan.elsewhere.items()}
-    teacher_side = InterchangeModel(teacher, {**elsewhere, **plan.teacher, **teacher_side.sites})
-    sides[judged] = InterchangeModel(students[judged], {**shuffled, **plan.student, **sides[judged].sites})
+    teacher_side = teacher_side.with_sites({**elsewhere, **plan.teacher, **teacher_side.sites})
+    sides[judged] = sides[judged].with_sites({**shuffled, **plan.student, **sides[judged].sites})
     return tabulate(teacher_side, sides, names, drawn, top_k, Controls(judged, plan))
 
 
@@ -286,5 +300,7 @@ def _examples(pairs: Pairs) -> Iterator[dict[str, Any]]:
 
 
 def _tokens(batch: Mapping[str, Tensor], row: int) -> NDArray[np.int32]:
-    """Return the tokens of a row without padding, small: those of all pairs are kept."""
+    """Return the tokens of a row without padding, small: those of all pairs are kept; none if rows are no text."""
+    if "input_ids" not in batch:
+        return np.empty(0, np.int32)
     return batch["input_ids"][row, batch["attention_mask"][row].bool()].cpu().numpy().astype(np.int32)

@@ -1,0 +1,144 @@
+"""Training of networks that are no models of transformers, by a program or by another network.
+
+`CausalDistillationTrainer` is a `transformers.Trainer`: it saves, loads and resumes models of transformers, and reads
+their tasks and widths off their configs. Here objective and draws are the same, and the loop is a plain one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, ValidationError
+from torch import Tensor, nn
+
+from iit_toolkit.alignment import Alignment
+from iit_toolkit.alignment.fields import Strict
+from iit_toolkit.data.tensor_rows import TensorRows
+from iit_toolkit.distillation.objective import Objective
+from iit_toolkit.distillation.spoilt import refuse_spoilt_losses, refuse_spoilt_weights
+from iit_toolkit.distillation.terms import ObjectiveWeights
+from iit_toolkit.errors import UserError, mistakes
+from iit_toolkit.interchange import Interchange, Sampler
+from iit_toolkit.interchange.certify_sides import certify_sides
+from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
+from iit_toolkit.interchange.sides import Teacher, side_of
+
+_CERTIFIED_ROWS = 256
+_Positive = Annotated[int, Field(strict=True, ge=1)]
+
+
+class NetworkTraining(Strict):
+    """Settings of `train_network`.
+
+    Attributes:
+        steps: Updates of the student.
+        batch_size: Rows per update, drawn from the data with replacement.
+        learning_rate: Of Adam; it decays linearly to 0.
+        weights: Weight of each loss term. The default is interchange intervention training on a program: the labels,
+            and the answers under interchanges.
+        temperature: Temperature of the distillation losses; at 1, `causal_ce` to a program is plain cross entropy.
+        seed: Of batches, interventions and dropout.
+    """
+
+    steps: _Positive
+    batch_size: _Positive = 1024
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
+    weights: dict[str, float] = {"task": 1.0, "causal_ce": 1.0}
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    seed: Annotated[int, Field(strict=True, ge=0)] = 0
+
+    @classmethod
+    def of(cls, **settings: Any) -> NetworkTraining:
+        """Return the settings.
+
+        Raises:
+            UserError: If a setting is unknown or out of range.
+        """
+        try:
+            return cls(**settings)
+        except ValidationError as error:
+            first = mistakes(error)[0]
+            raise UserError(f"training.{first.place}: {first.message}") from None
+
+
+def train_network(
+    student: nn.Module, teacher: Teacher, alignment: Alignment | None, rows: TensorRows, **settings: Any
+) -> dict[str, float]:
+    """Train a network to answer as its teacher does, also when aligned neurons are swapped between inputs.
+
+    Args:
+        student: The network; it is trained in place, and left in eval mode.
+        teacher: A program or another network; a network is set to eval mode and without gradients.
+        alignment: The alignment; needed by `causal_*` weights and `aligned_mse`.
+        rows: The data.
+        **settings: Those of `NetworkTraining`.
+
+    Returns:
+        The mean of each term over the last tenth of the steps.
+
+    Raises:
+        UserError: If settings or alignment do not fit, both sides do not pass `certify_sides`, or a loss is not finite.
+    """
+    training = NetworkTraining.of(**settings)
+    weights = ObjectiveWeights.from_dict(training.weights, "training.weights")
+    if weights.needs_alignment and alignment is None:
+        raise UserError("causal_* and aligned_mse loss weights need an alignment; give one, or set these weights to 0")
+    own = side_of(student, alignment, "student")
+    other = side_of(teacher, alignment, "teacher", own.device)
+    if isinstance(teacher, nn.Module):
+        teacher.requires_grad_(False)
+    for side in (own, other):
+        side.eval()
+    refuse_failed(certify_sides(other, own, rows.batch(torch.arange(min(_CERTIFIED_ROWS, len(rows))))))
+    objective = Objective(other, own, weights, "sequence_classification", temperature=training.temperature)
+    draw = _Draw(alignment, weights, rows, training)
+    optimizer = torch.optim.Adam(student.parameters(), lr=training.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / training.steps)
+    sums: dict[str, Tensor] = {}
+    counted = max(1, training.steps // 10)
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        for step in range(training.steps):
+            student.train()
+            batch, interchanges = draw(step)
+            batch = {name: value.to(own.device) for name, value in batch.items()}
+            losses = objective(batch, interchanges)
+            if not bool(losses.total.isfinite()):
+                refuse_spoilt_losses(objective, losses, batch, step)
+            optimizer.zero_grad()
+            losses.total.backward()
+            optimizer.step()
+            schedule.step()
+            if step >= training.steps - counted:
+                for name, value in losses.terms.items():
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + value
+    student.eval()
+    refuse_spoilt_weights(objective, training.steps)
+    return {name: float(value) / counted for name, value in sums.items()}
+
+
+class _Draw:
+    """Draws the batch and the interventions of a step, which follow from seed and step."""
+
+    def __init__(
+        self, alignment: Alignment | None, weights: ObjectiveWeights, rows: TensorRows, training: NetworkTraining
+    ) -> None:
+        self._rows = rows
+        self._training = training
+        self._sampler: Sampler | None = None
+        if alignment is not None and weights.interchange:
+            sources = SourceRows(len(rows), lambda numbers: rows.batch(torch.tensor(numbers)), training.seed)
+            self._sampler = Sampler(alignment.positions, alignment.sources, "sequence_classification", sources)
+            chances = torch.tensor(alignment.probabilities, dtype=torch.float64)
+            names = [variable.name for variable in alignment.variables]
+            self._variables = Variables(names, chances, torch.ones_like(chances))
+
+    def __call__(self, step: int) -> tuple[dict[str, Tensor], list[Interchange]]:
+        generator = step_generator(self._training.seed, step, 0, 0)
+        numbers = torch.randint(len(self._rows), (self._training.batch_size,), generator=generator)
+        batch = self._rows.batch(numbers)
+        if self._sampler is None:
+            return batch, []
+        return batch, self._sampler.interchanges(batch, self._variables, 1, generator)
