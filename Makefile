@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constr
 OFFLINE := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test check format docs clean
+.PHONY: help install quickstart gallery test check format docs clean
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
@@ -32,6 +32,10 @@ install: .venv/.installed-dev ## Install the package and the tools of its develo
 
 quickstart: .venv/.installed ## Train, verify and report the embedded example
 	$(BIN)/iit-toolkit run quickstart --resume
+
+gallery: .venv/.installed ## Train and verify the gallery: programs as teachers
+	$(OFFLINE) $(BIN)/python experiments/gallery/run.py
+	$(BIN)/python -m analysis.gallery
 
 test: .venv/.installed-dev ## Run the whole test suite
 	$(OFFLINE) $(BIN)/python -m pytest -n 2 --dist worksteal

@@ -25,6 +25,7 @@ PATTERNS = (
     "experiments/**/*.yaml",
     "experiments/*/results/teacher.json",
     "experiments/*/report/figures/*.svg",
+    "experiments/gallery/gallery.svg",
     "experiments/targeted/kept.svg",
     "experiments/traces/*/figures/*.svg",
     "iit_toolkit/analysis/statistics/resampling.py",

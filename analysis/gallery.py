@@ -1,0 +1,122 @@
+"""The gallery: what every arm of its tasks reaches.
+
+    python -m analysis.gallery
+
+It reads `experiments/gallery/results`, and writes the tables of `experiments/gallery/README.md`, between
+`<!-- gallery:NAME -->` and `<!-- /gallery -->`, and the figure `experiments/gallery/gallery.svg`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from iit_toolkit.analysis.report.figures.style import GREY, PALETTE, STYLE, Drawing, save
+from iit_toolkit.analysis.report.markdown import markdown_table
+
+FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "gallery"
+TASKS = {
+    "equality-program": ("iit", "iit-left", "task", "augmentation", "multi-task", "wrong-map", "untrained"),
+    "equality-student": ("causal", "plain", "plain-compute", "aligned-mse", "wrong-map", "untrained"),
+}
+"""The arms of each task, in the order of its table."""
+TITLES = {
+    "equality-program": "program to network: IIA",
+    "equality-student": "network to network: effective IIA",
+}
+MEASURE = {"equality-program": "iia", "equality-student": "effective_iia"}
+"""What the figure shows. Each of the program's variables changes the answer in half of all pairs."""
+_TABLE = re.compile(r"(<!-- gallery:([\w-]+) -->\n).*?(<!-- /gallery -->)", re.DOTALL)
+Records = Sequence[dict[str, Any]]
+
+
+def read(task: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """Return the records of a task's arms and seeds, in the order of its arms."""
+    paths = sorted((folder / "results" / task).glob("*.json"))
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    return sorted(records, key=lambda record: (TASKS[task].index(record["arm"]), record["seed"]))
+
+
+def table(records: Records) -> str:
+    """Return the table of a task: means over seeds with standard deviations, and how many seeds are SUPPORTED."""
+    arms = list(dict.fromkeys(record["arm"] for record in records))
+    variables = list(records[0]["variables"])
+    measures: dict[str, Callable[[dict[str, Any]], float | None]] = {"accuracy": lambda one: one["accuracy"]}
+    for title, name in (("IIA", "iia"), ("effective IIA", "effective_iia"), ("effect R²", "effect_r2")):
+        for variable in variables:
+            measures[f"{title}, {variable}"] = lambda one, name=name, variable=variable: one["variables"][variable][
+                name
+            ]
+    measures["leak"] = lambda one: one["leak"]
+    lines: list[list[str]] = []
+    for arm in arms:
+        own = [record for record in records if record["arm"] == arm]
+        supported = sum(record["label"] == "SUPPORTED" for record in own)
+        seconds = mean(record["cpu_seconds"] for record in own)
+        cells = [_cell([measure(record) for record in own]) for measure in measures.values()]
+        lines.append([arm, *cells, f"{supported} of {len(own)}", f"{seconds:.0f}"])
+    return markdown_table(["arm", *measures, "SUPPORTED", "CPU s"], lines)
+
+
+def _cell(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "n/a"
+    return f"{mean(known):.3f} ± {stdev(known):.3f}" if len(known) > 1 else f"{known[0]:.3f}"
+
+
+def draw(tasks: dict[str, Records]) -> Drawing:
+    """Draw, by task, arm and variable, every seed and the mean."""
+    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    rows: list[tuple[str, str, int, str, float]] = []
+    for place, (task, records) in enumerate(tasks.items()):
+        arms = list(dict.fromkeys(record["arm"] for record in records))
+        axes = figure.add_subplot(1, len(tasks), place + 1)
+        axes.axvline(0.5, color=GREY, lw=1, ls=(0, (2, 2)))
+        for line, arm in enumerate(arms):
+            for offset, variable in enumerate(records[0]["variables"]):
+                own = [record for record in records if record["arm"] == arm]
+                found = [record["variables"][variable][MEASURE[task]] for record in own]
+                rows += [(task, arm, one["seed"], variable, value) for one, value in zip(own, found, strict=True)]
+                height, colour = line + 0.3 * offset - 0.15, PALETTE[offset]
+                label = variable if not line else None
+                axes.plot(found, [height] * len(found), "o", ms=4.5, color=colour, alpha=0.7, label=label)
+                axes.plot([mean(found)], [height], "|", ms=11, mew=2, color=colour)
+        axes.set_yticks(range(len(arms)), labels=arms)
+        axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.set_xlim(0, 1.03)
+        axes.set_title(TITLES[task])
+        if not place:
+            axes.legend(loc="lower left", fontsize=8)
+    data = pd.DataFrame(rows, columns=["task", "arm", "seed", "variable", "value"])
+    return Drawing("gallery", figure, "", "", data)
+
+
+def page(text: str, tasks: dict[str, Records]) -> str:
+    """Return the page with its tables written anew."""
+
+    def written(found: re.Match[str]) -> str:
+        return f"{found[1]}{table(tasks[found[2]])}\n{found[3]}"
+
+    return _TABLE.sub(written, text)
+
+
+def main() -> None:
+    """Write tables and figure."""
+    tasks: dict[str, Records] = {task: read(task) for task in TASKS}
+    readme = FOLDER / "README.md"
+    readme.write_text(page(readme.read_text(encoding="utf-8"), tasks), encoding="utf-8")
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x"}):
+        save(FOLDER, draw(tasks))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The tables and the figure of the gallery, and the committed results that they are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import gallery
+
+
+def record(arm: str, seed: int, iia: float, **changes: Any) -> dict[str, Any]:
+    variable = {"iia": iia, "effective_iia": iia - 0.1, "changed": 0.5, "effect_r2": iia - 0.2}
+    plain = {"arm": arm, "seed": seed, "label": "SUPPORTED", "accuracy": 1.0, "leak": None, "cpu_seconds": 12.0}
+    return {**plain, "variables": {"left": variable, "right": {**variable, "iia": 0.5}}, **changes}
+
+
+def test_a_table_has_means_and_deviations_of_every_arm() -> None:
+    records = [record("iit", 0, 1.0), record("iit", 1, 0.8, label="NOT SUPPORTED"), record("task", 0, 0.4, leak=0.25)]
+    head, _, iit, task = gallery.table(records).splitlines()
+    assert head.startswith("| arm | accuracy | IIA, left | IIA, right | effective IIA, left |")
+    assert iit.startswith("| iit | 1.000 ± 0.000 | 0.900 ± 0.141 | 0.500 ± 0.000 | 0.800 ± 0.141 |")
+    assert iit.endswith("| n/a | 1 of 2 | 12 |")
+    assert task.endswith("| 0.200 | 0.200 | 0.250 | 1 of 1 | 12 |")
+
+
+def test_the_figure_holds_every_seed() -> None:
+    tasks = {task: [record(arms[0], seed, 0.9) for seed in (0, 1)] for task, arms in gallery.TASKS.items()}
+    data = gallery.draw(tasks).data
+    assert len(data) == 2 * 2 * 2
+    left = data[data["variable"] == "left"]["value"]
+    assert left.tolist() == pytest.approx([0.9, 0.9, 0.8, 0.8])
+
+
+def test_the_page_is_that_of_the_committed_results() -> None:
+    readme = (gallery.FOLDER / "README.md").read_text(encoding="utf-8")
+    tasks = {task: gallery.read(task) for task in gallery.TASKS}
+    assert gallery.page(readme, tasks) == readme
+    for task, arms in gallery.TASKS.items():
+        assert tasks[task] and {one["arm"] for one in tasks[task]} <= set(arms)
+        assert len({str(one["settings"]) for one in tasks[task]}) == 1
+    assert Path(gallery.FOLDER / "gallery.svg").is_file()
