@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "downstream": {"files", "runs", "config", "models", "data", "interchange"},
     "analysis.statistics": {"files", "runs", "config"},
     "analysis.verification": {"config", "models", "data", "alignment", "interchange", "analysis.statistics"},
-    "analysis.report": {"files", "runs", "analysis.statistics"},
+    "analysis.report": {"files", "pictures", "runs", "analysis.statistics"},
     "analysis.studies": {"files", "runs", "config", "analysis.statistics", "analysis.report"},
     "pipeline": {
         "files", "runs", "config", "models", "data", "alignment", "interchange", "distillation",

@@ -15,6 +15,9 @@ from iit_toolkit.cli.verdicts import COLOURS
 if TYPE_CHECKING:
     from iit_toolkit.analysis.studies.listing import ListedRun
 
+_WITH_DATES = 80
+"""A terminal of fewer columns shows no dates."""
+
 
 def ls(
     folder: Annotated[Path, typer.Argument(help="A folder that holds runs.")] = Path("runs"),
@@ -46,18 +49,22 @@ def _print(runs: list[ListedRun], folder: Path) -> None:
 
     from iit_toolkit.analysis.statistics.measures import MEASURES
 
-    table = Table(box=SIMPLE_HEAD)
-    for head in ("run", "student", "verdict", "measure", "KL", "date"):
-        table.add_column(head, overflow="fold", justify="right" if head == "KL" else "left")
+    console = Console(highlight=False, markup=False)
+    heads = ["run", "student", "verdict", "measure", "KL", *(["date"] if console.width >= _WITH_DATES else [])]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for head in heads:
+        wraps = head in ("run", "student", "measure")
+        table.add_column(head, overflow="fold", no_wrap=not wraps, justify="right" if head == "KL" else "left")
     for run in runs:
         value = "n/a" if run.score is None else f"{run.score:.3f}"
         measure = "" if run.measure is None else f"{MEASURES[run.measure].title} {value}"
-        table.add_row(
+        cells = [
             str(run.folder.relative_to(folder)),
             run.student,
             Text(run.verdict, COLOURS.get(run.verdict, "dim")),
             measure,
             "" if run.kl is None else f"{run.kl:.3f}",
             run.created[:10],
-        )
-    Console(highlight=False, markup=False).print(table)
+        ]
+        table.add_row(*cells[: len(heads)])
+    console.print(table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timezone
 from functools import cached_property
 from html import escape
@@ -27,6 +27,7 @@ from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Collator, Rows
 from iit_toolkit.errors import UserError
 from iit_toolkit.models.task import task_of
+from iit_toolkit.pipeline.run import blocks_of
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
 
@@ -47,6 +48,7 @@ class Check(Verification):
         teacher: The teacher.
         task: What was answered.
         seed: Of the verification.
+        blocks: How many blocks each model has.
         tokenizer: That of the rows, if it was given; a report without it shows no texts.
     """
 
@@ -54,6 +56,7 @@ class Check(Verification):
     teacher: PreTrainedModel | None = None
     task: Task = "masked_lm"
     seed: int = 0
+    blocks: Mapping[str, int] = field(default_factory=dict[str, int])
     tokenizer: PreTrainedTokenizerBase | None = None
 
     @cached_property
@@ -164,6 +167,7 @@ class Check(Verification):
                 "name": str(getattr(config, "name_or_path", "")) or type(self.teacher).__name__,
                 "parameters": self.teacher.num_parameters(),
             },
+            "blocks": self.blocks,
             "arms": {},
             "summary": self.summary.to_dict(),
             "controls": asdict(controls),
@@ -270,5 +274,13 @@ def verify(
         judged=judged,
     )
     known = {one.name: getattr(found, one.name) for one in fields(found)}
-    answered = task or task_of(teacher)
-    return Check(**known, alignment=alignment, teacher=teacher, task=answered, seed=seed, tokenizer=tokenizer)
+    given = {"student": students} if isinstance(students, PreTrainedModel) else students
+    return Check(
+        **known,
+        alignment=alignment,
+        teacher=teacher,
+        task=task or task_of(teacher),
+        seed=seed,
+        blocks=blocks_of({"teacher": teacher, **given}),
+        tokenizer=tokenizer,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -341,6 +341,7 @@ def _results(
             "parameters": prepared.teacher.num_parameters(),
             "weights": fingerprint_of_weights(prepared.teacher.state_dict()),
         },
+        "blocks": blocks_of({"teacher": prepared.teacher, **students}),
         "arms": arms,
         "summary": summarise(outcomes, **bootstrap).to_dict(),
         "controls": asdict(control_results),
@@ -348,6 +349,11 @@ def _results(
         "comparison": asdict(compare(outcomes, judged, str(baseline), **asked)) if compared else None,
         "verdict": asdict(verdict),
     }
+
+
+def blocks_of(models: Mapping[str, PreTrainedModel]) -> dict[str, int]:
+    """Return how many blocks models have, by their names."""
+    return {name: int(model.config.num_hidden_layers) for name, model in models.items()}
 
 
 def _judged(config: RunConfig, students: dict[str, PreTrainedModel]) -> str:

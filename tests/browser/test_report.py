@@ -72,7 +72,7 @@ def test_the_page_opens_without_console_messages(page, tmp_path):
     dom = done.stdout
     assert re.search(r'class="badge">\s*INCONCLUSIVE\s*<', dom)
     assert re.search(r'class="badge">\s*HIGHER THAN plain\s*<', dom)
-    assert dom.count("<figure") == dom.count('<svg role="img" aria-label="') == 11
+    assert dom.count("<figure") == dom.count('<svg role="img" aria-label="') == 12
     assert '<html lang="en"' in dom
     assert re.search(r"<th scope=\"row\">causal</th>", dom)
     assert page.stat().st_size <= 2 * 2**20
@@ -91,8 +91,43 @@ def test_every_figure_has_room_and_nothing_overflows_a_narrow_window(page, tmp_p
         hover: document.querySelectorAll("figure svg title").length,
         wide: document.documentElement.scrollWidth - document.documentElement.clientWidth}"""
     found = drive(page, tmp_path, script, "--window-size=500,900")
-    assert (found["drawn"], found["wide"]) == (11, 0)
+    assert (found["drawn"], found["wide"]) == (12, 0)
     assert found["hover"] > 50
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_can_be_read_by_day_and_night(dark, page, tmp_path):
+    script = """
+        const light = (rgb) => rgb.match(/[0-9.]+/g).slice(0, 3).map((one) => one / 255)
+            .map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
+            .reduce((sum, one, place) => sum + one * [0.2126, 0.7152, 0.0722][place], 0);
+        const behind = (one) => { const own = getComputedStyle(one).backgroundColor;
+            return /^rgba.*, 0\\)$/.test(own) && one.parentElement ? behind(one.parentElement) : own; };
+        const contrast = (one) => { const [a, b] = [getComputedStyle(one).color, behind(one)].map(light);
+            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); };
+        const texts = [...document.querySelectorAll("h1, h2, h3, p, td, th, caption, figcaption, a, .badge, .mark")];
+        return { page: light(getComputedStyle(document.body).backgroundColor), texts: texts.length,
+            least: Math.min(...texts.filter((one) => one.offsetParent).map(contrast)) };"""
+    found = drive(page, tmp_path, script, *(["--blink-settings=preferredColorScheme=0"] if dark else []))
+    assert (found["page"] < 0.02) == dark and found["texts"] > 100
+    assert found["least"] >= 4.5
+
+
+def test_contents_lead_to_sections_and_controls_fit_a_telephone(page, tmp_path):
+    script = """
+        const frame = document.createElement("iframe");
+        frame.style.width = "400px";
+        frame.srcdoc = document.documentElement.outerHTML.replace(/<script>[^]*?<[/]script>/g, "");
+        const shown = new Promise((done) => frame.onload = done);
+        document.body.append(frame); await shown;
+        const inner = frame.contentDocument;
+        return { controls: inner.getElementById("controls").getBoundingClientRect().right,
+            over: inner.documentElement.scrollWidth - inner.documentElement.clientWidth,
+            missing: [...document.querySelectorAll("nav a")].filter((one) => !document.querySelector(one.hash)).length,
+            links: document.querySelectorAll("nav a").length };"""
+    found = drive(page, tmp_path, script)
+    assert found["links"] >= 9 and (found["missing"], found["over"]) == (0, 0)
+    assert 300 < found["controls"] <= 400
 
 
 def test_tables_are_sorted_by_buttons(page, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from iit_toolkit.analysis.report.examples import Answers, read_answers, read_examples
+from iit_toolkit.analysis.report.figures.aligned import NAME as ALIGNMENT
 from iit_toolkit.analysis.report.figures.of_run import write_figures
 from iit_toolkit.analysis.report.figures.regions import NAME as MAP
 from iit_toolkit.analysis.report.figures.style import Plot
@@ -56,6 +57,21 @@ FILES: dict[Format, str] = {
 }
 _THIRDS = ("above_floor", "effects", "cases", "by_position", "by_frequency", "reliability")
 """Figures that stand three in a line."""
+_TITLES = {
+    ALIGNMENT: "What is aligned",
+    "accuracy": "How often student and teacher answer alike under the swap",
+    "above_floor": "How far effective IIA lies above its floor",
+    "effects": "How much of the teacher's effect each student reproduces",
+    "cases": "How much the swaps do, and agreement without them",
+    "by_position": "By position in the input",
+    "by_frequency": "By frequency of the word",
+    "reliability": "With fewer texts",
+    "effect_scatter": "Teacher's change against student's, case by case",
+    "training": "Loss terms of training",
+    "balance": "How the terms share the gradient",
+    MAP: "Where it holds, by region",
+}
+"""What figures show, in a few words."""
 _SHOWN_CONFIG = 2**18  # characters of a config, which the page shows
 _ROUNDING = 1e-6
 
@@ -145,7 +161,8 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
         worst = worst_cases(outcomes, examples, answers, verdict.student)
     known = Inputs(examples, *_read_as(answers))
     regions = map_regions(outcomes, verdict.student, known, measure=verdict.measure, margin=verdict.margin, **settings)
-    drawn = (outcomes, answers, summary, verdict, histories, run.figures, regions)
+    what = (results.get("alignment"), results.get("blocks"))
+    drawn = (outcomes, answers, summary, verdict, histories, run.figures, regions, *what)
     plots = write_figures(*drawn) if figures else []
     config = _config(run.config) if is_there(run.config) else None
     report = _Report(read, summary, verdict, comparison, worst, regions, config)
@@ -203,7 +220,9 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
             measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))
         },
         "digits": EVALUATED,
-        "plots": [plot for plot in plots if plot.name != MAP],
+        "plots": [plot for plot in plots if plot.name not in (MAP, ALIGNMENT)],
+        "alignment_plots": [plot for plot in plots if plot.name == ALIGNMENT],
+        "figure_titles": _TITLES,
         "map_plots": [plot for plot in plots if plot.name == MAP],
         "map_rows": [one for one in report.regions.told if one.variable in shown],
         "map_words": map_words(report.regions, shown),

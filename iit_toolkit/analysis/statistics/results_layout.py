@@ -15,7 +15,7 @@ from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.ranges import Perplexity, Share
 from iit_toolkit.analysis.statistics.verdict import Verdict
-from iit_toolkit.config.run_config import MOST_RESAMPLES
+from iit_toolkit.config.run_config import MAX_BLOCKS, MOST_RESAMPLES
 from iit_toolkit.runs.folder import require_arm_name
 
 LEVELS = 0.5, 0.9999
@@ -127,7 +127,7 @@ class _Verification(_Part):
 
 
 class Results(_Part):
-    """A results.json; how long the verification took may be absent."""
+    """A results.json; how long the verification took, and how many blocks models have, may be absent."""
 
     name: str
     created: str
@@ -144,6 +144,7 @@ class Results(_Part):
     comparison: Comparison | None = None
     evaluation: dict[str, Evaluated] | None = None
     verification: _Verification | None = None
+    blocks: dict[str, Annotated[int, Field(ge=1, le=MAX_BLOCKS)]] | None = None
 
     @model_validator(mode="after")
     def _ranges(self) -> Results:

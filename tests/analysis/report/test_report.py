@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import CONTROLS, SHUFFLED, make_controls, make_outcomes, make_results, make_run
 
 FIGURES = {
+    "alignment",
     "accuracy",
     "above_floor",
     "effects",
@@ -186,6 +188,20 @@ def test_a_run_that_only_verified_has_a_report_too(tmp_path):
         assert "Perplexity on held-out data" not in text
         assert "iit-toolkit verify RUN/config.yaml" in text
         assert "NO BASELINE" in text
+
+
+def test_the_alignment_stands_beside_the_verdict_of_a_run_that_only_verified(tmp_path):
+    """Nothing was trained, so nothing asks for a baseline."""
+    write_report(make_run(tmp_path, arms={}, comparison=None, blocks={"teacher": 12, "causal": 4}))
+    html, markdown = written(tmp_path)
+    assert "NO BASELINE" not in html and "(figures/alignment.svg)" in markdown
+    findings = html.partition('<div class="findings">')[2].partition("<details")[0]
+    assert 'id="figure-alignment"' in findings and "What is aligned" in findings
+    svg = (tmp_path / "figures" / "alignment.svg").read_text()
+    assert "Blocks above the highest aligned one" not in findings and svg.count("<path") > 32
+    shutil.rmtree(tmp_path / "figures")
+    write_report(make_run(tmp_path, arms={}, comparison=None))
+    assert "Blocks above the highest aligned one are not drawn." in written(tmp_path)[0]
 
 
 def test_figures_and_text_are_the_same_each_time(tmp_path):

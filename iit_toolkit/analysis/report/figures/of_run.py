@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import matplotlib
 import pandas as pd
@@ -18,6 +18,7 @@ import pandas as pd
 from iit_toolkit.analysis.report.examples import Answers
 from iit_toolkit.analysis.report.figures import cases as case_figures
 from iit_toolkit.analysis.report.figures import summary as summary_figures
+from iit_toolkit.analysis.report.figures.aligned import aligned
 from iit_toolkit.analysis.report.figures.regions import where_it_holds
 from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, save
 from iit_toolkit.analysis.report.figures.training import History, training
@@ -39,6 +40,8 @@ def write_figures(
     histories: Mapping[str, History],
     folder: Path,
     regions: RegionMap | None = None,
+    alignment: Mapping[str, Any] | None = None,
+    blocks: Mapping[str, int] | None = None,
 ) -> list[Plot]:
     """Draws every figure there is data for and writes each as `folder/{name}.svg`, `.png` and, its data, `.csv`.
 
@@ -52,6 +55,8 @@ def write_figures(
         histories: Per arm the logged steps of its training (`history` of results.json).
         folder: Made where it does not exist.
         regions: Where the judged student holds; without, there is no figure of it.
+        alignment: What was aligned; without, there is no figure of it.
+        blocks: How many blocks each model has, as far as it is known.
 
     Returns:
         The first figure of each kind, in the order in which a report shows them.
@@ -71,6 +76,8 @@ def write_figures(
     others: dict[str, list[str]] = {}
     shown: list[Plot] = []
     with matplotlib.rc_context(STYLE):
+        if alignment is not None:
+            shown += [save(folder, one) for one in aligned(alignment, blocks or {}, verdict.student)]
         for number, names in enumerate(pages, start=2):
             for one in drawn(names):
                 others.setdefault(one.name, []).append(save(folder, replace(one, name=f"{one.name}-{number}")).name)
