@@ -317,9 +317,11 @@ class Alignment(Strict):
         """
         from matplotlib.figure import Figure
 
-        depths = [one if isinstance(one, int) else int(one.config.num_hidden_layers) for one in (teacher, student)]
-        axes = Figure((5.2, 0.5 * max(depths) + 0.8)).subplots() if ax is None else ax
-        return draw_alignment(self.to_dict(), *depths, axes)
+        of_teacher, of_student = (
+            one if isinstance(one, int) else int(one.config.num_hidden_layers) for one in (teacher, student)
+        )
+        axes = Figure((5.2, 0.5 * max(of_teacher, of_student) + 0.8)).subplots() if ax is None else ax
+        return draw_alignment(self.to_dict(), of_teacher, of_student, axes)
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:

@@ -85,8 +85,8 @@ def draw_alignment(alignment: Mapping[str, Any], teacher_blocks: int, student_bl
     places = {"teacher": 0.0, "student": 4.8}
     for (side, left), depth in zip(places.items(), (teacher_blocks, student_blocks), strict=True):
         for block in range(depth):
-            shape = {"boxstyle": "round,pad=0,rounding_size=0.08", "fc": "white", "ec": _GREY, "lw": 1}
-            axes.add_patch(FancyBboxPatch((left, block), _WIDTH, _HEIGHT, **shape))
+            shape = "round,pad=0,rounding_size=0.08"
+            axes.add_patch(FancyBboxPatch((left, block), _WIDTH, _HEIGHT, boxstyle=shape, fc="white", ec=_GREY, lw=1))
             axes.text(left + _WIDTH / 2, block + _HEIGHT / 2, f"block {block}", ha="center", va="center", fontsize=8)
         axes.text(left + _WIDTH / 2, depth + 0.15, side, ha="center", va="bottom", fontsize=9, fontweight="bold")
     variables = drawn_variables(alignment)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment
@@ -21,12 +22,12 @@ from iit_toolkit.analysis.statistics.outcomes import write_outcomes
 from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge
 from iit_toolkit.analysis.statistics.verdict_lines import verdict_lines
-from iit_toolkit.analysis.verification.verify import Verification
+from iit_toolkit.analysis.verification.verify import Verification, answered_task
 from iit_toolkit.analysis.verification.verify import verify as verify_students
 from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Collator, Rows
 from iit_toolkit.errors import UserError
-from iit_toolkit.models.task import task_of
+from iit_toolkit.interchange.sides import Teacher
 from iit_toolkit.pipeline.run import blocks_of
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
@@ -53,7 +54,7 @@ class Check(Verification):
     """
 
     alignment: Alignment | None = None
-    teacher: PreTrainedModel | None = None
+    teacher: Teacher | None = None
     task: Task = "masked_lm"
     seed: int = 0
     blocks: Mapping[str, int] = field(default_factory=dict[str, int])
@@ -117,8 +118,10 @@ class Check(Verification):
             The file.
 
         Raises:
-            UserError: If no student was judged, or the file cannot be written.
+            UserError: If no student was judged, the teacher is no model of transformers, or the file cannot be written.
         """
+        if not isinstance(self.teacher, PreTrainedModel):
+            raise UserError("reports are of models of transformers; of others, use to_frame() and plot")
         from iit_toolkit.analysis.report.report import write_report
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -136,7 +139,7 @@ class Check(Verification):
         from iit_toolkit.analysis.report.examples import Answers, write_answers
         from iit_toolkit.pipeline.texts import answer_ids, class_texts, token_texts, write_read_examples
 
-        if self.tokenizer is None or self.teacher is None:
+        if self.tokenizer is None or not isinstance(self.teacher, PreTrainedModel):
             return
         write_read_examples(folder, self, self.tokenizer, {})
         answers = answer_ids(self)
@@ -146,7 +149,7 @@ class Check(Verification):
 
     def _results(self) -> dict[str, Any]:
         """Return what results.json says of a verification whose models and rows are in memory."""
-        assert self.alignment is not None and self.teacher is not None
+        assert self.alignment is not None and isinstance(self.teacher, PreTrainedModel)
         tokens = self.examples["base_tokens"]
         controls = ControlResults(self.self_swap, self.ceiling, list(self.absent), list(self.off_manifold))
         rows = {
@@ -221,8 +224,8 @@ def _measured(found: Any) -> list[_Measured]:
 
 
 def verify(
-    teacher: PreTrainedModel,
-    students: Mapping[str, PreTrainedModel] | PreTrainedModel,
+    teacher: Teacher,
+    students: Mapping[str, nn.Module] | nn.Module,
     alignment: Alignment,
     rows: Rows,
     collator: Collator | None = None,
@@ -241,11 +244,12 @@ def verify(
     `check.report("report.html")`.
 
     Args:
-        teacher: The teacher.
-        students: The students, by name; or one, which is then called `student` and judged.
+        teacher: The teacher: a model of transformers, another module, or a program.
+        students: The students, by name; or one, which is then called `student` and judged. Any module of torch, beside
+            models of transformers.
         alignment: The alignment that is verified.
         rows: At least two examples with `input_ids`, such as a `datasets.Dataset`; further columns as
-            `iit_toolkit.analysis.verification.cases.draw_pairs` says.
+            `iit_toolkit.analysis.verification.cases.draw_pairs` says. Or `TensorRows`, which need no tokenizer.
         collator: Makes a batch of rows; by default the task's own.
         tokenizer: Needed if there is no collator, and for texts in the report.
         task: What is answered; by default, what the teacher's class says.
@@ -274,13 +278,15 @@ def verify(
         judged=judged,
     )
     known = {one.name: getattr(found, one.name) for one in fields(found)}
-    given = {"student": students} if isinstance(students, PreTrainedModel) else students
+    given = {"student": students} if isinstance(students, nn.Module) else students
+    models = {"teacher": teacher, **given}
+    of_transformers = {name: one for name, one in models.items() if isinstance(one, PreTrainedModel)}
     return Check(
         **known,
         alignment=alignment,
         teacher=teacher,
-        task=task or task_of(teacher),
+        task=answered_task(teacher, task),
         seed=seed,
-        blocks=blocks_of({"teacher": teacher, **given}),
+        blocks=blocks_of(of_transformers),
         tokenizer=tokenizer,
     )

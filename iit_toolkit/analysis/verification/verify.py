@@ -100,6 +100,16 @@ def _refuse_other_models(teacher: object, students: object) -> None:
 
 
 @torch.no_grad()
+def answered_task(teacher: Teacher, task: Task | None) -> Task:
+    """Return what a teacher answers, if the task is not given: programs and other modules classify.
+
+    Raises:
+        UserError: If there is no such task, or the teacher's class says none.
+    """
+    refuse_unknown_task(task, "task")
+    return task or (task_of(teacher) if isinstance(teacher, PreTrainedModel) else "sequence_classification")
+
+
 def verify(
     teacher: Teacher,
     students: Mapping[str, nn.Module] | nn.Module,
@@ -143,8 +153,7 @@ def verify(
     if isinstance(students, nn.Module):
         students, judged = {"student": students}, judged or "student"
     _refuse_other_models(teacher, students)
-    refuse_unknown_task(task, "task")
-    task = task or (task_of(teacher) if isinstance(teacher, PreTrainedModel) else "sequence_classification")
+    task = answered_task(teacher, task)
     if collator is None and tokenizer is None and not isinstance(rows, TensorRows):
         raise UserError("verify needs the tokenizer that made the rows, or a collator; give tokenizer=...")
     of_text = None if isinstance(rows, TensorRows) else cast(PreTrainedTokenizerBase, tokenizer)
