@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -174,3 +176,13 @@ def test_a_program_trains_a_model_of_transformers() -> None:
     cases = found.outcomes
     assert (cases["student_base"] == cases["gold"]).mean() > 0.95
     assert (cases["student_cf"] == cases["teacher_cf"]).mean() > 0.9
+
+
+def test_a_check_of_a_network_can_be_asked_but_has_no_report(tmp_path: Path) -> None:
+    check = iit.verify(equality(), Planted(), ALIGNMENT, TensorRows(equality_rows(PAIRS)), pairs=PAIRS, batch_size=100)
+    assert check.verdict.label == "SUPPORTED" and check.task == "sequence_classification"
+    assert set(check.to_frame()["variable"]) == {"left", "right"}
+    assert check.measures["left"]["effect_r2"].value == pytest.approx(1.0, abs=0.01)
+    with pytest.raises(UserError, match="reports are of models of transformers"):
+        check.report(tmp_path / "report.html")
+    assert not list(tmp_path.iterdir())
