@@ -26,7 +26,7 @@ PATTERNS = (
     "experiments/*/results/teacher.json",
     "experiments/*/report/figures/*.svg",
     "experiments/gallery/gallery.svg",
-    "experiments/targeted/kept.svg",
+    "experiments/*/kept.svg",
     "experiments/traces/*/figures/*.svg",
     "iit_toolkit/analysis/statistics/resampling.py",
     "tests/traps/test_traps.py",
