@@ -25,7 +25,15 @@ from iit_toolkit.analysis.report.markdown import markdown_table
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "gallery"
 TASKS = {
     "equality-program": ("iit", "iit-left", "task", "augmentation", "multi-task", "wrong-map", "untrained"),
-    "equality-student": ("causal", "plain", "plain-compute", "aligned-mse", "wrong-map", "untrained"),
+    "equality-student": (
+        "causal",
+        "plain",
+        "plain-compute",
+        "aligned-mse",
+        "aligned-mse-compute",
+        "wrong-map",
+        "untrained",
+    ),
 }
 """The arms of each task, in the order of its table."""
 TITLES = {

@@ -126,7 +126,7 @@ def train_multi_task(student: nn.Sequential, rows: Mapping[str, Tensor], seed: i
 
 
 PROGRAM_ARMS = ("iit", "iit-left", "task", "augmentation", "multi-task", "wrong-map", "untrained")
-STUDENT_ARMS = ("causal", "plain", "plain-compute", "aligned-mse", "wrong-map", "untrained")
+STUDENT_ARMS = ("causal", "plain", "plain-compute", "aligned-mse", "aligned-mse-compute", "wrong-map", "untrained")
 
 
 def train_by_program(arm: str, seed: int) -> nn.Sequential:
@@ -157,6 +157,7 @@ def train_by_network(arm: str, teacher: nn.Sequential, seed: int) -> nn.Sequenti
         "plain": (None, {"ce": 1.0}, 1),
         "plain-compute": (None, {"ce": 1.0}, 2),  # a counterfactual run costs what a base run does
         "aligned-mse": (right, {"ce": 1.0, "aligned_mse": 1.0}, 1),
+        "aligned-mse-compute": (right, {"ce": 1.0, "aligned_mse": 1.0}, 2),
     }
     if arm in settings:
         aligned, weights, times = settings[arm]
