@@ -152,14 +152,21 @@ def beside(measure: str, label: str, other: str, other_label: str, scores: Mappi
     if label == other_label:
         return f"{said}, too."
     graded = label if MEASURES[measure].kind == "explained" else other_label
-    why = (
-        "The student moves as its teacher does, but its top answer often differs before the swap, or does not change."
-        if graded == "SUPPORTED"
-        else "Top-1 answers do not show how far a student moves, nor how often it moves if its teacher does not."
-        if "SUPPORTED" in (label, other_label)
-        else "The two rest on different cases: those with an effect, and those whose top answer changes."
-    )
-    return f"{said}. {why}"
+    return f"{said}. {_why_other(label, other_label, graded)}"
+
+
+def _why_other(label: str, other_label: str, graded: str) -> str:
+    """Return why two measures may disagree; `graded` is the verdict of the graded one."""
+    if other_label == "INCONCLUSIVE":
+        return "Its cases do not suffice to decide."
+    if graded == "SUPPORTED":
+        return (
+            "The student moves as its teacher does, but its top answer often differs before the swap, or does not "
+            "change."
+        )
+    if "SUPPORTED" in (label, other_label):
+        return "Top-1 answers do not show how far a student moves, nor how often it moves if its teacher does not."
+    return "The two rest on different cases: those with an effect, and those whose top answer changes."
 
 
 def collapsed(student: str, share: float, of_teacher: float) -> str:

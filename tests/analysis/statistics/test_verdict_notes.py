@@ -8,7 +8,9 @@ import pytest
 
 from iit_toolkit.analysis.statistics.control_words import FLOOR
 from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, SHUFFLED_SOURCES, UNALIGNED, WRONG_LAYER
+from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge
+from iit_toolkit.analysis.statistics.verdict_words import beside
 from tests.analysis.synthetic import graded, make_controls, make_outcomes
 
 
@@ -124,3 +126,11 @@ def test_the_floor_of_a_graded_measure_is_exact() -> None:
     floor = found.variables["middle"].controls[0]
     assert floor.name == FLOOR and (floor.level.value, floor.level.low, floor.level.high) == (0.0, 0.0, 0.0)
     assert "reaches 0.000." in found.sentence
+
+
+def test_another_measure_that_cannot_decide_does_not_speak_of_the_student() -> None:
+    scores = {"middle": Estimate(1.0, 0.83, 1.0, 25, 25)}
+    undecided = beside("effect_r2", "SUPPORTED", "effective_iia", "INCONCLUSIVE", scores)
+    assert undecided.endswith("the verdict would be INCONCLUSIVE. Its cases do not suffice to decide.")
+    otherwise = beside("effect_r2", "SUPPORTED", "effective_iia", "NOT SUPPORTED", scores)
+    assert "top answer often differs" in otherwise
