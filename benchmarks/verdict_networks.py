@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iit_toolkit.data.batch import Batch, model_inputs
 from iit_toolkit.interchange import Run, Swap
 
 Stage = Callable[[Tensor], Tensor]
@@ -98,6 +99,10 @@ class NetworkSide:
 
     def eval(self) -> None:
         """Do nothing: runs are always those of evaluation."""
+
+    def reads(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the tokens, with their mask."""
+        return model_inputs(batch)
 
     def places(self, variable: str) -> Collection[str]:
         """Return the layer of a variable."""

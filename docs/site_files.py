@@ -17,6 +17,7 @@ PATTERNS = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
     "LICENSE",
+    "CITATION.cff",
     "docs/**/*.md",
     "docs/*.json",
     "docs/examples/*",

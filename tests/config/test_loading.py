@@ -105,7 +105,6 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
         ("data.min_length=0", "data.min_length: input should be greater than 0"),
         ("student.layers=half", "student.layers: input should be a valid integer, not 'half' or "),
         ("student={layers: 2, checkpoint: x}", "student: give only one of layers, config and checkpoint"),
-        ("arms={}", "arms: dictionary should have at least 1 item"),
         ("arms.Plain={}", 'arms: arm "Plain": the name must consist of lower-case letters'),
         ("arms.figures={}", 'arms: arm "figures": this name is taken'),
         ("arms.plain.weights.kd=-1", "arms.plain.weights.kd: input should be greater than or equal to 0"),
@@ -223,7 +222,7 @@ def test_what_python_put_into_a_config_is_not_written_if_it_can_t_be(path: Path)
 
 def test_all_mistakes_are_told_at_once_wrong_keys_first(path: Path) -> None:
     path.write_text("teacher: t\nnmae: x\ndata: {source: python_docs}\n")
-    with pytest.raises(UserError, match='nmae: unknown key, did you mean "name".*name: this key is missing.*arms: '):
+    with pytest.raises(UserError, match='nmae: unknown key, did you mean "name".*name: this key is missing'):
         load_config(path)
 
 
@@ -275,7 +274,7 @@ def test_a_wrong_name_gets_the_nearest_bundled_one(path: Path, tmp_path: Path, m
 
 def test_every_bundled_config_is_valid() -> None:
     for name in bundled_configs():
-        assert load_config(name).arms
+        assert load_config(name).arms or name == "demo"  # the demo trains nothing
 
 
 def test_a_dumped_config_reads_back_equal(path: Path, tmp_path: Path) -> None:
