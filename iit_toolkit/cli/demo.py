@@ -22,13 +22,13 @@ def demo(
     show: Annotated[bool, typer.Option("--open", help="Open the reports in a browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show both answers in half a minute, without training.
+    """Show both answers in less than a minute, without training.
 
     Verifies two students of the bundled teacher: one that computes as it does, and a stranger.
 
     Example: iit-toolkit demo --output runs/demo
     """
-    typer.echo("verifying two students of the bundled teacher; this takes about half a minute", err=True)
+    typer.echo("verifying two students of the bundled teacher; this takes less than a minute", err=True)
 
     from iit_toolkit import pipeline
 

@@ -250,7 +250,7 @@ def test_the_summary_fits_the_terminal(
 def test_the_demo_prints_both_verdicts(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo", "-o", "out") == 0
     told = capsys.readouterr()
-    assert told.out.count(" for causal\n") == 2 and "half a minute" in told.err
+    assert told.out.count(" for causal\n") == 2 and "less than a minute" in told.err
     for name in ("copy", "stranger"):
         assert f"\n{name}: a " in told.out and f"report: {Path('out') / name / 'report.html'}\n" in told.out
     assert run("demo", "-o", "out", "--json") == 0
