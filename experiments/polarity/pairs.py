@@ -13,6 +13,8 @@ from datasets import Dataset, load_dataset
 from iit_toolkit.data.minimal_pairs import SubstitutedPairs, polarity
 
 SST2 = Path("../shared/data/glue/sst2")
+WORDS = 407
+"""Reviews of `words` that are kept, so that those of `texts` are a good part of the verified ones."""
 
 
 def reviews(split: str) -> Dataset:
@@ -32,8 +34,9 @@ def main() -> None:
         "texts": polarity(validation, "words", **columns, held="texts"),
     }
     for name, pairs in made.items():
-        pairs.rows.to_parquet(folder / f"{name}.parquet")
-        print(f"{name}: {len(pairs.rows):,} pairs; left out: {pairs.skipped}")
+        rows = pairs.rows.shuffle(seed=0).take(WORDS) if name == "words" else pairs.rows
+        rows.to_parquet(folder / f"{name}.parquet")
+        print(f"{name}: {len(rows):,} of {len(pairs.rows):,} pairs; left out: {pairs.skipped}")
 
 
 if __name__ == "__main__":

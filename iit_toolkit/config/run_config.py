@@ -96,6 +96,9 @@ class DataConfig(_Section):
     question: its answer is predicted, and nothing else. A masked LM sees the mask token there, in base and source."""
     source_answer_column: str | None = None
     """The same of the source; null: the answer stands at the same tokens as the base's."""
+    candidates_column: str | None = None
+    """Column of lists of words: the answers between which a question decides. What models answer among these is
+    verified, too."""
     family_column: str | None = None
     """Column of a name for the kind of each pair; the report tells kinds apart."""
     keep: Literal["all", "changed"] = "all"
@@ -125,6 +128,7 @@ class DataConfig(_Section):
             "source_span": self.source_span_column,
             "answer": self.answer_column,
             "source_answer": self.source_answer_column,
+            "candidates": self.candidates_column,
             "family": self.family_column,
         }
         return {name: column for name, column in columns.items() if column is not None}
@@ -162,12 +166,14 @@ class DataConfig(_Section):
         places = self.place_columns
         if self.source_column is None:
             if places:
-                raise ValueError("span, answer and family columns are of pairs: give source_column, too")
+                raise ValueError("span, answer, candidates and family columns are of pairs: give source_column, too")
             return self
         if ("span" in places) != ("source_span" in places):
             raise ValueError("give both span_column and source_span_column, or none")
         if "source_answer" in places and "answer" not in places:
             raise ValueError("source_answer_column needs answer_column, too")
+        if "candidates" in places and "answer" not in places:
+            raise ValueError("candidates_column needs answer_column, too")
         if "answer" in places and self.label_column is not None:
             raise ValueError("give answer_column or label_column, not both: a row has one answer")
         columns = [self.text_column, self.source_column, *places.values()]

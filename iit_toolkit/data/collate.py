@@ -14,7 +14,8 @@ For rows that are pairs (`iit_toolkit.data.pairs`) it also returns
 * `swapped` (B, S) bool, true at the base's swapped positions, and `swapped_from` (B, S) int64, the source position
   that is taken there.
 
-Pairs that are questions are predicted at their answers, and nowhere else.
+Pairs that are questions are predicted at their answers, and nowhere else. Those with candidates have `candidates`
+(B, K) int64, tokens and -100 after them.
 """
 
 from __future__ import annotations
@@ -225,6 +226,11 @@ def _asked(batch: dict[str, Tensor], rows: Rows, mask: int | None) -> dict[str, 
         batch[f"{name}labels"] = ids.masked_fill(~chosen, IGNORE_INDEX)
         if mask is not None:
             batch[f"{name}input_ids"] = ids.masked_fill(chosen, mask)
+    if "candidates" in rows[0]:
+        most = max(len(row["candidates"]) for row in rows)
+        batch["candidates"] = torch.full((len(rows), most), IGNORE_INDEX)
+        for index, row in enumerate(rows):
+            batch["candidates"][index, : len(row["candidates"])] = torch.as_tensor(row["candidates"], dtype=torch.long)
     return batch
 
 

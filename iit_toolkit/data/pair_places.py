@@ -77,6 +77,26 @@ def spans_of_word(text: str, word: str) -> list[tuple[int, int]]:
     return [match.span() for match in re.finditer(rf"(?<!\w){re.escape(word.strip())}(?!\w)", text)]
 
 
+def answer_span(text: str, answer: Any) -> Any:
+    """Return where an answer stands, `[start, end)` in characters.
+
+    Args:
+        text: The text it stands in.
+        answer: The same, or a word that occurs once.
+
+    Raises:
+        Unusable: If the word does not occur once.
+    """
+    if not isinstance(answer, str):
+        return answer
+    found = spans_of_word(text, answer)
+    if not answer.strip() or not found:
+        raise Unusable("the answer is not in its text", f" ({answer!r:.40})")
+    if len(found) > 1:
+        raise Unusable("the answer stands more than once in its text; give [start, end]", f" ({answer!r:.40})")
+    return found[0]
+
+
 def answer_places(side: TokenizedText, answer: Any) -> list[int]:
     """Return the positions of the tokens of an answer.
 
@@ -87,13 +107,7 @@ def answer_places(side: TokenizedText, answer: Any) -> list[int]:
     Raises:
         Unusable: If there is no such span, or the word does not occur once.
     """
-    if isinstance(answer, str):
-        found = spans_of_word(side.text, answer)
-        if not answer.strip() or not found:
-            raise Unusable("the answer is not in its text", f" ({answer!r:.40})")
-        if len(found) > 1:
-            raise Unusable("the answer stands more than once in its text; give [start, end]", f" ({answer!r:.40})")
-        answer = found[0]
+    answer = answer_span(side.text, answer)
     _require_span(side, answer, "an answer")
     places = sorted(side.touching(*answer))
     if not places:

@@ -13,8 +13,9 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from iit_toolkit.data.candidates import candidate_tokens
 from iit_toolkit.data.encoding import encoded
-from iit_toolkit.data.pair_places import TokenizedText, Unusable, answer_places, swapped_places
+from iit_toolkit.data.pair_places import TokenizedText, Unusable, answer_places, answer_span, swapped_places
 from iit_toolkit.data.shared import DIGEST, text_digest
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.data.tables import dataset_of, gathered
@@ -63,7 +64,7 @@ def tokenize_pairs(
         texts: Columns `text` (the bases) and `source`. Optionally: `span` and `source_span`, each `[start, end)` in
             characters; `label`, the base's; `family`, what kind a pair is of; `answer` and `source_answer`, each
             `[start, end)` or a word that its text has once. Without `source_answer`, the source's stands at the base's
-            positions.
+            positions. `candidates`: the words between which a question decides.
         tokenizer: The teacher's tokenizer, a fast one.
         max_length: Tokens of the longest row, special tokens included.
         causal: The pairs are for a model that reads from left to right.
@@ -74,7 +75,8 @@ def tokenize_pairs(
         Rows of `input_ids` and `source_input_ids`, `positions` and `source_positions` (as many; the k-th of the source
         goes to the k-th of the base), `example_id` and `source_example_id` (all different), `text_id` and
         `source_text_id` (alike if the texts are), `label` and `family` if the texts have them, and `answers` and
-        `source_answers` if they are questions: the positions of the answers' tokens.
+        `source_answers` if they are questions: the positions of the answers' tokens. Questions with candidates have
+        `candidates`, as `candidate_tokens` says.
 
     Raises:
         UserError: If the tokenizer is not a fast one, or `max_length` is too small or too large. If a label is missing
@@ -87,8 +89,8 @@ def tokenize_pairs(
         )
     require_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts, where) if "label" in texts.column_names else None
-    asks, families = (name in texts.column_names for name in ("answer", "family"))
-    found = _Found(tokenizer, max_length, causal, labels, asks, families)
+    asks, chooses, families = (name in texts.column_names for name in ("answer", "candidates", "family"))
+    found = _Found(tokenizer, max_length, causal, labels, asks, asks and chooses, families)
     table = gathered(found.batches(texts), found.schema)
     if not len(table):
         raise UserError(f"{where}: none of {len(texts)} pairs of base and source can be used; {found.first}; {_REMEDY}")
@@ -108,6 +110,7 @@ class _Found:
     causal: bool
     labels: NDArray[np.int64] | None
     asks: bool
+    chooses: bool
     families: bool
     skipped: Counter[str] = field(default_factory=Counter[str])
     first: str = ""
@@ -123,7 +126,16 @@ class _Found:
             for row in self._rows(texts[start : start + _PAIRS_AT_A_TIME], start, unknown):
                 kept.append(row | {"example_id": number})
                 number += 1
+            if self.chooses:
+                self._choose(kept)
             yield pa.RecordBatch.from_pylist(kept, schema)
+
+    def _choose(self, rows: list[dict[str, Any]]) -> None:
+        """Put tokens in the place of each row's candidates."""
+        before, candidates = ([row.pop(name) for row in rows] for name in ("before", "candidates"))
+        tokens = candidate_tokens(self.tokenizer, before, candidates, causal=self.causal)
+        for row, one in zip(rows, tokens, strict=True):
+            row["candidates"] = one if len(row["answers"]) == 1 else []
 
     def _rows(self, some: dict[str, list[Any]], start: int, unknown: set[int]) -> Iterator[dict[str, Any]]:
         bases, sources = (_tokenized(some[name], self.tokenizer, start) for name in ("text", "source"))
@@ -138,6 +150,9 @@ class _Found:
             self.texts.extend(text_digest(side.text, exact=True) for side in (base, source))
             row = {"input_ids": base.ids, "source_input_ids": source.ids, **places}
             row |= {"family": some["family"][index - start]} if self.families else {}
+            if self.chooses:
+                start_of_answer = answer_span(base.text, given["answer"])[0]
+                row |= {"before": base.text[:start_of_answer], "candidates": some["candidates"][index - start] or []}
             row |= {DIGEST: text_digest(base.text), f"source_{DIGEST}": text_digest(source.text)}
             yield row if self.labels is None else row | {"label": int(self.labels[index])}
 
@@ -173,6 +188,7 @@ class _Found:
         """The columns of rows, without the numbers of texts and sources."""
         lists = ["input_ids", "source_input_ids", "positions", "source_positions"]
         lists += ["answers", "source_answers"] if self.asks else []
+        lists += ["candidates"] if self.chooses else []
         numbers = ("example_id", DIGEST, f"source_{DIGEST}", *(["label"] if self.labels is not None else []))
         columns = [*((name, pa.list_(pa.int32())) for name in lists), *((name, pa.int64()) for name in numbers)]
         return pa.schema([*columns, *([("family", pa.string())] if self.families else [])])

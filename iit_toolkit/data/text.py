@@ -12,9 +12,9 @@ from iit_toolkit.data.python_docs import python_documentation_splits
 from iit_toolkit.data.wikitext import wikitext_articles
 from iit_toolkit.errors import UserError, did_you_mean, listed
 
-_SPANS, _TEXTS = "lists [start, end] of integers", "text"
+_SPANS, _TEXTS, _LISTS = "lists [start, end] of integers", "text", "lists of words"
 _WORDS = f"words or {_SPANS}"
-_PLACES = {"answer": _WORDS, "source_answer": _WORDS, "family": _TEXTS}
+_PLACES = {"answer": _WORDS, "source_answer": _WORDS, "family": _TEXTS, "candidates": _LISTS}
 """What further columns of pairs hold, if not spans."""
 
 
@@ -53,7 +53,7 @@ def load_texts(
         source_column: Column of the sources, if every row is a pair and `text_column` its base.
         place_columns: Further columns of pairs, by what they are called in the result. `span` and `source_span`: the
             swapped characters of base and source, `[start, end]` with `end` excluded. `answer` and `source_answer`: the
-            same of the answers, or a word. `family`: the kind of a pair.
+            same of the answers, or a word. `candidates`: lists of words. `family`: the kind of a pair.
 
     Returns:
         A dataset with the column `text` and, if asked for, `label`, `source` and those of `place_columns`.
@@ -81,7 +81,7 @@ def load_texts(
         columns[column] = name
         _require_column(dataset, column, where, f"data.{name}_column")
         feature, expected = dataset.features[column], _PLACES.get(name, _SPANS)
-        if not (expected != _TEXTS and _is_span(feature)) and not (expected != _SPANS and _is_text(feature)):
+        if not any(holds(feature) for holds in _HOLD[expected]):
             raise UserError(
                 f'data {where}: column "{column}" (data.{name}_column) holds {_kind(dataset, column)}, not {expected}'
             )
@@ -117,6 +117,14 @@ def _is_label(feature: Any) -> bool:
 
 def _is_span(feature: Any) -> bool:
     return isinstance(feature, List) and isinstance(feature.feature, Value) and "int" in feature.feature.dtype
+
+
+def _is_words(feature: Any) -> bool:
+    return isinstance(feature, List) and _is_text(feature.feature)
+
+
+_HOLD = {_SPANS: (_is_span,), _TEXTS: (_is_text,), _WORDS: (_is_span, _is_text), _LISTS: (_is_words,)}
+"""What is a column of each kind."""
 
 
 def _kind(dataset: Dataset, column: str) -> str:

@@ -76,6 +76,11 @@ class Check(Verification):
         """Every measure of every student, with its interval."""
         return summarise(self.outcomes, resamples=_RESAMPLES, seed=self.seed)
 
+    @cached_property
+    def among_candidates(self) -> Summary | None:
+        """The same of the questions with candidate answers, if models choose among these; `None` without any."""
+        return None if self.choices is None else summarise(self.choices, resamples=_RESAMPLES, seed=self.seed)
+
     @property
     def measures(self) -> dict[str, dict[str, Estimate]]:
         """By variable and name: the judged student's measures outside the swapped positions, or of all cases."""
@@ -130,6 +135,8 @@ class Check(Verification):
             write_outcomes(self.outcomes, folder.outcomes)
             if self.controls is not None:
                 write_outcomes(self.controls, folder.controls)
+            if self.choices is not None:
+                write_outcomes(self.choices, folder.choices)
             self._write_texts(folder)
             folder.write_results(self._results())
             write_atomically(Path(path), write_report(folder.path, "html").read_bytes())
@@ -173,6 +180,7 @@ class Check(Verification):
             "blocks": self.blocks,
             "arms": {},
             "summary": self.summary.to_dict(),
+            **({} if (among := self.among_candidates) is None else {"choices": among.to_dict()}),
             "controls": asdict(controls),
             "evaluation": {},
             "comparison": None,

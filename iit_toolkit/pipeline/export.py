@@ -169,7 +169,7 @@ def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> 
         return {name: one for name, one in students.items() if name not in arms}
 
     return {
-        **document,
+        **{name: one for name, one in document.items() if name != "choices"},
         "arms": rest(document["arms"]),
         "summary": {**document["summary"], "students": rest(document["summary"]["students"])},
         "evaluation": {

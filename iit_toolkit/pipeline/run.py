@@ -260,6 +260,8 @@ def _verify_and_report(
     prepared.refuse_changed_teacher()
     write_outcomes(verification.outcomes, folder.outcomes)
     write_outcomes(verification.controls, folder.controls)
+    if verification.choices is not None:
+        write_outcomes(verification.choices, folder.choices)
     split, rows = (
         (config.data.train_split, prepared.train_rows) if arms else (config.data.eval_split, prepared.eval_rows)
     )
@@ -324,6 +326,7 @@ def _results(
     )
     baseline = settings.baseline or next((name for name, arm in config.arms.items() if arm.alignment is None), None)
     compared = judged in arms and baseline in arms and baseline != judged
+    choices = {} if (few := verification.choices) is None else {"choices": summarise(few, **bootstrap).to_dict()}
     data: dict[str, Dataset] = {config.data.eval_split: prepared.eval_rows}
     if arms:
         mixed = {f"mixture.{name}": rows for name, rows in prepared.mixed_rows.items()}
@@ -344,6 +347,7 @@ def _results(
         "blocks": blocks_of({"teacher": prepared.teacher, **students}),
         "arms": arms,
         "summary": summarise(outcomes, **bootstrap).to_dict(),
+        **choices,
         "controls": asdict(control_results),
         "evaluation": _evaluate(prepared, students),
         "comparison": asdict(compare(outcomes, judged, str(baseline), **asked)) if compared else None,

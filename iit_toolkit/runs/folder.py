@@ -269,6 +269,11 @@ class RunFolder:
         return self.path / "controls.parquet"
 
     @property
+    def choices(self) -> Path:
+        """The answers among candidates, if questions have any."""
+        return self.path / "choices.parquet"
+
+    @property
     def results(self) -> Path:
         """Every number of the run, with its provenance."""
         return self.path / "results.json"

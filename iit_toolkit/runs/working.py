@@ -20,7 +20,7 @@ from iit_toolkit.runs.folder import (
 _MARK = ".unfinished"
 _WRITTEN_AT_ONCE = (
     *("config.yaml", "alignment.yaml", "inputs.yaml", "results.json", "figures"),
-    *("outcomes.parquet", "controls.parquet", "examples.parquet", "answers.parquet"),
+    *("outcomes.parquet", "controls.parquet", "choices.parquet", "examples.parquet", "answers.parquet"),
     *("report.html", "report.md", "report.json", "report.tex", "report.pdf"),
     *("search.json", "subspace.json", "subspaces.safetensors", "trace.json", "README.md"),
 )

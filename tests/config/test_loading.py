@@ -89,7 +89,7 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
         ("data.source_column=bad", "data: source python_docs takes no source_column"),
         (
             "data={path: json, span_column: at}",
-            "data: span, answer and family columns are of pairs: give source_column, too",
+            "data: span, answer, candidates and family columns are of pairs: give source_column, too",
         ),
         (
             "data={path: json, source_column: bad, span_column: at}",

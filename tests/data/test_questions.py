@@ -129,7 +129,7 @@ def test_columns_of_answers_are_loaded_as_words_or_spans(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        ({"answer_column": "a"}, "span, answer and family columns are of pairs: give source_column, too"),
+        ({"answer_column": "a"}, "span, answer, candidates and family columns are of pairs: give source_column, too"),
         ({"source_column": "s", "source_answer_column": "a"}, "source_answer_column needs answer_column, too"),
         (
             {"source_column": "s", "answer_column": "a", "label_column": "l"},

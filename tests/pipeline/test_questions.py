@@ -117,7 +117,7 @@ def test_kept_pairs_are_those_that_the_teacher_answers_otherwise(place: Path, ca
         (["data={source: python_docs}"], "arms.causal: training.both_directions needs pairs"),
         (["data={source: minimal_pairs}"], "families and source minimal_pairs need each other: give both, or none"),
         (["data={path: json, source_column: s, keep: changed}"], "keep: changed is of questions: give answer_column"),
-        (["data.answer_column=a"], "span, answer and family columns are of pairs: give source_column, too"),
+        (["data.answer_column=a"], "span, answer, candidates and family columns are of pairs: give source_column, too"),
     ],
 )
 def test_mistakes_are_one_line(place: Path, overrides: list[str], said: str) -> None:

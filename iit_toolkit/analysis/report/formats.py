@@ -75,6 +75,7 @@ def to_document(
     controls: Sequence[ControlRow],
     worst: Sequence[WorstCase],
     regions: RegionMap,
+    choices: Summary | None,
 ) -> dict[str, Any]:
     """Return the numbers of the report as plain data; undefined values are None."""
     return {
@@ -86,6 +87,7 @@ def to_document(
         "verdict": verdict.to_dict(),
         "comparison": None if comparison is None else comparison.to_dict(),
         "summary": summary.to_dict(),
+        **({} if choices is None else {"choices": choices.to_dict()}),
         "controls": [asdict(one) for one in controls],
         "regions": regions.to_dict(),
         "worst_cases": [

@@ -87,6 +87,7 @@ class _Report:
     worst: list[WorstCase] | None
     regions: RegionMap
     config: str | None
+    choices: Summary | None
 
 
 def write_report(folder: Path, form: Format | None = None) -> Path:
@@ -115,9 +116,8 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
     elif form == "json":
         controls = control_rows(report.stored.controls, report.verdict, report.comparison)
         summary, verdict = report.summary, report.verdict
-        document = to_document(
-            report.stored.document, summary, verdict, report.comparison, controls, report.worst or [], report.regions
-        )
+        found = report.worst or [], report.regions, report.choices
+        document = to_document(report.stored.document, summary, verdict, report.comparison, controls, *found)
         write_json(folder / FILES[form], document)
     else:
         context = _context(report, plots)
@@ -131,7 +131,7 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
 def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     """Read and compute what a report says, and write the figures."""
     run = RunFolder(folder)
-    read_too = (run.config, run.results, run.outcomes, run.controls, run.examples, run.answers)
+    read_too = (run.config, run.results, run.outcomes, run.controls, run.choices, run.examples, run.answers)
     refuse_links_out(run.path, *read_too, run.figures, run.path / FOLDER / "search.json")
     read = read_stored(run.path)
     results = read.document
@@ -165,7 +165,8 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     drawn = (outcomes, answers, summary, verdict, histories, run.figures, regions, *what)
     plots = write_figures(*drawn) if figures else []
     config = _config(run.config) if is_there(run.config) else None
-    report = _Report(read, summary, verdict, comparison, worst, regions, config)
+    choices = summarise(read_outcomes(run.choices), **settings) if results.get("choices") else None
+    report = _Report(read, summary, verdict, comparison, worst, regions, config, choices)
     return report, [*plots, *read_stored_search(run)]
 
 
@@ -203,6 +204,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "several": len({row.variable for row in rows}) > 1,
         "rows": rows,
         "columns": columns(verdict.measure),
+        "choice_rows": [] if report.choices is None else student_rows(report.choices, verdict.student, verdict.measure),
         "title": MEASURES[verdict.measure].title,
         "units": MEASURES[verdict.measure].units,
         "splits": SPLITS,

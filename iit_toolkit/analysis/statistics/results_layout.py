@@ -144,6 +144,7 @@ class Results(_Part):
     comparison: Comparison | None = None
     evaluation: dict[str, Evaluated] | None = None
     verification: _Verification | None = None
+    choices: Summary | None = None
     blocks: dict[str, Annotated[int, Field(ge=1, le=MAX_BLOCKS)]] | None = None
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from iit_toolkit.alignment.positions import Positions
@@ -17,7 +17,7 @@ from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together, first_real
 from iit_toolkit.config.task import Task
-from iit_toolkit.data.batch import Collator, Row, eligible_positions, gold_answers, paired_sources
+from iit_toolkit.data.batch import IGNORE_INDEX, Collator, Row, eligible_positions, gold_answers, paired_sources
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Sampler, Swap, other_sources, refuse_empty
 from iit_toolkit.interchange.sampling import pair_generator
@@ -33,6 +33,8 @@ class Cases:
         tokens: (B, S) boolean; `None` in classification.
         base, source, base_text, source_text, position, inside, gold: (N,) columns of the outcomes table; positions are
             counted from a row's first token that is no padding.
+        candidates: (N, K) tokens among which the question of a case decides, and -100 after them; `None` if no row has
+            any.
     """
 
     tokens: Tensor | None
@@ -43,6 +45,7 @@ class Cases:
     position: Tensor
     inside: Tensor
     gold: Tensor
+    candidates: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -260,8 +263,15 @@ def _padded_cases(drawn: Sequence[Cases], shape: Sequence[int], shifts: Tensor) 
         for row, one in enumerate(drawn):
             assert one.tokens is not None
             tokens[row, one.tokens[0].nonzero()[:, 0] + shifts[row]] = True
-    columns = (field.name for field in fields(Cases) if field.name != "tokens")
-    return Cases(tokens, *(torch.cat([getattr(one, name) for one in drawn]) for name in columns))
+    columns = (field.name for field in fields(Cases) if field.name not in ("tokens", "candidates"))
+    candidates = [one.candidates for one in drawn if one.candidates is not None]
+    most = max((one.shape[1] for one in candidates), default=0)
+    padded = [nn.functional.pad(one, (0, most - one.shape[1]), value=IGNORE_INDEX) for one in candidates]
+    return Cases(
+        tokens,
+        *(torch.cat([getattr(one, name) for one in drawn]) for name in columns),
+        candidates=torch.cat(padded) if padded else None,
+    )
 
 
 def _cases(
@@ -288,4 +298,7 @@ def _cases(
     position = tokens[0].nonzero()[:, 0]
     base, origin, base_text, text = (one.expand(len(position)) for one in (base, origin, base_text, text))
     place = position - first_real(batch)
-    return Cases(tokens, base, origin, base_text, text, place, swap.mask[tokens], gold[tokens])
+    candidates = batch.get("candidates")
+    if candidates is not None:
+        candidates = candidates.expand(len(position), -1)
+    return Cases(tokens, base, origin, base_text, text, place, swap.mask[tokens], gold[tokens], candidates)

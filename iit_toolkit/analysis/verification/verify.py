@@ -19,6 +19,7 @@ from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, SHUFFLED_SOURCE
 from iit_toolkit.analysis.verification.answers import Answers, log_probabilities, tabulated
 from iit_toolkit.analysis.verification.by_row import first_real
 from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
+from iit_toolkit.analysis.verification.choices import choices_of
 from iit_toolkit.analysis.verification.controls import Plan, plan_controls
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
 from iit_toolkit.analysis.verification.off_manifold import MANIFOLD_PAIRS, off_manifold
@@ -54,6 +55,8 @@ class Verification:
         absent: The controls that these models do not allow.
         off_manifold: How natural the swapped states of teacher and judged student are.
         judged: The student whose controls were run; `None` if none were asked for.
+        choices: A table as `outcomes`, of the questions that have candidate answers, if models may choose among these
+            only: answers are numbers of candidates. `None` if there are no such questions.
     """
 
     outcomes: pd.DataFrame
@@ -64,6 +67,7 @@ class Verification:
     absent: tuple[Absent, ...] = ()
     off_manifold: tuple[OffManifold, ...] = ()
     judged: str | None = None
+    choices: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,7 @@ def tabulate(
         top_k: Tokens of each run that the effect correlation looks at.
         controls: The controls of one student, whose sites (and the teacher's) hold those of the plan, too.
     """
-    table, control_table, off = Table(), Table(), list[OffManifold]()
+    table, control_table, choice_table, off = Table(), Table(), Table(), list[OffManifold]()
     examples: list[dict[str, Any]] = []
     models = {"": teacher, **students}
     swaps = {name: {variable: [variable] for variable in variables} for name in models}
@@ -218,8 +222,11 @@ def tabulate(
         for name, named in ((controls.judged, controls.names), ("", controls.names_of_teacher)):
             swaps[name] = {variable: [variable, *named(variable).values()] for variable in variables}
     grouped = groups(variables, [(side, swaps[name]) for name, side in models.items()])
+    chosen = 0
     for pairs in drawn:
         examples += _examples(pairs)
+        choices = choices_of(pairs.cases)
+        chosen += 0 if choices is None else len(choices.rows)
         for group in grouped:
             runs = {
                 name: Runs(
@@ -236,6 +243,9 @@ def tabulate(
                 for name in students:
                     found = Answers(base[name], log_probabilities(runs[name].counterfactual(variable)))
                     table.add(tabulated(name, variable, pairs.cases, truth, found, top_k))
+                    if choices is not None:
+                        few = choices.among(truth), choices.among(found)
+                        choice_table.add(tabulated(name, variable, choices.cases, *few, top_k))
                 if controls is not None:
                     names, teachers = controls.names(variable), controls.names_of_teacher(variable)
                     for control, logits in _shuffled(names, variable, pairs, runs[controls.judged]):
@@ -259,6 +269,7 @@ def tabulate(
         controls=None if controls is None else control_table.frame(variables),
         absent=() if controls is None else tuple(controls.plan.absent),
         off_manifold=tuple(off),
+        choices=choice_table.frame(variables) if chosen else None,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from iit_toolkit.data.candidates import tokens_after
 from iit_toolkit.data.minimal_pairs.rows import PairRow
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase, rows: Iterable[PairRow]) -
         seen.add((row.family, row.candidates))
         family = told.setdefault(row.family, AnswerTokens())
         first: dict[int, str] = {}
-        for word in row.candidates:
-            ids = _ids(tokenizer, row.text[: row.answer[0]], word)
+        before = [row.text[: row.answer[0]]] * len(row.candidates)
+        for word, ids in zip(row.candidates, tokens_after(tokenizer, before, row.candidates), strict=True):
             if tokenizer.unk_token_id in ids or not ids:
                 family.unknown.add(word)
                 continue
@@ -57,10 +58,3 @@ def answer_tokens(tokenizer: PreTrainedTokenizerBase, rows: Iterable[PairRow]) -
             if other != word:
                 family.alike.add((other, word))
     return told
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, before: str, word: str) -> list[int]:
-    """Return the tokens of a word after a beginning of a sentence."""
-    made = tokenizer(before + word, return_offsets_mapping=True, add_special_tokens=False)
-    places = zip(made["input_ids"], made["offset_mapping"], strict=True)
-    return [token for token, (start, end) in places if end > len(before) and end > start]
