@@ -30,13 +30,14 @@ from iit_toolkit.pipeline.explanation import step_cost
 from iit_toolkit.pipeline.inputs import training_inputs
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.saving import RECORD, refuse_too_little_room, refuse_unsaveable, save_student
-from iit_toolkit.pipeline.step_lines import say_steps
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.cut_short import refuse_cut_short, told_if_worker_ended
 from iit_toolkit.runs.folder import RunFolder, is_free, remove, remove_empty
 from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, compare_files
 from iit_toolkit.runs.memory import told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
+from iit_toolkit.runs.step_lines import say_steps
 
 _LOG = getLogger(__name__)
 _RESUME = "checkpoints are kept, go on with --resume"
@@ -79,7 +80,7 @@ def train_arm(
     state = None if begun_at is None else TrainerState.load_from_json(str(begun_at / "trainer_state.json"))
     processes.set_patience(settings.ddp_timeout)
     processes.meet()  # each has read its data
-    _LOG.info("training %s (seed %d): %d steps of %d rows", name, *_planned(prepared, settings))
+    phase(f"training {name} (seed {settings.seed}): {_planned(prepared, settings)}")
     started, cpu = time.perf_counter(), time.process_time()
     try:
         if state is not None and state.global_step == state.max_steps:
@@ -130,9 +131,9 @@ def train_arm(
     return student, record
 
 
-def _planned(prepared: Prepared, settings: CausalDistillationConfig) -> tuple[int, int, int]:
-    """Return seed, steps, and rows of a step."""
-    return settings.seed, _steps(settings, len(prepared.train_rows)), _rows_of_a_step(settings)
+def _planned(prepared: Prepared, settings: CausalDistillationConfig) -> str:
+    """Return `200 steps of 32 rows`."""
+    return f"{_steps(settings, len(prepared.train_rows))} steps of {_rows_of_a_step(settings)} rows"
 
 
 def asks_for_checkpoints(prepared: Prepared, name: str) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +47,9 @@ from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.memory import told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.provenance import fingerprint_of_weights, provenance
 from iit_toolkit.runs.working import beginning, working_in, written_at_once
-
-_LOG = getLogger(__name__)
 
 
 def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
@@ -232,6 +230,7 @@ def to_verify(
         UserError: If the alignment does not hold on the live models.
     """
     model = student_from_checkpoint(prepared.teacher, student)
+    phase("checking models and alignment")
     chosen = prepared.alignment(alignment, model)
     refuse_failed([certify_tokenizer(prepared, student)])
     refuse_failed(certify_on_rows(prepared, model, chosen, trains=False))
@@ -254,7 +253,7 @@ def _verify_and_report(
 ) -> None:
     config, started, cpu = prepared.config, time.perf_counter(), time.process_time()
     settings = config.verification
-    _LOG.info("verifying %s", ", ".join(students))
+    phase(f"verifying {', '.join(students)}")
     verification = verified(prepared, alignment, students, settings.pairs)
     assert verification.controls is not None  # since a student is judged
     prepared.refuse_changed_teacher()
@@ -271,7 +270,7 @@ def _verify_and_report(
     folder.write_results({**results, "verification": spent})
     for name in arms:
         write_atomically(folder.arm(name) / "README.md", model_card(folder.read_results(), name))
-    _LOG.info("writing the report")
+    phase("writing the report")
     write_report(folder.path)
 
 
@@ -315,6 +314,7 @@ def _results(
     assert controls is not None
     settings = config.verification
     bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": config.seed}
+    phase("computing measures and intervals")
     judged = _judged(config, students)
     asked: dict[str, Any] = {"measure": settings.measure, **bootstrap}
     verdict = judge(outcomes, judged, controls=controls, untrained=UNTRAINED, margin=settings.margin, **asked)
@@ -378,6 +378,7 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
         result[name] = {"rows": len(rows), "fingerprint": fingerprint_of_rows(rows)}
         for model_name, model in models.items():
             what = f"{model_name}, evaluated on {name}"
+            phase(f"evaluating {model_name} on {name}")
             found = evaluate(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed, what=what)
             for measure, estimate in found.items():
                 result[name].setdefault(measure, {})[model_name] = asdict(estimate)

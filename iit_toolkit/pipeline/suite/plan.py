@@ -15,6 +15,7 @@ from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.suite.config import SuiteConfig
 from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, pieces
 from iit_toolkit.runs.finetuned import read_scores, read_summary
+from iit_toolkit.runs.progress import phase
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
 
     @cache
     def step(arm: str) -> tuple[float, float]:
+        phase(f"counting what a step of {arm} costs")
         student = prepared.new_student(config.student_of(arm))
         cost, _ = step_cost(prepared, arm, prepared.arm_alignment(arm, student), student)
         return cost.flops, least_seconds(cost.flops, training_settings(prepared, arm, Path("unused")))
