@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.alignment_files import with_alignments_read
-from iit_toolkit.pipeline.arms import finished_arm, refuse_unsaved, require_arm, train_arm
+from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_unsaved, require_arm, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
@@ -41,6 +42,7 @@ from iit_toolkit.pipeline.check import (
     require_batches,
     validate_prepared,
 )
+from iit_toolkit.pipeline.estimates import TrainingTime
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
 from iit_toolkit.pipeline.texts import write_texts
@@ -108,12 +110,18 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
                     if processes.is_main():
                         _record_inputs(prepared, folder, alignment, inputs, names, resume=resume)
                         refuse_unsaved(prepared, folder, untrained, names)
+            missing = [name for name in names if not (resume and is_finished(folder, name))]
+            time_of_all = None
+            if len(missing) > 1 and processes.is_main():  # of one arm, its own lines say it
+                time_of_all = TrainingTime(prepared, missing, "verification and report" if verified else "")
             for name in names:
                 finished = finished_arm(prepared, folder, name) if resume else None
                 if finished is None and processes.is_main():  # what earlier students scored is not this one's
                     for file in (folder.results, folder.report_html):
                         file.unlink(missing_ok=True)
-                students[name], arms[name] = finished or train_arm(prepared, folder, name, inputs)
+                first = time_of_all is not None and name == missing[0]
+                measured = partial(time_of_all.say, name) if first else None
+                students[name], arms[name] = finished or train_arm(prepared, folder, name, inputs, measured)
         if verified and processes.is_main():
             assert alignment is not None
             _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
