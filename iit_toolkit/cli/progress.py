@@ -40,14 +40,17 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record's message if it is not of DEBUG, and remember what it says is being done."""
+        self._remember(record)
+        if record.levelno > logging.DEBUG:
+            self._write(record.getMessage())
+
+    def _remember(self, record: logging.LogRecord) -> None:
         told: Phase | Step | Count | None = getattr(record, "progress", None)
         if isinstance(told, Phase):
             self._phase, self._part, self._since = told, None, time.monotonic()
         elif told is not None:
             self._part = None if isinstance(told, Count) and told.done == told.total else told
         self._piece = getattr(record, "piece", self._piece)
-        if record.levelno > logging.DEBUG:
-            self._write(record.getMessage())
 
     def stopped(self) -> None:
         """Say where an interrupt came, and how to go on."""
@@ -97,9 +100,14 @@ class Lines(logging.Handler):
 
 
 @contextlib.contextmanager
-def said() -> Generator[None]:
-    """Say on standard error what the package does in the block, and silence the libraries."""
+def said(*, live: bool = True) -> Generator[None]:
+    """Say on standard error what the package does in the block, and silence the libraries.
+
+    Args:
+        live: Whether a panel may be drawn; where none can be, lines are written.
+    """
     import datasets
+    from rich.console import Console
     from transformers.utils import logging as of_transformers
 
     verbosity = of_transformers.get_verbosity()
@@ -107,7 +115,11 @@ def said() -> Generator[None]:
     of_transformers.set_verbosity_error()
     of_transformers.disable_progress_bar()
     datasets.disable_progress_bars()
-    package, lines = logging.getLogger("iit_toolkit"), Lines()
+    from iit_toolkit.cli.live import LivePanel, can_be_drawn
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    lines = LivePanel(console) if live and can_be_drawn(console) else Lines()
+    package = logging.getLogger("iit_toolkit")
     level = package.level
     package.addHandler(lines)
     package.setLevel(logging.DEBUG if processes.is_main() else logging.WARNING)

@@ -57,13 +57,18 @@ class Step:
 
     def __str__(self) -> str:
         """Return `causal 2/2 · step 120/200 · loss 1.38 (task 4.34, ce 0.45) · effect 0.45 · 21 s left`."""
-        parts = [self.what, f"step {self.done}/{self.steps}"]
+        parts = [self.what, f"step {self.done}/{self.steps}", *self.measured()]
+        return " · ".join([*parts, *_left(self.left, self.done < self.steps)])
+
+    def measured(self) -> list[str]:
+        """Return the loss with its terms, and the effect, as far as they are known."""
+        parts: list[str] = []
         if self.loss is not None:
             terms = ", ".join(f"{name} {value:.3g}" for name, value in self.terms.items())
             parts.append(f"loss {self.loss:.3g}" + (f" ({terms})" if terms else ""))
         if self.effect is not None:
             parts.append(f"effect {self.effect:.3g}")
-        return " · ".join([*parts, *_left(self.left, self.done < self.steps)])
+        return parts
 
 
 @dataclass(frozen=True)
