@@ -20,6 +20,8 @@ from iit_toolkit.runs import processes
 from iit_toolkit.runs.progress import Count, Step, duration
 
 _PER_SECOND = 4
+_ROOM = 3
+"""Columns that stay free: the terminal echoes `^C` there, and a line that wraps would leave pieces of the panel."""
 
 
 def can_be_drawn(console: Console) -> bool:
@@ -37,12 +39,22 @@ class LivePanel(Lines):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
+        self._live = Live(get_renderable=self.drawn, console=console, auto_refresh=False, transient=True)
 
     @contextlib.contextmanager
     def ticking(self) -> Generator[None]:
         """Draw the panel while the block runs; nothing of it stays."""
-        with Live(get_renderable=self.drawn, console=self._console, refresh_per_second=_PER_SECOND, transient=True):
+        with self._live, super().ticking():
             yield
+
+    def _tick(self) -> None:
+        """Draw again and again; never while a message is written, which would leave pieces of a panel behind."""
+        while not self._ended.wait(1 / _PER_SECOND):
+            self.acquire()
+            try:
+                self._live.refresh()
+            finally:
+                self.release()
 
     def drawn(self) -> RenderableType:
         """Return the panel: the phase, how far it is, the time left, and the loss of a training."""
@@ -54,7 +66,8 @@ class LivePanel(Lines):
         if isinstance(part, Step):
             rows += [Text(one) for one in part.measured()]
         head = Text(title, "bold")
-        return Panel(Group(*rows), title=head, title_align="left", subtitle=spent, subtitle_align="right")
+        width = self._console.width - _ROOM
+        return Panel(Group(*rows), title=head, title_align="left", subtitle=spent, subtitle_align="right", width=width)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a message above the panel; of a training's steps, only the last stays."""

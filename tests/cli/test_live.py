@@ -40,7 +40,7 @@ def test_a_panel_shows_phase_step_loss_effect_and_time_within_the_width(width: i
     lines = shown(panel, width)
     assert "piece 3/13 · seed 42 · causal 2/2" in lines[0] and "step 120/200 · 21 s left" in lines[1]
     assert "loss 1.38 (task 4.34, causal 0.45)" in lines[2] and "effect 0.45" in lines[3]
-    assert {len(line) for line in lines} == {width} and len(lines) == 5
+    assert {len(line) for line in lines} == {width - 3} and len(lines) == 5
 
 
 def test_phases_warnings_and_the_last_step_stay_above_and_other_steps_do_not() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 from iit_toolkit.analysis.report.examples import Answers, read_answers, read_examples
 from iit_toolkit.analysis.report.figures.aligned import NAME as ALIGNMENT
+from iit_toolkit.analysis.report.figures.controls import NAME as CONTROLS
 from iit_toolkit.analysis.report.figures.of_run import write_figures
 from iit_toolkit.analysis.report.figures.regions import NAME as MAP
 from iit_toolkit.analysis.report.figures.style import Plot
@@ -59,6 +60,7 @@ _THIRDS = ("above_floor", "effects", "cases", "by_position", "by_frequency", "re
 """Figures that stand three in a line."""
 _TITLES = {
     ALIGNMENT: "What is aligned",
+    CONTROLS: "How far the student is ahead of each control",
     "accuracy": "How often student and teacher answer alike under the swap",
     "above_floor": "How far effective IIA lies above its floor",
     "effects": "How much of the teacher's effect each student reproduces",
@@ -224,8 +226,9 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
             measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))
         },
         "digits": EVALUATED,
-        "plots": [plot for plot in plots if plot.name not in (MAP, ALIGNMENT)],
+        "plots": [plot for plot in plots if plot.name not in (MAP, ALIGNMENT, CONTROLS)],
         "alignment_plots": [plot for plot in plots if plot.name == ALIGNMENT],
+        "control_plots": [plot for plot in plots if plot.name == CONTROLS],
         "figure_titles": _TITLES,
         "map_plots": [plot for plot in plots if plot.name == MAP],
         "map_rows": [one for one in report.regions.told if one.variable in shown],
