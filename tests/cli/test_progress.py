@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 
 import pytest
@@ -34,7 +35,7 @@ def test_an_interrupt_says_what_was_done_and_how_to_go_on(capsys: pytest.Capture
         tell(Step("causal 2/2", 123, 200, 1.38), logging.DEBUG)
         raise KeyboardInterrupt
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("stopped after 0.0 s: causal 2/2 · step 123/200; ") and "--resume" in line
+    assert re.match(r"stopped after [\d.]+ s: causal 2/2 · step 123/200; ", line) and "--resume" in line
 
 
 def test_a_silence_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,7 +45,7 @@ def test_a_silence_is_broken(capsys: pytest.CaptureFixture[str]) -> None:
         lines.emit(record(Phase("verifying a")))
         time.sleep(0.35)
     said_lines = capsys.readouterr().err.splitlines()
-    assert said_lines[0] == "... loading models and data: 0.1 s" and "verifying a" in said_lines
+    assert said_lines[0].startswith("... loading models and data: 0.") and "verifying a" in said_lines
     assert said_lines[-1].startswith("... verifying a: 0.")
 
 
@@ -85,4 +86,4 @@ def test_a_piece_of_a_suite_is_named_in_every_line(capsys: pytest.CaptureFixture
         "piece 3/13 · seed 42 · causal 1/1 · step 120/313 · loss 0.41 · 21 s left",
         "writing",
     ]
-    assert lines[3].startswith("stopped after 0.0 s: piece 4/13 · seed 43 · writing; ")
+    assert re.match(r"stopped after [\d.]+ s: piece 4/13 · seed 43 · writing; ", lines[3])
