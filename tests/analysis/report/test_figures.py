@@ -64,7 +64,7 @@ def test_every_lead_over_a_control_is_a_bar_with_its_interval_grouped_by_variabl
     assert len(known) > 4
     assert list(drawing.data["lead"]) == [one.difference.value for one in known]
     assert [axes.get_title(loc="left") or axes.get_title() for axes in drawing.figure.axes] == [
-        f"{name}: {one.label}, n = {one.score.cases} affected cases" for name, one in verdict.variables.items()
+        f"{name}: {one.label}, n = {one.score.cases}" for name, one in verdict.variables.items()
     ]
     bars = [bar for axes in drawing.figure.axes for bar in axes.patches]
     assert [bar.get_width() for bar in bars] == [one.difference.value for one in known]

@@ -87,7 +87,7 @@ def draw_controls(axes: Axes, verdict: Verdict, variable: str) -> Axes:
     axes.set_ylim(len(found) - 0.45, -0.55)
     axes.tick_params(length=0)
     judged = verdict.variables[variable]
-    axes.set_title(f"{variable}: {judged.label}, n = {judged.score.cases:,} {MEASURES[verdict.measure].units}")
+    axes.set_title(f"{variable}: {judged.label}, n = {judged.score.cases:,}")
     leads = [one.difference for name in verdict.variables for one in _with_leads(verdict, name)]
     ends = [end for lead in leads for end in (lead.low, lead.high, lead.value) if end is not None]
     known = [0.0, verdict.margin, *ends]
