@@ -51,11 +51,11 @@ def with_measure(config: RunConfig, measure: str | None) -> RunConfig:
 
 
 @contextlib.contextmanager
-def stdout_for_results() -> Generator[None]:
-    """Send what libraries print to standard error, and say there what is done; see `cli.progress`."""
+def stdout_for_results(*, live: bool = True) -> Generator[None]:
+    """Send what libraries print to standard error, and say there what is done; see `cli.progress.said`."""
     from iit_toolkit.cli.progress import said
 
-    with said(), contextlib.redirect_stdout(sys.stderr):
+    with said(live=live), contextlib.redirect_stdout(sys.stderr):
         yield
 
 

@@ -11,38 +11,65 @@ import threading
 import time
 from collections.abc import Generator
 
+import typer
+
 from iit_toolkit.runs import processes
+from iit_toolkit.runs.progress import Count, Phase, Step, duration
 
 SILENCE = 30.0
 """Seconds without a line, at most."""
-_BEGINNING = "loading models and data"
+_BEGINNING = Phase("loading models and data")
 _STOPPED = "repeat the command; run, train, suite and finetune go on from here, run and train with --resume"
 
 
 class Lines(logging.Handler):
-    """Writes what the package logs to standard error, past any bars, and remembers what is being done.
+    """Writes what the package logs to standard error, and remembers what is being done.
 
     Args:
         silence: Seconds after which a line says that work goes on.
     """
 
     def __init__(self, silence: float = SILENCE) -> None:
-        super().__init__(logging.INFO if processes.is_main() else logging.WARNING)
+        super().__init__(logging.DEBUG if processes.is_main() else logging.WARNING)
         self._silence = silence
-        self._doing, self._since = _BEGINNING, time.monotonic()
+        self._piece = ""
+        self._phase, self._since = _BEGINNING, time.monotonic()
+        self._part: Step | Count | None = None
         self._last = self._since
         self._ended = threading.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record's message; that of a phase or a step says what is being done from now on."""
-        message = record.getMessage()
-        if record.levelno == logging.INFO:
-            self._doing, self._since = message.partition(" · loss")[0], time.monotonic()
-        self._write(message)
+        """Write a record's message if it is not of DEBUG, and remember what it says is being done."""
+        self._remember(record)
+        if record.levelno > logging.DEBUG:
+            self._write(record.getMessage())
+
+    def _remember(self, record: logging.LogRecord) -> None:
+        told: Phase | Step | Count | None = getattr(record, "progress", None)
+        if isinstance(told, Phase):
+            self._phase, self._part, self._since = told, None, time.monotonic()
+        elif told is not None:
+            self._part = None if isinstance(told, Count) and told.done == told.total else told
+        self._piece = getattr(record, "piece", self._piece)
 
     def stopped(self) -> None:
         """Say where an interrupt came, and how to go on."""
-        self._write(f"stopped after {self._spent()}: {self._doing}; {_STOPPED}")
+        self._write(f"stopped after {self._spent()}: {self._doing()}; {_STOPPED}")
+
+    def _doing(self) -> str:
+        """Say what is being done, and how far it is: `verifying plain, causal · 12/32`."""
+        if isinstance(self._part, Step):
+            done = f"{self._part.what} · step {self._part.done}/{self._part.steps}"
+        elif self._part is not None:
+            what = "" if self._phase.words.startswith(self._part.what) else f"{self._part.what} "
+            done = f"{self._phase} · {what}{self._part.done}/{self._part.total}"
+        else:
+            done = str(self._phase)
+        return f"{self._piece} · {done}" if self._piece else done
+
+    def _left(self) -> str:
+        left = None if self._part is None else self._part.left
+        return "" if left is None else f", {duration(left)} left"
 
     @contextlib.contextmanager
     def ticking(self) -> Generator[None]:
@@ -58,42 +85,44 @@ class Lines(logging.Handler):
     def _tick(self) -> None:
         while not self._ended.wait(self._silence / 30):
             if time.monotonic() - self._last >= self._silence:
-                self._write(f"... {self._doing}: {self._spent()}")
+                self._write(f"... {self._doing()}: {self._spent()}{self._left()}")
 
     def _spent(self) -> str:
-        return f"{time.monotonic() - self._since:.0f} s"
+        return duration(time.monotonic() - self._since)
 
     def _write(self, message: str) -> None:
-        from tqdm.auto import tqdm
-
         self._last = time.monotonic()
         if sys.stderr.isatty():
             width = max(20, shutil.get_terminal_size().columns - 1)
             message = textwrap.fill(message, width, subsequent_indent="  ", break_long_words=False)
         with contextlib.suppress(OSError):
-            tqdm.write(message, file=sys.stderr)
-            sys.stderr.flush()
+            typer.echo(message, err=True)
 
 
 @contextlib.contextmanager
-def said() -> Generator[None]:
+def said(*, live: bool = True) -> Generator[None]:
     """Say on standard error what the package does in the block, and silence the libraries.
 
-    Bars are drawn on terminals only.
+    Args:
+        live: Whether a panel may be drawn; where none can be, lines are written.
     """
     import datasets
+    from rich.console import Console
     from transformers.utils import logging as of_transformers
 
     verbosity = of_transformers.get_verbosity()
     bars = of_transformers.is_progress_bar_enabled()
     of_transformers.set_verbosity_error()
     of_transformers.disable_progress_bar()
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
-    package, lines = logging.getLogger("iit_toolkit"), Lines()
+    datasets.disable_progress_bars()
+    from iit_toolkit.cli.live import LivePanel, can_be_drawn
+
+    console = Console(stderr=True, highlight=False, markup=False)
+    lines = LivePanel(console) if live and can_be_drawn(console) else Lines()
+    package = logging.getLogger("iit_toolkit")
     level = package.level
     package.addHandler(lines)
-    package.setLevel(logging.INFO)
+    package.setLevel(logging.DEBUG if processes.is_main() else logging.WARNING)
     try:
         with lines.ticking() if processes.is_main() else contextlib.nullcontext():
             yield

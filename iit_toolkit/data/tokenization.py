@@ -14,13 +14,13 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from iit_toolkit.data.encoding import encoded
 from iit_toolkit.data.shared import DIGEST, text_digest
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
 from iit_toolkit.data.tables import dataset_of, gathered, lists_of, numbers_of
 from iit_toolkit.errors import UserError
+from iit_toolkit.runs.progress import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -224,7 +224,7 @@ def _tokenized(
     texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, *, by_line: bool
 ) -> Iterator[tuple[int, int, list[int]]]:
     """Token ids, without special tokens, of each text or of each of its lines, with the text's number and digest."""
-    for start in tqdm(range(0, len(texts), _TEXTS_AT_A_TIME), "tokenizing", disable=None):
+    for start in counted(range(0, len(texts), _TEXTS_AT_A_TIME), "tokenizing"):
         some = enumerate(texts[start : start + _TEXTS_AT_A_TIME], start)
         batch = [(number, text_digest(text), text) for number, text in some if text and text.strip()]
         if by_line:

@@ -15,6 +15,7 @@ from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.runs.launch import forget_a_launcher_of_one
 
 _SET_ELSEWHERE = ("output_dir", "seed")
+_LOGGED = 0.05  # of the steps
 _SCORED = {  # what scoring needs
     "dataloader_drop_last": False,
     "eval_do_concat_batches": True,
@@ -52,7 +53,13 @@ def training_arguments(settings: Mapping[str, Any], seed: int, where: str, outpu
         "use_cpu": not accelerated,
         "disable_tqdm": not sys.stderr.isatty(),
     }
-    defaults: dict[str, Any] = {**machine, "save_strategy": "no", "report_to": "none", "per_device_eval_batch_size": 64}
+    defaults: dict[str, Any] = {
+        **machine,
+        "save_strategy": "no",
+        "report_to": "none",
+        "per_device_eval_batch_size": 64,
+        "logging_steps": _LOGGED,
+    }
     try:
         arguments = TrainingArguments(output, seed=seed, **(defaults | dict(settings)))
     except Exception as error:  # any kind: it is about the settings

@@ -35,7 +35,9 @@ from iit_toolkit.runs.cut_short import refuse_cut_short, told_if_worker_ended
 from iit_toolkit.runs.finetuned import SUMMARY_SCHEMA
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.memory import is_out_of_memory, told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.provenance import fingerprint, fingerprint_of_json, provenance
+from iit_toolkit.runs.step_lines import say_steps
 
 _TRIED = 32  # examples of a split
 _REPEAT = "repeat the command, which skips what is done"
@@ -92,6 +94,7 @@ def finetune(config: FinetuneConfig, output: str | Path) -> Path:
 
 
 def _finetune(config: FinetuneConfig, folder: FinetuneFolder) -> None:
+    phase(f"loading model {config.model}")
     base, settings = _checked(config)
     missing = {name: _missing_seeds(config, folder, base, name, made) for name, made in settings.items()}
     examples = {name: _load(name, settings[name], base) for name, seeds in missing.items() if seeds}
@@ -99,6 +102,7 @@ def _finetune(config: FinetuneConfig, folder: FinetuneFolder) -> None:
         _try(name, settings[name], splits, base)
     write_atomically(folder.config, dump_config(config))
     for name, splits in examples.items():
+        phase(f"tokenizing {name}")
         job = _Job(name, settings[name], splits, _prepare(name, settings[name], splits, base))
         for seed in set(config.seeds) - set(missing[name]):
             folder.refuse_other_data(name, seed, job.data)
@@ -160,6 +164,7 @@ def _missing_seeds(
 
 
 def _load(name: str, settings: TaskSettings, base: BaseModel) -> dict[str, Dataset]:
+    phase(f"loading data of {name}")
     splits = load_examples(TASKS[name], settings)
     if settings.doc_stride is not None:
         for examples in splits.values():
@@ -169,6 +174,7 @@ def _load(name: str, settings: TaskSettings, base: BaseModel) -> dict[str, Datas
 
 def _try(name: str, settings: TaskSettings, splits: Mapping[str, Dataset], base: BaseModel) -> None:
     """Run the model once on a few rows of a task."""
+    phase(f"trying the model on {name}")
     few = {split: examples.select(range(min(_TRIED, len(examples)))) for split, examples in splits.items()}
     try_once(base, _prepare(name, settings, few, base), f"tasks.{name}")
 
@@ -225,6 +231,8 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
             processing_class=prepared.tokenizer,
             preprocess_logits_for_metrics=prepared.only_logits,
         )
+        say_steps(trainer, f"{job.name} · seed {seed}")
+        phase(f"training on {job.name} (seed {seed}): {len(prepared.train):,} rows")
         started, cpu = time.perf_counter(), time.process_time()
         try:
             with told_if_worker_ended(place, trainer.args.dataloader_num_workers, _REPEAT):
@@ -241,7 +249,7 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
         what = f"model {base.path}, fine-tuned on {job.name} with seed {seed}"
         refuse_non_finite_weights(model, what, remedy)
         try:
-            scores = _score(trainer, prepared, what)
+            scores = _score(trainer, prepared, what, f"scoring {job.name} (seed {seed})")
         except Exception as error:
             folder.save_model(job.name, seed, model, prepared.tokenizer)
             if is_out_of_memory(error):
@@ -274,9 +282,10 @@ def _finetune_once(job: _Job, base: BaseModel, seed: int, folder: FinetuneFolder
         folder.save_model(job.name, seed, model, prepared.tokenizer)
 
 
-def _score(trainer: _Trainer, prepared: PreparedTask, what: str) -> dict[str, Scores]:
+def _score(trainer: _Trainer, prepared: PreparedTask, what: str, doing: str) -> dict[str, Scores]:
     scores: dict[str, Scores] = {}
     for split, evaluation in prepared.evaluations.items():
+        phase(f"{doing} on {split}: {len(evaluation.rows):,} rows")
         answers = trainer.predict(evaluation.rows)  # pyright: ignore[reportArgumentType]
         _refuse_non_finite(answers.predictions, f"{what}, on {split}")
         scores[split] = evaluation.score(answers.predictions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any, cast
@@ -30,13 +30,14 @@ from iit_toolkit.pipeline.explanation import step_cost
 from iit_toolkit.pipeline.inputs import training_inputs
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.saving import RECORD, refuse_too_little_room, refuse_unsaveable, save_student
-from iit_toolkit.pipeline.step_lines import say_steps
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.cut_short import refuse_cut_short, told_if_worker_ended
 from iit_toolkit.runs.folder import RunFolder, is_free, remove, remove_empty
 from iit_toolkit.runs.manifest import MANIFEST, NotWholeError, compare_files
 from iit_toolkit.runs.memory import told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
+from iit_toolkit.runs.step_lines import say_steps
 
 _LOG = getLogger(__name__)
 _RESUME = "checkpoints are kept, go on with --resume"
@@ -44,7 +45,11 @@ _SHARE_OF_STEPS, _FEWEST_STEPS = 0.1, 25  # between checkpoints that nobody aske
 
 
 def train_arm(
-    prepared: Prepared, folder: RunFolder, name: str, inputs: Mapping[str, str]
+    prepared: Prepared,
+    folder: RunFolder,
+    name: str,
+    inputs: Mapping[str, str],
+    measured: Callable[[float], None] | None = None,
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Train one arm, from its newest whole checkpoint if there is one, and save its student.
 
@@ -53,6 +58,7 @@ def train_arm(
         folder: The run folder.
         name: The arm.
         inputs: What two trainings share if one can continue from the other's checkpoint.
+        measured: Called with the seconds of a step at the first log step.
 
     Returns:
         The student, and what `results.json` says of its training.
@@ -72,14 +78,14 @@ def train_arm(
         data_collator=prepared.collator,
         processing_class=prepared.tokenizer,
     )
-    say_steps(trainer, f"{name} {list(prepared.config.arms).index(name) + 1}/{len(prepared.config.arms)}")
+    say_steps(trainer, _of_arms(name, list(prepared.config.arms)), measured)
     trainer.inputs = _inputs_of_arm(prepared, name, inputs)
     trainer.needs_checkpoints = asks_for_checkpoints(prepared, name)
     begun_at = _newest_checkpoint(checkpoints, trainer)
     state = None if begun_at is None else TrainerState.load_from_json(str(begun_at / "trainer_state.json"))
     processes.set_patience(settings.ddp_timeout)
     processes.meet()  # each has read its data
-    _LOG.info("training %s (seed %d): %d steps of %d rows", name, *_planned(prepared, settings))
+    phase(f"training {name} (seed {settings.seed}): {_planned(prepared, settings)}")
     started, cpu = time.perf_counter(), time.process_time()
     try:
         if state is not None and state.global_step == state.max_steps:
@@ -130,9 +136,14 @@ def train_arm(
     return student, record
 
 
-def _planned(prepared: Prepared, settings: CausalDistillationConfig) -> tuple[int, int, int]:
-    """Return seed, steps, and rows of a step."""
-    return settings.seed, _steps(settings, len(prepared.train_rows)), _rows_of_a_step(settings)
+def _of_arms(name: str, names: Sequence[str]) -> str:
+    """Return `causal 2/3`, or the name of the only arm."""
+    return f"{name} {names.index(name) + 1}/{len(names)}" if len(names) > 1 else name
+
+
+def _planned(prepared: Prepared, settings: CausalDistillationConfig) -> str:
+    """Return `200 steps of 32 rows`."""
+    return f"{steps_in_all(settings, len(prepared.train_rows))} steps of {_rows_of_a_step(settings)} rows"
 
 
 def asks_for_checkpoints(prepared: Prepared, name: str) -> bool:
@@ -155,10 +166,10 @@ def training_settings(prepared: Prepared, name: str, output: Path) -> CausalDist
 
 
 def _steps_between(settings: CausalDistillationConfig, rows: int) -> int:
-    return max(_FEWEST_STEPS, round(_SHARE_OF_STEPS * _steps(settings, rows)))
+    return max(_FEWEST_STEPS, round(_SHARE_OF_STEPS * steps_in_all(settings, rows)))
 
 
-def _steps(settings: CausalDistillationConfig, rows: int) -> int:
+def steps_in_all(settings: CausalDistillationConfig, rows: int) -> int:
     """About how many steps all processes make together."""
     steps = steps_of_one_process(settings, rows)
     return steps if settings.max_steps > 0 else steps // settings.world_size
@@ -184,7 +195,7 @@ def _checkpoints_asked_for(prepared: Prepared, settings: CausalDistillationConfi
         return 0
     if settings.save_strategy != SaveStrategy.STEPS:
         return 1
-    steps = _steps(settings, len(prepared.train_rows))
+    steps = steps_in_all(settings, len(prepared.train_rows))
     every = settings.save_steps if settings.save_steps >= 1 else max(1, math.ceil(steps * settings.save_steps))
     return max(1, int(steps // every))
 

@@ -34,6 +34,7 @@ from iit_toolkit.interchange.checks import Check
 from iit_toolkit.pipeline.explanation import first_step
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.weak_swaps import warn_of_weak_swaps
+from iit_toolkit.runs.progress import phase
 
 _LOG = getLogger(__name__)
 _ROWS = 4
@@ -59,6 +60,7 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
             f"data.train_split and data.eval_split are both {config.data.eval_split}: students would be verified on "
             "what they were trained on; give two, such as train[:90%] and train[90%:]"
         )
+    phase("checking models, data and alignments")
     student = prepared.new_student()
     alignments = [(name, prepared.arm_alignment(name, student)) for name in config.arms]
     alignments.append(("verification", prepared.verified_alignment(student)))

@@ -18,6 +18,7 @@ from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.checks import attempt, refuse_failed
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.runs.progress import phase
 
 
 def explain(config: RunConfig) -> str:
@@ -42,6 +43,7 @@ def explain(config: RunConfig) -> str:
         f"{len(prepared.eval_rows)} held-out rows",
     ]
     for name, alignment in alignments.items():
+        phase(f"counting what a step of {name} costs")
         weights = prepared.arm_weights(name)
         terms = " + ".join(f"{weight:g} {term}" for term, weight in weights.model_dump().items() if weight)
         lines += ["", f"arm {name}: loss = {terms}"]

@@ -23,6 +23,7 @@ from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.student_files import copy_student, require_student_files
 from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_atomically
+from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.working import working_in
 
 _FILES = {
@@ -66,6 +67,7 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
     with working_in(target, "the export") as made:
         made.refuse_occupied()
         sides = _pyvene_sides(config, alignment, source.arm(arm))
+        phase(f"copying the student of {arm}")
         with folder_written_whole(target) as temporary:
             copy_student(source.arm(arm), temporary)
             others = set(stored.document["arms"]) - {arm}
@@ -96,6 +98,7 @@ def push_to_hub(folder: Path, repo: str) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
+    phase(f"uploading to {repo}")
     try:
         for entry in folder.rglob("*"):
             refuse_links_out(folder, entry)

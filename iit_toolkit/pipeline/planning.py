@@ -11,6 +11,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import to_verify, verified
 from iit_toolkit.runs.memory import told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
 
 PILOT = 64
 """Pairs of the pilot."""
@@ -38,7 +39,9 @@ def plan_verification(config: RunConfig, student: str, alignment: str) -> tuple[
             f"a pilot needs {MINIMUM_CLUSTERS} held-out rows or more, but the data give {rows}; give more texts"
         )
     chosen, students = to_verify(prepared, student, alignment, "student")
+    phase(f"verifying the pilot of {PILOT} pairs")
     pilot = verified(prepared, chosen, students, PILOT)
+    phase("computing how many pairs are needed")
     settings = config.verification
     asked: dict[str, Any] = {"measure": settings.measure, "margin": settings.margin, "resamples": settings.resamples}
     return plan(pilot, "student", **asked, seed=config.seed), rows

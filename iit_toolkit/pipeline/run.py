@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from datetime import datetime, timezone
-from logging import getLogger
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.alignment_files import with_alignments_read
-from iit_toolkit.pipeline.arms import finished_arm, refuse_unsaved, require_arm, train_arm
+from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_unsaved, require_arm, train_arm
 from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
@@ -42,16 +42,16 @@ from iit_toolkit.pipeline.check import (
     require_batches,
     validate_prepared,
 )
+from iit_toolkit.pipeline.estimates import TrainingTime
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.memory import told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.provenance import fingerprint_of_weights, provenance
 from iit_toolkit.runs.working import beginning, working_in, written_at_once
-
-_LOG = getLogger(__name__)
 
 
 def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
@@ -110,12 +110,18 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
                     if processes.is_main():
                         _record_inputs(prepared, folder, alignment, inputs, names, resume=resume)
                         refuse_unsaved(prepared, folder, untrained, names)
+            missing = [name for name in names if not (resume and is_finished(folder, name))]
+            time_of_all = None
+            if len(missing) > 1 and processes.is_main():  # of one arm, its own lines say it
+                time_of_all = TrainingTime(prepared, missing, "verification and report" if verified else "")
             for name in names:
                 finished = finished_arm(prepared, folder, name) if resume else None
                 if finished is None and processes.is_main():  # what earlier students scored is not this one's
                     for file in (folder.results, folder.report_html):
                         file.unlink(missing_ok=True)
-                students[name], arms[name] = finished or train_arm(prepared, folder, name, inputs)
+                first = time_of_all is not None and name == missing[0]
+                measured = partial(time_of_all.say, name) if first else None
+                students[name], arms[name] = finished or train_arm(prepared, folder, name, inputs, measured)
         if verified and processes.is_main():
             assert alignment is not None
             _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
@@ -232,6 +238,7 @@ def to_verify(
         UserError: If the alignment does not hold on the live models.
     """
     model = student_from_checkpoint(prepared.teacher, student)
+    phase("checking models and alignment")
     chosen = prepared.alignment(alignment, model)
     refuse_failed([certify_tokenizer(prepared, student)])
     refuse_failed(certify_on_rows(prepared, model, chosen, trains=False))
@@ -254,7 +261,7 @@ def _verify_and_report(
 ) -> None:
     config, started, cpu = prepared.config, time.perf_counter(), time.process_time()
     settings = config.verification
-    _LOG.info("verifying %s", ", ".join(students))
+    phase(f"verifying {', '.join(students)}")
     verification = verified(prepared, alignment, students, settings.pairs)
     assert verification.controls is not None  # since a student is judged
     prepared.refuse_changed_teacher()
@@ -271,7 +278,7 @@ def _verify_and_report(
     folder.write_results({**results, "verification": spent})
     for name in arms:
         write_atomically(folder.arm(name) / "README.md", model_card(folder.read_results(), name))
-    _LOG.info("writing the report")
+    phase("writing the report")
     write_report(folder.path)
 
 
@@ -315,6 +322,7 @@ def _results(
     assert controls is not None
     settings = config.verification
     bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": config.seed}
+    phase("computing measures and intervals")
     judged = _judged(config, students)
     asked: dict[str, Any] = {"measure": settings.measure, **bootstrap}
     verdict = judge(outcomes, judged, controls=controls, untrained=UNTRAINED, margin=settings.margin, **asked)
@@ -378,6 +386,7 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
         result[name] = {"rows": len(rows), "fingerprint": fingerprint_of_rows(rows)}
         for model_name, model in models.items():
             what = f"{model_name}, evaluated on {name}"
+            phase(f"evaluating {model_name} on {name}")
             found = evaluate(model, rows, prepared.collator, prepared.config.task, seed=prepared.config.seed, what=what)
             for measure, estimate in found.items():
                 result[name].setdefault(measure, {})[model_name] = asdict(estimate)

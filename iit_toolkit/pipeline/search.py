@@ -32,6 +32,7 @@ from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, devic
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
 from iit_toolkit.runs.memory import told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.provenance import provenance
 from iit_toolkit.runs.working import written_at_once
 
@@ -60,6 +61,7 @@ def search(config: RunConfig, student: str, output: str | Path) -> Path:
     """
     with written_at_once(output) as folder:
         inputs = search_inputs(config, student)
+        phase(f"swapping every layer on {len(inputs.choosing)} pairs")
         answers = answer_layers(
             inputs.prepared.teacher,
             inputs.student,
@@ -75,7 +77,9 @@ def search(config: RunConfig, student: str, output: str | Path) -> Path:
         matrix = layer_matrix(answers, measure=config.verification.measure)
         layers = choose_map(matrix)
         alignment = mapped_alignment(layers, f"{config.name}-searched", inputs.positions, inputs.sources)
+        phase(f"confirming the map of layers on {len(inputs.confirming)} other pairs")
         verification = _confirm(inputs, alignment)
+        phase("computing measures and intervals")
         inputs.prepared.refuse_changed_teacher()
         document = {
             **inputs.described(SEARCH_SCHEMA),

@@ -20,6 +20,7 @@ from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.pipeline.search import SearchInputs, confirmation, search_inputs
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.memory import told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.working import written_at_once
 
 SUBSPACE_SCHEMA = "iit_toolkit/subspace/1"
@@ -45,6 +46,7 @@ def search_subspace(
     with written_at_once(output) as folder:
         inputs = search_inputs(config, student)
         sites = Sites(inputs.prepared.teacher, teacher_layer, inputs.student, student_layer, rank)
+        phase(f"learning the subspaces on {len(inputs.choosing)} pairs, the teacher's and then the student's")
         learned = learn_subspaces(
             sites,
             inputs.choosing,  # pyright: ignore[reportArgumentType]
@@ -56,8 +58,10 @@ def search_subspace(
             seed=config.seed,
         )
         top_k, control_seed = config.verification.top_k, config.seed + 1
+        phase(f"confirming the subspaces on {len(inputs.confirming)} other pairs")
         teacher = verify_teacher_subspace(sites, learned, _confirming(inputs), control_seed, top_k)
         both = verify_subspaces(sites, learned, _confirming(inputs), control_seed, top_k)
+        phase("computing measures and intervals")
         inputs.prepared.refuse_changed_teacher()
         document = {
             **inputs.described(SUBSPACE_SCHEMA),

@@ -20,6 +20,7 @@ from iit_toolkit.pipeline.check import device
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.runs.folder import write_atomically, write_json
 from iit_toolkit.runs.memory import told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.provenance import provenance
 from iit_toolkit.runs.working import written_at_once
 
@@ -64,6 +65,7 @@ def trace(
             raise UserError(f"pairs is {pairs}; give 2 or more")
         rows = spread_examples(prepared.train_rows, pairs)
         teacher.to(device())  # pyright: ignore[reportArgumentType]
+        phase(f"tracing the teacher on {len(rows)} rows")
         found = trace_teacher(
             teacher,
             rows,  # pyright: ignore[reportArgumentType]
@@ -80,6 +82,7 @@ def trace(
         proposed: Alignment | None = None
         if student_layers is not None:
             proposed = propose_alignment(found, student_layers, f"{config.name}-traced")
+        phase("writing the report")
         plot = write_trace_figure(found, folder.figures)
         text = None if proposed is None else proposed.to_yaml()
         write_atomically(folder.path / "README.md", trace_page(found, config.teacher, plot, text))

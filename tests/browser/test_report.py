@@ -166,43 +166,45 @@ def test_tables_are_sorted_by_buttons(page, tmp_path):
     assert found["focus"]
 
 
-def test_worst_cases_are_filtered(page, tmp_path):
+def test_cases_are_filtered(page, tmp_path):
     script = """
-        const form = document.getElementById("worst-filter");
-        const cases = [...document.querySelectorAll("#worst-list > li")];
+        const form = document.getElementById("cases-filter");
+        const cases = [...document.querySelectorAll("#cases-list > li")];
         const shown = () => cases.filter((one) => one.offsetParent !== null);
         const set = (name, value) => {
             form.elements[name].value = value;
             form.elements[name].dispatchEvent(new Event("input", { bubbles: true }));
             return shown().map((one) => one.querySelector("h3").textContent);
         };
-        const count = () => document.getElementById("worst-count").textContent;
+        const count = () => document.getElementById("cases-count").textContent;
         const found = { all: shown().length, count: count(), form: !form.hidden };
+        found.random = set("chosen", "random").length; set("chosen", "worst");
         found.late = set("variable", "late"); found.lateInside = set("place", "inside"); found.lateCount = count();
         const answer = shown()[0].querySelector("td").textContent;
         const holding = shown().filter((one) => one.textContent.includes(answer)).length;
         found.word = [set("words", "  " + answer.toUpperCase() + " ").length, holding];
         found.nothing = set("words", "no such word").length;
-        found.none = document.getElementById("worst-none").offsetParent !== null;
+        found.none = document.getElementById("cases-none").offsetParent !== null;
         form.querySelector("button[type=reset]").click();
         await wait(); await wait();
-        found.again = shown().length; found.noneAgain = document.getElementById("worst-none").offsetParent !== null;
+        found.again = shown().length; found.noneAgain = document.getElementById("cases-none").offsetParent !== null;
         return found;"""
     found = drive(page, tmp_path, script)
-    assert (found["all"], found["count"], found["form"]) == (20, "20 of 20 shown", True)
-    assert len(found["late"]) == 10 and all(one.startswith("late, ") for one in found["late"])
-    assert len(found["lateInside"]) == 5 and all(one.startswith("late, inside") for one in found["lateInside"])
-    assert found["lateCount"] == "5 of 20 shown"
+    assert (found["all"], found["count"], found["form"]) == (40, "40 of 40 shown", True)
+    assert found["random"] == 10
+    assert len(found["late"]) == 10 and all(one.startswith("Worst: late, ") for one in found["late"])
+    assert len(found["lateInside"]) == 5 and all(one.startswith("Worst: late, inside") for one in found["lateInside"])
+    assert found["lateCount"] == "5 of 40 shown"
     assert found["word"][0] == found["word"][1] and 1 <= found["word"][0] < 5
     assert (found["nothing"], found["none"]) == (0, True)
-    assert (found["again"], found["noneAgain"]) == (20, False)
+    assert (found["again"], found["noneAgain"]) == (40, False)
 
 
 def test_without_script_everything_is_there(page, tmp_path):
     plain = tmp_path / "plain.html"
     plain.write_text(re.sub(r"<script>.*?</script>", "", page.read_text(), flags=re.S))
     dom = browse(plain, tmp_path / "profile", "--dump-dom").stdout
-    assert re.search(r'<form id="worst-filter" hidden', dom) and dom.count("<li data-variable=") == 20
+    assert re.search(r'<form id="cases-filter" hidden', dom) and dom.count("<li data-chosen=") == 40
 
 
 def test_it_can_be_used_without_eyes_or_mouse(page, tmp_path):
@@ -220,7 +222,7 @@ def test_it_can_be_used_without_eyes_or_mouse(page, tmp_path):
             outside: all("[src], [href]").map((one) => one.getAttribute("src") ?? one.getAttribute("href"))
                 .filter((one) => !/^(#|data:)/.test(one)).length,
             ordered: all("[tabindex]").filter((one) => one.tabIndex > 0).length,
-            live: document.getElementById("worst-count").getAttribute("aria-live"),
+            live: document.getElementById("cases-count").getAttribute("aria-live"),
             levels: all("h1, h2, h3").map((one) => Number(one.tagName[1]))
         };"""
     found = drive(page, tmp_path, script)

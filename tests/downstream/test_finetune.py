@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -517,3 +519,18 @@ def test_answers_that_are_nan_are_not_scored(model: Path, tmp_path: Path, monkey
     tasks = {"sst2": task(tmp_path / "data", sentences, 8)}
     with pytest.raises(UserError, match="sst2 with seed 1, on validation: answers are NaN or infinite in 2 of 40 rows"):
         finetune(config_of(model, tasks), tmp_path / "out")
+
+
+def test_phases_and_steps_are_named_with_task_and_seed(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tasks = {"sst2": task(tmp_path / "data", sentences, 24)}
+    few = {**QUICK, "num_train_epochs": 1, "logging_steps": 2}
+    with caplog.at_level(logging.INFO, "iit_toolkit"):
+        finetune(config_of(model, tasks, training=few, seeds=[1, 2]), tmp_path / "out")
+    said = [str(record.progress) for record in caplog.records if hasattr(record, "progress")]
+    assert said[:4] == [f"loading model {model}", "loading data of sst2", "trying the model on sst2", "tokenizing sst2"]
+    for seed, lines in ((1, said[4:7]), (2, said[7:])):
+        assert lines[0] == f"training on sst2 (seed {seed}): 24 rows"
+        assert re.fullmatch(rf"sst2 · seed {seed} · step 2/3 · loss [\d.]+ · [\d.]+ s left", lines[1])
+        assert lines[2] == f"scoring sst2 (seed {seed}) on validation: 40 rows"

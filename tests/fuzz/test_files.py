@@ -17,7 +17,7 @@ from iit_toolkit.analysis.report.examples import read_answers, read_examples
 from iit_toolkit.analysis.report.figures.training import training
 from iit_toolkit.analysis.report.gate import gate, to_junit, to_markdown
 from iit_toolkit.analysis.report.model_card import model_card
-from iit_toolkit.analysis.report.worst_cases import worst_cases
+from iit_toolkit.analysis.report.shown_cases import shown_cases
 from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.analysis.statistics.stored_results import read_stored
@@ -132,7 +132,7 @@ def test_tables(run: Path, tmp_path: Path, name: str) -> None:
             if name == "outcomes.parquet":
                 summarise(outcomes, resamples=20)
             if examples is not None and answers is not None:
-                worst_cases(outcomes, examples, answers, "causal")
+                shown_cases(outcomes, examples, answers, "causal", 0)
 
 
 def test_comparisons(run: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from iit_toolkit.analysis.report.latex import latex_comment, latex_row
+from iit_toolkit.analysis.report.latex import latex_row, latex_table
+from iit_toolkit.analysis.report.shown_cases import ShownCase
 from iit_toolkit.analysis.report.tables import COLUMNS, ControlRow, Row
-from iit_toolkit.analysis.report.worst_cases import WorstCase
 from iit_toolkit.analysis.statistics.comparison import Comparison
 from iit_toolkit.analysis.statistics.measures import MEASURES, Summary
 from iit_toolkit.analysis.statistics.numbers import decimal, inputs
@@ -37,17 +37,11 @@ _COLUMNS = COLUMNS[:4]  # a paper's page is narrow
 _PATIENCE = 120  # seconds
 
 
-def to_latex(rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
+def to_latex(name: str, rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
     """Return the table of students for a paper; it needs the package booktabs."""
     several = len({row.variable for row in rows}) > 1
     heads = ["student", *(["variable"] if several else []), *(column.heading for column in _COLUMNS), "n"]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{{'l' * (len(heads) - 1)}r}}",
-        "\\toprule",
-        latex_row(heads),
-        "\\midrule",
-    ]
+    lines: list[str] = []
     for row in rows:
         measured = row.measured
         cells = [
@@ -58,13 +52,14 @@ def to_latex(rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
         ]
         lines.append(latex_row(cells))
     most = max((row.measured.estimate("effective_iia") for row in rows), key=lambda one: one.clusters)
-    note = (
-        f"All outside the swapped positions. Effective IIA and its no-intervention floor are over the n cases (from "
-        f"{inputs(most)}) in which the intervention changes the teacher's answer; {summary.level:.0%} intervals. "
+    caption = (
+        f"Students of {name}, held against their teacher under interchange interventions, all outside the swapped "
+        f"positions. Effective IIA and its no-intervention floor are over the n cases (from {inputs(most)}) in which "
+        f"the intervention changes the teacher's answer; {summary.level:.0%} intervals. "
         f"{verdict.student}: {verdict.label} by {MEASURES[verdict.measure].title}, at a margin of "
         f"{decimal(verdict.margin, 2)}."
     )
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", latex_comment(note)]) + "\n"
+    return latex_table(f"{'l' * (len(heads) - 1)}r", heads, lines, caption=caption, label=f"tab:{name}")
 
 
 def to_document(
@@ -73,7 +68,7 @@ def to_document(
     verdict: Verdict,
     comparison: Comparison | None,
     controls: Sequence[ControlRow],
-    worst: Sequence[WorstCase],
+    cases: Sequence[ShownCase],
     regions: RegionMap,
     choices: Summary | None,
 ) -> dict[str, Any]:
@@ -90,12 +85,16 @@ def to_document(
         **({} if choices is None else {"choices": choices.to_dict()}),
         "controls": [asdict(one) for one in controls],
         "regions": regions.to_dict(),
-        "worst_cases": [
-            asdict(one)
-            | {"base": "".join(part.text for part in one.base), "source": "".join(p.text for p in one.source)}
-            for one in worst
-        ],
+        **{
+            f"{chosen}_cases": [_case(one) for one in cases if one.chosen == chosen]
+            for chosen in ("worst", "random", "best")
+        },
     }
+
+
+def _case(one: ShownCase) -> dict[str, Any]:
+    texts = {"base": "".join(part.text for part in one.base), "source": "".join(part.text for part in one.source)}
+    return {name: value for name, value in asdict(one).items() if name != "chosen"} | texts
 
 
 def find_browser() -> str:

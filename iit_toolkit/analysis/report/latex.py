@@ -19,6 +19,7 @@ _SPECIAL = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
+_NO_LABEL = re.compile(r"[^A-Za-z0-9:-]+")
 _MINUS = re.compile(r"(?<!\w)-(?=\d)")
 
 
@@ -30,9 +31,33 @@ def latex_text(text: str) -> str:
     return _MINUS.sub("$-$", escaped)
 
 
-def latex_comment(text: str) -> str:
-    """Return a line that LaTeX skips."""
-    return f"% {' '.join(printable(text).split())}"
+def latex_table(columns: str, head: Sequence[str], body: Sequence[str], *, caption: str, label: str) -> str:
+    r"""Return a floating table with caption and label, as wide as the page; it needs the package booktabs.
+
+    Args:
+        columns: The alignment of each column, as `llr`.
+        head: Plain texts.
+        body: Rows, as `latex_row` makes them, and rules.
+        caption: Plain text.
+        label: What `\ref` takes; of letters, digits, `-` and `:`.
+    """
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table*}",
+        "\\centering",
+        "\\small",
+        f"\\caption{{{latex_text(caption)}}}",
+        f"\\label{{{_NO_LABEL.sub('-', label)}}}",
+        f"\\begin{{tabular}}{{{columns}}}",
+        "\\toprule",
+        latex_row(head),
+        "\\midrule",
+        *body,
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table*}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def latex_row(cells: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,38 @@ from iit_toolkit.errors import UserError
 
 _TAGS = ["iit-toolkit", "causal-abstraction", "interchange-intervention", "knowledge-distillation"]
 _LONGEST_HUB_NAME = 96
+
+
+@dataclass(frozen=True)
+class _Use:
+    """How a student of a task is used: its kind on the Hub, the class that loads it, a text and the line that asks."""
+
+    pipeline: str
+    auto_class: str
+    text: str
+    answer: str
+
+
+_USES = {
+    "masked_lm": _Use(
+        "fill-mask",
+        "AutoModelForMaskedLM",
+        'f"The list is {tokenizer.mask_token}."',
+        'print(tokenizer.decode(model(**inputs).logits[inputs["input_ids"] == tokenizer.mask_token_id].argmax(-1)))',
+    ),
+    "causal_lm": _Use(
+        "text-generation",
+        "AutoModelForCausalLM",
+        '"Once upon a time"',
+        "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20)[0]))",
+    ),
+    "sequence_classification": _Use(
+        "text-classification",
+        "AutoModelForSequenceClassification",
+        '"A sentence of the task."',
+        "print(model.config.id2label[int(model(**inputs).logits.argmax())])",
+    ),
+}
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -30,7 +63,7 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         files: What else is in an exported folder, by name; the card then says how to verify the folder.
 
     Returns:
-        Markdown with YAML metadata: library, base model, tags and, as `model-index`, the measured values.
+        Markdown with YAML metadata: library, base model, licence, use, tags and, as `model-index`, the measured values.
 
     Raises:
         UserError: If the results hold no such arm, or nothing was measured of it.
@@ -39,9 +72,12 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
     if arm not in results["arms"] or arm not in summary.students:
         raise UserError(f'no verified arm "{arm}" in the results; there are: {", ".join(results["arms"])}')
     student = summary.students[arm]
+    use = _USES.get(str(results.get("task")))
     metadata = {
         "library_name": "transformers",
         **_base_model(results["teacher"]["name"]),
+        **_licence(results["teacher"]["name"]),
+        **({} if use is None else {"pipeline_tag": use.pipeline}),
         "tags": _TAGS,
         "model-index": [{"name": f"{results['name']} ({arm})", "results": _index(results, student)}],
     }
@@ -49,6 +85,7 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---",
         f"# {markdown_cell(results['name'])}: {arm}",
         _origin(results, arm),
+        *([] if use is None else [_usage(use)]),
         "## Verdict",
         _verdict(Verdict.from_dict(results["verdict"]), arm),
         _table(student),
@@ -63,8 +100,34 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         *([] if files is None else [_how_to_verify(results, files)]),
         "## Limits",
         f"{SCOPE} One training seed; the student inherits the limits and biases of its teacher and its data.",
+        _about_licence(results["teacher"]["name"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _usage(use: _Use) -> str:
+    """Return how the student is loaded and asked, as any model of transformers."""
+    return (
+        "## Use\n\n"
+        "```python\n"
+        f"from transformers import AutoTokenizer, {use.auto_class}\n\n"
+        'folder = "path/to/this/folder"  # or its name on the Hub\n'
+        f"tokenizer, model = AutoTokenizer.from_pretrained(folder), {use.auto_class}.from_pretrained(folder)\n"
+        f'inputs = tokenizer({use.text}, return_tensors="pt")\n'
+        f"{use.answer}\n"
+        "```"
+    )
+
+
+def _licence(name: str) -> dict[str, str]:
+    """Return the licence, if the toolkit's own teacher makes it known."""
+    return {"license": "apache-2.0"} if name == "embedded" else {}
+
+
+def _about_licence(name: str) -> str:
+    if name == "embedded":
+        return "Licence: Apache 2.0, as its teacher."
+    return "Licence: none is set here. The student derives from its teacher and its data; set one that both allow."
 
 
 def _base_model(name: str) -> dict[str, str]:

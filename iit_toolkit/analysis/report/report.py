@@ -9,12 +9,14 @@ from typing import Any, Literal, cast
 
 from iit_toolkit.analysis.report.examples import Answers, read_answers, read_examples
 from iit_toolkit.analysis.report.figures.aligned import NAME as ALIGNMENT
+from iit_toolkit.analysis.report.figures.controls import NAME as CONTROLS
 from iit_toolkit.analysis.report.figures.of_run import write_figures
 from iit_toolkit.analysis.report.figures.regions import NAME as MAP
 from iit_toolkit.analysis.report.figures.style import Plot
 from iit_toolkit.analysis.report.formats import find_browser, print_pdf, to_document, to_latex
 from iit_toolkit.analysis.report.region_words import map_title, map_words
 from iit_toolkit.analysis.report.rendering import render
+from iit_toolkit.analysis.report.shown_cases import ShownCase, shown_cases
 from iit_toolkit.analysis.report.shown_variables import most_shown, telling
 from iit_toolkit.analysis.report.stored_search import FOLDER, read_stored_search
 from iit_toolkit.analysis.report.tables import (
@@ -28,7 +30,6 @@ from iit_toolkit.analysis.report.tables import (
     interventions,
     student_rows,
 )
-from iit_toolkit.analysis.report.worst_cases import WorstCase, worst_cases
 from iit_toolkit.analysis.statistics import leak
 from iit_toolkit.analysis.statistics.candidates import Inputs
 from iit_toolkit.analysis.statistics.comparison import Comparison, compare
@@ -59,6 +60,7 @@ _THIRDS = ("above_floor", "effects", "cases", "by_position", "by_frequency", "re
 """Figures that stand three in a line."""
 _TITLES = {
     ALIGNMENT: "What is aligned",
+    CONTROLS: "How far the student is ahead of each control",
     "accuracy": "How often student and teacher answer alike under the swap",
     "above_floor": "How far effective IIA lies above its floor",
     "effects": "How much of the teacher's effect each student reproduces",
@@ -84,7 +86,7 @@ class _Report:
     summary: Summary
     verdict: Verdict
     comparison: Comparison | None
-    worst: list[WorstCase] | None
+    cases: list[ShownCase] | None
     regions: RegionMap
     config: str | None
     choices: Summary | None
@@ -112,11 +114,13 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
     report, plots = _read(folder, figures=form not in ("latex", "json"))
     if form == "latex":
         rows = student_rows(report.summary, report.verdict.student, report.verdict.measure)
-        write_atomically(folder / FILES[form], to_latex(rows, report.summary, report.verdict))
+        write_atomically(
+            folder / FILES[form], to_latex(report.stored.document["name"], rows, report.summary, report.verdict)
+        )
     elif form == "json":
         controls = control_rows(report.stored.controls, report.verdict, report.comparison)
         summary, verdict = report.summary, report.verdict
-        found = report.worst or [], report.regions, report.choices
+        found = report.cases or [], report.regions, report.choices
         document = to_document(report.stored.document, summary, verdict, report.comparison, controls, *found)
         write_json(folder / FILES[form], document)
     else:
@@ -156,9 +160,9 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
         compare(outcomes, pair["treatment"], pair["baseline"], measure=pair["measure"], **settings) if pair else None
     )
     histories = {arm: details["history"] for arm, details in results["arms"].items()}
-    worst = None
+    cases = None
     if examples is not None and answers is not None:
-        worst = worst_cases(outcomes, examples, answers, verdict.student)
+        cases = shown_cases(outcomes, examples, answers, verdict.student, summary.seed)
     known = Inputs(examples, *_read_as(answers))
     regions = map_regions(outcomes, verdict.student, known, measure=verdict.measure, margin=verdict.margin, **settings)
     what = (results.get("alignment"), results.get("blocks"))
@@ -166,7 +170,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     plots = write_figures(*drawn) if figures else []
     config = _config(run.config) if is_there(run.config) else None
     choices = summarise(read_outcomes(run.choices), **settings) if results.get("choices") else None
-    report = _Report(read, summary, verdict, comparison, worst, regions, config, choices)
+    report = _Report(read, summary, verdict, comparison, cases, regions, config, choices)
     return report, [*plots, *read_stored_search(run)]
 
 
@@ -222,8 +226,9 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
             measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))
         },
         "digits": EVALUATED,
-        "plots": [plot for plot in plots if plot.name not in (MAP, ALIGNMENT)],
+        "plots": [plot for plot in plots if plot.name not in (MAP, ALIGNMENT, CONTROLS)],
         "alignment_plots": [plot for plot in plots if plot.name == ALIGNMENT],
+        "control_plots": [plot for plot in plots if plot.name == CONTROLS],
         "figure_titles": _TITLES,
         "map_plots": [plot for plot in plots if plot.name == MAP],
         "map_rows": [one for one in report.regions.told if one.variable in shown],
@@ -231,7 +236,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "map_title": map_title(report.regions),
         "map_units": MEASURES[report.regions.measure].units,
         "thirds": _THIRDS,
-        "worst": report.worst,
+        "cases": report.cases,
         "config": report.config,
         "ends": chart_ends(summary, verdict.measure),
         "warnings": _warnings(report),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from iit_toolkit.analysis.report.latex import latex_row, latex_text
+from iit_toolkit.analysis.report.latex import latex_row, latex_table, latex_text
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.statistics.numbers import count, decimal, first_upper
 from iit_toolkit.analysis.studies.comparison import ArmComparison, StudyComparison
@@ -82,12 +82,14 @@ def to_latex(comparison: StudyComparison) -> str:
     teacher = {row.measure: row for row in comparison.teacher}
     arms = [latex_row([arm, *(_spread(row, arm) for row in rows)]) for arm in comparison.arms]
     last = latex_row([TEACHER, *(_spread(teacher[r.measure], TEACHER) if r.measure in teacher else "-" for r in rows)])
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        *_tabular(["arm", *comparison.headline], [*arms, "\\midrule", last]),
-        f"% {_meaning(comparison, rows)}",
-        "",
-    ]
+    head = ["arm", *comparison.headline]
+    means = latex_table(
+        "l" * len(head),
+        head,
+        [*arms, "\\midrule", last],
+        caption=_meaning(comparison, rows),
+        label="tab:arms",
+    )
     heads = ["arm", "measure", f"difference [{comparison.level:.0%}]", "seeds", "outcome"]
     body: list[str] = []
     for one in comparison.comparisons:
@@ -100,24 +102,13 @@ def to_latex(comparison: StudyComparison) -> str:
             for paired in one.basis.measures
             if paired.measure.name in wanted and paired.seeds
         ]
-    return "\n".join([*lines, *_tabular(heads, body)]) + "\n"
+    caption = _differences_note(comparison)
+    return f"{means}\n{latex_table('l' * len(heads), heads, body, caption=caption, label='tab:differences')}"
 
 
 def heading(one: ArmComparison) -> str:
     """`causal against plain, at equal steps`."""
     return f"{one.arm} against {one.basis.baseline or 'its baseline'}, at {one.basis.name}"
-
-
-def _tabular(heads: Sequence[str], body: Sequence[str]) -> list[str]:
-    return [
-        f"\\begin{{tabular}}{{{'l' * len(heads)}}}",
-        "\\toprule",
-        latex_row(heads),
-        "\\midrule",
-        *body,
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
 
 
 def _spreads(comparison: StudyComparison, rows: Sequence[Row], group: str = "") -> str:

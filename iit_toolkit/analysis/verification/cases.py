@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from iit_toolkit.alignment.positions import Positions
 from iit_toolkit.alignment.spec import Sources
@@ -21,6 +20,7 @@ from iit_toolkit.data.batch import IGNORE_INDEX, Collator, Row, eligible_positio
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Sampler, Swap, other_sources, refuse_empty
 from iit_toolkit.interchange.sampling import pair_generator
+from iit_toolkit.runs.progress import counted
 
 _CAUSAL_TOKENS = 16
 
@@ -103,7 +103,7 @@ class DrawnPairs:
         """
         swapped, longest = False, None
         spans = list(self._spans(len(self.order)))
-        for span in tqdm(spans, self.what, disable=None):
+        for span in counted(spans, self.what):
             pairs = self._batch(span)
             swapped |= bool(pairs.swap.mask.any())
             if longest is None or pairs.swap.mask.shape[1] > longest.mask.shape[1]:
@@ -190,7 +190,7 @@ def draw_pairs(
         pairs: How many pairs; at most the number of rows is used.
         batch_size: Base rows per batch.
         seed: Of sources, positions and evaluated tokens.
-        what: What the progress bar says is done.
+        what: What progress says is done with them.
         shuffled: Whether every base gets another source, too: the next in the order, of those that have a position to
             take.
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
@@ -18,6 +17,7 @@ from iit_toolkit.data.batch import IGNORE_INDEX, Collator, gold_answers
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.models.finite import refuse_non_finite_answers
+from iit_toolkit.runs.progress import counted
 
 _BATCH = 32
 
@@ -56,7 +56,7 @@ def evaluate(
     counts: list[int] = []
     hits: list[int] = []
     texts: list[int] = []
-    for start in tqdm(range(0, len(rows), _BATCH), "evaluating", disable=None):
+    for start in counted(range(0, len(rows), _BATCH), "evaluating"):
         some = {index: rows[index] for index in range(start, min(start + _BATCH, len(rows)))}
         alone = {index: one for index, row in some.items() if (one := collated_alone(collator, row)) is not None}
         if not alone:

@@ -51,6 +51,11 @@ def pieces(config: SuiteConfig) -> list[Piece]:
     return found
 
 
+def alike(one: Piece, other: Piece) -> bool:
+    """Whether one piece takes about as long as the other: the same arm with another seed, or any other fine-tuning."""
+    return one.stage == other.stage and (one.stage == "finetune" or one.arm == other.arm)
+
+
 @dataclass(frozen=True)
 class SuiteFolder:
     """The folder of a suite. Only names are known here, and what they say of the pieces."""

@@ -13,8 +13,9 @@ from iit_toolkit.pipeline.arms import micro_batches_run, steps_of_one_process, t
 from iit_toolkit.pipeline.explanation import least_seconds, step_cost
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.suite.config import SuiteConfig
-from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, pieces
+from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, alike, pieces
 from iit_toolkit.runs.finetuned import read_scores, read_summary
+from iit_toolkit.runs.progress import phase
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,14 @@ def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
 
     @cache
     def step(arm: str) -> tuple[float, float]:
+        phase(f"counting what a step of {arm} costs")
         student = prepared.new_student(config.student_of(arm))
         cost, _ = step_cost(prepared, arm, prepared.arm_alignment(arm, student), student)
         return cost.flops, least_seconds(cost.flops, training_settings(prepared, arm, Path("unused")))
 
     planned: list[PlannedPiece] = []
     for piece in every:
-        like = [seconds for other, seconds in took.items() if _alike(piece, other)]
+        like = [seconds for other, seconds in took.items() if alike(piece, other)]
         seconds = took.get(piece, median(like) if like else None)
         steps, flops, least = None, None, None
         if piece.stage == "run" and not done[piece]:
@@ -70,10 +72,6 @@ def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
             flops, least = (batches * one for one in step(piece.arm))
         planned.append(PlannedPiece(piece, done[piece], steps, flops, seconds, least))
     return planned
-
-
-def _alike(one: Piece, other: Piece) -> bool:
-    return one.stage == other.stage and (one.stage == "finetune" or one.arm == other.arm)
 
 
 def _took(folder: SuiteFolder, piece: Piece) -> float | None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
+from iit_toolkit.analysis.statistics.numbers import count
 from iit_toolkit.analysis.studies.study import TEACHER
 from iit_toolkit.config.loading import dump_config
 from iit_toolkit.downstream.finetune import finetune
@@ -22,8 +25,9 @@ from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import run
 from iit_toolkit.pipeline.suite.check import require_sound
 from iit_toolkit.pipeline.suite.config import SuiteConfig
-from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, pieces
+from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, alike, pieces
 from iit_toolkit.runs.folder import AtWorkError, RunFolder, clear_left_overs, is_free, locked, write_atomically
+from iit_toolkit.runs.progress import PIECE, duration, in_piece, phase
 from iit_toolkit.runs.provenance import fingerprint_of_weights
 
 _LOG = logging.getLogger(__name__)
@@ -77,11 +81,15 @@ def work(
         _refuse_other_teacher(config, folder, begun)
     require_sound(config, todo)
     write_atomically(folder.config, dump_config(config))
+    took: dict[Piece, float] = {}
     for piece in chosen:
         if minutes is not None and time.monotonic() - began >= 60 * minutes:
             break
+        before = time.monotonic()
         if piece.stage == "run" or piece.seed is None or folder.is_done(config, Piece("run", piece.arm, piece.seed)):
-            _do_once(config, folder, piece, launcher)
+            if _do_once(config, folder, piece, launcher):
+                took[piece] = time.monotonic() - before
+                _say_time_left(config, took, [one for one in chosen if not folder.is_done(config, one)])
         else:
             _LOG.info("suite %s: the student of %s is being made by another process", config.name, piece)
     return [piece for piece in pieces(config) if not folder.is_done(config, piece)]
@@ -102,20 +110,41 @@ def _refuse_other_teacher(config: SuiteConfig, folder: SuiteFolder, begun: Seque
             )
 
 
-def _do_once(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> None:
-    """Do a piece, unless it is done or another process is at work on it."""
+def _do_once(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> bool:
+    """Do a piece, unless it is done or another process is at work on it; return whether it was done here."""
     folder.lock(piece).parent.mkdir(exist_ok=True)
     with ExitStack() as alone:
         try:
             alone.enter_context(locked(folder.lock(piece), f"{piece} of the suite {folder.path}"))
         except AtWorkError:
             _LOG.info("suite %s: %s is being done by another process", config.name, piece)
-            return
+            return False
         if folder.is_done(config, piece):
             _tidy(folder.home(piece))
-        else:
-            _LOG.info("suite %s: %s", config.name, piece)
+            return False
+        with in_piece(_place(config, piece)):
+            phase(f"{piece} of suite {config.name}")
             _do(config, folder, piece, launcher)
+    return True
+
+
+def _say_time_left(config: SuiteConfig, took: Mapping[Piece, float], left: Sequence[Piece]) -> None:
+    """Say how long the pieces that are left take, by those of their kind that this call did."""
+    like = [[seconds for other, seconds in took.items() if alike(piece, other)] for piece in left]
+    known = [median(one) for one in like if one]
+    if known:
+        some = "" if len(known) == len(left) else f" for {len(known)} of them"
+        every = count(len(left), "piece")
+        _LOG.info("suite %s: %s left; similar pieces took %s%s", config.name, every, duration(sum(known)), some)
+
+
+def _place(config: SuiteConfig, piece: Piece) -> str:
+    """Return `piece 3/13 · seed 42`; a fine-tuning, which has seeds of its own, names its arm, too."""
+    every = pieces(config)
+    number = f"piece {every.index(piece) + 1}/{len(every)}"
+    if piece.seed is None:
+        return f"{number} · {piece.arm}"
+    return f"{number} · {'' if piece.stage == 'run' else f'{piece.arm}, '}seed {piece.seed}"
 
 
 def _tidy(home: Path) -> None:
@@ -130,7 +159,7 @@ def _do(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequen
         assert piece.seed is not None
         one = config.run_config(piece.arm, piece.seed)
         if launcher:
-            _launch(launcher, dump_config(one), home)
+            _launch(launcher, dump_config(one), home, _place(config, piece))
         else:
             run(one, home, resume=True)
         shutil.rmtree(home / "checkpoints", ignore_errors=True)
@@ -139,13 +168,13 @@ def _do(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequen
         finetune(config.finetune_config(model), folder.finetuning(piece).path)
 
 
-def _launch(launcher: Sequence[str], config: str, home: Path) -> None:
-    """Make a run by a command of its own."""
+def _launch(launcher: Sequence[str], config: str, home: Path, place: str) -> None:
+    """Make a run by a command of its own, whose lines name the piece."""
     file = home.with_name(f"{home.name}.yaml")
     write_atomically(file, config)
     command = [*launcher, "-m", "iit_toolkit", "run", str(file), "--resume", "--output", str(home)]
     try:
-        process = subprocess.Popen(command, stdout=sys.stderr.fileno())
+        process = subprocess.Popen(command, stdout=sys.stderr.fileno(), env={**os.environ, PIECE: place})
     except OSError as error:
         raise UserError(f"--launcher {launcher[0]}: {error.strerror}; give a command such as torchrun") from error
     try:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.report.csv_text import to_csv
 from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, hover, save
-from iit_toolkit.analysis.report.latex import latex_comment, latex_text
+from iit_toolkit.analysis.report.latex import latex_table, latex_text
 from iit_toolkit.analysis.report.markdown import markdown_cell
 from iit_toolkit.analysis.report.shown_variables import left_out, most_shown, telling
 from iit_toolkit.analysis.statistics.resampling import Resampled
@@ -43,7 +43,8 @@ def test_markdown(text: str, written: str) -> None:
 def test_latex() -> None:
     assert latex_text("[a] & \x00$x^{2}$") == r"{[}a] \& " + "\ufffd" + r"\$x\textasciicircum{}\{2\}\$"
     assert latex_text('*a|"b"*') == r"{*}a\textbar{}''b''*"
-    assert latex_comment("a\n\\input{x}") == r"% a \input{x}"
+    table = latex_table("l", ["a"], [], caption="a\n\\input{x}", label="tab:a_b}\\x")
+    assert r"\caption{a \textbackslash{}input\{x\}}" in table and r"\label{tab:a-b-x}" in table
 
 
 def test_csv_holds_no_formulas() -> None:

@@ -17,13 +17,14 @@ from matplotlib.text import Text
 
 from iit_toolkit.analysis.report.examples import Answers
 from iit_toolkit.analysis.report.figures import cases as case_figures
+from iit_toolkit.analysis.report.figures.controls import controls
 from iit_toolkit.analysis.report.figures.of_run import write_figures
 from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, hover, picture_dpi, save
 from iit_toolkit.analysis.report.figures.training import training
 from iit_toolkit.analysis.statistics.measures import Summary, summarise
 from iit_toolkit.analysis.statistics.subsets import Settings
 from iit_toolkit.analysis.statistics.verdict import judge
-from tests.analysis.synthetic import make_outcomes, make_results
+from tests.analysis.synthetic import SHUFFLED, make_outcomes, make_results
 
 SETTINGS = Settings(resamples=100, seed=0, level=0.95)
 
@@ -51,6 +52,30 @@ def written(
 def titles(svg: str) -> Iterator[str]:
     for one in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}title"):
         yield one.text or ""
+
+
+def test_every_lead_over_a_control_is_a_bar_with_its_interval_grouped_by_variable(tmp_path: Path) -> None:
+    outcomes = make_outcomes({"causal": 0.5, "untrained": 0.0}, variables=("early", "late"), bases=60)
+    shuffled = make_outcomes(SHUFFLED, variables=("early", "late"), bases=60)
+    verdict = judge(outcomes, "causal", controls=shuffled, **SETTINGS)
+    [drawing] = controls(verdict, ["early", "late"])
+    leads = [one for name in ("early", "late") for one in verdict.variables[name].controls]
+    known = [one for one in leads if one.difference.value is not None]
+    assert len(known) > 4
+    assert list(drawing.data["lead"]) == [one.difference.value for one in known]
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in drawing.figure.axes] == [
+        f"{name}: {one.label}, n = {one.score.cases}" for name, one in verdict.variables.items()
+    ]
+    bars = [bar for axes in drawing.figure.axes for bar in axes.patches]
+    assert [bar.get_width() for bar in bars] == [one.difference.value for one in known]
+    margins = [line for axes in drawing.figure.axes for line in axes.lines if list(line.get_xdata()) == [0.05, 0.05]]
+    assert len(margins) == 2
+    lines = [list(line.get_xdata()) for axes in drawing.figure.axes for line in axes.lines]
+    assert all([one.difference.low, one.difference.high] in lines for one in known)
+    assert controls(verdict, []) == []
+    plot = save(tmp_path, drawing)
+    shown = [title for title in titles(plot.svg) if "shuffled sources" in title]
+    assert len(shown) == 2 and all(title.endswith(("PASS", "FAIL", "UNDECIDED")) for title in shown)
 
 
 def test_captions_name_the_figures_that_there_are_and_older_ones_are_removed(

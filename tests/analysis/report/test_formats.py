@@ -29,6 +29,7 @@ def test_the_latex_table_holds_the_main_results(tmp_path: Path) -> None:
     assert "causal: INCONCLUSIVE by effect R², at a margin of 0.05" in text  # the controls were not run
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 4 and {len(line.split(" & ")) for line in rows} == {6}
+    assert text.index(r"\begin{table*}") < text.index(r"\caption{Students of ") < text.index(r"\label{tab:")
     assert text.count(r"\begin{tabular}{lllllr}") == text.count(r"\end{tabular}") == 1
 
 
@@ -55,6 +56,7 @@ def test_json_holds_the_numbers(tmp_path: Path) -> None:
         "shuffled sites and sources, leak check",
         "plain student",
     ]
+    assert [len(document[f"{chosen}_cases"]) for chosen in ("random", "best")] == [10, 10]
     worst = document["worst_cases"]
     assert len(worst) == 20 and worst[0]["base"].startswith(" ") and "." in worst[0]["source"]
 

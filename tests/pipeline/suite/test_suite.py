@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -34,9 +35,10 @@ from iit_toolkit.pipeline.suite.config import SuiteConfig, load_suite
 from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, pieces
 from iit_toolkit.pipeline.suite.plan import plan
 from iit_toolkit.pipeline.suite.report import compared
-from iit_toolkit.pipeline.suite.work import _launch, work
+from iit_toolkit.pipeline.suite.work import _launch, _place, _say_time_left, work
 from iit_toolkit.runs import folder as folders
 from iit_toolkit.runs.folder import RunFolder, write_atomically
+from iit_toolkit.runs.progress import PIECE
 from tests.downstream.tiny import save_data, save_tiny_model, sentences
 from tests.forked import forked
 from tests.pipeline.test_run import call
@@ -133,6 +135,23 @@ def test_pieces_are_arms_times_seeds_seed_by_seed(suite: SuiteConfig) -> None:
         "run-causal-seed-2",
         "finetune-causal-seed-2",
         "finetune-teacher",
+    ]
+
+
+def test_lines_name_the_piece_and_what_is_left_is_judged_by_its_like(
+    suite: SuiteConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    every = pieces(suite)
+    places = ["piece 1/7 · seed 1", "piece 2/7 · plain, seed 1", "piece 7/7 · teacher"]
+    assert [_place(suite, every[at]) for at in (0, 1, 6)] == places
+    with caplog.at_level(logging.INFO):
+        _say_time_left(suite, {every[0]: 60.0}, every[1:])
+        _say_time_left(suite, {every[0]: 60.0, every[1]: 10.0, every[2]: 70.0}, [every[3], every[6]])
+        _say_time_left(suite, {every[0]: 60.0}, [])
+        _say_time_left(suite, {every[0]: 60.0}, [every[6]])
+    assert caplog.messages == [
+        "suite tiny-suite: 6 pieces left; similar pieces took 1 min 00 s for 1 of them",
+        "suite tiny-suite: 2 pieces left; similar pieces took 20 s",
     ]
 
 
@@ -515,7 +534,7 @@ def test_what_a_launcher_started_ends_with_the_suite(
     waiting = threading.Thread(target=interrupt)
     with pytest.raises(SystemExit), terminating_gently():
         waiting.start()
-        _launch([sys.executable, str(script)], "x: 1\n", tmp_path / "seed-1")
+        _launch([sys.executable, str(script)], "x: 1\n", tmp_path / "seed-1", "piece 1/1")
     waiting.join()
     pid, *rest = told.read_text().split()
     assert rest == ["ended"]
@@ -526,12 +545,13 @@ def test_what_a_launcher_started_ends_with_the_suite(
 def test_a_launcher_makes_the_runs(suite: SuiteConfig, tmp_path: Path) -> None:
     """The command gets the run's config and folder; what it does not do is told."""
     script = tmp_path / "launch"
-    keep = f'print(*sys.argv[1:], file=open("{tmp_path}/told", "w"))'
-    script.write_text(f"#!{sys.executable}\nimport sys\n{keep}\nexit(3)\n")
+    keep = f'print(*sys.argv[1:], os.environ["{PIECE}"], sep="\\n", file=open("{tmp_path}/told", "w"))'
+    script.write_text(f"#!{sys.executable}\nimport os, sys\n{keep}\nexit(3)\n")
     script.chmod(0o755)
     with pytest.raises(UserError, match="failed with exit code 3"):
         work(suite, tmp_path / "out", launcher=[str(script)])
-    told = (tmp_path / "told").read_text().split()
+    *told, place = (tmp_path / "told").read_text().splitlines()
+    assert place == "piece 1/7 · seed 1"
     home = tmp_path / "out" / "plain" / "seed-1"
     assert told == ["-m", "iit_toolkit", "run", str(home) + ".yaml", "--resume", "--output", str(home)]
     with pytest.raises(UserError, match="nowhere: No such file"):

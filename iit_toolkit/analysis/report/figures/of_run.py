@@ -19,6 +19,7 @@ from iit_toolkit.analysis.report.examples import Answers
 from iit_toolkit.analysis.report.figures import cases as case_figures
 from iit_toolkit.analysis.report.figures import summary as summary_figures
 from iit_toolkit.analysis.report.figures.aligned import aligned
+from iit_toolkit.analysis.report.figures.controls import controls
 from iit_toolkit.analysis.report.figures.regions import where_it_holds
 from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, save
 from iit_toolkit.analysis.report.figures.training import History, training
@@ -99,7 +100,9 @@ def _remove_others(folder: Path, written: set[str]) -> None:
 
 def _drawn(outcomes: pd.DataFrame, answers: Answers | None, summary: Summary, verdict: Verdict) -> Iterator[Drawing]:
     settings = Settings(resamples=summary.resamples, seed=summary.seed, level=summary.level)
+    shown = dict.fromkeys(name for one in summary.students.values() for name in one.variables)
     yield summary_figures.accuracy(summary)
+    yield from controls(verdict, [name for name in shown if name in verdict.variables])
     yield summary_figures.above_floor(summary, verdict.margin)
     yield summary_figures.effects(summary)
     yield summary_figures.cases(summary)

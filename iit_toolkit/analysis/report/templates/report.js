@@ -33,18 +33,19 @@
     });
   }
 
-  // Worst cases: shown where variable, place and text fit.
-  const form = document.getElementById("worst-filter");
+  // Cases: shown where choice, variable, place and text fit.
+  const form = document.getElementById("cases-filter");
   if (form) {
-    const cases = [...document.querySelectorAll("#worst-list > li")];
-    const count = document.getElementById("worst-count");
-    const none = document.getElementById("worst-none");
+    const cases = [...document.querySelectorAll("#cases-list > li")];
+    const count = document.getElementById("cases-count");
+    const none = document.getElementById("cases-none");
     const filter = () => {
-      const { variable, place, words } = form.elements;
+      const { chosen, variable, place, words } = form.elements;
       const wanted = words.value.trim().toLowerCase();
       let shown = 0;
       for (const one of cases) {
         const fits =
+          (chosen.value === "" || one.dataset.chosen === chosen.value) &&
           (variable.value === "" || one.dataset.variable === variable.value) &&
           (place.value === "" || one.dataset.place === place.value) &&
           (wanted === "" || one.textContent.toLowerCase().includes(wanted));

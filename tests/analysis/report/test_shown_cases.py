@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pandas as pd
 
 from iit_toolkit.analysis.report.examples import Answers
-from iit_toolkit.analysis.report.worst_cases import Segment, worst_cases
+from iit_toolkit.analysis.report.shown_cases import Segment, shown_cases
 from tests.analysis.synthetic import make_outcomes
 
 ANSWERS = Answers({1: " one", 2: " two", 3: "##three", 4: " "}, {}, "train")
@@ -42,10 +43,13 @@ def example(base: int, tokens: int = 4, swapped: tuple[int, ...] = (2, 3)) -> di
     }
 
 
-def picked(rows: list[dict[str, Any]], examples: list[dict[str, Any]] | None = None, count: int = 20) -> Any:
+def picked(
+    rows: list[dict[str, Any]], examples: list[dict[str, Any]] | None = None, count: int = 20, chosen: str = "worst"
+) -> Any:
     if examples is None:
         examples = [example(base) for base in {one["base"] for one in rows}]
-    return worst_cases(pd.DataFrame(rows), pd.DataFrame(examples), ANSWERS, "causal", count)
+    found = shown_cases(pd.DataFrame(rows), pd.DataFrame(examples), ANSWERS, "causal", 0, count)
+    return [one for one in found if one.chosen == chosen]
 
 
 def test_only_wrong_cases_of_the_student_in_which_the_teacher_changed() -> None:
@@ -104,5 +108,20 @@ def test_cases_without_text_are_left_out() -> None:
 def test_the_same_each_time() -> None:
     outcomes = make_outcomes(bases=40)
     examples = pd.DataFrame([example(base, 10) | {"source": (base + 1) % 40} for base in range(40)])
-    one, two = (worst_cases(outcomes.sample(frac=1, random_state=k), examples, ANSWERS, "plain") for k in (1, 2))
-    assert one == two and len(one) == 20
+    one, two = (shown_cases(outcomes.sample(frac=1, random_state=k), examples, ANSWERS, "plain", 7) for k in (1, 2))
+    assert one == two and Counter(case.chosen for case in one) == {"worst": 20, "random": 10, "best": 10}
+    other = shown_cases(outcomes, examples, ANSWERS, "plain", 8)
+    random = [[case for case in cases if case.chosen == "random"] for cases in (one, other)]
+    assert random[0] != random[1]
+
+
+def test_the_best_follow_with_the_smallest_divergence_and_random_ones_are_of_all() -> None:
+    right = [row(base, 1.0 + base, student_cf=2) for base in range(30)]
+    wrong = [row(base, 50.0 + base) for base in range(30, 60)]
+    unchanged = [row(base, 0.0, teacher_cf=1) for base in range(60, 90)]
+    rows = right + wrong + unchanged
+    assert [one.kl for one in picked(rows, count=6, chosen="best")] == [1.0, 2.0, 3.0]
+    assert [one.kl for one in picked(rows, count=6, chosen="worst")] == [109.0, 108.0, 107.0, 106.0, 105.0, 104.0]
+    drawn = picked(rows, count=60, chosen="random")
+    assert len(drawn) == 30 and {one.student[1] for one in drawn} == {"one", "two"}
+    assert all(one.kl >= 1.0 for one in drawn) and len({one.kl for one in drawn}) == 30

@@ -12,7 +12,8 @@ from datasets import Dataset
 from transformers import PrinterCallback, ProgressCallback
 
 import iit_toolkit as iit
-from iit_toolkit.pipeline.step_lines import StepLines, say_steps, step_line
+from iit_toolkit.runs.progress import Step
+from iit_toolkit.runs.step_lines import say_steps, step_of
 from tests.downstream.tiny import tiny_tokenizer
 from tests.golden.trajectories import model, rows
 
@@ -20,10 +21,11 @@ LOGS: dict[str, Any] = {"loss": "1.3812", "loss/task": 4.342, "loss/causal_ce": 
 
 
 def test_a_line_names_arm_step_loss_terms_effect_and_time() -> None:
-    line = step_line("causal 2/2", 120, 200, LOGS, 21.3)
+    line = str(step_of("causal 2/2", 120, 200, LOGS, 21.3))
     assert line == "causal 2/2 · step 120/200 · loss 1.38 (task 4.34, causal_ce 0.447) · effect 0.45 · 21 s left"
-    assert step_line("plain 1/2", 200, 200, {"loss": 2.0}, 0.0) == "plain 1/2 · step 200/200 · loss 2"
-    assert step_line("plain 1/2", 1, 200, {"loss": 2.0}, None).endswith("loss 2")
+    assert str(step_of("plain 1/2", 200, 200, {"loss": 2.0}, 0.0)) == "plain 1/2 · step 200/200 · loss 2"
+    assert str(step_of("plain 1/2", 1, 200, {"loss": 2.0}, None)).endswith("loss 2")
+    assert str(step_of("plain 1/2", 1, 200, {}, None)) == "plain 1/2 · step 1/200"
 
 
 @pytest.mark.parametrize("bars", [True, False])
@@ -47,7 +49,7 @@ def test_a_training_logs_a_line_per_log_step_and_prints_no_dictionary(
     assert any(isinstance(one, ProgressCallback) for one in callbacks) == bars
     with caplog.at_level(logging.INFO, "iit_toolkit"):
         trainer.train()
-    lines = [record.getMessage() for record in caplog.records if record.name == StepLines.__module__]
+    lines = [record.getMessage() for record in caplog.records if isinstance(getattr(record, "progress", None), Step)]
     assert [re.match(r"causal 1/1 · step (\d)/4 · loss [\d.]+ \(task ", line) is not None for line in lines] == [
         True
     ] * 2

@@ -1,4 +1,4 @@
-"""The cases that a student got most wrong, as text."""
+"""The cases of a student that a report shows as text: the worst, some at random, and the best."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+import numpy as np
 import pandas as pd
 
 from iit_toolkit.analysis.report.examples import Answers
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.files.printable import printable
 
+Chosen = Literal["worst", "random", "best"]
 Kind = Literal["plain", "swapped", "read", "read, swapped", "gap"]
 
 COUNT = 20
@@ -31,10 +33,11 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class WorstCase:
-    """A case in which the intervention changes the teacher's answer, and the student does not follow.
+class ShownCase:
+    """A case in which the intervention changes the teacher's answer.
 
     Attributes:
+        chosen: Why it is shown.
         variable: The variable that was swapped.
         inside: Whether the answer is read at a swapped position.
         position: Where the answer is read; -1 in classification.
@@ -46,6 +49,7 @@ class WorstCase:
         kl: KL(teacher || student) of the counterfactual runs, in nats.
     """
 
+    chosen: Chosen
     variable: str
     inside: bool
     position: int
@@ -57,43 +61,57 @@ class WorstCase:
     kl: float
 
 
-def worst_cases(
-    outcomes: pd.DataFrame, examples: pd.DataFrame, answers: Answers, student: str, count: int = COUNT
-) -> list[WorstCase]:
-    """Pick the cases with the largest divergence among those that the student got wrong.
+def shown_cases(
+    outcomes: pd.DataFrame, examples: pd.DataFrame, answers: Answers, student: str, seed: int, count: int = COUNT
+) -> list[ShownCase]:
+    """Pick the worst cases, some at random, and the best, of those in which the intervention changes the teacher.
 
-    A case is wrong where the intervention changes the teacher's answer and the student gives another one under its
-    own intervention. Each variable, and inside and outside, has an equal share of the picked cases.
+    Worst are those of the largest divergence in which the student gives another answer than its teacher; each variable,
+    and inside and outside, has an equal share. Best are those of the smallest divergence in which both give the same,
+    in equal shares, too. Random ones are drawn from all, right and wrong.
 
     Args:
         outcomes: The outcomes table.
         examples: The texts; cases whose pair is not among them are left out.
         answers: What the answers read as.
         student: Whose cases.
-        count: About how many to pick, twice as many at most: of many variables, those with the largest divergence.
+        seed: Of the random ones.
+        count: About how many of the worst to pick, twice as many at most: of many variables, those with the largest
+            divergence. There are half as many of the others.
 
     Returns:
-        The cases, the largest divergence first.
+        The cases: the worst, then the random ones, then the best.
     """
-    chosen = (
-        (outcomes["student"] == student)
-        & (outcomes["teacher_cf"] != outcomes["teacher_base"])
-        & (outcomes["student_cf"] != outcomes["teacher_cf"])
-    )
+    chosen = (outcomes["student"] == student) & (outcomes["teacher_cf"] != outcomes["teacher_base"])
     shown = ["variable", "base", "source", "position", "inside", *_ANSWERS, "kl_cf"]
-    wrong = outcomes.loc[chosen, shown].merge(examples[["base", "source"]], on=["base", "source"])
-    if wrong.empty:
-        return []
-    wrong = wrong.sort_values(["kl_cf", "base", "position"], ascending=[False, True, True], kind="stable")
-    groups = wrong.groupby(["variable", "inside"], sort=False)
-    picked = groups.head(-(-count // groups.ngroups)).head(2 * count).merge(examples, on=["base", "source"])
-    return [_case(cast(dict[str, Any], row), answers) for row in picked.to_dict("records")]
+    every = outcomes.loc[chosen, shown].merge(examples[["base", "source"]], on=["base", "source"])
+    every = every.sort_values(["kl_cf", "variable", "base", "position"], kind="stable", ignore_index=True)
+    follows = every["student_cf"] == every["teacher_cf"]
+    half = -(-count // 2)
+    some = np.random.default_rng(seed).permutation(len(every))[:half]
+    parts: dict[Chosen, Any] = {
+        "worst": _in_shares(every[~follows].sort_values("kl_cf", ascending=False, kind="stable"), count),
+        "random": every.iloc[some],
+        "best": _in_shares(every[follows], half),
+    }
+    return [
+        _case(name, cast(dict[str, Any], row), answers)
+        for name, part in parts.items()
+        for row in part.merge(examples, on=["base", "source"]).to_dict("records")
+    ]
 
 
-def _case(row: dict[str, Any], answers: Answers) -> WorstCase:
+def _in_shares(cases: Any, count: int) -> Any:
+    """Return the first cases of each variable, inside and outside, in equal shares."""
+    groups = cases.groupby(["variable", "inside"], sort=False)
+    return groups.head(-(-count // max(1, groups.ngroups))).head(2 * count)
+
+
+def _case(chosen: Chosen, row: dict[str, Any], answers: Answers) -> ShownCase:
     position, swapped, taken = int(row["position"]), row["swapped"], row["taken"]
     centre = [*swapped, position] if position != NO_POSITION else swapped
-    return WorstCase(
+    return ShownCase(
+        chosen=chosen,
         variable=row["variable"],
         inside=bool(row["inside"]) and position != NO_POSITION,
         position=position,
