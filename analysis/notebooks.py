@@ -19,7 +19,7 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).resolve().parents[1] / "examples"
 SETTINGS = "settings"
 """The tag of the cell that says how much a notebook does."""
-SECONDS = 600
+SECONDS = 1800
 """Longest time of one cell, on a machine with other work to do."""
 _PASSING = ("<progress", "application/vnd.jupyter.widget-view+json")
 """What outputs hold that show progress."""

@@ -22,7 +22,7 @@ LITTLE = {
     "3-causal-language-model": {"TEACHER_STEPS": 30, "STEPS": 2, "PAIRS": 32},
     "4-a-program-as-the-teacher": {"STEPS": 20, "ROWS": 2000, "TESTED": 48},
     "5-verify-a-finished-student": {"PAIRS": 12},
-    "6-search-and-subspaces": {"PAIRS": 96, "PASSES": 1},
+    "6-search-and-subspaces": {"PAIRS": 48, "PASSES": 1},
 }
 MACHINE = re.compile(r"(?<![\w.])/(home|root|tmp|work|usr|opt|Users|var|mnt)/|\b[A-Z]:\\|file://|0x[0-9a-f]{8}")
 TIMES = re.compile(r"\d it/s|\d s/it|\b\d\d:\d\d\b|runtime|\bseconds\b")
