@@ -4,7 +4,7 @@
     python -m analysis.targeted                           writes tables and figures from the committed measures
 
 A study is a folder of `experiments`, such as `targeted`, with its measures in `measures.json`. Its tables stand in its
-own README.md, in README.md and in docs/results.md, between `<!-- STUDY:TABLE -->` and `<!-- /STUDY -->`. Its figure is
+own README.md and in docs/results.md, between `<!-- STUDY:TABLE -->` and `<!-- /STUDY -->`. Its figure is
 `kept.svg`.
 """
 
@@ -332,7 +332,7 @@ def stored_studies() -> dict[str, Records]:
 def documents(studies: Iterable[str]) -> list[Path]:
     """Return the documents that hold tables."""
     own = [EXPERIMENTS / study / "README.md" for study in studies]
-    return [*own, ROOT / "README.md", ROOT / "docs" / "results.md"]
+    return [*own, ROOT / "docs" / "results.md"]
 
 
 def _arguments() -> argparse.Namespace:
