@@ -71,7 +71,7 @@ def train_network(
     Args:
         student: The network; it is trained in place, and left in eval mode.
         teacher: A program or another network; a network is set to eval mode and without gradients.
-        alignment: The alignment; needed by `causal_*` weights and `aligned_mse`.
+        alignment: The alignment; needed by `causal_*` weights, `strict` and `aligned_mse`.
         rows: The data.
         **settings: Those of `NetworkTraining`.
 
@@ -84,7 +84,7 @@ def train_network(
     training = NetworkTraining.of(**settings)
     weights = ObjectiveWeights.from_dict(training.weights, "training.weights")
     if weights.needs_alignment and alignment is None:
-        raise UserError("causal_* and aligned_mse loss weights need an alignment; give one, or set these weights to 0")
+        raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")
     own = side_of(student, alignment, "student")
     other = side_of(teacher, alignment, "teacher", own.device)
     if isinstance(teacher, nn.Module):
