@@ -79,12 +79,18 @@ def train_network(
         The mean of each term over the last tenth of the steps.
 
     Raises:
-        UserError: If settings or alignment do not fit, both sides do not pass `certify_sides`, or a loss is not finite.
+        UserError: If settings, rows or alignment do not fit, both sides do not pass `certify_sides`, or a loss is not
+            finite.
     """
     training = NetworkTraining.of(**settings)
     weights = ObjectiveWeights.from_dict(training.weights, "training.weights")
     if weights.needs_alignment and alignment is None:
         raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")
+    alone = alignment is not None and weights.interchange and alignment.sources.kind == "in_batch"
+    if alone and training.batch_size < 2:
+        raise UserError("training.batch_size: in-batch sources need batches of at least 2 rows; raise it")
+    if len(rows) < 2:
+        raise UserError(f"the data have {len(rows)} rows; give 2 or more, since sources are other rows")
     own = side_of(student, alignment, "student")
     other = side_of(teacher, alignment, "teacher", own.device)
     if isinstance(teacher, nn.Module):
