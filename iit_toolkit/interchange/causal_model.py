@@ -78,7 +78,8 @@ class CausalModel:
             cycle = " <- ".join(error.args[1])
             raise UserError(f"parents form a cycle: {cycle}; a variable must not be computed from itself") from None
         for name, values in self.domains.items():
-            wrong = next((one for one in values if not isinstance(one, bool | int | float)), None)
+            given: Sequence[object] = values
+            wrong = next((one for one in given if not isinstance(one, bool | int | float)), None)
             if not values or wrong is not None:
                 found = "is empty" if not values else f"holds {shown(wrong)}"
                 raise UserError(f"the domain of variable {name!r} {found}; give numbers or booleans, such as range(3)")
