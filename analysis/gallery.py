@@ -35,15 +35,19 @@ TASKS = {
         "wrong-map",
         "untrained",
     ),
+    "mnist-pvr": _PROGRAM_ARMS,
+    "carry": _PROGRAM_ARMS,
 }
 """The arms of each task, in the order of its table."""
 TITLES = {
     "equality-program": "equality, program to network: IIA",
     "equality-student": "equality, network to network: effective IIA",
+    "mnist-pvr": "MNIST-PVR: effective IIA",
+    "carry": "addition: effective IIA",
 }
 MEASURE = {"equality-program": "iia"}
 """What the figure shows, if not effective IIA. Each of these variables changes the answer in half of all pairs."""
-CHANCE = {"equality-program": 0.5, "equality-student": 0.5}
+CHANCE = {"equality-program": 0.5, "equality-student": 0.5, "mnist-pvr": 0.1, "carry": 0.005}
 """What a network reaches that answers at random."""
 NONE = "No results yet: `make gallery` makes them."
 _EACH = 2

@@ -1,8 +1,9 @@
 """Train and verify every arm and seed of the gallery; what is done already is not done again.
 
-    python experiments/gallery/run.py [--seeds 0 1 2]
+    python experiments/gallery/run.py [--seeds 0 1 2] [--tasks equality carry mnist-pvr]
 
-An arm and seed is one file, `results/TASK/ARM-SEED.json`. Files of other settings are written anew.
+An arm and seed is one file, `results/TASK/ARM-SEED.json`. Files of other settings are written anew. A task without its
+data is left out, and said so.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import arms
+import carry
 import equality
+import pvr
 import torch
 from torch import nn
 
@@ -26,16 +29,27 @@ from iit_toolkit.interchange.sides import Teacher
 from iit_toolkit.runs.folder import write_json
 
 RESULTS = Path(__file__).parent / "results"
+TASKS = ("equality", "carry", "mnist-pvr")
 
 
 def main() -> None:
     """Run what is not done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     torch.set_num_threads(1)
-    for seed in parser.parse_args().seeds:
-        _by_program("equality-program", equality.TASK, seed)
-        _by_network(seed)
+    given = parser.parse_args()
+    for seed in given.seeds:
+        if "equality" in given.tasks:
+            _by_program("equality-program", equality.TASK, seed)
+            _by_network(seed)
+        if "carry" in given.tasks:
+            _by_program("carry", carry.TASK, seed)
+        if "mnist-pvr" in given.tasks:
+            if pvr.DIGITS.is_file():
+                _by_program("mnist-pvr", pvr.TASK, seed)
+            else:
+                print(f"mnist-pvr is left out: there are no digits at {pvr.DIGITS}", flush=True)
 
 
 def _by_program(name: str, task: arms.Task, seed: int) -> None:
