@@ -23,8 +23,9 @@ from iit_toolkit.analysis.report.figures.style import GREY, PALETTE, STYLE, Draw
 from iit_toolkit.analysis.report.markdown import markdown_table
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "gallery"
+_PROGRAM_ARMS = ("iit", "strict", "task", "augmentation", "multi-task", "wrong-map", "untrained")
 TASKS = {
-    "equality-program": ("iit", "iit-left", "task", "augmentation", "multi-task", "wrong-map", "untrained"),
+    "equality-program": ("iit", "strict", "iit-left", "strict-left", *_PROGRAM_ARMS[2:]),
     "equality-student": (
         "causal",
         "plain",
@@ -34,20 +35,29 @@ TASKS = {
         "wrong-map",
         "untrained",
     ),
+    "mnist-pvr": _PROGRAM_ARMS,
+    "carry": _PROGRAM_ARMS,
 }
 """The arms of each task, in the order of its table."""
 TITLES = {
-    "equality-program": "program to network: IIA",
-    "equality-student": "network to network: effective IIA",
+    "equality-program": "equality, program to network: IIA",
+    "equality-student": "equality, network to network: effective IIA",
+    "mnist-pvr": "MNIST-PVR: effective IIA",
+    "carry": "addition: effective IIA",
 }
-MEASURE = {"equality-program": "iia", "equality-student": "effective_iia"}
-"""What the figure shows. Each of the program's variables changes the answer in half of all pairs."""
+MEASURE = {"equality-program": "iia"}
+"""What the figure shows, if not effective IIA. Each of these variables changes the answer in half of all pairs."""
+CHANCE = {"equality-program": 0.5, "equality-student": 0.5, "mnist-pvr": 0.1, "carry": 0.005}
+"""What a network reaches that answers at random."""
+NONE = "No results yet: `make gallery` makes them."
+_EACH = 2
+"""The table shows each variable of so many; of more, the lowest."""
 _TABLE = re.compile(r"(<!-- gallery:([\w-]+) -->\n).*?(<!-- /gallery -->)", re.DOTALL)
 Records = Sequence[dict[str, Any]]
 
 
 def read(task: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
-    """Return the records of a task's arms and seeds, in the order of its arms."""
+    """Return the records of a task's arms and seeds, in the order of its arms; none if it was not run."""
     paths = sorted((folder / "results" / task).glob("*.json"))
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return sorted(records, key=lambda record: (TASKS[task].index(record["arm"]), record["seed"]))
@@ -58,7 +68,12 @@ def table(records: Records) -> str:
     arms = list(dict.fromkeys(record["arm"] for record in records))
     variables = list(records[0]["variables"])
     measures: dict[str, Callable[[dict[str, Any]], float | None]] = {"accuracy": lambda one: one["accuracy"]}
+    for other in records[0].get("other_accuracy", ()):
+        measures[f"accuracy, {other}"] = lambda one, other=other: one["other_accuracy"][other]
     for title, name in (("IIA", "iia"), ("effective IIA", "effective_iia"), ("effect R²", "effect_r2")):
+        if len(variables) > _EACH:
+            measures[f"{title}, lowest"] = lambda one, name=name: min(it[name] for it in one["variables"].values())
+            continue
         for variable in variables:
             measures[f"{title}, {variable}"] = lambda one, name=name, variable=variable: one["variables"][variable][
                 name
@@ -83,18 +98,21 @@ def _cell(values: Sequence[float | None]) -> str:
 
 def draw(tasks: dict[str, Records]) -> Drawing:
     """Draw, by task, arm and variable, every seed and the mean."""
-    figure = Figure(figsize=(8.4, 3.2), layout="constrained")
+    tasks = {task: records for task, records in tasks.items() if records}
+    high = (len(tasks) + 1) // 2
+    figure = Figure(figsize=(8.4, 3.4 * high), layout="constrained")
     rows: list[tuple[str, str, int, str, float]] = []
     for place, (task, records) in enumerate(tasks.items()):
         arms = list(dict.fromkeys(record["arm"] for record in records))
-        axes = figure.add_subplot(1, len(tasks), place + 1)
-        axes.axvline(0.5, color=GREY, lw=1, ls=(0, (2, 2)))
+        axes = figure.add_subplot(high, 2, place + 1)
+        axes.axvline(CHANCE[task], color=GREY, lw=1, ls=(0, (2, 2)))
         for line, arm in enumerate(arms):
-            for offset, variable in enumerate(records[0]["variables"]):
+            variables = list(records[0]["variables"])
+            for offset, variable in enumerate(variables):
                 own = [record for record in records if record["arm"] == arm]
-                found = [record["variables"][variable][MEASURE[task]] for record in own]
+                found = [record["variables"][variable][MEASURE.get(task, "effective_iia")] for record in own]
                 rows += [(task, arm, one["seed"], variable, value) for one, value in zip(own, found, strict=True)]
-                height, colour = line + 0.3 * offset - 0.15, PALETTE[offset]
+                height, colour = line + 0.6 * (offset + 0.5) / len(variables) - 0.3, PALETTE[offset]
                 label = variable if not line else None
                 axes.plot(found, [height] * len(found), "o", ms=4.5, color=colour, alpha=0.7, label=label)
                 axes.plot([mean(found)], [height], "|", ms=11, mew=2, color=colour)
@@ -102,8 +120,8 @@ def draw(tasks: dict[str, Records]) -> Drawing:
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.set_xlim(0, 1.03)
         axes.set_title(TITLES[task])
-        if not place:
-            axes.legend(loc="lower left", fontsize=8)
+        if task != "equality-student":  # its variables are those of the first
+            axes.legend(loc="lower left" if place == 0 else "lower right", fontsize=8)
     data = pd.DataFrame(rows, columns=["task", "arm", "seed", "variable", "value"])
     return Drawing("gallery", figure, "", "", data)
 
@@ -112,7 +130,8 @@ def page(text: str, tasks: dict[str, Records]) -> str:
     """Return the page with its tables written anew."""
 
     def written(found: re.Match[str]) -> str:
-        return f"{found[1]}{table(tasks[found[2]])}\n{found[3]}"
+        records = tasks[found[2]]
+        return f"{found[1]}{table(records) if records else NONE}\n{found[3]}"
 
     return _TABLE.sub(written, text)
 

@@ -6,10 +6,11 @@ program teaches a network (`program`), and the trained network teaches a smaller
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from arms import Columns, Task
 from torch import Tensor, nn
 
 import iit_toolkit as iit
@@ -20,9 +21,8 @@ WIDTH = 4
 NEURONS = 16
 ROWS = 100_000
 TEST_ROWS = 1000
-PLACE = "1.output"
+SITES = {"left": [iit.Site.module("1.output", (0, 4))], "right": [iit.Site.module("1.output", (4, 8))]}
 """Where both variables are aligned: what the first hidden layer gives."""
-PARTS = {"left": (0, 4), "right": (4, 8)}
 TRAINING: dict[str, Any] = {"steps": 1800, "batch_size": 1024, "learning_rate": 0.01}
 
 
@@ -63,97 +63,47 @@ def network(seed: int, layers: int) -> nn.Sequential:
     return nn.Sequential(*hidden, nn.Linear(NEURONS, 2))
 
 
-def alignment(*variables: str, of_program: bool, crossed: bool = False) -> iit.Alignment:
-    """Return the alignment of some variables with neurons of the first hidden layer; crossed, with the other's."""
-    sites = {name: iit.Site.module(PLACE, neurons) for name, neurons in PARTS.items()}
-    student = dict(zip(sites, reversed(sites.values()), strict=True)) if crossed else sites
-    pairs = {name: (name if of_program else sites[name], student[name]) for name in variables}
-    return iit.Alignment.pairs("hierarchical equality", positions="all", **pairs)
-
-
-def augmented(rows: Mapping[str, Tensor]) -> TensorRows:
-    """Return the rows, and as many counterfactual inputs: one pair of vectors of another row in the place of a row's.
-
-    The program gives their labels.
-    """
+def augmented(rows: Columns) -> Columns:
+    """Return counterfactual inputs: one pair of vectors of another row in the place of a row's."""
     inputs, half = rows["inputs"], 2 * WIDTH
     other = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))]
     replaces_left = (torch.arange(len(inputs)) % 2 == 0)[:, None]
     first_half = (torch.arange(inputs.shape[1]) < half)[None]
     mixed = torch.where(replaces_left == first_half, other, inputs)
     model = program()
-    labels = model.answers(model.run({"inputs": mixed}))
-    return TensorRows({"inputs": torch.cat([inputs, mixed]), "labels": torch.cat([rows["labels"], labels])})
+    return {"inputs": mixed, "labels": model.answers(model.run({"inputs": mixed}))}
 
 
-class MultiTask(nn.Module):
-    """A network that also answers what the variables are, by a linear layer on each one's neurons.
-
-    The answer and both variables are one choice among 8, whose logits are sums of three. So its cross entropy is the
-    sum of the three cross entropies.
-    """
-
-    def __init__(self, inner: nn.Sequential) -> None:
-        """Add the layers."""
-        super().__init__()
-        self.inner = inner
-        self.probes = nn.ModuleDict({name: nn.Linear(high - low, 2) for name, (low, high) in PARTS.items()})
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits (B, 8) of (same, left, right), a sum of three pairs of logits."""
-        hidden = self.inner[:2](inputs)
-        answers = self.inner[2:](hidden)
-        left, right = (self.probes[name](hidden[:, low:high]) for name, (low, high) in PARTS.items())
-        return (answers[:, :, None, None] + left[:, None, :, None] + right[:, None, None, :]).flatten(1)
-
-
-def _all(same: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    return 4 * same.long() + 2 * left.long() + right.long()
-
-
-def train_multi_task(student: nn.Sequential, rows: Mapping[str, Tensor], seed: int) -> None:
-    """Train a network, with the layers of `MultiTask`, to answer what all variables are."""
-    one = program()
-    every = iit.CausalModel(
-        {**one.parents, "all": ("same", "left", "right")},
-        {**one.functions, "all": _all},
-        {**one.domains, "all": range(8)},
-        "all",
-    )
-    answers = every.answers(every.run(rows))
-    both = TensorRows({"inputs": rows["inputs"], "labels": answers})
-    train_network(MultiTask(student), every, None, both, weights={"task": 1.0}, seed=seed, **TRAINING)
-
-
-PROGRAM_ARMS = ("iit", "iit-left", "task", "augmentation", "multi-task", "wrong-map", "untrained")
+TASK = Task(
+    program=program(),
+    network=lambda seed: network(seed, layers=3),
+    columns=lambda seed: columns(ROWS, seed),
+    augmented=augmented,
+    tests=lambda: {"test": columns(TEST_ROWS, 10_000)},
+    sites=SITES,
+    training=TRAINING,
+    arms=(
+        "iit", "strict", "iit-left", "strict-left", "task", "augmentation", "multi-task", "wrong-map", "untrained",
+    ),
+    settings={"rows": ROWS, "test_rows": TEST_ROWS},
+)  # fmt: skip
 STUDENT_ARMS = ("causal", "plain", "plain-compute", "aligned-mse", "aligned-mse-compute", "wrong-map", "untrained")
 
 
-def train_by_program(arm: str, seed: int) -> nn.Sequential:
-    """Return the network of an arm, trained by the program."""
-    student, rows, model = network(seed, layers=3), columns(ROWS, seed), program()
-    if arm in ("iit", "wrong-map"):
-        aligned = alignment(*PARTS, of_program=True, crossed=arm == "wrong-map")
-        train_network(student, model, aligned, TensorRows(rows), seed=seed, **TRAINING)
-    elif arm == "iit-left":
-        train_network(student, model, alignment("left", of_program=True), TensorRows(rows), seed=seed, **TRAINING)
-    elif arm == "task":
-        train_network(student, model, None, TensorRows(rows), weights={"task": 1.0}, seed=seed, **TRAINING)
-    elif arm == "augmentation":
-        doubled = {**TRAINING, "batch_size": 2 * TRAINING["batch_size"]}
-        train_network(student, model, None, augmented(rows), weights={"task": 1.0}, seed=seed, **doubled)
-    elif arm == "multi-task":
-        train_multi_task(student, rows, seed)
-    return student.eval()
+def between_networks(*, crossed: bool = False) -> iit.Alignment:
+    """Return the alignment of both networks' neurons; crossed, with the other variable's in the student."""
+    left, right = SITES["left"], SITES["right"]
+    pairs = {"left": (left, right if crossed else left), "right": (right, left if crossed else right)}
+    return iit.Alignment.pairs("hierarchical equality", positions="all", **pairs)
 
 
 def train_by_network(arm: str, teacher: nn.Sequential, seed: int) -> nn.Sequential:
     """Return the network of an arm, of two hidden layers, distilled from a network."""
     student, rows = network(1000 + seed, layers=2), TensorRows(columns(ROWS, seed))
-    right = alignment(*PARTS, of_program=False)
+    right = between_networks()
     settings: dict[str, tuple[iit.Alignment | None, dict[str, float], int]] = {
         "causal": (right, {"ce": 1.0, "causal_ce": 1.0}, 1),
-        "wrong-map": (alignment(*PARTS, of_program=False, crossed=True), {"ce": 1.0, "causal_ce": 1.0}, 1),
+        "wrong-map": (between_networks(crossed=True), {"ce": 1.0, "causal_ce": 1.0}, 1),
         "plain": (None, {"ce": 1.0}, 1),
         "plain-compute": (None, {"ce": 1.0}, 2),  # a counterfactual run costs what a base run does
         "aligned-mse": (right, {"ce": 1.0, "aligned_mse": 1.0}, 1),

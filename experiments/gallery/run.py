@@ -1,68 +1,113 @@
 """Train and verify every arm and seed of the gallery; what is done already is not done again.
 
-    python experiments/gallery/run.py [--seeds 0 1 2]
+    python experiments/gallery/run.py [--seeds 0 1 2] [--tasks equality carry mnist-pvr]
 
-An arm and seed is one file, `results/TASK/ARM-SEED.json`. Files of other settings are written anew.
+An arm and seed is one file, `results/TASK/ARM-SEED.json`. Files of other settings are written anew. A task without its
+data is left out, and said so.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import arms
+import carry
 import equality
+import pvr
 import torch
 from torch import nn
 
 import iit_toolkit as iit
 from iit_toolkit.data.tensor_rows import TensorRows
 from iit_toolkit.files.json_files import read_object
+from iit_toolkit.interchange.sides import Teacher
 from iit_toolkit.runs.folder import write_json
 
 RESULTS = Path(__file__).parent / "results"
-SETTINGS = {**equality.TRAINING, "rows": equality.ROWS, "test_rows": equality.TEST_ROWS}
+TASKS = ("equality", "carry", "mnist-pvr")
 
 
 def main() -> None:
     """Run what is not done."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     torch.set_num_threads(1)
-    for seed in parser.parse_args().seeds:
-        teacher: nn.Sequential | None = None
-        for task, arms in (("program", equality.PROGRAM_ARMS), ("student", equality.STUDENT_ARMS)):
-            for arm in arms:
-                path = RESULTS / f"equality-{task}" / f"{arm}-{seed}.json"
-                if _done(path):
-                    continue
-                if task == "student" and teacher is None:
-                    teacher = equality.train_by_program("iit", seed)
-                started = time.process_time()
-                if task == "program":
-                    network = equality.train_by_program(arm, seed)
-                    teacher = network if arm == "iit" else teacher
-                else:
-                    assert teacher is not None
-                    network = equality.train_by_network(arm, teacher, seed)
-                cpu = time.process_time() - started
-                found = _verified(equality.program() if task == "program" else teacher, network, task)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                record = {"settings": SETTINGS, "arm": arm, "seed": seed, "cpu_seconds": round(cpu, 1), **found}
-                write_json(path, record)
-                print(f"{task} {arm}, seed {seed}: {found['label']}, accuracy {found['accuracy']:.3f}", flush=True)
+    given = parser.parse_args()
+    for seed in given.seeds:
+        if "equality" in given.tasks:
+            _by_program("equality-program", equality.TASK, seed)
+            _by_network(seed)
+        if "carry" in given.tasks:
+            _by_program("carry", carry.TASK, seed)
+        if "mnist-pvr" in given.tasks:
+            if pvr.DIGITS.is_file():
+                _by_program("mnist-pvr", pvr.TASK, seed)
+            else:
+                print(f"mnist-pvr is left out: there are no digits at {pvr.DIGITS}", flush=True)
 
 
-def _done(path: Path) -> bool:
-    return path.is_file() and read_object(path)["settings"] == SETTINGS
+def _by_program(name: str, task: arms.Task, seed: int) -> None:
+    """Train and verify every arm of a task."""
+    tests = cache(task.tests)
+    for arm in task.arms:
+        _record(
+            name,
+            arm,
+            seed,
+            {**task.training, **task.settings},
+            lambda arm=arm: arms.train(task, arm, seed),
+            lambda network: _verified(task.program, network, task.alignment(), tests()),
+        )
 
 
-def _verified(teacher: Any, network: nn.Sequential, task: str) -> dict[str, Any]:
-    """Verify a network by the alignment, and return what the tables show."""
-    aligned = equality.alignment(*equality.PARTS, of_program=task == "program")
-    rows = TensorRows(equality.columns(equality.TEST_ROWS, 10_000))
-    verification = iit.verify(teacher, network, aligned, rows, pairs=equality.TEST_ROWS, batch_size=500)
+def _by_network(seed: int) -> None:
+    """Train and verify every student of a network that was trained by the program of equality."""
+    teacher = cache(lambda: arms.train(equality.TASK, "iit", seed))
+    for arm in equality.STUDENT_ARMS:
+        _record(
+            "equality-student",
+            arm,
+            seed,
+            {**equality.TASK.training, **equality.TASK.settings},
+            lambda arm=arm: equality.train_by_network(arm, teacher(), seed),
+            lambda network: _verified(teacher(), network, equality.between_networks(), equality.TASK.tests()),
+        )
+
+
+def _record(
+    task: str,
+    arm: str,
+    seed: int,
+    settings: dict[str, Any],
+    train: Callable[[], nn.Module],
+    verified: Callable[[nn.Module], dict[str, Any]],
+) -> None:
+    """Write the record of an arm and seed, unless it is there."""
+    path = RESULTS / task / f"{arm}-{seed}.json"
+    if path.is_file() and read_object(path)["settings"] == settings:
+        return
+    started = time.process_time()
+    network = train()
+    cpu = time.process_time() - started
+    found = verified(network)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {"settings": settings, "arm": arm, "seed": seed, "cpu_seconds": round(cpu, 1), **found})
+    print(f"{task} {arm}, seed {seed}: {found['label']}, accuracy {found['accuracy']:.3f}", flush=True)
+
+
+def _verified(
+    teacher: Teacher, network: nn.Module, aligned: iit.Alignment, tests: Mapping[str, arms.Columns]
+) -> dict[str, Any]:
+    """Verify a network on the first test set, tell its accuracy on others, and return what the tables show."""
+    (_, first), *others = tests.items()
+    rows = TensorRows(first)
+    verification = iit.verify(teacher, network, aligned, rows, pairs=len(rows), batch_size=500)
     verdict = iit.judge(verification)
     cases = verification.outcomes
     variables: dict[str, dict[str, float]] = {}
@@ -75,13 +120,19 @@ def _verified(teacher: Any, network: nn.Sequential, task: str) -> dict[str, Any]
             "changed": float(changed.mean()),
             "effect_r2": judged.score.value,
         }
-    return {
+    found: dict[str, Any] = {
         "label": verdict.label,
         "accuracy": float((cases["student_base"] == cases["gold"]).mean()),
         "agreement": float((cases["student_base"] == cases["teacher_base"]).mean()),
         "variables": variables,
         "leak": max((leak.difference.value for leak in verdict.leaks), default=None),
     }
+    with torch.no_grad():
+        accuracies = {
+            name: float((network(columns["inputs"]).argmax(1) == columns["labels"]).float().mean())
+            for name, columns in others
+        }
+    return {**found, "other_accuracy": accuracies} if accuracies else found
 
 
 if __name__ == "__main__":

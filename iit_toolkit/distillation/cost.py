@@ -157,7 +157,7 @@ class StepCost:
         }
 
     def counterfactual(self, variable: str, *, own_source: bool = False) -> Ledger:
-        """Return the operations that one counterfactual run adds, with its losses and gradients.
+        """Return the operations that one intervention adds: its runs, with their losses and gradients.
 
         If tokens count by the effect, the teacher's answers are made three times: for the loss, and to measure the
         shift with the swap and without.
@@ -167,23 +167,31 @@ class StepCost:
             own_source: Whether sources are another batch, which runs as far as the variable reads.
         """
         objective, weights = self._objective, self._weights
+        swapped, strict = int(bool(weights.of_runs(counterfactual=True))), int(weights.strict > 0)
         compares_logits = weights.compares("logits", counterfactual=True)
         tokens = objective.counterfactual_tokens if compares_logits else "none"
+        of_strict = objective.counterfactual_tokens if strict else "none"
         weighted = objective.counterfactual_weighting == "effect" and weights.causal_ce > 0
         cut, teacher = self._live_student.restart_blocks[variable], self._live_teacher
         source = self._source(self._student, self._live_student, variable) if own_source else 0
         compares_hidden = weights.compares("hidden", counterfactual=True)
         projection = self._projection(objective.counterfactual_tokens, compares_hidden)
+        of_teacher = self._run(self._teacher, teacher.restart_blocks[variable] if teacher else None)
+        backward = swapped * self._run(self._student, cut, above=tokens != "none") + strict * self._run(
+            self._student, cut
+        )
+        heads = self._head(objective.student, tokens) + self._head(objective.student, of_strict)
         return {
-            "teacher, source": self._source(self._teacher, self._live_teacher, variable) if own_source else 0,
+            "teacher, source": swapped * self._source(self._teacher, teacher, variable) if own_source else 0,
             "student, source": source,
-            "teacher, counterfactual": self._run(self._teacher, teacher.restart_blocks[variable] if teacher else None),
-            "student, counterfactual": self._run(self._student, cut),
-            "vocabulary, teacher": self._head(objective.teacher, tokens) * (3 if weighted else 1),
-            "vocabulary, student": self._head(objective.student, tokens),
+            "teacher, counterfactual": swapped * of_teacher,
+            "student, counterfactual": (swapped + strict) * self._run(self._student, cut),
+            "vocabulary, teacher": self._head(objective.teacher, tokens) * (3 if weighted else 1)
+            + self._head(objective.teacher, of_strict),
+            "vocabulary, student": heads,
             "projection": projection,
-            "backward, student": _GRADIENTS * (source + self._run(self._student, cut, above=tokens != "none")),
-            "backward, vocabulary": _GRADIENTS * self._head(objective.student, tokens),
+            "backward, student": _GRADIENTS * (source + backward),
+            "backward, vocabulary": _GRADIENTS * heads,
             "backward, projection": _GRADIENTS * projection,
         }
 

@@ -71,7 +71,7 @@ def train_network(
     Args:
         student: The network; it is trained in place, and left in eval mode.
         teacher: A program or another network; a network is set to eval mode and without gradients.
-        alignment: The alignment; needed by `causal_*` weights and `aligned_mse`.
+        alignment: The alignment; needed by `causal_*` weights, `strict` and `aligned_mse`.
         rows: The data.
         **settings: Those of `NetworkTraining`.
 
@@ -79,12 +79,18 @@ def train_network(
         The mean of each term over the last tenth of the steps.
 
     Raises:
-        UserError: If settings or alignment do not fit, both sides do not pass `certify_sides`, or a loss is not finite.
+        UserError: If settings, rows or alignment do not fit, both sides do not pass `certify_sides`, or a loss is not
+            finite.
     """
     training = NetworkTraining.of(**settings)
     weights = ObjectiveWeights.from_dict(training.weights, "training.weights")
     if weights.needs_alignment and alignment is None:
-        raise UserError("causal_* and aligned_mse loss weights need an alignment; give one, or set these weights to 0")
+        raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")
+    alone = alignment is not None and weights.interchange and alignment.sources.kind == "in_batch"
+    if alone and training.batch_size < 2:
+        raise UserError("training.batch_size: in-batch sources need batches of at least 2 rows; raise it")
+    if len(rows) < 2:
+        raise UserError(f"the data have {len(rows)} rows; give 2 or more, since sources are other rows")
     own = side_of(student, alignment, "student")
     other = side_of(teacher, alignment, "teacher", own.device)
     if isinstance(teacher, nn.Module):

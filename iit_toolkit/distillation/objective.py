@@ -19,6 +19,7 @@ from iit_toolkit.distillation.terms import COUNTERFACTUAL, Compared, ObjectiveWe
 from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Interchange, Run, Side, Swap
+from iit_toolkit.interchange.left_out import left_out_side
 
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
@@ -55,8 +56,8 @@ class Objective:
     """The weighted sum of distillation terms on base runs and, with `causal_*` weights, on counterfactual runs.
 
     Terms follow arXiv 2112.02505: L_MLM (here `task`), L_CE, L_Cos and their counterfactual forms; MSE forms of both
-    are added, and an MSE of the aligned activations. A term of weight 0 costs nothing: what only it needs is not
-    computed.
+    are added, an MSE of the aligned activations, and `strict`, which is that of arXiv 2407.14494. A term of weight 0
+    costs nothing: what only it needs is not computed.
 
     Args:
         teacher: The teacher's side, of any kind; without gradients.
@@ -108,6 +109,7 @@ class Objective:
         self.counterfactual_tokens: CounterfactualTokens = counterfactual_tokens
         self.aligned_tokens: BaseTokens = aligned_tokens or base_tokens
         self.counterfactual_weighting: Weighting = counterfactual_weighting
+        self._left_out: dict[str, Side] = {}
 
     def __call__(
         self,
@@ -119,20 +121,23 @@ class Objective:
 
         Args:
             batch: `input_ids` (B, S) or `pixel_values`, `attention_mask` (B, S), `labels` (B, S) or (B,).
-            interchanges: The interventions; `causal_*` terms need at least one, and are means over them. All share
-                one base run.
+            interchanges: The interventions; `causal_*` terms and `strict` need at least one, and are means over them.
+                All share one base run. `strict` swaps the same rows and positions at the neurons that the alignment
+                leaves out at the variable's places.
             weights: Other weights than the objective's own, to look at single terms.
 
         Raises:
-            UserError: If there are `causal_*` terms and no intervention, or `aligned_mse` and no alignment or one whose
-                sites cannot be compared.
+            UserError: If there are `causal_*` terms or `strict` and no intervention, or `aligned_mse` and no alignment
+                or one whose sites cannot be compared. If there is `strict`, and the alignment leaves nothing out.
         """
         weights = weights or self.weights
         labels = gold_answers(batch, self.task)
         if not weights.interchange:
             interchanges = ()
         elif not interchanges:
-            raise UserError("causal loss terms need an alignment to intervene on; give one or set their weights to 0")
+            raise UserError(
+                "causal loss terms and strict need an alignment to intervene on; give one or set their weights to 0"
+            )
         aligned = weights.compares("activations")
         if aligned and not self.student.variables:
             raise UserError("aligned_mse needs an alignment whose sites it compares; give one or set its weight to 0")
@@ -142,8 +147,8 @@ class Objective:
         on_compared, on_labelled = weights.compares("logits"), weights.compares("labels")
         tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=on_labelled)
         student = self.student.base_run(self.student.reads(batch), variables, tokens)
-        shifted = self._shifted(batch, labels, interchanges, weights)
-        teacher = self._teacher_base(batch, variables, tokens, shifted, weights)
+        beside = self._beside(batch, labels, interchanges, weights)
+        teacher = self._teacher_base(batch, variables, tokens, beside, weights)
         sum_ = _Sum()
         base_labels = labels if tokens is None else labels[tokens]
         aligned_at = self._compared(batch, labels, self.aligned_tokens)
@@ -153,7 +158,12 @@ class Objective:
         )
         for one in interchanges:
             assert teacher is not None
-            self._add_counterfactual_terms(sum_, batch, labels, student, teacher, one, weights, len(interchanges))
+            source = self._source(self.student, one)
+            runs = _Swapped(one, student, source, teacher, len(interchanges))
+            if weights.of_runs(counterfactual=True):
+                self._add_counterfactual_terms(sum_, batch, labels, runs, weights)
+            if weights.strict:
+                self._add_strict(sum_, batch, labels, runs, weights)
         return Losses(torch.stack(sum_.weighted).sum(), sum_.values)
 
     def task_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -202,56 +212,48 @@ class Objective:
         batch: Mapping[str, Tensor],
         variables: tuple[str, ...],
         tokens: Tensor | None,
-        shifted: Tensor | None,
+        beside: Tensor | None,
         weights: ObjectiveWeights,
     ) -> _Evaluated | None:
         if not weights.needs_teacher:
             return None
         self.teacher.eval()  # whatever a callback left it in
         needed = tokens if weights.compares("logits") or tokens is None else tokens & False
-        if needed is not None and shifted is not None:
-            needed = needed | shifted
+        if needed is not None and beside is not None:
+            needed = needed | beside
         with self._teachers_precision():
             return _Evaluated(self.teacher.base_run(self.teacher.reads(batch), variables, needed), needed)
 
-    def _shifted(
+    def _beside(
         self,
         batch: Mapping[str, Tensor],
         labels: Tensor,
         interchanges: Sequence[Interchange],
         weights: ObjectiveWeights,
     ) -> Tensor | None:
-        """Return (B, S) the tokens where the teacher's answers are compared with those without a swap, if any."""
-        if self.counterfactual_weighting == "equal" or not (interchanges and weights.causal_ce) or labels.dim() == 1:
+        """Return (B, S) the tokens where terms of swaps need the teacher's answers without a swap, if any do."""
+        by_effect = self.counterfactual_weighting == "effect" and weights.causal_ce
+        if not interchanges or not (by_effect or weights.strict) or labels.dim() == 1:
             return None
         swaps = [one.swap.to(labels.device) for one in interchanges]
         found = [self._compared(batch, labels, self.counterfactual_tokens, swap) for swap in swaps]
         return torch.stack([one for one in found if one is not None]).any(0)
 
     def _add_counterfactual_terms(
-        self,
-        sum_: _Sum,
-        batch: Mapping[str, Tensor],
-        labels: Tensor,
-        student: Run,
-        teacher_base: _Evaluated,
-        interchanged: Interchange,
-        weights: ObjectiveWeights,
-        count: int,
+        self, sum_: _Sum, batch: Mapping[str, Tensor], labels: Tensor, runs: _Swapped, weights: ObjectiveWeights
     ) -> None:
-        """Add the terms of one of `count` counterfactual runs."""
-        name, swap = interchanged.variable, interchanged.swap.to(student.hidden.device)
+        """Add the terms of one counterfactual run."""
+        name, swap = runs.drawn.variable, runs.drawn.swap.to(runs.student.hidden.device)
         compared = self._compared(batch, labels, self.counterfactual_tokens, swap)
         on_compared = weights.compares("logits", counterfactual=True)
         tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=False)
         with torch.no_grad(), self._teachers_precision():
-            source = self._source(self.teacher, interchanged)
-            teacher = self.teacher.counterfactual_run(teacher_base.run, name, swap, source=source, tokens=tokens)
+            source = self._source(self.teacher, runs.drawn)
+            teacher = self.teacher.counterfactual_run(runs.teacher.run, name, swap, source=source, tokens=tokens)
             row_weights = None
             if self.counterfactual_weighting == "effect" and weights.causal_ce:
-                row_weights = answer_shifts(self.teacher, teacher_base.at(tokens), teacher)
-        source = self._source(self.student, interchanged)
-        student = self.student.counterfactual_run(student, name, swap, source=source, tokens=tokens)
+                row_weights = answer_shifts(self.teacher, runs.teacher.at(tokens), teacher)
+        student = self.student.counterfactual_run(runs.student, name, swap, source=runs.source, tokens=tokens)
         one = _Sum()
         self._add_terms(
             one,
@@ -264,7 +266,22 @@ class Objective:
             row_weights,
             prefix=COUNTERFACTUAL,
         )
-        sum_.add_share(one, interchanged.weight, count)
+        sum_.add_share(one, runs.drawn.weight, runs.count)
+
+    def _add_strict(
+        self, sum_: _Sum, batch: Mapping[str, Tensor], labels: Tensor, runs: _Swapped, weights: ObjectiveWeights
+    ) -> None:
+        """Add the term of one run in which what the alignment leaves out is swapped, and nothing else."""
+        name, swap = runs.drawn.variable, runs.drawn.swap.to(runs.student.hidden.device)
+        side = self._left_out.get(name)
+        if side is None:
+            side = self._left_out[name] = left_out_side(self.student, runs.student, name)
+        compared = self._compared(batch, labels, self.counterfactual_tokens, swap)
+        tokens = _evaluated(labels, compared, on_compared=True, on_labelled=False)
+        student = side.counterfactual_run(runs.student, name, swap, source=runs.source, tokens=tokens)
+        one = _Sum()
+        self._add_vocabulary_terms(one, student, runs.teacher.at(tokens), None, {"ce": weights.strict}, None, "")
+        sum_.add_share(_Sum(one.weighted, {"strict": one.values["ce"]}), runs.drawn.weight, runs.count)
 
     def _source(self, side: Side, interchanged: Interchange) -> Run | None:
         """Run the source batch if there is one."""
@@ -368,6 +385,17 @@ class _Evaluated:
         if tokens is None or self.tokens is None or tokens is self.tokens:
             return self.run
         return self.run.at(tokens[self.tokens])
+
+
+@dataclass(frozen=True)
+class _Swapped:
+    """What one of `count` interventions of a step runs from."""
+
+    drawn: Interchange
+    student: Run
+    source: Run | None
+    teacher: _Evaluated
+    count: int
 
 
 @dataclass

@@ -53,7 +53,10 @@ TERMS = (
     Term("hidden_mse", "hidden", hidden_mse_loss),
     Term("aligned_mse", "activations", hidden_mse_loss),
 )
-"""All terms, in the order in which they are added."""
+"""The terms that compare the student's runs with the same runs of the teacher, in the order in which they are added.
+
+`strict` compares others: runs in which what the alignment leaves out is swapped, and the teacher's base run.
+"""
 
 
 class ObjectiveWeights(BaseModel):
@@ -70,6 +73,9 @@ class ObjectiveWeights(BaseModel):
         causal_cos: L_Cos^DIITO, the cosine loss of the counterfactual runs.
         causal_logit_mse: As `logit_mse`, of the counterfactual runs.
         causal_hidden_mse: As `hidden_mse`, of the counterfactual runs.
+        strict: L_SIIT of strict interchange intervention training (Gupta et al. 2024, arXiv 2407.14494): the
+            distillation loss of runs in which what the alignment leaves out is swapped, to the teacher's answers
+            without a swap.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +90,7 @@ class ObjectiveWeights(BaseModel):
     causal_cos: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     causal_logit_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     causal_hidden_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    strict: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> ObjectiveWeights:
@@ -132,7 +139,8 @@ class ObjectiveWeights(BaseModel):
         Raises:
             UserError: If all of them are zero.
         """
-        kept = {name: weight for name, weight in self.model_dump().items() if not name.startswith(COUNTERFACTUAL)}
+        weights: dict[str, float] = self.model_dump()
+        kept = {term.name: weights[term.name] for term in TERMS}
         if not any(kept.values()):
             raise UserError("data without swaps need a term of base runs; give one, such as ce, a weight above zero")
         return ObjectiveWeights(**kept)
@@ -149,8 +157,8 @@ class ObjectiveWeights(BaseModel):
 
     @property
     def interchange(self) -> bool:
-        """Whether any term needs counterfactual runs."""
-        return bool(self.of_runs(counterfactual=True))
+        """Whether any term needs swaps."""
+        return bool(self.strict or self.of_runs(counterfactual=True))
 
     @property
     def needs_alignment(self) -> bool:

@@ -60,7 +60,7 @@ def make_objective(
     """
     weights = args.objective_weights
     if weights.needs_alignment and alignment is None:
-        raise UserError("causal_* and aligned_mse loss weights need an alignment; give one, or set these weights to 0")
+        raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")
     widths = (student.config.hidden_size, 0 if isinstance(teacher, CausalModel) else teacher.config.hidden_size)
     if weights.compares_widths and not widths[1]:
         raise UserError("a program has no hidden states; set the weights of hidden states and aligned_mse to 0")
@@ -94,7 +94,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
     Args:
         model: The student.
         teacher: The teacher, set to eval mode and without gradients; or a program, if the task is classification.
-        alignment: The alignment; needed by `causal_*` weights and `aligned_mse`.
+        alignment: The alignment; needed by `causal_*` weights, `strict` and `aligned_mse`.
         args: The settings.
         mixture: Further data that every step reads beside its own batch.
         **rest: What `transformers.Trainer` takes. Without a `data_collator`, the task's own is made with the tokenizer

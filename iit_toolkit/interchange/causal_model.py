@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor
 
-from iit_toolkit.errors import UserError, did_you_mean, shown
+from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
 from iit_toolkit.interchange.tabulated import TabulatedFunction
 
 Values: TypeAlias = Mapping[str, Tensor]
@@ -43,7 +43,7 @@ class CausalModel:
 
     Raises:
         UserError: If parents form a cycle or are no variables, a function is missing or has no variable, or the answer
-            has no domain of two or more values.
+            has no domain of two or more values. If a domain holds anything but numbers and booleans.
     """
 
     def __init__(
@@ -77,6 +77,12 @@ class CausalModel:
         except graphlib.CycleError as error:
             cycle = " <- ".join(error.args[1])
             raise UserError(f"parents form a cycle: {cycle}; a variable must not be computed from itself") from None
+        for name, values in self.domains.items():
+            given: Sequence[object] = values
+            wrong = next((one for one in given if not isinstance(one, bool | int | float)), None)
+            if not values or wrong is not None:
+                found = "is empty" if not values else f"holds {shown(wrong)}"
+                raise UserError(f"the domain of variable {name!r} {found}; give numbers or booleans, such as range(3)")
         self._domains = {name: torch.tensor(values) for name, values in self.domains.items()}
 
     @classmethod
@@ -128,7 +134,7 @@ class CausalModel:
 
         Raises:
             UserError: If an input is missing, what is set is no variable, a value is outside its domain, or has another
-                number of rows.
+                number of rows. If a function fails on what it is given.
         """
         given = dict(setting or {})
         for name in given:
@@ -139,7 +145,7 @@ class CausalModel:
             if name in given:
                 value = given[name]
             elif self.parents[name]:
-                value = self.functions[name](*(values[parent] for parent in self.parents[name]))
+                value = self._computed(name, [values[parent] for parent in self.parents[name]])
             elif name in inputs:
                 value = inputs[name]
             else:
@@ -183,6 +189,21 @@ class CausalModel:
         """
         for name in names:
             self._require(name, where)
+
+    def _computed(self, name: str, given: Sequence[Tensor]) -> Tensor:
+        """Return what a variable's function makes of its parents' values."""
+        try:
+            return self.functions[name](*given)
+        except UserError:
+            raise
+        except Exception as error:
+            shapes = ", ".join(
+                f"{parent} {list(one.shape)}" for parent, one in zip(self.parents[name], given, strict=True)
+            )
+            raise UserError(
+                f"the function of variable {name!r} fails on {shapes}: {type(error).__name__}: {one_line(error)}; "
+                "correct it, or give inputs of the shapes that it reads"
+            ) from error
 
     def _require(self, name: str, where: str) -> None:
         if name not in self.parents:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from iit_toolkit.alignment.resolve import ResolvedSite, get_module, split_component
 from iit_toolkit.data.batch import Batch
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.side import Run
 from iit_toolkit.interchange.sited import Sited, swapped_neurons
 from iit_toolkit.interchange.swap import Swap
@@ -83,7 +83,7 @@ class NetworkSide(Sited):
 
         Raises:
             UserError: If a site does not run exactly once, holds no tensor of these rows, or the module gives no logits
-                (B, C).
+                (B, C) or cannot be run.
         """
         del tokens
         activations: dict[str, Tensor] = {}
@@ -158,10 +158,20 @@ class NetworkSide(Sited):
         def keep(_module: nn.Module, args: tuple[object, ...], output: object) -> None:
             last[0] = args[0] if args else None, output
 
-        (given,) = inputs.values()
+        ((name, given),) = inputs.items()
         handles = [one.register_forward_hook(keep) for one in self.model.modules() if not any(one.children())]
         try:
             logits = self.model(given)
+        except UserError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise UserError(
+                f"{type(self.model).__name__} cannot be run on {name} of shape {list(given.shape)} and type "
+                f"{str(given.dtype).removeprefix('torch.')} ({type(error).__name__}: {one_line(error)}); give it what "
+                "it reads"
+            ) from error
         finally:
             for handle in handles:
                 handle.remove()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any, cast
@@ -26,11 +26,13 @@ from iit_toolkit.data.same_tokenizer import tokenizer_difference
 from iit_toolkit.data.shared import count_seen, count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.data.tables import lists_of, numbers_of
+from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line, shown
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.certify import certify_alignment, certify_models, sites_can_be_tried
-from iit_toolkit.interchange.checks import Check
+from iit_toolkit.interchange.checks import Check, attempt
+from iit_toolkit.interchange.left_out import left_out_side
 from iit_toolkit.pipeline.explanation import first_step
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.weak_swaps import warn_of_weak_swaps
@@ -283,16 +285,32 @@ def certify_saving(prepared: Prepared, student: PreTrainedModel) -> Check:
 
 
 def certify_losses(prepared: Prepared, arm: str, student: PreTrainedModel) -> list[Check]:
-    """Check that an arm's losses can compare what its alignment aligns, if they do."""
-    if not prepared.arm_weights(arm).aligned_mse:
+    """Check that an arm's losses can compare what its alignment aligns, and swap what it leaves out, if they do."""
+    weights = prepared.arm_weights(arm)
+    if not (weights.aligned_mse or weights.strict):
         return []
     objective, batch, _ = first_step(prepared, arm, prepared.arm_alignment(arm, student), student, _ROWS)
-    try:
-        with torch.no_grad():
-            value = objective(batch, weights=ObjectiveWeights(aligned_mse=1.0)).total
-    except UserError as error:
-        return [Check("aligned activations", False, str(error))]
-    return [Check("aligned activations", True, f"their mean squared difference is {float(value):.3g}")]
+    checks: list[Check] = []
+    if weights.aligned_mse:
+        checks.append(attempt("aligned activations", student, lambda: _aligned_difference(objective, batch)))
+    if weights.strict:
+        checks.append(attempt("left-out neurons", student, lambda: _left_out(objective, batch)))
+    return checks
+
+
+@torch.no_grad()
+def _aligned_difference(objective: Objective, batch: Mapping[str, Tensor]) -> str:
+    value = objective(batch, weights=ObjectiveWeights(aligned_mse=1.0)).total
+    return f"their mean squared difference is {float(value):.3g}"
+
+
+@torch.no_grad()
+def _left_out(objective: Objective, batch: Mapping[str, Tensor]) -> str:
+    student = objective.student
+    run = student.base_run(student.reads(batch), student.variables)
+    for variable in student.variables:
+        left_out_side(student, run, variable)
+    return "there are some at the sites of every variable"
 
 
 def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:

@@ -50,7 +50,7 @@ def explain(config: RunConfig) -> str:
         if alignment is not None:
             lines += _explain_alignment(alignment, prepared.teacher, student, inputs)
         if alignment is not None and not weights.interchange:
-            lines.append("  nothing is swapped in training: no term needs counterfactual runs")
+            lines.append("  nothing is swapped in training: no term needs swaps")
         lines += _explain_cost(prepared, name, alignment, student)
     lines += ["", "verification"]
     lines += _explain_alignment(verified, prepared.teacher, student, inputs)

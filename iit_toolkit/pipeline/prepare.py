@@ -241,7 +241,7 @@ class Prepared:
         weights = ObjectiveWeights.from_dict(given, where)
         if weights.needs_alignment and not has_alignment:
             raise UserError(
-                f"{where}: causal_* weights and aligned_mse need an alignment; give one, or set these weights to 0"
+                f"{where}: causal_* weights, strict and aligned_mse need an alignment; give one, or set them to 0"
             )
         return weights
 

@@ -112,6 +112,10 @@ WRONG = {
         ["arms.plain.weights.aligned_mse=1"],
         ["arms.plain", "aligned_mse", "need an alignment"],
     ),
+    "strict without left-out neurons": (
+        ["arms.causal.weights={task: 1, causal_ce: 1, strict: 1}"],
+        ["causal: left-out neurons", "variable", "leaves out no neurons of"],
+    ),
     "aligned_mse of unequal widths": (
         [
             alignment(

@@ -159,6 +159,10 @@ def train(student: nn.Module | None = None, teacher: Any = None, **settings: Any
     return train_network(student or mlp(), teacher or equality(), alignment, rows(), **{**SETTINGS, **settings})
 
 
+def one_row() -> TensorRows:
+    return TensorRows({name: column[:1] for name, column in rows().columns.items()})
+
+
 def wrong_labels() -> CausalModel:
     program = equality()
     return CausalModel(program.parents, {**program.functions, "same": torch.ne}, program.domains, "same")
@@ -168,6 +172,14 @@ def wrong_labels() -> CausalModel:
     ("attempt", "message"),
     [
         (lambda: train(steps=0), "training.steps: Input should be greater than or equal to 1"),
+        (
+            lambda: train(batch_size=1),
+            "training.batch_size: in-batch sources need batches of at least 2 rows; raise it",
+        ),
+        (
+            lambda: train_network(mlp(), equality(), None, one_row(), weights={"task": 1.0}, **SETTINGS),
+            "the data have 1 rows; give 2 or more",
+        ),
         (lambda: train(stepps=3), "training.stepps: Extra inputs are not permitted"),
         (lambda: train(weights={"tusk": 1.0}), 'training.weights.tusk: no such loss term, did you mean "task"'),
         (lambda: train(alignment=None), "loss weights need an alignment; give one"),

@@ -282,7 +282,7 @@ def test_aligned_activations_are_learned_without_interchanges(tmp_path: Path) ->
     lines = [line for line in one.state.log_history if "loss" in line]
     assert lines[-1]["loss/aligned_mse"] < lines[0]["loss/aligned_mse"]
     assert min(line["gradient_share/aligned_mse"] for line in lines) > 0 and "effect_size" not in lines[0]
-    with pytest.raises(UserError, match="aligned_mse loss weights need an alignment"):
+    with pytest.raises(UserError, match="strict and aligned_mse loss weights need an alignment"):
         trainer(tmp_path, alignment=None, weights=weights)
 
 

@@ -195,6 +195,22 @@ def two() -> Tensor:
             "variable 'b' has 3 rows, others have 2; give one value per row",
         ),
         (
+            lambda: made(functions={"same": lambda a, b: a @ b}).run({"a": two(), "b": two()[:, None].float()}),
+            "the function of variable 'same' fails on a [2], b [2, 1]: RuntimeError: expected",
+        ),
+        (
+            lambda: made(functions={"same": lambda a: a}).run({"a": two(), "b": two()}),
+            "the function of variable 'same' fails on a [2], b [2]: TypeError: ",
+        ),
+        (
+            lambda: made(domains={"a": ("u", "v"), "same": (False, True)}),
+            "the domain of variable 'a' holds 'u'; give numbers or booleans, such as range(3)",
+        ),
+        (
+            lambda: made(domains={"a": (), "same": (False, True)}),
+            "the domain of variable 'a' is empty; give numbers or booleans, such as range(3)",
+        ),
+        (
             lambda: made().run({"a": two()[:, None], "b": two()}),
             "variable 'a' has shape [2, 1]; a variable with a domain has one value per row",
         ),

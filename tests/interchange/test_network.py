@@ -186,6 +186,10 @@ def run(network: nn.Module, *sites: Site, **batch: Tensor) -> Any:
             r"gives \[6, 2, 8\] for 6 rows; give",
         ),
         (lambda: run(nn.LSTM(5, 2), Site.module("out.output")), "has no 'out'"),
+        (
+            lambda: run(mlp(), FIRST, inputs=inputs(0, 4)),
+            r"Sequential cannot be run on inputs of shape \[6, 4\] and type float64 \(RuntimeError: mat1",
+        ),
         (lambda: run(mlp(), FIRST, vectors=inputs()), "rows need one of inputs, input_ids, pixel_values"),
         (
             lambda: run(Recurrent(), Site.module("head.output"), input_ids=torch.zeros(ROWS, 7).long()),

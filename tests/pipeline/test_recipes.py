@@ -62,7 +62,7 @@ def test_a_recipe_wins_over_the_configs_settings_and_the_arm_over_its_recipe(
 
 def test_a_causal_recipe_needs_an_alignment() -> None:
     with pytest.raises(
-        UserError, match=r"^arms.a.recipe targeted: causal_\* weights and aligned_mse need an alignment"
+        UserError, match=r"^arms.a.recipe targeted: causal_\* weights, strict and aligned_mse need an alignment"
     ):
         prepared({"recipe": "targeted"}).arm_weights("a")
 

@@ -25,6 +25,7 @@ from iit_toolkit.analysis.statistics.outcomes import OTHER_VARIABLE, RANDOM_NEUR
 from iit_toolkit.analysis.verification.cases import Pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
 from iit_toolkit.errors import UserError
+from iit_toolkit.interchange.left_out import left_out, neuron_ranges
 from iit_toolkit.interchange.sides import SitedSide
 
 Sites = tuple[ResolvedSite, ...]
@@ -188,7 +189,7 @@ def _random_neurons(own: Sites, widths: dict[str, int], unit: int, generator: to
         chosen = torch.zeros_like(units)
         chosen[others[torch.randperm(len(others), generator=generator)[: int(units.sum())]]] = True
         site = next(site for site in own if (site.write, site.read) == (write, read))
-        drawn.append(replace(site, ranges=_ranges(chosen.repeat_interleave(unit))))
+        drawn.append(replace(site, ranges=neuron_ranges(chosen.repeat_interleave(unit))))
     return tuple(drawn)
 
 
@@ -238,25 +239,13 @@ def _free_blocks(runs: _Probed) -> list[int]:
 
 def _add_rest(plan: Plan, variable: str, teacher: _Probed, student: _Probed) -> None:
     """Add the unaligned neurons at the places of a variable; those of variables at the same places are added once."""
-    rest, teachers = _rest(student, variable), _rest(teacher, variable)
+    rest, teachers = (left_out(one.side.sites, variable, one.widths) for one in (student, teacher))
     if not teachers:  # the teacher swaps whole vectors and leaves nothing over: a swap of no neurons
         teachers = (replace(teacher.side.sites[variable][0], ranges=()),)
     added = zip(plan.student.values(), plan.teacher.values(), strict=True)
     if rest and _affects_unswapped(rest, student) and (rest, teachers) not in added:
         label = f'{UNALIGNED_NEURONS} of "{variable}"'
         plan.student[label], plan.teacher[label] = rest, teachers
-
-
-def _rest(runs: _Probed, variable: str) -> Sites:
-    """Return the neurons that no variable holds, at the places where this one holds a part."""
-    every = [site for sites in runs.side.sites.values() for site in sites]
-    rest: list[ResolvedSite] = []
-    for site in {site.write: site for site in runs.side.sites[variable]}.values():
-        width = runs.widths[site.read]
-        left = ~torch.stack([one.neurons(width) for one in every if one.write == site.write]).any(0)
-        if left.any():
-            rest.append(replace(site, ranges=_ranges(left)))
-    return tuple(rest)
 
 
 def _held(sites: Sites, widths: dict[str, int]) -> dict[tuple[str, str], Tensor]:
@@ -267,13 +256,6 @@ def _held(sites: Sites, widths: dict[str, int]) -> dict[tuple[str, str], Tensor]
         key = site.write, site.read
         held[key] = held[key] | mask if key in held else mask
     return held
-
-
-def _ranges(mask: Tensor) -> tuple[tuple[int, int], ...]:
-    """Return the runs of neurons that are true, as `[low, high)`."""
-    edges = torch.diff(mask.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
-    lows, highs = ((edges == sign).nonzero()[:, 0].tolist() for sign in (1, -1))
-    return tuple(zip(lows, highs, strict=True))
 
 
 def _depth(model: object) -> int:

@@ -1,0 +1,76 @@
+"""What an alignment leaves out: the neurons, at the places of its sites, that no variable holds.
+
+Strict training (`distillation`) and the leak check (`analysis.verification.controls`) swap the same neurons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from iit_toolkit.alignment.resolve import ResolvedSite
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange.engine import InterchangeModel
+from iit_toolkit.interchange.network import NetworkSide
+from iit_toolkit.interchange.side import Run, Side
+
+Sites = Mapping[str, Sequence[ResolvedSite]]
+
+
+def left_out(sites: Sites, variable: str, widths: Mapping[str, int]) -> tuple[ResolvedSite, ...]:
+    """Return the neurons that no variable holds, at the places where one variable holds a part.
+
+    Args:
+        sites: The sites of all variables.
+        variable: The variable at whose places they are.
+        widths: How many neurons every place has that the variables read.
+
+    Returns:
+        One site per place that has such neurons.
+    """
+    every = [site for several in sites.values() for site in several]
+    rest: list[ResolvedSite] = []
+    for site in {site.write: site for site in sites[variable]}.values():
+        width = widths[site.read]
+        left = ~torch.stack([one.neurons(width) for one in every if one.write == site.write]).any(0)
+        if left.any():
+            rest.append(replace(site, ranges=neuron_ranges(left)))
+    return tuple(rest)
+
+
+def left_out_side(side: Side, run: Run, variable: str) -> Side:
+    """Return the same model with what the alignment leaves out at one variable's places, under that variable's name.
+
+    A run that was made with the variable holds all that a swap there takes.
+
+    Args:
+        side: The side with the alignment's variables.
+        run: A run of it that was made with the variable.
+        variable: The variable.
+
+    Raises:
+        UserError: If a place of the variable has no such neurons.
+    """
+    assert isinstance(side, InterchangeModel | NetworkSide)  # what is trained
+    widths = {place: activation.shape[-1] for place, activation in run.activations.items()}
+    rest = left_out(side.sites, variable, widths)
+    whole = {site.write for site in side.sites[variable]} - {site.write for site in rest}
+    if whole:
+        raise UserError(
+            f"variable {variable!r}: the `strict` term swaps what the alignment leaves out, but it leaves out no "
+            f"neurons of {min(whole)}; align a part of them, or set the weight of `strict` to 0"
+        )
+    found = side.with_sites({variable: rest})
+    if isinstance(side, InterchangeModel) and isinstance(found, InterchangeModel):
+        found.restart_blocks[variable] = side.restart_blocks[variable]  # as measured; the places are the same
+    return found
+
+
+def neuron_ranges(mask: Tensor) -> tuple[tuple[int, int], ...]:
+    """Return the runs of neurons that are true in a mask (D,), as `[low, high)`."""
+    edges = torch.diff(mask.int(), prepend=torch.zeros(1, dtype=torch.int), append=torch.zeros(1, dtype=torch.int))
+    lows, highs = ((edges == sign).nonzero()[:, 0].tolist() for sign in (1, -1))
+    return tuple(zip(lows, highs, strict=True))
