@@ -119,8 +119,7 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
                 if finished is None and processes.is_main():  # what earlier students scored is not this one's
                     for file in (folder.results, folder.report_html):
                         file.unlink(missing_ok=True)
-                first = time_of_all is not None and name == missing[0]
-                measured = partial(time_of_all.say, name) if first else None
+                measured = None if time_of_all is None or name != missing[0] else partial(time_of_all.say, name)
                 students[name], arms[name] = finished or train_arm(prepared, folder, name, inputs, measured)
         if verified and processes.is_main():
             assert alignment is not None
