@@ -13,7 +13,7 @@ COLOURS = {"SUPPORTED": "bold green", "NOT SUPPORTED": "bold red", "INCONCLUSIVE
 
 
 def print_verdict(console: Console, verdict: Verdict) -> None:
-    """Print a verdict: its label and student, then a line per variable, and what to do next."""
+    """Print a verdict: its label and student, a line per variable, what else to know, and what to do next."""
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
@@ -29,5 +29,7 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
         table.add_row(Text(line.label, COLOURS[line.label]), line.name, line.facts)
         following += [line.next] if line.next and line.next not in following else []
     console.print(Padding(table, (0, 0, 0, 2)))
+    for note in verdict.notes:
+        console.print(Padding(Text(note, "dim"), (0, 0, 0, 2)))
     for advice in following:
         console.print(Padding(Text(f"next: {advice}", "dim"), (0, 0, 0, 2)))
