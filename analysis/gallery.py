@@ -40,8 +40,8 @@ TASKS = {
 }
 """The arms of each task, in the order of its table."""
 TITLES = {
-    "equality-program": "equality, program to network: IIA",
-    "equality-student": "equality, network to network: effective IIA",
+    "equality-program": "equality, by a program: IIA",
+    "equality-student": "equality, by a network: effective IIA",
     "mnist-pvr": "MNIST-PVR: effective IIA",
     "carry": "addition: effective IIA",
 }
