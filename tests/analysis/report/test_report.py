@@ -18,6 +18,7 @@ FIGURES = {
     "above_floor",
     "effects",
     "cases",
+    "controls",
     "by_position",
     "by_frequency",
     "reliability",
