@@ -78,7 +78,7 @@ class CausalModel:
             cycle = " <- ".join(error.args[1])
             raise UserError(f"parents form a cycle: {cycle}; a variable must not be computed from itself") from None
         for name, values in self.domains.items():
-            given: Sequence[object] = values
+            given: Any = values  # whoever builds a program may give anything
             wrong = next((one for one in given if not isinstance(one, bool | int | float)), None)
             if not values or wrong is not None:
                 found = "is empty" if not values else f"holds {shown(wrong)}"
