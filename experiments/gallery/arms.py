@@ -18,6 +18,8 @@ from iit_toolkit.interchange.sides import side_of
 
 Columns = Mapping[str, Tensor]
 Sites = Mapping[str, Sequence[iit.Site]]
+EVERY_VARIABLE = ("iit", "strict", "task", "augmentation", "multi-task", "wrong-map", "untrained")
+"""The arms of which none is about one variable alone, in the order of the tables."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from arms import Columns, Task
+from arms import EVERY_VARIABLE, Columns, Task
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -116,6 +116,6 @@ TASK = Task(
     tests=tests,
     sites=SITES,
     training={"steps": 2000, "batch_size": 512, "learning_rate": 0.003},
-    arms=("iit", "strict", "task", "augmentation", "multi-task", "wrong-map", "untrained"),
+    arms=EVERY_VARIABLE,
     settings={"width": WIDTH, "part": PART},
 )

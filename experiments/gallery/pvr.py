@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from arms import Columns, Task
+from arms import EVERY_VARIABLE, Columns, Task
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
@@ -132,6 +132,6 @@ TASK = Task(
     tests=tests,
     sites=SITES,
     training={"steps": 800, "batch_size": 256, "learning_rate": 0.003},
-    arms=("iit", "strict", "task", "augmentation", "multi-task", "wrong-map", "untrained"),
+    arms=EVERY_VARIABLE,
     settings={"rows": ROWS, "test_rows": TEST_ROWS},
 )

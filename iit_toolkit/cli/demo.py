@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -57,6 +58,6 @@ def _print(folders: dict[str, Path]) -> None:
     console = Console(highlight=False, markup=False)
     for name, folder in folders.items():
         console.print(f"\n{name}: {_WORDS[name]}", style="bold")
-        print_verdict(console, read_stored(folder).verdict)
+        print_verdict(console, replace(read_stored(folder).verdict, notes=[]))  # the report has them
         console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
     console.print("\nnext: iit-toolkit verify --help, to verify a student of your own")

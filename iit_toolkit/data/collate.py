@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from iit_toolkit.config.task import Task, refuse_unknown_task
 from iit_toolkit.data.batch import IGNORE_INDEX, Collator
@@ -227,10 +228,8 @@ def _asked(batch: dict[str, Tensor], rows: Rows, mask: int | None) -> dict[str, 
         if mask is not None:
             batch[f"{name}input_ids"] = ids.masked_fill(chosen, mask)
     if "candidates" in rows[0]:
-        most = max(len(row["candidates"]) for row in rows)
-        batch["candidates"] = torch.full((len(rows), most), IGNORE_INDEX)
-        for index, row in enumerate(rows):
-            batch["candidates"][index, : len(row["candidates"])] = torch.as_tensor(row["candidates"], dtype=torch.long)
+        candidates = [torch.as_tensor(row["candidates"], dtype=torch.long) for row in rows]
+        batch["candidates"] = pad_sequence(candidates, batch_first=True, padding_value=IGNORE_INDEX)
     return batch
 
 

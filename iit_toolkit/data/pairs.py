@@ -152,7 +152,10 @@ class _Found:
             row |= {"family": some["family"][index - start]} if self.families else {}
             if self.chooses:
                 start_of_answer = answer_span(base.text, given["answer"])[0]
-                row |= {"before": base.text[:start_of_answer], "candidates": some["candidates"][index - start] or []}
+                row |= {
+                    "before": base.text[:start_of_answer],
+                    "candidates": [word or "" for word in some["candidates"][index - start] or []],
+                }
             row |= {DIGEST: text_digest(base.text), f"source_{DIGEST}": text_digest(source.text)}
             yield row if self.labels is None else row | {"label": int(self.labels[index])}
 

@@ -16,7 +16,7 @@ from tests.data.conftest import words_of
 WORDS = words_of("the", "cat", "cats", "is", "are", "was", "walk", "##s", "##ed", "old", ".")
 
 
-def rows(*candidates: list[str]) -> Any:
+def rows(*candidates: list[str] | list[str | None] | None) -> Any:
     count = len(candidates)
     return tokenize_pairs(
         Dataset.from_dict(
@@ -42,11 +42,16 @@ def rows(*candidates: list[str]) -> Any:
         (["are", "are"], []),
         (["are", "walked"], []),
         (["are", "ran"], []),
+        (["are", ""], []),
+        (["are", None], []),
         ([], []),
+        (None, []),
     ],
 )
-def test_candidates_are_single_known_tokens_that_differ(candidates: list[str], tokens: list[str]) -> None:
-    [row] = rows(candidates)
+def test_candidates_are_single_known_tokens_that_differ(
+    candidates: list[str] | list[str | None] | None, tokens: list[str]
+) -> None:
+    row, _ = rows(candidates, ["is", "are"])
     assert row["candidates"] == WORDS.convert_tokens_to_ids(tokens)
 
 

@@ -70,7 +70,11 @@ def test_choices_are_those_of_a_softmax_over_the_candidates(prepared: Prepared) 
     generator = torch.Generator().manual_seed(0)
     for weight in student.parameters():
         weight.data += 0.02 * torch.randn(weight.shape, generator=generator)
-    rows: Any = prepared.eval_rows
+    further = prepared.tokenizer.convert_tokens_to_ids("the")
+    rows: Any = [  # some with another candidate, so that others are padded
+        {**row, "candidates": [*row["candidates"], *([further] if number % 3 == 0 else [])]}  # pyright: ignore
+        for number, row in enumerate(prepared.eval_rows)
+    ]
     found = verify(
         teacher,
         {"near": student},

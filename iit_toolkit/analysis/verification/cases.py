@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from iit_toolkit.alignment.positions import Positions
 from iit_toolkit.alignment.spec import Sources
@@ -264,13 +265,11 @@ def _padded_cases(drawn: Sequence[Cases], shape: Sequence[int], shifts: Tensor) 
             assert one.tokens is not None
             tokens[row, one.tokens[0].nonzero()[:, 0] + shifts[row]] = True
     columns = (field.name for field in fields(Cases) if field.name not in ("tokens", "candidates"))
-    candidates = [one.candidates for one in drawn if one.candidates is not None]
-    most = max((one.shape[1] for one in candidates), default=0)
-    padded = [nn.functional.pad(one, (0, most - one.shape[1]), value=IGNORE_INDEX) for one in candidates]
+    candidates = [case for one in drawn if one.candidates is not None for case in one.candidates]
     return Cases(
         tokens,
         *(torch.cat([getattr(one, name) for one in drawn]) for name in columns),
-        candidates=torch.cat(padded) if padded else None,
+        candidates=pad_sequence(candidates, batch_first=True, padding_value=IGNORE_INDEX) if candidates else None,
     )
 
 
