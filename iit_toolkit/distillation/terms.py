@@ -134,7 +134,9 @@ class ObjectiveWeights(BaseModel):
         return cls(task=0.20, ce=0.20, cos=0.20, causal_ce=0.20, causal_cos=0.20)
 
     def of_base_runs(self) -> ObjectiveWeights:
-        """Return the weights of the terms of base runs.
+        """Return the weights of the terms of base runs, scaled to the sum of all weights.
+
+        So rows in which nothing is swapped count as much as rows with swaps do.
 
         Raises:
             UserError: If all of them are zero.
@@ -143,7 +145,8 @@ class ObjectiveWeights(BaseModel):
         kept = {term.name: weights[term.name] for term in TERMS}
         if not any(kept.values()):
             raise UserError("data without swaps need a term of base runs; give one, such as ce, a weight above zero")
-        return ObjectiveWeights(**kept)
+        scale = sum(weights.values()) / sum(kept.values())
+        return ObjectiveWeights(**{name: scale * weight for name, weight in kept.items()})
 
     def compares(self, what: Compared, *, counterfactual: bool = False) -> bool:
         """Say whether any weighted term compares this, in the base runs or in the counterfactual runs."""

@@ -40,4 +40,10 @@ def test_a_single_term_needs_what_it_compares(name: str) -> None:
 def test_strict_needs_swaps_and_teacher_but_no_counterfactual_run() -> None:
     weights = ObjectiveWeights(task=1.0, strict=0.5)
     assert weights.interchange and weights.needs_teacher and weights.needs_alignment and not weights.compares_widths
-    assert not weights.of_runs(counterfactual=True) and weights.of_base_runs() == ObjectiveWeights(task=1.0)
+    assert not weights.of_runs(counterfactual=True) and weights.of_base_runs() == ObjectiveWeights(task=1.5)
+
+
+def test_rows_without_swaps_count_as_much_as_others() -> None:
+    weights = ObjectiveWeights(task=0.25, ce=0.5, causal_ce=0.5, causal_cos=0.25)
+    assert weights.of_base_runs() == ObjectiveWeights(task=0.5, ce=1.0)
+    assert ObjectiveWeights(ce=0.3).of_base_runs() == ObjectiveWeights(ce=0.3)
