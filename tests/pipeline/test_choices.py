@@ -12,10 +12,12 @@ import yaml
 from torch import Tensor
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.statistics.measures import summarise
-from iit_toolkit.analysis.statistics.outcomes import read_outcomes
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes, write_outcomes
 from iit_toolkit.analysis.verification.verify import verify
 from iit_toolkit.config.loading import load_config
+from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.folder import RunFolder
 from tests.pipeline.test_questions import ALIGNMENT, CONFIG
@@ -111,6 +113,12 @@ def test_a_run_tells_them_and_a_run_without_candidates_does_not(prepared: Prepar
     assert stored["value"] == again.estimate("iia", "all").value
     for page in (run.report_html, tmp_path / "run" / "report.md"):
         assert "Among the candidates" in page.read_text()
+    choices = read_outcomes(run.choices)
+    write_outcomes(choices[choices["student"] != "causal"], run.choices)
+    with pytest.raises(
+        UserError, match="choices.parquet: other students or variables than"
+    ):
+        write_report(run.path)
     none = [{name: value for name, value in row.items() if name != "candidates"} for row in prepared.eval_rows]  # pyright: ignore
     alignment = Alignment.from_dict(yaml.safe_load(SAME_BLOCK))
     teacher: Any = prepared.teacher

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -169,7 +169,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
     drawn = (outcomes, answers, summary, verdict, histories, run.figures, regions, *what)
     plots = write_figures(*drawn) if figures else []
     config = _config(run.config) if is_there(run.config) else None
-    choices = summarise(read_outcomes(run.choices), **settings) if results.get("choices") else None
+    choices = _choices(read, run, settings) if results.get("choices") else None
     report = _Report(read, summary, verdict, comparison, cases, regions, config, choices)
     return report, [*plots, *read_stored_search(run)]
 
@@ -177,6 +177,13 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
 def _read_as(answers: Answers | None) -> tuple[dict[int, str], dict[int, float]]:
     """Return what answers read as, and how often they occur in a million tokens."""
     return ({}, {}) if answers is None else ({one: answers.read(one) for one in answers.texts}, answers.per_million)
+
+
+def _choices(read: StoredResults, run: RunFolder, settings: Mapping[str, Any]) -> Summary:
+    """Return what was measured among candidates, of the students and variables of the results."""
+    choices = read_outcomes(run.choices)
+    refuse_other_cases(read, choices, run.choices)
+    return summarise(choices, **settings)
 
 
 def _config(path: Path) -> str:
