@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from iit_toolkit.interchange.engine import InterchangeModel
     from iit_toolkit.pipeline.checked import Check, verify
     from iit_toolkit.pipeline.explore import explore
-    from iit_toolkit.pipeline.run import run
+    from iit_toolkit.pipeline.verbs import run
 
 __version__ = "0.1.0"
 
@@ -48,7 +48,7 @@ _HOMES = {
     "load_config": "config.loading",
     "plan": "analysis.statistics.planning",
     "preset": "alignment.presets",
-    "run": "pipeline.run",
+    "run": "pipeline.verbs",
     "student": "distillation.students",
     "trace": "analysis.verification.trace",
     "train_network": "distillation.networks",

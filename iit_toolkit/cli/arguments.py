@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from iit_toolkit.config.loading import AnyRunConfig
     from iit_toolkit.config.run_config import RunConfig
 
 Config = Annotated[
@@ -33,11 +34,18 @@ def is_override(argument: str) -> bool:
     return "=" in argument and not os.path.isfile(argument)  # also if it is too long for a path
 
 
-def read_config(config: str, overrides: list[str] | None) -> RunConfig:
+def read_config(config: str, overrides: list[str] | None) -> AnyRunConfig:
     """Read the config that the arguments name."""
     from iit_toolkit.config.loading import load_config
 
     return load_config(config, overrides or [])
+
+
+def read_text_config(config: str, overrides: list[str] | None) -> RunConfig:
+    """Read the config that the arguments name; refuse one of programs and other networks."""
+    from iit_toolkit.config.loading import load_text_config
+
+    return load_text_config(config, overrides or [])
 
 
 def with_measure(config: RunConfig, measure: str | None) -> RunConfig:
@@ -59,7 +67,7 @@ def stdout_for_results(*, live: bool = True) -> Generator[None]:
         yield
 
 
-def output_folder(output: Path | None, config: RunConfig) -> Path:
+def output_folder(output: Path | None, config: AnyRunConfig) -> Path:
     """Return the folder to write to: as given, or `runs/<name of the config>`."""
     return output or Path("runs") / config.name
 

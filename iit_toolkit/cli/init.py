@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ class Kind(str, Enum):
     causal_lm = "causal-lm"
     pairs = "pairs"
     classification = "classification"
+    symbolic = "symbolic"
 
 
 def init(
@@ -26,7 +28,7 @@ def init(
         Path | None, typer.Option("--output", "-o", help="The file to write [default: KIND.yaml]", show_default=False)
     ] = None,
 ) -> None:
-    """Write a commented config to start from.
+    """Write a commented config to start from; symbolic: with a Python file beside it, which holds a program.
 
     Example: iit-toolkit init mlm --output mine.yaml
     """
@@ -34,8 +36,16 @@ def init(
     from iit_toolkit.runs.folder import write_atomically
 
     path = output or Path(f"{kind.value}.yaml")
-    if path.exists():
-        raise UserError(f"{path} exists; choose another with --output, or remove it")
-    write_atomically(path, (ASSETS / "init" / f"{kind.value}.yaml").read_text(encoding="utf-8"))
-    typer.echo(path)
+    text, code = (ASSETS / "init" / f"{kind.value}{ending}" for ending in (".yaml", ".py"))
+    beside = [path.with_suffix(".py")] if code.is_file() else []
+    for one in (path, *beside):
+        if one.exists():
+            raise UserError(f"{one} exists; choose another with --output, or remove it")
+    content = text.read_text(encoding="utf-8")
+    for one in beside:
+        write_atomically(one, code.read_text(encoding="utf-8"))
+        content = content.replace(f'"{code.name}:', json.dumps(f"{one.as_posix()}:")[:-1])
+    write_atomically(path, content)
+    for one in (path, *beside):
+        typer.echo(one)
     typer.echo(f"next: iit-toolkit validate {path}", err=True)

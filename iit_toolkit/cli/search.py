@@ -14,7 +14,7 @@ from iit_toolkit.cli.arguments import (
     Overrides,
     output_folder,
     print_document,
-    read_config,
+    read_text_config,
     stdout_for_results,
     with_measure,
 )
@@ -50,7 +50,7 @@ def search(
 
     Example: iit-toolkit search quickstart --student my-student -o runs/search
     """
-    settings = with_measure(read_config(config, overrides), measure)
+    settings = with_measure(read_text_config(config, overrides), measure)
     if len({option is None for option in (subspace, teacher_layer, student_layer)}) > 1:
         raise UserError("--subspace, --teacher-layer and --student-layer belong together: give all three, or none")
 

@@ -14,7 +14,7 @@ from iit_toolkit.cli.arguments import (
     Overrides,
     output_folder,
     print_document,
-    read_config,
+    read_text_config,
     stdout_for_results,
 )
 
@@ -43,7 +43,7 @@ def trace(
 
     Example: iit-toolkit trace quickstart --student-layers 3 -o runs/trace
     """
-    settings = read_config(config, overrides)
+    settings = read_text_config(config, overrides)
 
     from iit_toolkit import pipeline
 

@@ -85,6 +85,9 @@ def verify(
     if settings is None:
         settings = pipeline.finished_config(str(teacher), student, str(data), overrides or [])
     if plan:
+        from iit_toolkit.config.loading import text_config
+
+        settings = text_config(settings)
         with stdout_for_results():
             planned, rows = pipeline.plan_verification(settings, student, alignment)
         if as_json:

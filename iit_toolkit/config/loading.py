@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import Any, TypeAlias, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.config.yaml_files import dump_yaml, parse_yaml, read_yaml
 from iit_toolkit.errors import Mistake, UserError, did_you_mean, mistakes, one_line, shown
@@ -15,6 +16,8 @@ from iit_toolkit.files.paths import require_path
 from iit_toolkit.files.text_files import MAX_DEPTH
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+AnyRunConfig: TypeAlias = RunConfig | NetworkRunConfig
+"""A run of models of transformers, or one of programs and other networks."""
 _LONG = 80  # characters of an override in a message
 _MOST_MISTAKES = 5  # in one message
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -22,8 +25,11 @@ EMBEDDED_TEACHER = str(ASSETS / "teacher")
 """A small masked language model of Python's documentation, which comes with the package."""
 
 
-def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> AnyRunConfig:
     """Read a config; overrides win over the file, and the file over the defaults.
+
+    It is one of networks if its `teacher` holds keys, such as {program: file.py:name}, and one of models of
+    transformers otherwise.
 
     Args:
         path_or_name: A YAML file, or the name of a bundled config such as `quickstart`.
@@ -32,7 +38,34 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunC
     Raises:
         UserError: If there is no such config, it is not valid YAML, or a key or value is wrong.
     """
-    return parse_config(RunConfig, read_mapping(_config_path(path_or_name)), overrides, f"config {path_or_name}")
+    document, where = read_mapping(_config_path(path_or_name)), f"config {path_or_name}"
+    for override in overrides:
+        apply_override(document, override)
+    schema = NetworkRunConfig if isinstance(document.get("teacher"), dict) else RunConfig
+    return parse_config(schema, document, (), where)
+
+
+def load_text_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a config as `load_config`, of models of transformers only.
+
+    Raises:
+        UserError: As for `load_config`, or if it is one of programs or other networks.
+    """
+    return text_config(load_config(path_or_name, overrides))
+
+
+def text_config(config: AnyRunConfig) -> RunConfig:
+    """Return a config if it is one of models of transformers.
+
+    Raises:
+        UserError: If it is one of programs or other networks.
+    """
+    if not isinstance(config, RunConfig):
+        raise UserError(
+            f"config {config.name}: its teacher is a program or a network of torch, for which validate, explain, run, "
+            "train, verify, report, export, compare, gate and ls work; use one of these, or give a model of transformers"
+        )
+    return config
 
 
 def parse_config(
@@ -77,9 +110,14 @@ def dump_config(config: BaseModel) -> str:
     return dump_yaml(content)
 
 
-def config_schema() -> dict[str, Any]:
-    """Return the JSON schema of a config, for editors that complete and check YAML."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RunConfig.model_json_schema()}
+def config_schema(*, networks: bool = False) -> dict[str, Any]:
+    """Return the JSON schema of a config, for editors that complete and check YAML.
+
+    Args:
+        networks: Whether it is that of a config of programs and networks.
+    """
+    schema = NetworkRunConfig if networks else RunConfig
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema.model_json_schema()}
 
 
 def _config_path(path_or_name: str | Path) -> Path:

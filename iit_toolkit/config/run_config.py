@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -22,13 +23,15 @@ MAX_SIZE = 10**8
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """A part of a config: strict, and without unknown keys."""
+
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
 
 
-class StudentConfig(_Section):
+class StudentConfig(Section):
     """Where the student comes from: teacher layers (the default), a fresh model, or a checkpoint."""
 
     layers: Positive | list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
@@ -61,7 +64,7 @@ class StudentConfig(_Section):
         return config
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """What the models read."""
 
     source: Literal["python_docs", "datasets", "minimal_pairs"] = "datasets"
@@ -195,7 +198,7 @@ class MixedConfig(DataConfig):
     """What is swapped between rows of a batch, such as {kind: span}; null: nothing, or, of pairs, what differs."""
 
 
-class MaskingConfig(_Section):
+class MaskingConfig(Section):
     """How masked language modelling chooses its tokens."""
 
     probability: Share = 0.15
@@ -203,7 +206,7 @@ class MaskingConfig(_Section):
     """Draw tokens in proportion to count ** -smoothing; the paper's code uses 0.7; null: all alike."""
 
 
-class ArmConfig(_Section):
+class ArmConfig(Section):
     """One student to train: its alignment and its losses."""
 
     alignment: Annotated[str | dict[str, Any] | None, IS_PATH] = None
@@ -219,7 +222,7 @@ class ArmConfig(_Section):
     """Settings of the trainer that differ from the config's, such as `max_steps`."""
 
 
-class VerificationConfig(_Section):
+class VerificationConfig(Section):
     """How students are compared with their teacher after training."""
 
     alignment: Annotated[str | dict[str, Any] | None, IS_PATH] = None
@@ -242,7 +245,36 @@ class VerificationConfig(_Section):
     treatment: str | None = None
 
 
-class RunConfig(_Section):
+def refuse_no_arms(name: str, arms: Collection[str]) -> None:
+    """Check that there is something to train.
+
+    Args:
+        name: The config's name.
+        arms: Its arms.
+
+    Raises:
+        UserError: If there is no arm.
+    """
+    if not arms:
+        raise UserError(
+            f"config {name} has no arms, so there is nothing to train; give arms, such as arms.plain={{}}, or "
+            "verify a finished student with `iit-toolkit verify`"
+        )
+
+
+def refuse_unknown_roles(verification: VerificationConfig, arms: Collection[str]) -> None:
+    """Check that the arms to compare are arms.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    for role in ("baseline", "treatment"):
+        arm = getattr(verification, role)
+        if arm is not None and arm not in arms:
+            raise ValueError(f'verification.{role} "{arm}" is no arm (arms: {listed(arms)})')
+
+
+class RunConfig(Section):
     """A whole run: teacher, student, data, the arms to train, and their verification."""
 
     name: Name
@@ -278,20 +310,13 @@ class RunConfig(_Section):
         Raises:
             UserError: If there is no arm.
         """
-        if not self.arms:
-            raise UserError(
-                f"config {self.name} has no arms, so there is nothing to train; give arms, such as arms.plain={{}}, or "
-                "verify a finished student with `iit-toolkit verify`"
-            )
+        refuse_no_arms(self.name, self.arms)
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
         if self.task == "sequence_classification":
             self._require_labelled()
-        for role in ("baseline", "treatment"):
-            arm = getattr(self.verification, role)
-            if arm is not None and arm not in self.arms:
-                raise ValueError(f'verification.{role} "{arm}" is no arm (arms: {listed(self.arms)})')
+        refuse_unknown_roles(self.verification, self.arms)
         return self
 
     def _require_labelled(self) -> None:

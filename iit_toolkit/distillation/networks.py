@@ -6,16 +6,19 @@ their tasks and widths off their configs. Here objective and draws are the same,
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.fields import Strict
 from iit_toolkit.data.tensor_rows import TensorRows
-from iit_toolkit.distillation.objective import Objective
+from iit_toolkit.distillation.objective import Losses, Objective
 from iit_toolkit.distillation.spoilt import refuse_spoilt_losses, refuse_spoilt_weights
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, mistakes
@@ -63,8 +66,18 @@ class NetworkTraining(Strict):
             raise UserError(f"training.{first.place}: {first.message}") from None
 
 
+Logged = Callable[[int, Losses], None]
+"""What is called after every update, with its number from 1 on and its losses."""
+
+
 def train_network(
-    student: nn.Module, teacher: Teacher, alignment: Alignment | None, rows: TensorRows, **settings: Any
+    student: nn.Module,
+    teacher: Teacher,
+    alignment: Alignment | None,
+    rows: TensorRows,
+    *,
+    log: Logged | None = None,
+    **settings: Any,
 ) -> dict[str, float]:
     """Train a network to answer as its teacher does, also when aligned neurons are swapped between inputs.
 
@@ -73,6 +86,7 @@ def train_network(
         teacher: A program or another network; a network is set to eval mode and without gradients.
         alignment: The alignment; needed by `causal_*` weights, `strict` and `aligned_mse`.
         rows: The data.
+        log: Called after every update.
         **settings: Those of `NetworkTraining`.
 
     Returns:
@@ -83,6 +97,93 @@ def train_network(
             finite.
     """
     training = NetworkTraining.of(**settings)
+    objective, draw, device = _made(student, teacher, alignment, rows, training)
+    optimizer = torch.optim.Adam(student.parameters(), lr=training.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / training.steps)
+    sums: dict[str, Tensor] = {}
+    counted = max(1, training.steps // 10)
+    with torch.random.fork_rng():
+        torch.manual_seed(training.seed)
+        for step in range(training.steps):
+            student.train()
+            batch, interchanges = draw(step)
+            batch = {name: value.to(device) for name, value in batch.items()}
+            losses = objective(batch, interchanges)
+            if not bool(losses.total.isfinite()):
+                refuse_spoilt_losses(objective, losses, batch, step)
+            optimizer.zero_grad()
+            losses.total.backward()
+            optimizer.step()
+            schedule.step()
+            if log is not None:
+                log(step + 1, losses)
+            if step >= training.steps - counted:
+                for name, value in losses.terms.items():
+                    sums[name] = sums.get(name, torch.zeros_like(value)) + value
+    student.eval()
+    refuse_spoilt_weights(objective, training.steps)
+    return {name: float(value) / counted for name, value in sums.items()}
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """The multiplications and additions in the matrix products of a step of `train_network`.
+
+    Attributes:
+        flops: Those of a step, with all gradients.
+        plain_flops: Those of the same step without swaps.
+    """
+
+    flops: int
+    plain_flops: int
+
+
+def step_flops(
+    student: nn.Module, teacher: Teacher, alignment: Alignment | None, rows: TensorRows, **settings: Any
+) -> StepFlops:
+    """Count the operations of the first step of `train_network`, which is run and changes nothing.
+
+    Products that torch's counter does not know, such as those inside an LSTM, are not counted.
+
+    Args:
+        student: As for `train_network`.
+        teacher: As for `train_network`.
+        alignment: As for `train_network`.
+        rows: As for `train_network`.
+        **settings: As for `train_network`.
+
+    Raises:
+        UserError: As for `train_network`.
+    """
+    training = NetworkTraining.of(**settings)
+    objective, draw, device = _made(student, teacher, alignment, rows, training)
+    weights = objective.weights
+    base = {term.name: weight for term, weight in weights.of_runs(counterfactual=False)}
+    plain = weights.of_base_runs() if base else ObjectiveWeights(task=1.0)
+    with torch.random.fork_rng():
+        batch, interchanges = draw(0)
+        batch = {name: value.to(device) for name, value in batch.items()}
+        whole, without = (
+            _counted(objective, batch, swaps, one) for swaps, one in ((interchanges, weights), ([], plain))
+        )
+    return StepFlops(max(1, whole), max(1, without))
+
+
+def _counted(
+    objective: Objective, batch: dict[str, Tensor], interchanges: list[Interchange], weights: ObjectiveWeights
+) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter:
+        objective(batch, interchanges, weights).total.backward()
+    assert objective.student.module is not None
+    objective.student.module.zero_grad()
+    return counter.get_total_flops()
+
+
+def _made(
+    student: nn.Module, teacher: Teacher, alignment: Alignment | None, rows: TensorRows, training: NetworkTraining
+) -> tuple[Objective, _Draw, torch.device]:
+    """Return the objective, the draws and the student's device, once all fits together."""
     weights = ObjectiveWeights.from_dict(training.weights, "training.weights")
     if weights.needs_alignment and alignment is None:
         raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")
@@ -99,30 +200,7 @@ def train_network(
         side.eval()
     refuse_failed(certify_sides(other, own, rows.batch(torch.arange(min(_CERTIFIED_ROWS, len(rows))))))
     objective = Objective(other, own, weights, "sequence_classification", temperature=training.temperature)
-    draw = _Draw(alignment, weights, rows, training)
-    optimizer = torch.optim.Adam(student.parameters(), lr=training.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / training.steps)
-    sums: dict[str, Tensor] = {}
-    counted = max(1, training.steps // 10)
-    with torch.random.fork_rng():
-        torch.manual_seed(training.seed)
-        for step in range(training.steps):
-            student.train()
-            batch, interchanges = draw(step)
-            batch = {name: value.to(own.device) for name, value in batch.items()}
-            losses = objective(batch, interchanges)
-            if not bool(losses.total.isfinite()):
-                refuse_spoilt_losses(objective, losses, batch, step)
-            optimizer.zero_grad()
-            losses.total.backward()
-            optimizer.step()
-            schedule.step()
-            if step >= training.steps - counted:
-                for name, value in losses.terms.items():
-                    sums[name] = sums.get(name, torch.zeros_like(value)) + value
-    student.eval()
-    refuse_spoilt_weights(objective, training.steps)
-    return {name: float(value) / counted for name, value in sums.items()}
+    return objective, _Draw(alignment, weights, rows, training), own.device
 
 
 class _Draw:

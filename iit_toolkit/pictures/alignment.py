@@ -99,6 +99,34 @@ def draw_alignment(alignment: Mapping[str, Any], teacher_blocks: int, student_bl
     return axes
 
 
+def draw_places(alignment: Mapping[str, Any], axes: Axes) -> Axes:
+    """Draw the places of networks without blocks, and the variables of a program, as two columns with lines between.
+
+    Args:
+        alignment: Plain data of an alignment.
+        axes: Where to draw.
+
+    Returns:
+        The axes.
+    """
+    places = {"teacher": (0.0, "right"), "student": (2.0, "left")}
+    variables = drawn_variables(alignment)
+    for number, variable in enumerate(variables):
+        colour, row = COLOURS[number % len(COLOURS)], -float(number)
+        box = {"boxstyle": "round,pad=0.35", "fc": "white", "ec": colour, "lw": 1.6}
+        axes.plot([places["teacher"][0], places["student"][0]], [row, row], color=colour, lw=1.6, zorder=0)
+        for side, (left, toward) in places.items():
+            text = _listed([site.part for site in variable.sites(side)])
+            axes.text(left, row, text, ha=toward, va="center", fontsize=8, color=_INK, bbox=box)
+        axes.text(1.0, row, variable.name, ha="center", va="center", fontsize=8, color=_INK, bbox=box)
+    for side, (left, toward) in places.items():
+        axes.text(left, 0.7, side, ha=toward, va="bottom", fontsize=9, fontweight="bold")
+    axes.set_xlim(-2.4, 4.4)
+    axes.set_ylim(-len(variables) + 0.3, 1.2)
+    axes.set_axis_off()
+    return axes
+
+
 def _draw_variable(axes: Axes, variable: DrawnVariable, colour: str, places: Mapping[str, float], number: int) -> None:
     from matplotlib.patches import FancyBboxPatch
 
@@ -131,17 +159,24 @@ def _draw_variable(axes: Axes, variable: DrawnVariable, colour: str, places: Map
 
 
 def _site(site: Mapping[str, Any]) -> DrawnSite:
+    if "variable" in site:
+        return DrawnSite(None, f"{site['variable']} of the program")
     component, layer = str(site["component"]), site.get("layer")
     if layer is None:
-        return DrawnSite(None, component)
+        return DrawnSite(None, ", ".join([component, *_neurons(site)]))
     plain = component == "block_output" or site.get("heads") is not None  # heads are of one component
     parts = [] if plain else [component.replace("_", " ")]
-    if site.get("neurons") is not None:
-        low, high = site["neurons"]
-        parts.append(f"neurons {low} to {high - 1}")
+    parts += _neurons(site)
     if site.get("heads") is not None:
         parts.append(f"head{'s' if len(site['heads']) > 1 else ''} {', '.join(map(str, site['heads']))}")
     return DrawnSite(int(layer), ", ".join(parts))
+
+
+def _neurons(site: Mapping[str, Any]) -> list[str]:
+    if site.get("neurons") is None:
+        return []
+    low, high = site["neurons"]
+    return [f"neurons {low} to {high - 1}"]
 
 
 def _column(variables: Sequence[DrawnVariable], side: str, depth: int) -> list[str]:

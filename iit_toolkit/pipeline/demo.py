@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
-from iit_toolkit.config.loading import load_config
+from iit_toolkit.config.loading import load_text_config
 from iit_toolkit.distillation.fresh_blocks import draw_blocks_anew
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import verify_loaded
@@ -38,7 +38,7 @@ def demo(output: str | Path) -> dict[str, Path]:
     """
     for name in (COPY, STRANGER):
         RunFolder(Path(output) / name).refuse_occupied()
-    prepared = Prepared(load_config("demo"))
+    prepared = Prepared(load_text_config("demo"))
     untrained = prepared.new_student()
     alignment = prepared.verified_alignment(untrained)
     torch.manual_seed(prepared.config.seed + 1)  # the untrained control has random blocks, too: others

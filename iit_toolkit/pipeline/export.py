@@ -15,11 +15,12 @@ from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes, write_outcomes
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored
 from iit_toolkit.analysis.statistics.verdict import judge, without_controls
-from iit_toolkit.config.loading import dump_config, load_config
+from iit_toolkit.config.loading import AnyRunConfig, dump_config, load_config
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError, did_you_mean, one_line
 from iit_toolkit.files.plain_files import refuse_links_out
+from iit_toolkit.pipeline.networks.objects import WEIGHTS, python_files
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.student_files import copy_student, require_student_files
 from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_atomically
@@ -32,6 +33,7 @@ _FILES = {
     "results.json": "every number, with its provenance",
     "outcomes.parquet": "every answer behind them",
 }
+_CODE = "a copy of the Python that the config names, which is not run from here"
 _PYVENE = "that side of the alignment for stock pyvene, as keyword arguments of its configs"
 
 
@@ -60,13 +62,16 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
     config = load_config(source.config)
     alignment = Alignment.from_yaml(source.alignment)
     refuse_links_out(source.path, source.arm(arm))
-    if not (source.arm(arm) / "config.json").is_file():
+    weights = "config.json" if isinstance(config, RunConfig) else WEIGHTS
+    if not (source.arm(arm) / weights).is_file():
         raise UserError(f"{source.arm(arm)}: the student of arm {arm} is not there; run it again")
     require_student_files(source.arm(arm))
     target = Path(output).resolve()
     with working_in(target, "the export") as made:
         made.refuse_occupied()
-        sides = _pyvene_sides(config, alignment, source.arm(arm))
+        is_text = isinstance(config, RunConfig)
+        sides = _pyvene_sides(config, alignment, source.arm(arm)) if is_text else {}
+        code = {} if is_text else python_files(config)
         phase(f"copying the student of {arm}")
         with folder_written_whole(target) as temporary:
             copy_student(source.arm(arm), temporary)
@@ -79,7 +84,9 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
             write_outcomes(kept.reset_index(drop=True), folder.outcomes)
             for name, text in sides.items():
                 write_atomically(temporary / name, text)
-            files = _FILES | dict.fromkeys(sides, _PYVENE)
+            for name, text in code.items():
+                write_atomically(temporary / name, text)
+            files = _FILES | dict.fromkeys(sides, _PYVENE) | dict.fromkeys(code, _CODE)
             if controls is not None:
                 write_outcomes(controls, folder.controls)
                 files[folder.controls.name] = "every answer of its controls"
@@ -145,7 +152,7 @@ def _pyvene_sides(config: RunConfig, alignment: Alignment, student: Path) -> dic
     }
 
 
-def _for_verification(config: RunConfig, arm: str) -> RunConfig:
+def _for_verification(config: AnyRunConfig, arm: str) -> AnyRunConfig:
     """Return the config with this arm alone; how the student was made stays, for the untrained control."""
     verification = config.verification.model_copy(update={"baseline": None, "treatment": arm})
     return config.model_copy(update={"arms": {arm: config.arms[arm]}, "verification": verification})
@@ -171,8 +178,10 @@ def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> 
     def rest(students: dict[str, Any]) -> dict[str, Any]:
         return {name: one for name, one in students.items() if name not in arms}
 
+    chain = {"chain": [one for one in document["chain"] if one["lower"] not in arms]} if document.get("chain") else {}
     return {
         **{name: one for name, one in document.items() if name != "choices"},
+        **chain,
         "arms": rest(document["arms"]),
         "summary": {**document["summary"], "students": rest(document["summary"]["students"])},
         "evaluation": {

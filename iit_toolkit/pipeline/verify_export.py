@@ -14,10 +14,12 @@ from iit_toolkit.analysis.statistics.numbers import count
 from iit_toolkit.analysis.statistics.outcomes import KEY, read_outcomes
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored
 from iit_toolkit.config.loading import load_config
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.export import chosen_arm
-from iit_toolkit.pipeline.run import verify
+from iit_toolkit.pipeline.networks.objects import WEIGHTS
 from iit_toolkit.pipeline.student_files import require_named_files
+from iit_toolkit.pipeline.verbs import verify
 from iit_toolkit.runs.folder import RunFolder
 
 _ANSWERS = ["teacher_base", "teacher_cf", "student_base", "student_cf"]
@@ -50,11 +52,11 @@ def verify_export(folder: str | Path, output: str | Path | None = None, override
         UserError: If the folder is no export, or as for `verify`.
     """
     exported = RunFolder(Path(folder))
-    for name in ("config.yaml", "alignment.yaml", "results.json", "outcomes.parquet", "config.json"):
-        if not (exported.path / name).is_file():
-            raise UserError(f"{folder}: no {name} there; give a folder that `iit-toolkit export` wrote")
-    require_named_files(path for path in exported.path.glob("*.json") if path.is_file())
+    for name in ("config.yaml", "alignment.yaml", "results.json", "outcomes.parquet"):
+        _require(exported, name)
     config = load_config(exported.config, overrides)
+    _require(exported, "config.json" if isinstance(config, RunConfig) else WEIGHTS)
+    require_named_files(path for path in exported.path.glob("*.json") if path.is_file())
     stored = read_stored(exported.path)
     name = chosen_arm(stored)
     path = verify(
@@ -67,6 +69,11 @@ def verify_export(folder: str | Path, output: str | Path | None = None, override
     before, after = (_cases_of(run, name) for run in (exported, RunFolder(path)))
     same, sentence = _agreement(stored, before, read_stored(path), after)
     return Reverified(path, same, sentence)
+
+
+def _require(exported: RunFolder, name: str) -> None:
+    if not (exported.path / name).is_file():
+        raise UserError(f"{exported.path}: no {name} there; give a folder that `iit-toolkit export` wrote")
 
 
 def _cases_of(run: RunFolder, student: str) -> pd.DataFrame:

@@ -59,6 +59,7 @@ OWN = {
         "teacher=causal",
         f"data={{path: json, text_column: sentence, max_length: 64, {FILES.replace('=', ': ')}}}",
     ],
+    Kind.symbolic: ["training.steps=2", "training.batch_size=16"],
     Kind.classification: ["teacher=classifier", "data.path=json", f"data.{FILES}"],
 }
 
@@ -67,7 +68,8 @@ OWN = {
 @pytest.mark.parametrize("kind", list(Kind))
 def test_each_kind_is_written_once_and_validates(kind: Kind) -> None:
     code, printed, said = call("init", kind.value)
-    assert (code, printed) == (0, f"{kind.value}.yaml\n") and said == f"next: iit-toolkit validate {kind.value}.yaml\n"
+    files = [f"{kind.value}.yaml", *(["symbolic.py"] if kind == Kind.symbolic else [])]
+    assert (code, printed) == (0, "".join(f"{file}\n" for file in files)) and said == f"next: iit-toolkit validate {kind.value}.yaml\n"
     text = Path(f"{kind.value}.yaml").read_text()
     assert text.count("#") >= 8 and f"{kind.value}.yaml" in text.partition("name:")[0]
     load_config(f"{kind.value}.yaml")

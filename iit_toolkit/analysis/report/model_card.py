@@ -13,7 +13,8 @@ import yaml
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.report.tables import COLUMNS, changed_cases
 from iit_toolkit.analysis.statistics.measures import MEASURES, StudentSummary, Summary
-from iit_toolkit.analysis.statistics.numbers import first_upper, interval
+from iit_toolkit.analysis.statistics.numbers import decimal, first_upper, interval
+from iit_toolkit.analysis.statistics.results_layout import NETWORKS
 from iit_toolkit.analysis.statistics.verdict import SCOPE, Verdict
 from iit_toolkit.errors import UserError
 
@@ -73,9 +74,10 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         raise UserError(f'no verified arm "{arm}" in the results; there are: {", ".join(results["arms"])}')
     student = summary.students[arm]
     use = _USES.get(str(results.get("task")))
+    of_text = results.get("task") != NETWORKS
     metadata = {
-        "library_name": "transformers",
-        **_base_model(results["teacher"]["name"]),
+        "library_name": "transformers" if of_text else "pytorch",
+        **(_base_model(results["teacher"]["name"]) if of_text else {}),
         **_licence(results["teacher"]["name"]),
         **({} if use is None else {"pipeline_tag": use.pipeline}),
         "tags": _TAGS,
@@ -88,7 +90,7 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         *([] if use is None else [_usage(use)]),
         "## Verdict",
         _verdict(Verdict.from_dict(results["verdict"]), arm),
-        _table(student),
+        _table(student, _accuracy(results, arm), of_text=of_text),
         f"Intervals ({summary.level:.0%}) are Wilson's for shares, at the effective number of cases, "
         "and bootstraps over the texts of bases and sources for all else. "
         f"{first_upper(MEASURES['effect_r2'].title)}: {MEASURES['effect_r2'].caption} "
@@ -148,6 +150,13 @@ def _origin(results: dict[str, Any], arm: str) -> str:
     alignment = f"alignment {markdown_cell(details['alignment'])}" if details["alignment"] else "no interventions"
     teacher = results["teacher"]["name"]
     shown = teacher if _may_be_on_the_hub(teacher) else "a local model"
+    if results.get("task") == NETWORKS:
+        return (
+            f"A network of torch, taught by {markdown_cell(teacher)}: {details['student_parameters']:,} parameters, "
+            f"{details['steps']:,} steps of {details['effective_batch']:,} rows, {alignment}, objective {objective}, "
+            f"seed {results['seed']}. Its weights are in `model.safetensors`; the function that makes the network is "
+            f"named in the run's config.yaml. Commit {markdown_cell(results['provenance']['git_commit'] or 'unknown')}."
+        )
     return (
         f"Distilled from {shown} ({results['teacher']['parameters']:,} parameters) into "
         f"{details['student_parameters']:,} parameters: {details['steps']:,} steps, "
@@ -177,12 +186,23 @@ def _how_to_verify(results: dict[str, Any], files: Mapping[str, str]) -> str:
     )
 
 
-def _table(student: StudentSummary) -> str:
+def _accuracy(results: dict[str, Any], arm: str) -> float | None:
+    """Return a student's accuracy on the first held-out set, if it was measured."""
+    for one in (results.get("evaluation") or {}).values():
+        if one.get("accuracy"):
+            return one["accuracy"][arm]["value"]
+    return None
+
+
+def _table(student: StudentSummary, accurate: float | None, *, of_text: bool) -> str:
     heads = ["variable", *(column.heading for column in COLUMNS), "changed cases"]
     rows = [
         [name, *(column.cell(one) for column in COLUMNS), changed_cases(one)] for name, one in student.variables.items()
     ]
     behaviour = student.behaviour
+    if not of_text:
+        told = "" if accurate is None else f" Accuracy on held-out rows: {decimal(accurate)}."
+        return f"{markdown_table(heads, rows)}\n\nKL to the teacher: {interval(behaviour.kl)} nats.{told}"
     lines = [
         markdown_table(heads, rows),
         "",
@@ -212,7 +232,8 @@ def _index(results: dict[str, Any], student: StudentSummary) -> list[dict[str, A
         add("no_intervention_floor", f"no-intervention floor, outside ({name})", one.estimate("effective_floor").value)
         add("iia", f"IIA ({name})", one.estimate("iia", "all").value)
     add("agreement", "agreement with the teacher, without intervention", student.behaviour.top1_agreement.value)
-    add("perplexity", "perplexity", student.behaviour.student_perplexity.value)
+    if results.get("task") != NETWORKS:
+        add("perplexity", "perplexity", student.behaviour.student_perplexity.value)
     if not metrics:
         return []
     return [

@@ -38,7 +38,7 @@ from iit_toolkit.analysis.statistics.numbers import EVALUATED, inputs
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.analysis.statistics.regions import RegionMap, map_regions
 from iit_toolkit.analysis.statistics.resampling import Estimate
-from iit_toolkit.analysis.statistics.results_layout import Evaluated
+from iit_toolkit.analysis.statistics.results_layout import NETWORKS, Evaluated
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored, refuse_other_cases
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge, without_controls
 from iit_toolkit.analysis.statistics.verdict_words import leak_sentence
@@ -233,6 +233,10 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
             measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))
         },
         "digits": EVALUATED,
+        "of_text": results["task"] != NETWORKS,
+        "accuracies": next(iter(_evaluated(report.stored.evaluation, "accuracy").values()), {}),
+        "program": results.get("program"),
+        "chain": report.stored.chain,
         "plots": [plot for plot in plots if plot.name not in (MAP, ALIGNMENT, CONTROLS)],
         "alignment_plots": [plot for plot in plots if plot.name == ALIGNMENT],
         "control_plots": [plot for plot in plots if plot.name == CONTROLS],

@@ -14,11 +14,14 @@ from iit_toolkit.analysis.statistics.control_results import ControlResults
 from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.ranges import Perplexity, Share
+from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.config.run_config import MAX_BLOCKS, MOST_RESAMPLES
 from iit_toolkit.runs.folder import require_arm_name
 
 LEVELS = 0.5, 0.9999
+NETWORKS = "networks"
+"""The `task` of a run whose students are networks of torch: they answer with a class and read no text."""
 _Count = Annotated[int, Field(ge=0)]
 _Positive = Annotated[int, Field(gt=0)]
 _Number = Annotated[float, Field(ge=0, lt=1e30)]
@@ -122,6 +125,41 @@ class Training(_Part):
         return self
 
 
+class _ProgramVariable(_Part):
+    name: _Name
+    reads: list[str]
+    values: list[str]
+
+
+class _Checked(_Part):
+    name: str
+    passed: bool
+    detail: str
+
+
+class _Program(_Part):
+    """A program that teaches, or that the teacher was taught, and its certification on the held-out rows."""
+
+    name: str
+    answer: str
+    variables: list[_ProgramVariable]
+    checks: list[_Checked]
+
+
+class _Linked(_Part):
+    iia: Estimate
+    effective_iia: Estimate
+    effect_r2: Estimate
+
+
+class Link(_Part):
+    """One network against the program at the head of a chain."""
+
+    upper: str
+    lower: str
+    variables: dict[_Name, _Linked]
+
+
 class _Verification(_Part):
     seconds: _Number
 
@@ -146,6 +184,8 @@ class Results(_Part):
     verification: _Verification | None = None
     choices: Summary | None = None
     blocks: dict[str, Annotated[int, Field(ge=1, le=MAX_BLOCKS)]] | None = None
+    program: _Program | None = None
+    chain: list[Link] | None = None
 
     @model_validator(mode="after")
     def _ranges(self) -> Results:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from iit_toolkit.analysis.statistics.control_results import ControlResults
 from iit_toolkit.analysis.statistics.measures import StudentSummary, Summary
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.quantities import students, variables
-from iit_toolkit.analysis.statistics.results_layout import RESULTS, Evaluated
+from iit_toolkit.analysis.statistics.results_layout import RESULTS, Evaluated, Link
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.json_files import validated
@@ -33,6 +33,7 @@ class StoredResults:
         controls: What came of the controls that the verdict does not hold.
         verdict: The verdict, as the file has it.
         evaluation: What was measured on further held-out sets, by their names.
+        chain: Teacher and students against the program that the teacher was taught; empty without one.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class StoredResults:
     controls: ControlResults
     verdict: Verdict
     evaluation: dict[str, Evaluated]
+    chain: list[Link] = field(default_factory=list["Link"])
 
     @property
     def judged(self) -> str:
@@ -81,7 +83,7 @@ def read_stored(path: Path) -> StoredResults:
     if missing:
         raise UserError(f"{file}: no {', '.join(missing)}; verify the run again")
     found = validated(file, document, RESULTS, "`iit-toolkit verify` the student again to write it anew")
-    return StoredResults(file, document, found.summary, found.controls, found.verdict, found.evaluation or {})
+    return StoredResults(file, document, found.summary, found.controls, found.verdict, found.evaluation or {}, found.chain or [])
 
 
 def evaluation_facts(stored: StoredResults) -> dict[str, str | None]:

@@ -13,6 +13,7 @@ from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, read_outcomes
 from iit_toolkit.analysis.statistics.quantities import cases_of, variables
+from iit_toolkit.analysis.statistics.results_layout import NETWORKS
 from iit_toolkit.analysis.statistics.stored_results import (
     StoredResults,
     evaluation_facts,
@@ -28,7 +29,7 @@ from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.runs.folder import RunFolder
 
 _SAME_IN_ARMS = ("alignment", "objective", "student_parameters", "steps")
-_SAME_IN_CONFIGS = ("student", "mlm", "arms", "training")
+_SAME_IN_CONFIGS = ("student", "mlm", "arms", "training")  # networks have no mlm
 
 
 def read_runs(folders: Sequence[Path]) -> Study:
@@ -78,7 +79,7 @@ class _Run:
 
 
 def _record(run: _Run, arm: str) -> Record:
-    labels = run.results.document.get("task") == "sequence_classification"
+    labels = run.results.document.get("task") in ("sequence_classification", NETWORKS)
     return Record(arm, run.seed, run.results, {}, _accuracy(run.outcomes, arm) if labels else None)
 
 
@@ -142,6 +143,6 @@ def _training(run: _Run) -> dict[str, Any]:
 def _settings(path: Path) -> dict[str, Any]:
     """Return what must be the same in two configs; data are known by their fingerprints."""
     config = load_config(path).model_dump(mode="json")
-    chosen: dict[str, Any] = {name: config[name] for name in _SAME_IN_CONFIGS}
+    chosen: dict[str, Any] = {name: config.get(name) for name in _SAME_IN_CONFIGS}
     chosen["verification"] = {"pairs": config["verification"]["pairs"]}
     return without_cosmetic(flat(chosen, "config."))

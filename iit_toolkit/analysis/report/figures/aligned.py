@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.report.figures.style import Drawing
-from iit_toolkit.pictures.alignment import DrawnVariable, draw_alignment, drawn_variables
+from iit_toolkit.pictures.alignment import DrawnVariable, draw_alignment, draw_places, drawn_variables
 
 NAME = "alignment"
 
@@ -26,6 +26,8 @@ def aligned(alignment: Mapping[str, Any], blocks: Mapping[str, int], student: st
         student: The student that is drawn.
     """
     variables = drawn_variables(alignment)
+    if not blocks and not any(site.block is not None for one in variables for site in (*one.teacher, *one.student)):
+        return [_places(alignment, variables, student)]
     depths = [
         blocks.get(name, _highest(variables, side) + 1) for side, name in (("teacher", "teacher"), ("student", student))
     ]
@@ -39,6 +41,18 @@ def aligned(alignment: Mapping[str, Any], blocks: Mapping[str, int], student: st
     )
     if len({"teacher", student} & set(blocks)) < 2:
         caption += " Blocks above the highest aligned one are not drawn."
+    return [_drawing(figure, caption, variables)]
+
+
+def _places(alignment: Mapping[str, Any], variables: list[DrawnVariable], student: str) -> Drawing:
+    """Draw what each variable aligns in a program or in networks without blocks."""
+    figure = Figure(figsize=(6.4, 0.5 * len(variables) + 0.6), layout="constrained")
+    draw_places(alignment, figure.subplots())
+    caption = f"Alignment {alignment['name']}: what is swapped in the teacher, and in {student} at the same time."
+    return _drawing(figure, caption, variables)
+
+
+def _drawing(figure: Figure, caption: str, variables: list[DrawnVariable]) -> Drawing:
     rows = [
         {"variable": one.name, "side": side, "block": site.block, "part": site.part}
         for one in variables
@@ -48,7 +62,7 @@ def aligned(alignment: Mapping[str, Any], blocks: Mapping[str, int], student: st
     alt = "; ".join(
         f"{one.name}: teacher {_blocks(one, 'teacher')}, student {_blocks(one, 'student')}" for one in variables
     )
-    return [Drawing(NAME, figure, caption, f"What is aligned. {alt}.", pd.DataFrame(rows))]
+    return Drawing(NAME, figure, caption, f"What is aligned. {alt}.", pd.DataFrame(rows))
 
 
 def _highest(variables: list[DrawnVariable], side: str) -> int:

@@ -1,0 +1,1 @@
+"""Runs whose teacher is a program or a network, and whose students are networks of torch."""

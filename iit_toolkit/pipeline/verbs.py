@@ -1,0 +1,76 @@
+"""The verbs that work on both kinds of configs: on models of transformers, and on programs and other networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from iit_toolkit.config.loading import AnyRunConfig
+from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.interchange.checks import Check
+from iit_toolkit.pipeline import check, explanation
+from iit_toolkit.pipeline import run as texts
+from iit_toolkit.pipeline.networks.check import validate_networks
+from iit_toolkit.pipeline.networks.explanation import explain_networks
+from iit_toolkit.pipeline.networks.run import run_networks, train_networks, verify_networks
+
+
+def validate(config: AnyRunConfig) -> list[Check]:
+    """Check a config on its live models and data; see `iit_toolkit.interchange.certify`."""
+    return check.validate(config) if isinstance(config, RunConfig) else validate_networks(config)
+
+
+def explain(config: AnyRunConfig) -> str:
+    """Say in words, before any training, what a config's models, alignments and steps are."""
+    return explanation.explain(config) if isinstance(config, RunConfig) else explain_networks(config)
+
+
+def run(config: AnyRunConfig, output: str | Path, *, resume: bool = False) -> Path:
+    """Train every arm, verify every student against the teacher, and write results and report.
+
+    Args:
+        config: The run config.
+        output: The run folder; new or empty.
+        resume: Continue in the folder of an earlier run of the same config, if it is one.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        UserError: If the config does not hold on the live models and data, or the folder is taken. If a run to resume
+            is another config's, or another process is at work on it.
+    """
+    called = texts.run if isinstance(config, RunConfig) else run_networks
+    return called(config, output, resume=resume)  # pyright: ignore[reportArgumentType]
+
+
+def train(config: AnyRunConfig, output: str | Path, arm: str, *, resume: bool = False) -> Path:
+    """Train one arm, and write its student to the run folder.
+
+    Args:
+        config: The run config.
+        output: The run folder; new or empty.
+        arm: The arm.
+        resume: Continue in the folder of an earlier call or run of the same config, if it is one.
+
+    Raises:
+        UserError: As for `run`.
+    """
+    called = texts.train if isinstance(config, RunConfig) else train_networks
+    return called(config, output, arm, resume=resume)  # pyright: ignore[reportArgumentType]
+
+
+def verify(config: AnyRunConfig, student: str, alignment: str, output: str | Path, name: str = "student") -> Path:
+    """Verify a finished student, from this toolkit or not, against the config's teacher.
+
+    Args:
+        config: Gives teacher, data and settings of the verification.
+        student: Folder or Hub id of the student; of a network, the folder of its weights.
+        alignment: An alignment file or a preset.
+        output: The run folder; new or empty.
+        name: What results and outcomes call the student.
+
+    Raises:
+        UserError: If the alignment does not hold on the live models, or the folder is taken.
+    """
+    called = texts.verify if isinstance(config, RunConfig) else verify_networks
+    return called(config, student, alignment, output, name)  # pyright: ignore[reportArgumentType]
