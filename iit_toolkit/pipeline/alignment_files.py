@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import TypeVar
 
 from iit_toolkit.alignment import alignment_from_file
-from iit_toolkit.config.network_config import NetworkArmConfig, NetworkRunConfig
 from iit_toolkit.config.run_config import ArmConfig, RunConfig, VerificationConfig
 
-_Section = TypeVar("_Section", ArmConfig, NetworkArmConfig, VerificationConfig)
-_Config = TypeVar("_Config", RunConfig, NetworkRunConfig)
+_Section = TypeVar("_Section", ArmConfig, VerificationConfig)
 
 
-def with_alignments_read(config: _Config) -> _Config:
+def with_alignments_read(config: RunConfig) -> RunConfig:
     """Return the config with the content of the alignment files it names: a changed file makes another config.
 
     Raises:

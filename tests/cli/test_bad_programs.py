@@ -92,7 +92,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
         ["variable 'v', teacher: the program has no variable 'lefft'", 'did you mean "left"?'],
     ),
     "a site for a program": ([aligned(SITE)], ["variable 'v', teacher", "write `teacher: [{variable: NAME}]`"]),
-    "a variable in the student": ([aligned(student="{variable: left}")], ["student.0", "unknown key"]),
+    "a variable in the student": ([aligned(student="{variable: left}")], ["student.0.component"]),
     "sources of no variable": ([aligned(rest=", draw: {w: 1}")], ["draw names no variable 'w'"]),
     "sources that rows lack": (
         [aligned(rest=", sources: {kind: paired}"), "verification.alignment=alignment.yaml"],
@@ -115,7 +115,7 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no network": (["student.network=mistakes.py:nothing"], ["returns a NoneType; return a torch.nn.Module"]),
     "a function that fails": (["student.network=mistakes.py:failing"], ["fails (KeyError: 'digits')"]),
-    "one set of rows": (["data.path=mistakes.py:one"], ["returns a dict of 1", "return two"]),
+    "one set of rows": (["data.path=mistakes.py:one"], ["returns a dict; return two"]),
     "other labels": (["data.path=mistakes.py:mislabelled"], ["it answers otherwise than the labels"]),
     "columns of other lengths": (["data.path=mistakes.py:unequal"], ["column 'labels' has 3 rows", "300"]),
     "no domain to draw from": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from logging import getLogger
 
 import torch
@@ -94,13 +95,13 @@ def certify_networks(prepared: PreparedNetworks, student: nn.Module, alignment: 
     return checks
 
 
-def require_rows(prepared: PreparedNetworks, alignments: object) -> None:
+def require_rows(prepared: PreparedNetworks, alignments: Iterable[Alignment]) -> None:
     """Check that rows have the sources that alignments take.
 
     Raises:
         UserError: If they have none.
     """
-    for alignment in alignments:  # pyright: ignore[reportGeneralTypeIssues]
+    for alignment in alignments:
         for split, rows in prepared.rows.drawn.items():
             if alignment.sources.kind == "paired" and "source_example_id" not in rows.columns:
                 raise UserError(

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import ProgramVariable, Site
-from iit_toolkit.config.network_config import NetworkRunConfig
+from iit_toolkit.config.network_config import NetworkArmConfig, NetworkRunConfig, NetworkVerificationConfig
 from iit_toolkit.config.yaml_files import read_yaml
 from iit_toolkit.distillation.networks import NetworkTraining
 from iit_toolkit.distillation.terms import ObjectiveWeights
@@ -22,12 +22,14 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.files.paths import require_path
 from iit_toolkit.files.python_names import python_file
 from iit_toolkit.interchange.causal_model import CausalModel
+from iit_toolkit.interchange.program_side import program_sites
 from iit_toolkit.interchange.sides import Teacher
 from iit_toolkit.interchange.sound import digests, refuse_changed
 from iit_toolkit.pipeline.networks.objects import network_named, program_named
 from iit_toolkit.pipeline.networks.rows import NetworkRows, fingerprint_of_tensors, rows_of
 from iit_toolkit.runs.provenance import fingerprint_of_weights
 
+_Aligned = TypeVar("_Aligned", NetworkArmConfig, NetworkVerificationConfig)
 _SET_ELSEWHERE = ("weights", "temperature", "seed")
 
 
@@ -122,13 +124,13 @@ class PreparedNetworks:
         if self.program is None:
             return
         if self.config.teacher.program is None:
-            self.program.require_variables(
-                [one.name for one in alignment.variables], f"{where}: verified against {self.config.program}"
-            )
+            named = [one.name for one in alignment.variables]
+            self.program.require_variables(named, f"{where}: verified against {self.config.program}")
             return
-        for one in alignment.variables:
-            named = [part.variable for part in one.teacher if isinstance(part, ProgramVariable)]
-            self.program.require_variables(named, f"{where}: variable {one.name!r}, teacher")
+        try:
+            program_sites(alignment, self.program)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
 
     def arm_alignment(self, arm: str) -> Alignment | None:
         """Return an arm's alignment, or none.
@@ -216,6 +218,24 @@ class PreparedNetworks:
         path = python_file(self.config.teacher.program, "teacher.program")
         content = str(sorted(self.teacher.parents.items())).encode() if path is None else path.read_bytes()
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def with_alignment_files_read(config: NetworkRunConfig) -> NetworkRunConfig:
+    """Return the config with the content of the alignment files it names: a changed file makes another config.
+
+    Raises:
+        UserError: If a file is not there, or as for `PreparedNetworks.alignment`.
+    """
+    prepared = PreparedNetworks(config)
+
+    def read(section: _Aligned, where: str) -> _Aligned:
+        given = section.alignment
+        if not isinstance(given, str):
+            return section
+        return section.model_copy(update={"alignment": prepared.alignment(given, f"{where}.alignment").to_dict()})
+
+    arms = {name: read(arm, f"arms.{name}") for name, arm in config.arms.items()}
+    return config.model_copy(update={"arms": arms, "verification": read(config.verification, "verification")})
 
 
 def program_variables(alignment: Alignment) -> list[str]:

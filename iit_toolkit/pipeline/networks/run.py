@@ -28,11 +28,10 @@ from iit_toolkit.config.loading import dump_config, load_config
 from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
-from iit_toolkit.pipeline.alignment_files import with_alignments_read
 from iit_toolkit.pipeline.networks.chain import chain_of
 from iit_toolkit.pipeline.networks.check import certify_networks, require_rows, validate_prepared_networks
 from iit_toolkit.pipeline.networks.facts import accuracy, facts_of_program, write_inputs_read
-from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, program_variables
+from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, program_variables, with_alignment_files_read
 from iit_toolkit.pipeline.networks.rows import HELD_OUT, fingerprint_of_tensors
 from iit_toolkit.pipeline.networks.training import finished_network_arm, train_network_arm
 from iit_toolkit.runs import processes
@@ -82,7 +81,7 @@ def _train_arms(
 ) -> Path:
     processes.refuse_several("run (of networks)")
     config.require_arms()
-    config = with_alignments_read(config)
+    config = with_alignment_files_read(config)
     prepared, folder = PreparedNetworks(config), RunFolder(Path(output))
     students: dict[str, nn.Module] = {}
     arms: dict[str, dict[str, Any]] = {}
