@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from iit_toolkit.alignment import Alignment, Site
 from iit_toolkit.data.tensor_rows import TensorRows
-from iit_toolkit.distillation.networks import train_network
+from iit_toolkit.distillation.networks import step_flops, train_network
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.certify_program import balanced_pairs
@@ -144,6 +144,18 @@ def test_sources_of_pairs_are_their_own() -> None:
     assert train_network(student, program, alignment, data.pairs(base, source), **settings)[
         "causal_ce"
     ] == pytest.approx(expected, rel=1e-12)
+
+
+def test_operations_of_a_step_are_those_of_its_products() -> None:
+    """Two layers, 16 to 10 to 2: forward, and backward to all weights and to the first layer's output."""
+    student = mlp()
+    forward = 2 * BATCH * (16 * 10 + 10 * 2)
+    run = 2 * forward + 2 * BATCH * 10 * 2
+    before = [weight.clone() for weight in student.parameters()]
+    counted = step_flops(student, equality(), aligned(True), rows(), weights={"task": 1.0, "causal_ce": 0.5}, **SETTINGS)
+    assert (counted.flops, counted.plain_flops) == (2 * run, run)
+    for weight, old in zip(student.parameters(), before, strict=True):
+        assert torch.equal(weight, old) and weight.grad is None
 
 
 def test_rows_depend_on_the_seed_alone() -> None:

@@ -184,6 +184,8 @@ def test_every_verb_works_on_a_program(place: Path) -> None:
     held_out = rows_of(config.data, program, []).single["held-out"].columns
     again = certify_program(program, held_out, held_out["labels"], ["left", "right"])
     assert [one.detail for one in again] == [one["detail"] for one in results["program"]["checks"]]
+    history = results["arms"]["iit"]["history"]
+    assert [line["step"] for line in history] == [1, 2, 3, 4] and "loss/causal_ce" in history[0]
     assert results["comparison"]["baseline"] == "task" and results["arms"]["iit"]["cost"]["flops"] > 0
     page, text = (run / "report.html").read_text(), (run / "report.md").read_text()
     for shown in (page, text):
@@ -235,11 +237,72 @@ def test_a_chain_of_abstraction(place: Path) -> None:
     folder = pipeline.verify(load_config("chain.yaml"), "weights", "alignment.yaml", place / "run")
     results = json.loads((folder / "results.json").read_text())
     assert results["verdict"]["label"] == "SUPPORTED"
-    chain = {line["lower"]: line["variables"] for line in results["chain"]}
-    assert set(chain) == {"teacher", "student", "untrained"}
+    assert [(line["upper"], line["lower"]) for line in results["chain"]] == [
+        ("program", "teacher"),
+        ("teacher", "student"),
+        ("teacher", "untrained"),
+        ("program", "student"),
+        ("program", "untrained"),
+    ]
+    assert results["chain"][1]["variables"]["left"]["iia"]["value"] == 1.0
+    chain = {line["lower"]: line["variables"] for line in results["chain"] if line["upper"] == "program"}
     assert chain["untrained"]["left"]["iia"]["value"] < 0.95
     assert chain["teacher"] == chain["student"] and chain["teacher"]["left"]["iia"]["value"] < 0.95
     assert "Along the chain" in (folder / "report.html").read_text()
+
+
+def test_pairs_are_balanced_in_training_and_verification(place: Path) -> None:
+    paired = {**ALIGNMENT, "sources": {"kind": "paired"}}
+    Path("alignment.yaml").write_text(yaml.safe_dump(paired))
+    document = {**CONFIG, "data": {**CONFIG["data"], "balance": "changed"}, "arms": {"iit": {"alignment": "alignment.yaml"}}}
+    Path("paired.yaml").write_text(yaml.safe_dump(document))
+    folder = pipeline.run(load_config("paired.yaml", ["verification.resamples=100"]), place / "run")
+    cases = pd.read_parquet(folder / "outcomes.parquet")
+    some = cases[(cases["student"] == "iit") & (cases["variable"] == "left")]
+    inputs = made()["rows"]()[1]["inputs"]
+    base, source = (inputs[torch.tensor(some[name].to_numpy())] for name in ("base", "source"))
+    moved = (base[:, 0] == base[:, 1]) != (source[:, 0] == source[:, 1])
+    assert moved.tolist() == (some["teacher_cf"] != some["teacher_base"]).tolist()
+    assert 0.4 < float(moved.double().mean()) < 0.6
+    assert "sources: paired" not in (folder / "report.md").read_text()
+
+
+def test_a_small_language_model_in_a_module_is_a_student(place: Path) -> None:
+    """Its block's output (rows, tokens, width) is flattened: the last token's neurons come last."""
+    Path("language.py").write_text(
+        "import torch\nfrom transformers import GPT2Config, GPT2Model\nimport iit_toolkit as iit\n"
+        "program = iit.CausalModel(\n"
+        "    {'inputs': (), 'sum': ('inputs',), 'odd': ('sum',)},\n"
+        "    {'sum': lambda inputs: inputs.sum(1), 'odd': lambda sum: sum % 2},\n"
+        "    {'sum': range(9), 'odd': (0, 1)}, 'odd')\n"
+        "class Reader(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.gpt = GPT2Model(GPT2Config(vocab_size=4, n_positions=4, n_embd=8, n_layer=1, n_head=2))\n"
+        "        self.head = torch.nn.Linear(8, 2)\n"
+        "    def forward(self, inputs):\n"
+        "        return self.head(self.gpt(inputs).last_hidden_state[:, -1])\n"
+        "def bare():\n"
+        "    return Reader().gpt\n"
+        "def rows():\n"
+        "    drawn = torch.randint(3, (300, 3), generator=torch.Generator().manual_seed(0))\n"
+        "    return {'inputs': drawn[:150]}, {'inputs': drawn[150:]}\n"
+    )
+    site = {"component": "gpt.h[0].output", "neurons": [16, 24]}
+    variable = {"name": "sum", "teacher": [{"variable": "sum"}], "student": [site]}
+    document = {
+        **CONFIG,
+        "teacher": {"program": "language.py:program"},
+        "student": {"network": "language.py:Reader"},
+        "data": {"path": "language.py:rows"},
+        "arms": {"iit": {"alignment": {"name": "sum", "variables": [variable]}}},
+    }
+    Path("language.yaml").write_text(yaml.safe_dump(document))
+    checks = pipeline.validate(load_config("language.yaml"))
+    assert all(check.passed for check in checks), checks
+    pipeline.train(load_config("language.yaml", ["training.steps=1"]), "run", "iit")
+    with pytest.raises(ValueError, match="returns a GPT2Model, whose answers are no"):
+        pipeline.validate(load_config("language.yaml", ["student.network=language.py:bare"]))
 
 
 def test_rows_of_a_program_and_their_balance(place: Path) -> None:

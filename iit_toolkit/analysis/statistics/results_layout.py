@@ -153,7 +153,7 @@ class _Linked(_Part):
 
 
 class Link(_Part):
-    """One network against the program at the head of a chain."""
+    """One network of a chain against the program at its head, or against its teacher."""
 
     upper: str
     lower: str

@@ -18,7 +18,7 @@ TEACHER = "teacher"
 
 
 def chain_of(
-    prepared: PreparedNetworks, alignment: Alignment, students: Mapping[str, nn.Module]
+    prepared: PreparedNetworks, alignment: Alignment, students: Mapping[str, nn.Module], summary: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
     """Verify a network that teaches, and its students, against the program that it was taught.
 
@@ -26,14 +26,16 @@ def chain_of(
         prepared: What the config names; its teacher is a network, and it names a program.
         alignment: The alignment between the networks. Its variables have the names of the program's.
         students: The students, by name.
+        summary: What was measured of the students against the teacher, as plain data.
 
     Returns:
-        A line for every network: `upper` is the program, `lower` the network, and `variables` holds, by name, the
-        estimates `iia`, `effective_iia` and `effect_r2`.
+        The lines of the chain: the teacher against the program, then every student against the teacher and against the
+        program. `upper` is what is above, `lower` the network, and `variables` holds, by name, the estimates `iia`,
+        `effective_iia` and `effect_r2`.
     """
     assert prepared.program is not None and isinstance(prepared.teacher, nn.Module)
     settings, seed = prepared.config.verification, prepared.config.seed
-    lines: list[dict[str, Any]] = []
+    against: list[list[dict[str, Any]]] = []
     for side, networks in ((TEACHER, {TEACHER: prepared.teacher}), ("student", dict(students))):
         phase(f"verifying {', '.join(networks)} against the program")
         found = verify(
@@ -45,15 +47,22 @@ def chain_of(
             batch_size=settings.batch_size,
             seed=seed,
         )
-        summary = summarise(found.outcomes, resamples=settings.resamples, seed=seed).to_dict()
-        for name, measured in summary["students"].items():
-            variables = {
-                variable: {
-                    "iia": one["iia"]["all"],
-                    "effective_iia": one["effective_iia"]["outside"],
-                    "effect_r2": one["effect_r2"]["outside"],
-                }
-                for variable, one in measured["variables"].items()
+        measured = summarise(found.outcomes, resamples=settings.resamples, seed=seed).to_dict()
+        against.append(_lines("program", measured))
+    of_teacher, of_students = against
+    return [*of_teacher, *_lines(TEACHER, summary), *of_students]
+
+
+def _lines(upper: str, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    for name, measured in summary["students"].items():
+        variables = {
+            variable: {
+                "iia": one["iia"]["all"],
+                "effective_iia": one["effective_iia"]["outside"],
+                "effect_r2": one["effect_r2"]["outside"],
             }
-            lines.append({"upper": "program", "lower": name, "variables": variables})
+            for variable, one in measured["variables"].items()
+        }
+        lines.append({"upper": upper, "lower": name, "variables": variables})
     return lines

@@ -143,7 +143,7 @@ class _Read:
     def read(self, number: int) -> list[str]:
         """Return a row's inputs, and the values of the program's computed variables that have a domain."""
         inputs = self.inputs[self.places[number]].flatten()
-        shown = ", ".join(f"{value:g}" for value in inputs[:_SHOWN_NUMBERS].tolist())
+        shown = ", ".join(f"{value:.3g}" for value in inputs[:_SHOWN_NUMBERS].tolist())
         parts = [f"inputs ({shown}{', ...' if len(inputs) > _SHOWN_NUMBERS else ''})"]
         if self.program is not None:
             named = [one for one in self.program.order if one in self.program.domains and self.program.parents[one]]

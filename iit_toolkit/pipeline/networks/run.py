@@ -215,7 +215,8 @@ def _results(
     single = prepared.rows.single[HELD_OUT]
     program, teacher = prepared.program, prepared.teacher
     told = {} if program is None else _told_of_program(prepared, alignment)
-    chain = {} if settings.program is None else {"chain": chain_of(prepared, alignment, students)}
+    summary = summarise(outcomes, **bootstrap).to_dict()
+    chain = {} if settings.program is None else {"chain": chain_of(prepared, alignment, students, summary)}
     return {
         "name": config.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -236,7 +237,7 @@ def _results(
         **told,
         **chain,
         "arms": arms,
-        "summary": summarise(outcomes, **bootstrap).to_dict(),
+        "summary": summary,
         "controls": asdict(control_results),
         "evaluation": {
             HELD_OUT: {
