@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from iit_toolkit.config.loading import load_config
+from iit_toolkit.config.loading import load_text_config
 from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.interchange import Interchange, draw_swap, other_rows
 from iit_toolkit.pipeline.prepare import Prepared
@@ -41,7 +41,7 @@ def main() -> None:
     """Compare the gradients, print the table and write it down."""
     logging.set_verbosity_error()
     torch.set_num_threads(1)
-    prepared = Prepared(load_config(sys.argv[1]))
+    prepared = Prepared(load_text_config(sys.argv[1]))
     student = prepared.new_student().eval()
     name = next(name for name, arm in prepared.config.arms.items() if arm.alignment is not None)
     alignment = prepared.arm_alignment(name, student)

@@ -152,7 +152,9 @@ def test_operations_of_a_step_are_those_of_its_products() -> None:
     forward = 2 * BATCH * (16 * 10 + 10 * 2)
     run = 2 * forward + 2 * BATCH * 10 * 2
     before = [weight.clone() for weight in student.parameters()]
-    counted = step_flops(student, equality(), aligned(True), rows(), weights={"task": 1.0, "causal_ce": 0.5}, **SETTINGS)
+    counted = step_flops(
+        student, equality(), aligned(True), rows(), weights={"task": 1.0, "causal_ce": 0.5}, **SETTINGS
+    )
     assert (counted.flops, counted.plain_flops) == (2 * run, run)
     for weight, old in zip(student.parameters(), before, strict=True):
         assert torch.equal(weight, old) and weight.grad is None

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 import iit_toolkit as iit
-from iit_toolkit.pictures.alignment import COLOURS, drawn_variables
+from iit_toolkit.analysis.report.figures.aligned import aligned
+from iit_toolkit.pictures.alignment import COLOURS, draw_places, drawn_variables
 from tests.golden.trajectories import model
 
 ALIGNMENT = iit.Alignment.pairs(
@@ -47,3 +48,17 @@ def test_axes_hold_a_box_per_block_and_a_coloured_one_per_site() -> None:
         text.startswith("heads\nheads 0, 2") for text in texts
     )
     assert isinstance(ALIGNMENT.plot(4, 2), Axes)
+
+
+def test_a_program_and_a_network_without_blocks_are_two_columns() -> None:
+    alignment = iit.Alignment.pairs(
+        left=("a = b", iit.Site.module("1.output", (0, 4))), both=("same", iit.Site.module("3.input"))
+    )
+    places = [(one.teacher[0].part, one.student[0].part) for one in drawn_variables(alignment.to_dict())]
+    assert places == [("a = b of the program", "1.output, neurons 0 to 3"), ("same of the program", "3.input")]
+    axes = draw_places(alignment.to_dict(), Figure().subplots())
+    texts = {text.get_text() for text in axes.texts}
+    assert texts == {"teacher", "student", "left", "both", *(place for pair in places for place in pair)}
+    assert [to_hex(line.get_color()) for line in axes.lines] == [colour.lower() for colour in COLOURS[:2]]
+    [drawing] = aligned(alignment.to_dict(), {}, "iit")
+    assert drawing.data["part"].tolist() == [part for pair in places for part in pair]

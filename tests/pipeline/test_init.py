@@ -69,7 +69,10 @@ OWN = {
 def test_each_kind_is_written_once_and_validates(kind: Kind) -> None:
     code, printed, said = call("init", kind.value)
     files = [f"{kind.value}.yaml", *(["symbolic.py"] if kind == Kind.symbolic else [])]
-    assert (code, printed) == (0, "".join(f"{file}\n" for file in files)) and said == f"next: iit-toolkit validate {kind.value}.yaml\n"
+    assert (code, printed) == (
+        0,
+        "".join(f"{file}\n" for file in files),
+    ) and said == f"next: iit-toolkit validate {kind.value}.yaml\n"
     text = Path(f"{kind.value}.yaml").read_text()
     assert text.count("#") >= 8 and f"{kind.value}.yaml" in text.partition("name:")[0]
     load_config(f"{kind.value}.yaml")

@@ -83,7 +83,9 @@ def read_stored(path: Path) -> StoredResults:
     if missing:
         raise UserError(f"{file}: no {', '.join(missing)}; verify the run again")
     found = validated(file, document, RESULTS, "`iit-toolkit verify` the student again to write it anew")
-    return StoredResults(file, document, found.summary, found.controls, found.verdict, found.evaluation or {}, found.chain or [])
+    return StoredResults(
+        file, document, found.summary, found.controls, found.verdict, found.evaluation or {}, found.chain or []
+    )
 
 
 def evaluation_facts(stored: StoredResults) -> dict[str, str | None]:

@@ -116,13 +116,15 @@ def _warn_of_rows(prepared: PreparedNetworks) -> None:
     seen = shared_inputs(single[HELD_OUT], single[TRAIN])
     if seen:
         _LOG.warning(
-            "data: the inputs of %s of %s held-out rows are those of training rows", f"{seen:,}", f"{len(single[HELD_OUT]):,}"
+            "data: the inputs of %s of %s held-out rows are those of training rows",
+            f"{seen:,}",
+            f"{len(single[HELD_OUT]):,}",
         )
     bases = min(len(single[HELD_OUT]), settings.pairs)
     if bases < MINIMUM_CLUSTERS:
         _LOG.warning(
-            "%d held-out rows are verified, so the verdict will be INCONCLUSIVE: %d are needed; give more rows or raise "
-            "verification.pairs",
+            "%d held-out rows are verified, so the verdict will be INCONCLUSIVE: %d are needed; give more rows or "
+            "raise verification.pairs",
             bases,
             MINIMUM_CLUSTERS,
         )

@@ -40,8 +40,8 @@ def program_named(given: str, where: str) -> CausalModel:
         return CausalModel.from_pyvene(found)
     if not isinstance(found, CausalModel):
         raise UserError(
-            f"{where}: {given} is a {type(found).__name__}; give an iit_toolkit.CausalModel, a pyvene.CausalModel, or a "
-            "function that returns one"
+            f"{where}: {given} is a {type(found).__name__}; give an iit_toolkit.CausalModel, a pyvene.CausalModel, or "
+            "a function that returns one"
         )
     return found
 
@@ -66,8 +66,8 @@ def network_named(given: str, where: str, weights: str | None = None) -> nn.Modu
         raise UserError(f"{what} returns a {type(network).__name__}; return a torch.nn.Module")
     if isinstance(network, PreTrainedModel):
         raise UserError(
-            f"{what} returns a {type(network).__name__}, whose answers are no (rows, classes); return a torch.nn.Module "
-            "that holds it, reads `inputs` and gives the logits of classes"
+            f"{what} returns a {type(network).__name__}, whose answers are no (rows, classes); return a "
+            "torch.nn.Module that holds it, reads `inputs` and gives the logits of classes"
         )
     if weights is not None:
         _load(network, Path(weights), where.rpartition(".")[0] or where)

@@ -66,7 +66,8 @@ def rows_of(config: RowsConfig, program: CausalModel | None, variables: Sequence
         return NetworkRows(single, single)
     assert program is not None
     return NetworkRows(
-        single, {split: _pairs(program, rows, variables, _generator(config, split, 2)) for split, rows in single.items()}
+        single,
+        {split: _pairs(program, rows, variables, _generator(config, split, 2)) for split, rows in single.items()},
     )
 
 
@@ -138,9 +139,7 @@ def _balanced(rows: TensorRows, generator: torch.Generator, most: int | None = N
     return TensorRows({name: column[kept] for name, column in rows.columns.items() if name != "example_id"})
 
 
-def _pairs(
-    program: CausalModel, rows: TensorRows, variables: Sequence[str], generator: torch.Generator
-) -> TensorRows:
+def _pairs(program: CausalModel, rows: TensorRows, variables: Sequence[str], generator: torch.Generator) -> TensorRows:
     """Return as many pairs as there are rows, less those that are drawn twice."""
     if "source_inputs" in rows.columns:
         raise UserError("data.balance changed makes pairs, but rows have sources already; leave one of the two out")
