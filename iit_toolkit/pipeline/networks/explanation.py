@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.distillation.networks import step_flops
 from iit_toolkit.interchange.causal_model import CausalModel
-from iit_toolkit.pictures.alignment import drawn_variables
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks
 from iit_toolkit.pipeline.networks.rows import HELD_OUT, TRAIN
 
@@ -57,12 +54,10 @@ def _explain_program(program: CausalModel) -> list[str]:
 
 
 def _explain_alignment(alignment: Alignment) -> list[str]:
-    content: dict[str, Any] = alignment.to_dict()
     lines = [f"  alignment {alignment.name}; sources {alignment.sources.kind}"]
-    for variable, probability in zip(drawn_variables(content), alignment.probabilities, strict=True):
+    lines += ["", *(f"    {line}" for line in alignment.ascii(0, 0).splitlines()), ""]
+    for variable, probability in zip(alignment.variables, alignment.probabilities, strict=True):
         lines.append(f"  variable {variable.name}, drawn with probability {probability:.3g}")
-        for side in ("teacher", "student"):
-            lines += [f"    {side:8}{site.part}" for site in variable.sites(side)]
     return lines
 
 
