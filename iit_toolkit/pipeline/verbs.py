@@ -7,21 +7,24 @@ from pathlib import Path
 from iit_toolkit.config.loading import AnyRunConfig
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.interchange.checks import Check
-from iit_toolkit.pipeline import check, explanation
-from iit_toolkit.pipeline import run as texts
+from iit_toolkit.pipeline.check import validate as validate_texts
+from iit_toolkit.pipeline.explanation import explain as explain_texts
 from iit_toolkit.pipeline.networks.check import validate_networks
 from iit_toolkit.pipeline.networks.explanation import explain_networks
 from iit_toolkit.pipeline.networks.run import run_networks, train_networks, verify_networks
+from iit_toolkit.pipeline.run import run as run_texts
+from iit_toolkit.pipeline.run import train as train_texts
+from iit_toolkit.pipeline.run import verify as verify_texts
 
 
 def validate(config: AnyRunConfig) -> list[Check]:
     """Check a config on its live models and data; see `iit_toolkit.interchange.certify`."""
-    return check.validate(config) if isinstance(config, RunConfig) else validate_networks(config)
+    return validate_texts(config) if isinstance(config, RunConfig) else validate_networks(config)
 
 
 def explain(config: AnyRunConfig) -> str:
     """Say in words, before any training, what a config's models, alignments and steps are."""
-    return explanation.explain(config) if isinstance(config, RunConfig) else explain_networks(config)
+    return explain_texts(config) if isinstance(config, RunConfig) else explain_networks(config)
 
 
 def run(config: AnyRunConfig, output: str | Path, *, resume: bool = False) -> Path:
@@ -39,8 +42,9 @@ def run(config: AnyRunConfig, output: str | Path, *, resume: bool = False) -> Pa
         UserError: If the config does not hold on the live models and data, or the folder is taken. If a run to resume
             is another config's, or another process is at work on it.
     """
-    called = texts.run if isinstance(config, RunConfig) else run_networks
-    return called(config, output, resume=resume)  # pyright: ignore[reportArgumentType]
+    if isinstance(config, RunConfig):
+        return run_texts(config, output, resume=resume)
+    return run_networks(config, output, resume=resume)
 
 
 def train(config: AnyRunConfig, output: str | Path, arm: str, *, resume: bool = False) -> Path:
@@ -55,8 +59,9 @@ def train(config: AnyRunConfig, output: str | Path, arm: str, *, resume: bool = 
     Raises:
         UserError: As for `run`.
     """
-    called = texts.train if isinstance(config, RunConfig) else train_networks
-    return called(config, output, arm, resume=resume)  # pyright: ignore[reportArgumentType]
+    if isinstance(config, RunConfig):
+        return train_texts(config, output, arm, resume=resume)
+    return train_networks(config, output, arm, resume=resume)
 
 
 def verify(config: AnyRunConfig, student: str, alignment: str, output: str | Path, name: str = "student") -> Path:
@@ -72,5 +77,6 @@ def verify(config: AnyRunConfig, student: str, alignment: str, output: str | Pat
     Raises:
         UserError: If the alignment does not hold on the live models, or the folder is taken.
     """
-    called = texts.verify if isinstance(config, RunConfig) else verify_networks
-    return called(config, student, alignment, output, name)  # pyright: ignore[reportArgumentType]
+    if isinstance(config, RunConfig):
+        return verify_texts(config, student, alignment, output, name)
+    return verify_networks(config, student, alignment, output, name)

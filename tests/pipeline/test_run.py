@@ -423,7 +423,7 @@ def test_results_of_a_student_that_is_trained_again_are_gone_before(
     def killed(*_: Any) -> Any:
         raise Killed
 
-    monkeypatch.setattr(sys.modules[pipeline.run.__module__], "_verify_and_report", killed)
+    monkeypatch.setattr(sys.modules["iit_toolkit.pipeline.run"], "_verify_and_report", killed)
     with pytest.raises(Killed):
         pipeline.run(config, home.path, resume=True)
     assert home.arm("causal").is_dir() and not home.results.exists() and not home.report_html.exists()
@@ -452,7 +452,7 @@ def test_resuming_takes_finished_arms_as_they_are(
     def refuse(*_: Any) -> Any:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr(sys.modules[pipeline.run.__module__], "train_arm", refuse)
+    monkeypatch.setattr(sys.modules["iit_toolkit.pipeline.run"], "train_arm", refuse)
     call("run", *tiny, "-o", str(tmp_path / "run"), "--resume")
     after = RunFolder.open(tmp_path / "run").read_results()
     assert all(before[name] == after[name] for name in {*before, *after} - {"created", "verification"})

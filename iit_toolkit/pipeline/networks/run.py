@@ -261,5 +261,6 @@ def _told_of_program(prepared: PreparedNetworks, alignment: Alignment) -> dict[s
 
 def _judged(config: NetworkRunConfig, students: Mapping[str, nn.Module]) -> str:
     """Return the student that the verdict is on."""
-    causal = next((name for name, arm in config.arms.items() if arm.alignment is not None), None)
-    return next(name for name in (config.verification.treatment, causal, *students) if name in students)
+    causal = (name for name, arm in config.arms.items() if arm.alignment is not None)
+    wanted = [config.verification.treatment, next(causal, None)]
+    return next(name for name in [*filter(None, wanted), *students] if name in students)
