@@ -115,9 +115,7 @@ def test_a_run_tells_them_and_a_run_without_candidates_does_not(prepared: Prepar
         assert "Among the candidates" in page.read_text()
     choices = read_outcomes(run.choices)
     write_outcomes(choices[choices["student"] != "causal"], run.choices)
-    with pytest.raises(
-        UserError, match="choices.parquet: other students or variables than"
-    ):
+    with pytest.raises(UserError, match="choices.parquet: other students or variables than"):
         write_report(run.path)
     none = [{name: value for name, value in row.items() if name != "candidates"} for row in prepared.eval_rows]  # pyright: ignore
     alignment = Alignment.from_dict(yaml.safe_load(SAME_BLOCK))

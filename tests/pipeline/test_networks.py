@@ -16,11 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from iit_toolkit import pipeline
+from iit_toolkit.alignment import Alignment, Site
 from iit_toolkit.cli import main
 from iit_toolkit.config.loading import load_config
 from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.interchange.certify_program import certify_program
 from iit_toolkit.pipeline.networks.objects import program_named
+from iit_toolkit.pipeline.networks.prepare import program_variables, with_program
 from iit_toolkit.pipeline.networks.rows import rows_of
 
 PLANTED = """
@@ -221,6 +223,16 @@ def test_a_run_is_resumed_with_the_students_that_are_there() -> None:
     assert (folder / "iit" / "model.safetensors").read_bytes() == before
     with pytest.raises(ValueError, match="is not the config that is to be resumed"):
         pipeline.run(load_config("planted.yaml", ["training.steps=4"]), "run", resume=True)
+
+
+def test_each_side_of_two_networks_is_aligned_with_the_program_by_its_own_sites() -> None:
+    upper, lower = Site.module("0.output", (0, 2)), Site.module("4.input")
+    between = Alignment.pairs(positions="all", left=(upper, lower), right=(lower, upper))
+    for side, sites in (("teacher", (upper, lower)), ("student", (lower, upper))):
+        aligned = with_program(between, side)
+        assert [one.student for one in aligned.variables] == [(site,) for site in sites]
+        assert program_variables(aligned) == program_variables(between) == ["left", "right"]
+        assert aligned.positions == between.positions
 
 
 def test_a_chain_of_abstraction(place: Path) -> None:

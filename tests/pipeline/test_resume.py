@@ -36,7 +36,7 @@ from iit_toolkit.runs.folder import RunFolder
 from tests.tiny_runs import tiny_run
 
 STUDENT = "causal/model.safetensors"
-RUN = sys.modules[pipeline.run.__module__]
+RUN = sys.modules["iit_toolkit.pipeline.run"]
 
 
 @pytest.fixture(scope="module", autouse=True)
