@@ -204,10 +204,13 @@ def test_every_verb_works_on_a_program(place: Path) -> None:
         code, printed, said = call(*arguments)
         assert code == 0 and printed, said
     assert call("gate", "runs/0", "--min-lower", "-5")[0] == 0
+    schema = json.loads(call("schema", "--networks")[1])
+    assert set(yaml.safe_load(Path("symbolic.yaml").read_text())) <= set(schema["properties"])
     assert call("gate", "runs/0", "--min-lower", "0.99")[0] == 1
     code, printed, said = call("verify", "--from", "exported", "-o", "again")
     assert code == 0 and "REPRODUCED: the answers in all 120 cases" in printed.replace("\n", " "), printed + said
     assert (place / "exported" / "symbolic.py").read_text() == Path("symbolic.py").read_text()
+    assert "`teacher.program=...`" in (place / "exported" / "README.md").read_text()
 
 
 @pytest.mark.usefixtures("place")

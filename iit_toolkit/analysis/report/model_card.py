@@ -177,12 +177,18 @@ def _verdict(verdict: Verdict, arm: str) -> str:
 def _how_to_verify(results: dict[str, Any], files: Mapping[str, str]) -> str:
     version = results["provenance"]["versions"].get("iit_toolkit")
     listed = "\n".join(f"* `{name}`: {content}" for name, content in files.items())
+    elsewhere = "Where teacher or data lie elsewhere, add `teacher=...` or `data.path=...`."
+    if results.get("task") == NETWORKS:
+        elsewhere = (
+            "It executes the Python files that config.yaml names, from the working directory on. Where they lie "
+            "elsewhere, add `teacher.program=...`, `student.network=...` and `data.path=...`."
+        )
     return (
         "## Verify it yourself\n\n"
         f"With iit_toolkit{f' {markdown_cell(str(version))}' if version else ''} installed:\n\n"
         "```bash\niit-toolkit verify --from path/to/this/folder\n```\n\n"
         "It runs the same interventions on this student and its teacher, and says whether every answer is as in "
-        "`outcomes.parquet`. Where teacher or data lie elsewhere, add `teacher=...` or `data.path=...`.\n\n" + listed
+        f"`outcomes.parquet`. {elsewhere}\n\n" + listed
     )
 
 

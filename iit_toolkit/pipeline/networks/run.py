@@ -128,9 +128,10 @@ def verify_networks(
     Raises:
         UserError: If the alignment does not hold on both sides, the weights do not fit, or the folder is taken.
     """
-    prepared = PreparedNetworks(config)
+    by_this = config.verification.model_copy(update={"alignment": alignment})
+    prepared = PreparedNetworks(config.model_copy(update={"verification": by_this}))
     with written_at_once(output) as folder:
-        chosen = prepared.alignment(alignment, "alignment")
+        chosen = prepared.verified_alignment()
         require_rows(prepared, [chosen])
         model = prepared.student_of(student)
         refuse_failed(certify_networks(prepared, model, chosen))
