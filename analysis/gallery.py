@@ -37,19 +37,25 @@ TASKS = {
     ),
     "mnist-pvr": _PROGRAM_ARMS,
     "carry": _PROGRAM_ARMS,
+    "mqnli": _PROGRAM_ARMS,
 }
 """The arms of each task, in the order of its table."""
+SEARCHES = {"handset": ("planted", "other-circuit", "untrained")}
+"""The same of tasks in which blocks are searched for, and nothing is trained."""
 TITLES = {
     "equality-program": "equality, by a program: IIA",
     "equality-student": "equality, by a network: effective IIA",
     "mnist-pvr": "MNIST-PVR: effective IIA",
     "carry": "addition: effective IIA",
+    "mqnli": "MQNLI: effective IIA",
 }
 MEASURE = {"equality-program": "iia"}
 """What the figure shows, if not effective IIA. Each of these variables changes the answer in half of all pairs."""
-CHANCE = {"equality-program": 0.5, "equality-student": 0.5, "mnist-pvr": 0.1, "carry": 0.005}
+CHANCE = {"equality-program": 0.5, "equality-student": 0.5, "mnist-pvr": 0.1, "carry": 0.005, "mqnli": 1 / 7}
 """What a network reaches that answers at random."""
 NONE = "No results yet: `make gallery` makes them."
+_COLOURS = (*PALETTE, "#000000")
+"""Of variables."""
 _EACH = 2
 """The table shows each variable of so many; of more, the lowest."""
 _TABLE = re.compile(r"(<!-- gallery:([\w-]+) -->\n).*?(<!-- /gallery -->)", re.DOTALL)
@@ -60,7 +66,8 @@ def read(task: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
     """Return the records of a task's arms and seeds, in the order of its arms; none if it was not run."""
     paths = sorted((folder / "results" / task).glob("*.json"))
     records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    return sorted(records, key=lambda record: (TASKS[task].index(record["arm"]), record["seed"]))
+    arms = {**TASKS, **SEARCHES}[task]
+    return sorted(records, key=lambda record: (arms.index(record["arm"]), record["seed"]))
 
 
 def table(records: Records) -> str:
@@ -82,11 +89,25 @@ def table(records: Records) -> str:
     lines: list[list[str]] = []
     for arm in arms:
         own = [record for record in records if record["arm"] == arm]
-        supported = sum(record["label"] == "SUPPORTED" for record in own)
         seconds = mean(record["cpu_seconds"] for record in own)
         cells = [_cell([measure(record) for record in own]) for measure in measures.values()]
-        lines.append([arm, *cells, f"{supported} of {len(own)}", f"{seconds:.0f}"])
+        lines.append([arm, *cells, _supported(own), f"{seconds:.0f}"])
     return markdown_table(["arm", *measures, "SUPPORTED", "CPU s"], lines)
+
+
+def search_table(records: Records) -> str:
+    """Return the table of a search: in how many seeds the planted blocks were found, and what was confirmed."""
+    lines: list[list[str]] = []
+    for arm in dict.fromkeys(record["arm"] for record in records):
+        own = [record for record in records if record["arm"] == arm]
+        cells = [_cell([record[name] for record in own]) for name in ("accuracy", "effect_r2")]
+        found = sum(record["found"] == record["planted"] for record in own)
+        lines.append([arm, cells[0], f"{found} of {len(own)}", cells[1], _supported(own)])
+    return markdown_table(["arm", "accuracy", "planted blocks found", "effect R², lowest", "SUPPORTED"], lines)
+
+
+def _supported(records: Records) -> str:
+    return f"{sum(record['label'] == 'SUPPORTED' for record in records)} of {len(records)}"
 
 
 def _cell(values: Sequence[float | None]) -> str:
@@ -112,7 +133,7 @@ def draw(tasks: dict[str, Records]) -> Drawing:
                 own = [record for record in records if record["arm"] == arm]
                 found = [record["variables"][variable][MEASURE.get(task, "effective_iia")] for record in own]
                 rows += [(task, arm, one["seed"], variable, value) for one, value in zip(own, found, strict=True)]
-                height, colour = line + 0.6 * (offset + 0.5) / len(variables) - 0.3, PALETTE[offset]
+                height, colour = line + 0.6 * (offset + 0.5) / len(variables) - 0.3, _COLOURS[offset]
                 label = variable if not line else None
                 axes.plot(found, [height] * len(found), "o", ms=4.5, color=colour, alpha=0.7, label=label)
                 axes.plot([mean(found)], [height], "|", ms=11, mew=2, color=colour)
@@ -130,19 +151,19 @@ def page(text: str, tasks: dict[str, Records]) -> str:
     """Return the page with its tables written anew."""
 
     def written(found: re.Match[str]) -> str:
-        records = tasks[found[2]]
-        return f"{found[1]}{table(records) if records else NONE}\n{found[3]}"
+        records, made = tasks[found[2]], search_table if found[2] in SEARCHES else table
+        return f"{found[1]}{made(records) if records else NONE}\n{found[3]}"
 
     return _TABLE.sub(written, text)
 
 
 def main() -> None:
     """Write tables and figure."""
-    tasks: dict[str, Records] = {task: read(task) for task in TASKS}
+    tasks: dict[str, Records] = {task: read(task) for task in (*TASKS, *SEARCHES)}
     readme = FOLDER / "README.md"
     readme.write_text(page(readme.read_text(encoding="utf-8"), tasks), encoding="utf-8")
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x"}):
-        save(FOLDER, draw(tasks))
+        save(FOLDER, draw({task: tasks[task] for task in TASKS}))
 
 
 if __name__ == "__main__":

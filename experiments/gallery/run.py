@@ -1,6 +1,6 @@
 """Train and verify every arm and seed of the gallery; what is done already is not done again.
 
-    python experiments/gallery/run.py [--seeds 0 1 2] [--tasks equality carry mnist-pvr]
+    python experiments/gallery/run.py [--seeds 0 1 2] [--tasks equality handset mqnli carry mnist-pvr]
 
 An arm and seed is one file, `results/TASK/ARM-SEED.json`. Files of other settings are written anew. A task without its
 data is left out, and said so.
@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import arms
 import carry
 import equality
+import handset
+import mqnli
 import pvr
 import torch
 from torch import nn
@@ -28,8 +30,9 @@ from iit_toolkit.files.json_files import read_object
 from iit_toolkit.interchange.sides import Teacher
 from iit_toolkit.runs.folder import write_json
 
+Network = TypeVar("Network", bound=nn.Module)
 RESULTS = Path(__file__).parent / "results"
-TASKS = ("equality", "carry", "mnist-pvr")
+TASKS = ("equality", "handset", "mqnli", "carry", "mnist-pvr")
 
 
 def main() -> None:
@@ -43,6 +46,10 @@ def main() -> None:
         if "equality" in given.tasks:
             _by_program("equality-program", equality.TASK, seed)
             _by_network(seed)
+        if "handset" in given.tasks:
+            _by_search(seed)
+        if "mqnli" in given.tasks:
+            _by_program("mqnli", mqnli.TASK, seed)
         if "carry" in given.tasks:
             _by_program("carry", carry.TASK, seed)
         if "mnist-pvr" in given.tasks:
@@ -80,13 +87,27 @@ def _by_network(seed: int) -> None:
         )
 
 
+def _by_search(seed: int) -> None:
+    """Search for the blocks of every student whose weights are set by hand."""
+    students = cache(handset.students)
+    for arm in handset.ARMS:
+        _record(
+            "handset",
+            arm,
+            seed,
+            {"rows": handset.ROWS, "blocks": handset.BLOCKS},
+            lambda arm=arm: students(seed)[arm],
+            lambda network: handset.searched(network, seed),
+        )
+
+
 def _record(
     task: str,
     arm: str,
     seed: int,
     settings: dict[str, Any],
-    train: Callable[[], nn.Module],
-    verified: Callable[[nn.Module], dict[str, Any]],
+    train: Callable[[], Network],
+    verified: Callable[[Network], dict[str, Any]],
 ) -> None:
     """Write the record of an arm and seed, unless it is there."""
     path = RESULTS / task / f"{arm}-{seed}.json"

@@ -37,6 +37,16 @@ def test_of_many_variables_the_lowest_is_told_and_every_test_set_has_its_accurac
     assert row.startswith("| iit | 1.000 | 0.250 | 0.700 | 0.400 | 0.300 |")
 
 
+def test_the_table_of_a_search_counts_the_seeds_in_which_the_planted_blocks_are_found() -> None:
+    right = {"arm": "planted", "label": "SUPPORTED", "accuracy": 1.0, "planted": [0, 2], "effect_r2": 1.0}
+    records = [{**right, "found": [0, 2]}, {**right, "found": [0, 3], "label": "NOT SUPPORTED", "effect_r2": 0.5}]
+    assert gallery.search_table(records).splitlines() == [
+        "| arm | accuracy | planted blocks found | effect R², lowest | SUPPORTED |",
+        "| --- | --- | --- | --- | --- |",
+        "| planted | 1.000 ± 0.000 | 1 of 2 | 0.750 ± 0.354 | 1 of 2 |",
+    ]
+
+
 def test_the_figure_holds_every_seed() -> None:
     tasks = {task: [record(arms[0], seed, 0.9) for seed in (0, 1)] for task, arms in gallery.TASKS.items()}
     data = gallery.draw(tasks).data
@@ -47,9 +57,10 @@ def test_the_figure_holds_every_seed() -> None:
 
 def test_the_page_is_that_of_the_committed_results() -> None:
     readme = (gallery.FOLDER / "README.md").read_text(encoding="utf-8")
-    tasks = {task: gallery.read(task) for task in gallery.TASKS}
+    every = {**gallery.TASKS, **gallery.SEARCHES}
+    tasks = {task: gallery.read(task) for task in every}
     assert gallery.page(readme, tasks) == readme
-    for task, arms in gallery.TASKS.items():
+    for task, arms in every.items():
         assert {one["arm"] for one in tasks[task]} <= set(arms)
         assert len({str(one["settings"]) for one in tasks[task]}) == bool(tasks[task])
     assert tasks["equality-program"] and tasks["equality-student"]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
-from analysis import gallery
-
 
 @pytest.fixture
-def task(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def task(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, gallery_module: Callable[[str], ModuleType]
+) -> ModuleType:
     """A module of the gallery, as its `run.py` imports it."""
-    monkeypatch.setattr(sys, "path", [str(gallery.FOLDER), *sys.path])
-    module = importlib.import_module(request.param)
+    module = gallery_module(request.param)
     if request.param == "pvr":  # the digits are not part of the repository
         classes = torch.arange(10).repeat(1000)
         images = (1 + classes[:, None, None].float()).expand(-1, module.DIGIT, module.DIGIT)
@@ -59,7 +57,7 @@ def test_images_show_their_digits_and_the_first_points_to_the_answer(task: Any) 
     assert torch.equal(cells.round().long() - 1, more["digits"])
 
 
-@pytest.mark.parametrize("task", ["carry", "pvr", "equality"], indirect=True)
+@pytest.mark.parametrize("task", ["carry", "pvr", "equality", "mqnli"], indirect=True)
 def test_the_crossed_alignment_gives_every_variable_the_sites_of_another(task: Any) -> None:
     right, crossed = task.TASK.alignment(), task.TASK.alignment(crossed=True)
     assert [one.teacher for one in right.variables] == [one.teacher for one in crossed.variables]
