@@ -270,7 +270,7 @@ TASK = Task(
     augmented=augmented,
     tests=tests,
     sites=SITES,
-    training={"steps": 2000, "batch_size": 512, "learning_rate": 0.004},
+    training={"steps": 1500, "batch_size": 512, "learning_rate": 0.004},
     arms=EVERY_VARIABLE,
     settings={"rows": ROWS, "test_rows": TEST_ROWS},
 )
