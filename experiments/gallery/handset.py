@@ -1,8 +1,8 @@
 """Transformers whose weights are set by hand, so that it is known which block computes what.
 
-They read four digits and a question mark, and answer whether the first two digits are alike (both odd or both even) just
-if the last two are. A circuit has three steps, each in a block of its own; the blocks between them do nothing. `search`
-is given two such models, and has to find which blocks belong together.
+They read four digits and a question mark, and answer whether the first two digits are alike (both odd or both even)
+just if the last two are. A circuit has three steps, each in a block of its own; the blocks between them do nothing.
+`search` is given two such models, and has to find which blocks belong together.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FEATURES = (
 )
 """What the residual stream can say. A feature has two neurons of opposite sign, so that LayerNorm only scales it."""
 _SHARP = 10.0
-"""Of queries and keys: a head looks at one place, to within rounding."""
+"""Of queries and keys: a head looks at one place, to within rounding. A place has one neuron of a head's eight."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _feature(neurons: Tensor) -> Tensor:
 
 def _set_head(attention: Any, head: int, look: Look, neurons: dict[str, Tensor]) -> None:
     """Set queries and keys to the places, and values and output to the feature."""
-    low, size = head * (WIDTH // HEADS), WIDTH // HEADS
+    low = head * (WIDTH // HEADS)
     reads = attention.c_attn.weight  # (D, 3 D): queries, keys, values
     for place in range(TOKENS):
         own = _SHARP * _feature(neurons[f"place {place}"])
@@ -125,7 +125,6 @@ def _set_head(attention: Any, head: int, look: Look, neurons: dict[str, Tensor])
         reads[:, WIDTH + low + place] += own
     reads[:, 2 * WIDTH + low] = _feature(neurons[look.reads]) / 2
     attention.c_proj.weight[low] = _feature(neurons[look.writes])
-    assert size >= TOKENS
 
 
 def _set_neurons(mlp: Any, compare: Compare, neurons: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Circuits of the gallery that are set by hand: they compute what they are said to, and the search finds their blocks."""
+"""Circuits that are set by hand compute what they are said to, and the search finds their blocks."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def possible(relation: str) -> set[tuple[bool, bool]]:
 
 
 def named(pairs: set[tuple[bool, bool]]) -> str:
-    missing = [one + other for one, other in ("TT", "TF", "FT", "FF") if ("T" == one, "T" == other) not in pairs]
+    missing = [one + other for one, other in ("TT", "TF", "FT", "FF") if (one == "T", other == "T") not in pairs]
     return IMPOSSIBLE[" ".join(missing)]
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+
+from analysis import gallery
+from iit_toolkit.files.json_files import read_object
 
 
 @pytest.fixture
@@ -63,3 +68,31 @@ def test_the_crossed_alignment_gives_every_variable_the_sites_of_another(task: A
     assert [one.teacher for one in right.variables] == [one.teacher for one in crossed.variables]
     assert all(mine.student != other.student for mine, other in zip(right.variables, crossed.variables, strict=True))
     assert set(task.TASK.sites) <= set(task.TASK.program.domains)
+
+
+def test_what_is_done_is_not_done_again_unless_its_settings_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gallery_module: Callable[[str], ModuleType]
+) -> None:
+    run: Any = gallery_module("run")
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    trained: list[int] = []
+
+    def record(steps: int) -> None:
+        def train() -> torch.nn.Module:
+            trained.append(steps)
+            return torch.nn.Linear(1, 1)
+
+        run._record("task", "iit", 0, {"steps": steps}, train, lambda _: {"label": "SUPPORTED", "accuracy": 1.0})
+
+    for steps in (5, 5, 6, 6):
+        record(steps)
+    assert trained == [5, 6]
+    assert read_object(tmp_path / "task" / "iit-0.json")["settings"] == {"steps": 6}
+
+
+def test_every_task_of_the_gallery_is_made_and_has_a_table(gallery_module: Callable[[str], ModuleType]) -> None:
+    run: Any = gallery_module("run")
+    made = re.search(r"^GALLERY := (.*)$", (gallery.FOLDER.parents[1] / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert made and sorted(made[1].split()) == sorted(run.TASKS)
+    tables = {task.removesuffix("-program").removesuffix("-student") for task in (*gallery.TASKS, *gallery.SEARCHES)}
+    assert tables == set(run.TASKS)
