@@ -24,6 +24,8 @@ WIDTH, HEADS, BLOCKS, STEPS = 32, 4, 6, 3
 QUESTION, PAD, TOKENS = 10, 11, 5
 ROWS = 400
 """Half of them choose the map of blocks, and half confirm it."""
+SWAPPED = SpanPositions(fraction=0.4)
+"""Two of the five tokens, side by side."""
 ARMS = ("planted", "other-circuit", "untrained")
 FEATURES = (
     *("odd", "before", "alike", "left", "right", "same", "first", "second", "third", "fourth"),
@@ -173,12 +175,14 @@ def searched(student: GPT2ForSequenceClassification, seed: int) -> dict[str, Any
     """Search for the student's blocks in the teacher, on half of the rows, and confirm what was found on the others."""
     teacher, own, half = circuit(PAIRS, places(seed), BLOCKS, seed), rows(seed), ROWS // 2
     how: dict[str, Any] = {"task": "sequence_classification", "pairs": half, "batch_size": half}
-    answers = answer_layers(teacher, student, own[:half], collate, positions=SpanPositions(), **how)
+    answers = answer_layers(teacher, student, own[:half], collate, positions=SWAPPED, **how)
     layers = choose_map(layer_matrix(answers))
-    verification = iit.verify(teacher, student, mapped_alignment(layers, "found"), own[half:], collate, **how)
+    aligned = mapped_alignment(layers, "found", SWAPPED)
+    verification = iit.verify(teacher, student, aligned, own[half:], collate, **how)
     verdict, cases = iit.judge(verification), verification.outcomes
     return {
         "label": verdict.label,
+        "sentence": verdict.sentence,
         "accuracy": float((cases["student_base"] == cases["gold"]).mean()),
         "planted": places(seed),
         "found": [layers.get(block) for block in range(STEPS)],

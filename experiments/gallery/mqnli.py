@@ -45,7 +45,7 @@ RELATIONS = {
 ALIKE = 4
 """The first four are the relations of phrases without quantifiers and negation."""
 PART, REST = 12, 12
-ROWS, TEST_ROWS = 150_000, 1000
+ROWS, TEST_ROWS = 150_000, 600
 LOWER = ("negation", "object_quantifiers", "object", "verb", "subject_quantifiers", "subject")
 UPPER = ("subject_quantifiers", "subject", "predicate")
 

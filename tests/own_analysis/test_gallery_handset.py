@@ -11,9 +11,8 @@ import torch
 
 
 @pytest.fixture
-def handset(monkeypatch: pytest.MonkeyPatch, gallery_module: Callable[[str], ModuleType]) -> Any:
+def handset(gallery_module: Callable[[str], ModuleType]) -> Any:
     module: Any = gallery_module("handset")
-    monkeypatch.setattr(module, "ROWS", 120)
     return module
 
 
@@ -50,10 +49,9 @@ def test_both_circuits_answer_alike(handset: Any) -> None:
         assert torch.equal(answers, batch["labels"]) == (name != "untrained")
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_search_finds_the_planted_blocks_and_other_pairs_confirm_them(handset: Any, seed: int) -> None:
-    found = handset.searched(handset.students(seed)["planted"], seed)
-    assert found["found"] == found["planted"] == handset.places(seed)
+def test_the_search_finds_the_planted_blocks_and_other_pairs_confirm_them(handset: Any) -> None:
+    found = handset.searched(handset.students(0)["planted"], 0)
+    assert found["found"] == found["planted"] == handset.places(0)
     assert (found["label"], found["accuracy"]) == ("SUPPORTED", 1.0)
     assert found["effect_r2"] == pytest.approx(1.0, abs=1e-3)
 

@@ -92,7 +92,9 @@ def test_what_is_done_is_not_done_again_unless_its_settings_are_others(
 
 def test_every_task_of_the_gallery_is_made_and_has_a_table(gallery_module: Callable[[str], ModuleType]) -> None:
     run: Any = gallery_module("run")
-    made = re.search(r"^GALLERY := (.*)$", (gallery.FOLDER.parents[1] / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    made = re.search(
+        r"^GALLERY := (.*)$", (gallery.FOLDER.parents[1] / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert made and sorted(made[1].split()) == sorted(run.TASKS)
     tables = {task.removesuffix("-program").removesuffix("-student") for task in (*gallery.TASKS, *gallery.SEARCHES)}
     assert tables == set(run.TASKS)
