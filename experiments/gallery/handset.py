@@ -22,10 +22,10 @@ from iit_toolkit.data.batch import Row
 
 WIDTH, HEADS, BLOCKS, STEPS = 32, 4, 6, 3
 QUESTION, PAD, TOKENS = 10, 11, 5
-ROWS = 400
+ROWS = 500
 """Half of them choose the map of blocks, and half confirm it."""
-SWAPPED = SpanPositions(fraction=0.4)
-"""Two of the five tokens, side by side."""
+SWAPPED = SpanPositions(fraction=0.6)
+"""Three of the five tokens, side by side."""
 ARMS = ("planted", "other-circuit", "untrained")
 FEATURES = (
     *("odd", "before", "alike", "left", "right", "same", "first", "second", "third", "fourth"),
@@ -182,7 +182,6 @@ def searched(student: GPT2ForSequenceClassification, seed: int) -> dict[str, Any
     verdict, cases = iit.judge(verification), verification.outcomes
     return {
         "label": verdict.label,
-        "sentence": verdict.sentence,
         "accuracy": float((cases["student_base"] == cases["gold"]).mean()),
         "planted": places(seed),
         "found": [layers.get(block) for block in range(STEPS)],

@@ -44,7 +44,7 @@ RELATIONS = {
 """The pairs of truth values that two phrases can have, in the order of the classes; in independence, all."""
 ALIKE = 4
 """The first four are the relations of phrases without quantifiers and negation."""
-PART, REST = 12, 12
+PART, REST, WIDTH = 16, 16, 256
 ROWS, TEST_ROWS = 150_000, 600
 LOWER = ("negation", "object_quantifiers", "object", "verb", "subject_quantifiers", "subject")
 UPPER = ("subject_quantifiers", "subject", "predicate")
@@ -236,6 +236,10 @@ def augmented(rows: Columns) -> Columns:
     return _labelled(torch.where((premise | hypothesis)[:, None], inputs, mixed))
 
 
+def _layer(wide: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(wide, out), nn.BatchNorm1d(out), nn.ReLU())
+
+
 class Reader(nn.Module):
     """An MLP over the words of both sentences, with two layers in which variables have neurons."""
 
@@ -243,13 +247,11 @@ class Reader(nn.Module):
         """Make the layers."""
         super().__init__()
         self.words = nn.Embedding(2 * PLACES * 3, 8)
-        self.first = nn.Sequential(nn.Linear(2 * PLACES * 8, 256), nn.ReLU())
-        self.lower = nn.Sequential(nn.Linear(256, len(LOWER) * PART + REST), nn.ReLU())
-        self.middle = nn.Sequential(nn.Linear(len(LOWER) * PART + REST, 128), nn.ReLU())
-        self.upper = nn.Sequential(nn.Linear(128, len(UPPER) * PART + REST), nn.ReLU())
-        self.head = nn.Sequential(
-            nn.Linear(len(UPPER) * PART + REST, 128), nn.ReLU(), nn.Linear(128, len(RELATIONS))
-        )  # fmt: skip
+        self.first = _layer(2 * PLACES * 8, WIDTH)
+        self.lower = _layer(WIDTH, len(LOWER) * PART + REST)
+        self.middle = _layer(len(LOWER) * PART + REST, WIDTH)
+        self.upper = _layer(WIDTH, len(UPPER) * PART + REST)
+        self.head = nn.Sequential(_layer(len(UPPER) * PART + REST, WIDTH), nn.Linear(WIDTH, len(RELATIONS)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (B, 7) of pairs of sentences (B, 18)."""
@@ -270,7 +272,7 @@ TASK = Task(
     augmented=augmented,
     tests=tests,
     sites=SITES,
-    training={"steps": 1500, "batch_size": 512, "learning_rate": 0.004},
+    training={"steps": 1000, "batch_size": 512, "learning_rate": 0.004},
     arms=EVERY_VARIABLE,
-    settings={"rows": ROWS, "test_rows": TEST_ROWS},
+    settings={"rows": ROWS, "test_rows": TEST_ROWS, "part": PART, "rest": REST},
 )
