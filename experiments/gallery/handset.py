@@ -24,8 +24,8 @@ WIDTH, HEADS, BLOCKS, STEPS = 32, 4, 6, 3
 QUESTION, PAD, TOKENS = 10, 11, 5
 ROWS = 500
 """Half of them choose the map of blocks, and half confirm it."""
-SWAPPED = SpanPositions(fraction=0.6)
-"""Three of the five tokens, side by side."""
+SWAPPED = SpanPositions(fraction=0.8)
+"""Four of the five tokens, side by side. Of fewer, the question mark is seldom swapped with another question mark."""
 ARMS = ("planted", "other-circuit", "untrained")
 FEATURES = (
     *("odd", "before", "alike", "left", "right", "same", "first", "second", "third", "fourth"),
