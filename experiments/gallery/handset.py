@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 import iit_toolkit as iit
-from iit_toolkit.alignment.positions import SpanPositions
+from iit_toolkit.alignment.positions import DifferingPositions
+from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.verification.search import answer_layers, choose_map, layer_matrix, mapped_alignment
 from iit_toolkit.data.batch import Row
 
@@ -24,8 +25,6 @@ WIDTH, HEADS, BLOCKS, STEPS = 32, 4, 6, 3
 QUESTION, PAD, TOKENS = 10, 11, 5
 ROWS = 500
 """Half of them choose the map of blocks, and half confirm it."""
-SWAPPED = SpanPositions(fraction=0.8)
-"""Four of the five tokens, side by side. Of fewer, the question mark is seldom swapped with another question mark."""
 ARMS = ("planted", "other-circuit", "untrained")
 FEATURES = (
     *("odd", "before", "alike", "left", "right", "same", "first", "second", "third", "fourth"),
@@ -137,22 +136,37 @@ def _set_neurons(mlp: Any, compare: Compare, neurons: dict[str, Tensor]) -> None
 
 
 def rows(seed: int) -> list[Row]:
-    """Return rows of four random digits and the question, with labels."""
-    digits = torch.randint(10, (ROWS, 4), generator=torch.Generator().manual_seed(seed))
-    ids = torch.cat([digits, torch.full((ROWS, 1), QUESTION)], 1)
-    return [{"input_ids": row, "labels": row[:4].sum() % 2 == 0, "example_id": place} for place, row in enumerate(ids)]
+    """Return pairs of rows of four random digits and the question, and which places are swapped: each half of the time.
+
+    A place takes what the source has at the same place.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.cat([torch.randint(10, (2 * ROWS, 4), generator=generator), torch.full((2 * ROWS, 1), QUESTION)], 1)
+    swapped = torch.rand(ROWS, TOKENS, generator=generator) < 0.5
+    return [
+        {
+            **_row(ids[2 * place], 2 * place),
+            **{f"source_{name}": value for name, value in _row(ids[2 * place + 1], 2 * place + 1).items()},
+            "swapped": swapped[place],
+            "swapped_from": torch.arange(TOKENS),
+        }
+        for place in range(ROWS)
+    ]
 
 
-def collate(batch: Sequence[Row]) -> dict[str, Tensor]:
-    """Make a batch of rows."""
-    ids = torch.stack([row["input_ids"] for row in batch])
+def _row(ids: Tensor, number: int) -> dict[str, Tensor]:
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "special_tokens_mask": torch.zeros_like(ids, dtype=torch.bool),
-        "labels": torch.stack([row["labels"] for row in batch]).long(),
-        "example_id": torch.tensor([row["example_id"] for row in batch]),
+        "labels": (ids[:4].sum() % 2 == 0).long(),
+        "example_id": torch.tensor(number),
     }
+
+
+def collate(batch: Sequence[Row]) -> dict[str, Tensor]:
+    """Make a batch of rows."""
+    return {name: torch.stack([row[name] for row in batch]) for name in batch[0]}
 
 
 def places(seed: int) -> list[int]:
@@ -175,9 +189,10 @@ def searched(student: GPT2ForSequenceClassification, seed: int) -> dict[str, Any
     """Search for the student's blocks in the teacher, on half of the rows, and confirm what was found on the others."""
     teacher, own, half = circuit(PAIRS, places(seed), BLOCKS, seed), rows(seed), ROWS // 2
     how: dict[str, Any] = {"task": "sequence_classification", "pairs": half, "batch_size": half}
-    answers = answer_layers(teacher, student, own[:half], collate, positions=SWAPPED, **how)
+    where: dict[str, Any] = {"positions": DifferingPositions(), "sources": Sources(kind="paired")}
+    answers = answer_layers(teacher, student, own[:half], collate, **where, **how)
     layers = choose_map(layer_matrix(answers))
-    aligned = mapped_alignment(layers, "found", SWAPPED)
+    aligned = mapped_alignment(layers, "found", **where)
     verification = iit.verify(teacher, student, aligned, own[half:], collate, **how)
     verdict, cases = iit.judge(verification), verification.outcomes
     return {

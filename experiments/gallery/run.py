@@ -95,7 +95,7 @@ def _by_search(seed: int) -> None:
             "handset",
             arm,
             seed,
-            {"rows": handset.ROWS, "blocks": handset.BLOCKS, "swapped": handset.SWAPPED.fraction},
+            {"rows": handset.ROWS, "blocks": handset.BLOCKS},
             lambda arm=arm: students(seed)[arm],
             lambda network: handset.searched(network, seed),
         )
