@@ -142,7 +142,10 @@ def draw(tasks: dict[str, Records]) -> Drawing:
         axes.set_xlim(0, 1.03)
         axes.set_title(TITLES[task])
         if task != "equality-student":  # its variables are those of the first
-            axes.legend(loc="lower left" if place == 0 else "lower right", fontsize=8)
+            if task == "mqnli":  # many variables: in the free place beside it
+                axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), fontsize=8).set_in_layout(False)
+            else:
+                axes.legend(loc="lower left" if place == 0 else "lower right", fontsize=8)
     data = pd.DataFrame(rows, columns=["task", "arm", "seed", "variable", "value"])
     return Drawing("gallery", figure, "", "", data)
 
