@@ -170,7 +170,9 @@ def short_table(records: Records) -> str:
         supported = sum(one["verdict"]["label"] == "SUPPORTED" for one in runs)
         spreads = [_spread([value(one, "effect R²", of_split(split)) for one in runs]) for split in splits_of(records)]
         lines.append([arm, f"{supported} of {len(runs)}", *spreads])
-    return f"{markdown_table(head, lines)}\n\nMean ± standard deviation over {len(_of(records, TREATMENT))} seeds."
+    counts = sorted({len(_of(records, arm)) for arm in arms_of(records)})
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    return f"{markdown_table(head, lines)}\n\nMean ± standard deviation over {seeds} seeds."
 
 
 def _paired(records: Records, rival: str, measure: StudyMeasure, of: Callable[[dict[str, Any]], float | None]) -> str:
