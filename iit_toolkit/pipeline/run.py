@@ -27,7 +27,7 @@ from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.analysis.verification.verify import verify as verify_students
 from iit_toolkit.config.differences import different, flat
 from iit_toolkit.config.loading import dump_config, load_config
-from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.config.run_config import RunConfig, columns_of
 from iit_toolkit.data.tables import count_ids
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
@@ -345,7 +345,10 @@ def _results(
         "seed": config.seed,
         "task": config.task,
         "alignment": alignment.to_dict(),
-        "data": {split: _describe_rows(rows, prepared.skipped.get(split)) for split, rows in data.items()},
+        "data": {
+            split: _describe_rows(rows, prepared.skipped.get(split), _sentences(config, split))
+            for split, rows in data.items()
+        },
         "teacher": {
             "name": config.teacher,
             "parameters": prepared.teacher.num_parameters(),
@@ -392,10 +395,18 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
     return result
 
 
-def _describe_rows(rows: Dataset, skipped: dict[str, int] | None) -> dict[str, Any]:
+def _sentences(config: RunConfig, split: str) -> list[str]:
+    """Return the columns of the two sentences of a split's rows; none if they are one text."""
+    mixed = config.mixture.get(split.removeprefix("mixture."), config.data)
+    data = mixed if split.startswith("mixture.") else config.data
+    return list(columns_of(data.text_column)) if data.two_sentences else []
+
+
+def _describe_rows(rows: Dataset, skipped: dict[str, int] | None, sentences: list[str]) -> dict[str, Any]:
     described = {
         "examples": len(rows),
         "tokens": count_ids(rows),
         "fingerprint": fingerprint_of_rows(rows),
     }
+    described |= {"sentences": sentences} if sentences else {}
     return described if skipped is None else {**described, "skipped_pairs": skipped}
