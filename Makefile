@@ -30,7 +30,8 @@ $(BIN)/python:
 
 install: .venv/.installed-dev ## Install the package and the tools of its developers into .venv
 
-quickstart: .venv/.installed ## Train, verify and report the embedded example
+quickstart: .venv/.installed ## Show both answers, then train, verify and report the embedded example
+	test -d runs/demo || $(BIN)/iit-toolkit demo
 	$(BIN)/iit-toolkit run quickstart --resume
 
 gallery: .venv/.installed ## Train and verify the gallery: programs as teachers
