@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "analysis.report": {"files", "pictures", "runs", "analysis.statistics"},
     "analysis.studies": {"files", "runs", "config", "analysis.statistics", "analysis.report"},
     "pipeline": {
-        "files", "runs", "config", "models", "data", "alignment", "interchange", "distillation",
+        "files", "pictures", "runs", "config", "models", "data", "alignment", "interchange", "distillation",
         "analysis.verification", "analysis.statistics", "analysis.report",
     },
     "pipeline.suite": {

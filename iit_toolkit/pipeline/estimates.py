@@ -26,6 +26,8 @@ from iit_toolkit.runs.progress import duration
 
 FEWEST_BATCHES = 8
 """Of fewer batches of a verification, none is tried before: they are soon done."""
+_STEPS, _SECONDS = 8, 3.0
+"""Steps that are timed, and the time after which no other is."""
 _LOG = getLogger(__name__)
 Clock = Callable[[], float]
 
@@ -87,7 +89,7 @@ class TrainingTime:
 def measured_rate(prepared: Prepared, name: str, clock: Clock = time.perf_counter) -> float:
     """Return how many operations of an arm's steps are done in a second: those of its base runs, with gradients.
 
-    The optimizer and what prepares batches are not among them. Two steps are made, and the second is timed.
+    The optimizer and what prepares batches are not among them. After a first step, a few are timed together.
 
     Args:
         prepared: What the config names.
@@ -97,15 +99,20 @@ def measured_rate(prepared: Prepared, name: str, clock: Clock = time.perf_counte
     student = prepared.new_student()
     objective, batch, settings = first_step(prepared, name, prepared.arm_alignment(name, student), student)
     weights, device = ObjectiveWeights(ce=1.0), settings.device.type
-    begun = 0.0
-    for _ in range(2):
-        begun = clock()
+
+    def step() -> None:
         with torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
             objective(batch, weights=weights).total.backward()
         student.zero_grad()
         if device == "cuda":
             torch.cuda.synchronize()
-    return flops(StepCost(objective, batch, weights).plain()) / (clock() - begun)
+
+    step()
+    begun, spent, steps = clock(), 0.0, 0
+    while steps < _STEPS and spent < _SECONDS:
+        step()
+        steps, spent = steps + 1, clock() - begun
+    return steps * flops(StepCost(objective, batch, weights).plain()) / spent
 
 
 @told_if_out_of_memory("verification", "lower verification.batch_size or data.max_length")

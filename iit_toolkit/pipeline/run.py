@@ -111,7 +111,7 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
                         refuse_unsaved(prepared, folder, untrained, names)
             missing = [name for name in names if not (resume and is_finished(folder, name))]
             time_of_all = None
-            if missing and (verified or len(names) > 1) and processes.is_main():  # of one training, its own lines say it
+            if missing and (verified or len(names) > 1) and processes.is_main():  # one training says it by itself
                 time_of_all = _told_before(prepared, missing, untrained, alignment if verified else None)
             for name in names:
                 finished = finished_arm(prepared, folder, name) if resume else None

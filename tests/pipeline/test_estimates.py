@@ -69,9 +69,11 @@ def clock_of(*seconds: float) -> Callable[[], float]:
     return lambda: next(left)
 
 
-def test_the_rate_is_that_of_the_second_step(prepared: Prepared) -> None:
-    rate = measured_rate(prepared, "causal", clock_of(0.0, 100.0, 104.0))
-    assert rate == pytest.approx(cost_of(prepared, "plain").plain_flops / 4.0, rel=0.01)
+@pytest.mark.parametrize("times", [[2.0, 3.5], [0.25 * step for step in range(1, 9)]], ids=["slow", "quick"])
+def test_the_rate_is_that_of_a_few_steps(prepared: Prepared, times: list[float]) -> None:
+    rate = measured_rate(prepared, "causal", clock_of(100.0, *(100.0 + time for time in times)))
+    each = times[-1] / len(times)
+    assert rate == pytest.approx(cost_of(prepared, "plain").plain_flops / each, rel=0.01)
 
 
 def test_the_verification_takes_as_long_as_its_batches(prepared: Prepared) -> None:
