@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
         "files", "runs", "config", "downstream", "pipeline", "analysis.statistics", "analysis.studies",
     },
     "cli": {
-        "files", "runs", "config", "downstream", "pipeline", "pipeline.suite",
+        "files", "runs", "config", "alignment", "downstream", "pipeline", "pipeline.suite",
         "analysis.statistics", "analysis.report", "analysis.studies",
     },
 }  # fmt: skip
