@@ -25,7 +25,7 @@ from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.progress import duration
 
 FEWEST_BATCHES = 8
-"""Of fewer batches of a verification, none is tried before: they are soon done."""
+"""If a verification has fewer batches, none is tried before: they are soon done."""
 _STEPS, _SECONDS = 8, 3.0
 """Steps that are timed, and the time after which no other is."""
 _LOG = getLogger(__name__)
@@ -119,7 +119,7 @@ def measured_rate(prepared: Prepared, name: str, clock: Clock = time.perf_counte
 def verification_seconds(
     prepared: Prepared, alignment: Alignment, student: PreTrainedModel, clock: Clock = time.perf_counter
 ) -> float | None:
-    """Return about how long the verification of all arms takes, by one batch of it; None if it is short.
+    """Return about how long the verification of all arms takes, by one batch of it and by two; None if it is short.
 
     Args:
         prepared: What the config names.
@@ -131,6 +131,10 @@ def verification_seconds(
     pairs = min(settings.pairs, len(prepared.eval_rows))
     if pairs < FEWEST_BATCHES * settings.batch_size:
         return None
-    begun = clock()
-    verified(prepared, alignment, dict.fromkeys([*prepared.config.arms, UNTRAINED], student), settings.batch_size)
-    return (clock() - begun) * pairs / settings.batch_size
+    students, taken = dict.fromkeys([*prepared.config.arms, UNTRAINED], student), list[float]()
+    for batches in (1, 2):
+        begun = clock()
+        verified(prepared, alignment, students, batches * settings.batch_size)
+        taken.append(clock() - begun)
+    one, two = taken
+    return two + max(two - one, 0.0) * (pairs / settings.batch_size - 2)

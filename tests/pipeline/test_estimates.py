@@ -82,6 +82,8 @@ def test_the_verification_takes_as_long_as_its_batches(prepared: Prepared) -> No
     some = Prepared(config.model_copy(update={"verification": several}))
     student = some.new_student()
     alignment = some.verified_alignment(student)
-    assert verification_seconds(some, alignment, student, clock_of(1.0, 3.0)) == pytest.approx(2.0 * 32 / 4)
+    found = verification_seconds(some, alignment, student, clock_of(1.0, 6.0, 6.0, 13.0))
+    assert found == pytest.approx(3.0 + 2.0 * 32 / 4)  # what each batch takes, and what all take once
+    assert verification_seconds(some, alignment, student, clock_of(1.0, 6.0, 6.0, 7.0)) == 1.0
     few = Prepared(config.model_copy(update={"verification": several.model_copy(update={"batch_size": 5})}))
     assert verification_seconds(few, alignment, student, clock_of()) is None
