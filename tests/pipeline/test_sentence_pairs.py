@@ -111,11 +111,10 @@ def test_a_run_on_two_sentences(place: Path, tmp_path: Path) -> None:
 
 
 def follows(folder: Path) -> None:
-    """The copy's probabilities move as the teacher's do, which they do, and those of another student do not."""
+    """The teacher's probabilities move, and the copy's do as they do."""
     outcomes = read_outcomes(folder / "outcomes.parquet")
-    copied = outcomes["student"] == "student"
     assert (outcomes["teacher_effect"] > 1e-6).mean() > 0.9
-    assert outcomes["effect_error"][copied].max() < 1e-12 < outcomes["effect_error"][~copied].max()
+    assert outcomes["effect_error"].max() < 1e-12
 
 
 def test_a_copy_follows_in_every_case_and_answers_depend_on_the_sentence(place: Path, tmp_path: Path) -> None:
