@@ -104,7 +104,6 @@ def test_it_can_be_used_without_eyes_or_mouse(site: Path, address: str, page: st
             nameless: all("button, summary, a[href]").filter((one) => !named(one) && !one.querySelector("img[alt]"))
                 .map((one) => one.outerHTML.slice(0, 100)),
             silent: all("article img:not([alt]), article img[alt='']").length,
-            scopeless: all("article th").filter((one) => !one.closest("thead")).length,
             twice: ids.filter((one, place) => ids.indexOf(one) !== place),
             ordered: all("[tabindex]").filter((one) => one.tabIndex > 0).length,
             wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
