@@ -82,11 +82,10 @@ def test_text_can_be_read_by_day_and_night(site: Path, address: str, page: str, 
     script = f"""{CONTRAST}
         const texts = [...document.querySelectorAll("{TEXTS}")].filter((one) => one.offsetParent &&
             [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()));
-        const found = texts.map((one) => [contrast(one), `${{one.tagName}}.${{one.className}} ` +
-            getComputedStyle(one).color]);
+        const faint = texts.filter((one) => contrast(one) < 4.5)
+            .map((one) => `${{contrast(one).toFixed(2)}} ${{one.tagName}}.${{one.className}} ${{getComputedStyle(one).color}}`);
         return {{ page: light(getComputedStyle(document.body).backgroundColor), texts: texts.length,
-            faint: [...new Set(found.filter(([one]) => one < 4.5).map(([one, what]) => `${{one.toFixed(2)}} ${{what}}`))]
-        }};
+            faint: [...new Set(faint)] }};
         """
     found = asked(site, address, page, script, tmp_path / "profile", *([DARK] if dark else []))
     assert (found["page"] < 0.1) == dark and found["texts"] > 30
