@@ -83,7 +83,7 @@ def test_text_can_be_read_by_day_and_night(site: Path, address: str, page: str, 
         const texts = [...document.querySelectorAll("{TEXTS}")].filter((one) => one.offsetParent &&
             [...one.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()));
         const faint = texts.filter((one) => contrast(one) < 4.5)
-            .map((one) => [contrast(one).toFixed(2), one.tagName, one.className, getComputedStyle(one).color].join(" "));
+            .map((one) => [contrast(one).toFixed(2), one.tagName, one.className, getComputedStyle(one).color].join());
         return {{ page: light(getComputedStyle(document.body).backgroundColor), texts: texts.length,
             faint: [...new Set(faint)] }};
         """
