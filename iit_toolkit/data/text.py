@@ -141,7 +141,7 @@ def _named(name: str, columns: str | Sequence[str]) -> dict[str, str]:
 
 def _as_named(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
     """Return columns under other names; bases and sources may have a sentence in common, so one may have two names."""
-    first = {old: new for new, old in reversed(columns.items())}
+    first = {old: new for new, old in reversed(list(columns.items()))}
     found = dataset.select_columns(list(first)).rename_columns({old: new for old, new in first.items() if old != new})
     for new, old in columns.items():
         if first[old] != new:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
@@ -14,7 +12,7 @@ from iit_toolkit.pipeline.prepare import Prepared
 
 
 def verified(
-    prepared: Prepared, alignment: Alignment, students: Mapping[str, PreTrainedModel], pairs: int
+    prepared: Prepared, alignment: Alignment, students: dict[str, PreTrainedModel], pairs: int
 ) -> Verification:
     """Verify students as the config says, with the controls of the one that is judged.
 
@@ -42,7 +40,7 @@ def verified(
     )
 
 
-def judged_student(config: RunConfig, students: Mapping[str, PreTrainedModel]) -> str:
+def judged_student(config: RunConfig, students: dict[str, PreTrainedModel]) -> str:
     """Return the student that the verdict is on."""
     return next(n for n in (config.verification.treatment, _first_causal(config), *students) if n in students)
 
