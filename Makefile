@@ -32,7 +32,8 @@ $(BIN)/python:
 
 install: .venv/.installed-dev ## Install the package and the tools of its developers into .venv
 
-quickstart: .venv/.installed ## Train, verify and report the embedded example
+quickstart: .venv/.installed ## Show both answers, then train, verify and report the embedded example
+	if test -d runs/demo; then $(BIN)/iit-toolkit ls runs/demo; else $(BIN)/iit-toolkit demo; fi
 	$(BIN)/iit-toolkit run quickstart --resume
 
 gallery: .venv/.installed ## Train and verify the gallery: programs as teachers

@@ -24,6 +24,7 @@ PATTERNS = (
     "CITATION.cff",
     "docs/**/*.md",
     "docs/*.json",
+    "docs/site.css",
     "docs/examples/*",
     "docs/images/*",
     "examples/README.md",

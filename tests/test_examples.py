@@ -53,6 +53,14 @@ def test_a_cell_that_fails_is_an_error(kernel: KernelManager, tmp_path: Path) ->
         run(new_notebook(cells=[new_code_cell("1 / 0")]), tmp_path, kernel)
 
 
+PLOT = "import iit_toolkit as iit\niit.Alignment.pairs(middle=(1, 0)).plot(2, 2)"
+
+
+def test_a_plot_is_shown_without_a_magic_line(kernel: KernelManager, tmp_path: Path) -> None:
+    [_, cell] = run(new_notebook(cells=[new_code_cell(PLOT)]), tmp_path, kernel).cells
+    assert [kind for output in cell.outputs for kind in output.get("data", {})].count("image/png") == 1
+
+
 def faults(notebook: Any) -> list[str]:
     """Everything in a committed notebook that should not be there."""
     found: list[str] = []

@@ -32,14 +32,14 @@ ALLOWED: dict[str, set[str]] = {
     "analysis.report": {"files", "pictures", "runs", "analysis.statistics"},
     "analysis.studies": {"files", "runs", "config", "analysis.statistics", "analysis.report"},
     "pipeline": {
-        "files", "runs", "config", "models", "data", "alignment", "interchange", "distillation",
+        "files", "pictures", "runs", "config", "models", "data", "alignment", "interchange", "distillation",
         "analysis.verification", "analysis.statistics", "analysis.report",
     },
     "pipeline.suite": {
         "files", "runs", "config", "downstream", "pipeline", "analysis.statistics", "analysis.studies",
     },
     "cli": {
-        "files", "runs", "config", "downstream", "pipeline", "pipeline.suite",
+        "files", "runs", "config", "alignment", "downstream", "pipeline", "pipeline.suite",
         "analysis.statistics", "analysis.report", "analysis.studies",
     },
 }  # fmt: skip

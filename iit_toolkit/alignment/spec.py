@@ -16,6 +16,7 @@ from iit_toolkit.alignment.positions import DifferingPositions, Positions, SpanP
 from iit_toolkit.config.yaml_files import dump_yaml, read_yaml
 from iit_toolkit.errors import UserError, did_you_mean, listed, mistakes, shown
 from iit_toolkit.pictures.alignment import ascii_stacks, draw_alignment
+from iit_toolkit.pictures.axes import new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -310,17 +311,15 @@ class Alignment(Strict):
         Args:
             teacher: The teacher, or how many blocks it has.
             student: The student, or how many blocks it has.
-            ax: Where to draw; a new figure's if absent.
+            ax: Where to draw; if absent, a new figure of pyplot, which a notebook shows.
 
         Returns:
             The axes.
         """
-        from matplotlib.figure import Figure
-
         of_teacher, of_student = (
             one if isinstance(one, int) else int(one.config.num_hidden_layers) for one in (teacher, student)
         )
-        axes = Figure((5.2, 0.5 * max(of_teacher, of_student) + 0.8)).subplots() if ax is None else ax
+        axes = new_axes((5.2, 0.5 * max(of_teacher, of_student) + 0.8)) if ax is None else ax
         return draw_alignment(self.to_dict(), of_teacher, of_student, axes)
 
 

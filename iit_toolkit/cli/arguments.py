@@ -58,12 +58,17 @@ def with_measure(config: RunConfig, measure: str | None) -> RunConfig:
     return config.model_copy(update={"verification": verification})
 
 
-@contextlib.contextmanager
-def stdout_for_results(*, live: bool = True) -> Generator[None]:
-    """Send what libraries print to standard error, and say there what is done; see `cli.progress.said`."""
-    from iit_toolkit.cli.progress import said
+RESUMED = "repeat the command with --resume to go on from here"
+CONTINUED = "repeat the command to go on from here"
+"""What an interrupt says of verbs that keep what is done."""
 
-    with said(live=live), contextlib.redirect_stdout(sys.stderr):
+
+@contextlib.contextmanager
+def stdout_for_results(*, live: bool = True, going_on: str | None = None) -> Generator[None]:
+    """Send what libraries print to standard error, and say there what is done; see `cli.progress.said`."""
+    from iit_toolkit.cli.progress import AGAIN, said
+
+    with said(live=live, going_on=going_on or AGAIN), contextlib.redirect_stdout(sys.stderr):
         yield
 
 

@@ -57,6 +57,10 @@ def one_line_at_most() -> Generator[None]:
         _tell(_reason(error))
 
 
+class _TerminatedError(SystemExit):
+    """SIGTERM came."""
+
+
 @contextlib.contextmanager
 def terminating_gently() -> Generator[None]:
     """Let SIGTERM end the block as an interrupt does, so that unfinished files are removed first.
@@ -69,12 +73,14 @@ def terminating_gently() -> Generator[None]:
 
     def terminate(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        typer.echo("terminated: repeat the command; run and train go on from here with --resume", err=True)
-        sys.exit(128 + signal.SIGTERM)
+        raise _TerminatedError(128 + signal.SIGTERM)
 
     earlier = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except _TerminatedError:  # now that no panel would swallow the line
+        typer.echo("terminated: repeat the command; run and train go on from here with --resume", err=True)
+        raise
     finally:
         signal.signal(signal.SIGTERM, earlier)
 

@@ -31,6 +31,7 @@ def export(
     with stdout_for_results():
         folder = pipeline.export(run, output, arm)
     typer.echo(folder)
+    typer.echo(f"load it with transformers, or verify it again: iit-toolkit verify --from {folder}", err=True)
     if push_to_hub is not None:
         with stdout_for_results():
             address = pipeline.push_to_hub(folder, push_to_hub)

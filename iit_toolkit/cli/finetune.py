@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iit_toolkit.cli.arguments import Json, Overrides, is_override, print_document, stdout_for_results
+from iit_toolkit.cli.arguments import CONTINUED, Json, Overrides, is_override, print_document, stdout_for_results
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def finetune(
     from iit_toolkit.downstream.finetune import finetune as finetune_model
 
     folder = output or Path("runs") / settings.name
-    with stdout_for_results():
+    with stdout_for_results(going_on=CONTINUED):
         finetune_model(settings, folder)
     if as_json:
         print_document(folder / "finetune.json")

@@ -18,6 +18,7 @@ def gate(
         str | None,
         typer.Option(help="effect_r2, kl_recovered, effective_iia or iia [default: what the verdict rests on]."),
     ] = None,
+    supported: Annotated[bool, typer.Option("--supported", help="Also fail if the verdict is not SUPPORTED.")] = False,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a JUnit XML file.")] = None,
 ) -> None:
     """Pass or fail a verified student.
@@ -32,7 +33,9 @@ def gate(
     from iit_toolkit.runs.folder import write_atomically
 
     earlier = None if baseline is None else read_stored(baseline)
-    checked = gates.gate(read_stored(results), min_lower, baseline=earlier, margin=margin, measure=measure)
+    checked = gates.gate(
+        read_stored(results), min_lower, baseline=earlier, margin=margin, measure=measure, supported=supported
+    )
     if junit is not None:
         write_atomically(junit, gates.to_junit(checked))
     typer.echo(gates.to_markdown(checked), nl=False)

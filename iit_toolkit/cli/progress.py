@@ -16,10 +16,10 @@ import typer
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.progress import Count, Phase, Step, duration
 
+AGAIN = "repeat the command to begin again"
 SILENCE = 30.0
 """Seconds without a line, at most."""
 _BEGINNING = Phase("loading models and data")
-_STOPPED = "repeat the command; run, train, suite and finetune go on from here, run and train with --resume"
 
 
 class Lines(logging.Handler):
@@ -32,6 +32,7 @@ class Lines(logging.Handler):
     def __init__(self, silence: float = SILENCE) -> None:
         super().__init__(logging.DEBUG if processes.is_main() else logging.WARNING)
         self._silence = silence
+        self.going_on = AGAIN
         self._piece = ""
         self._phase, self._since = _BEGINNING, time.monotonic()
         self._part: Step | Count | None = None
@@ -54,7 +55,7 @@ class Lines(logging.Handler):
 
     def stopped(self) -> None:
         """Say where an interrupt came, and how to go on."""
-        self._write(f"stopped after {self._spent()}: {self._doing()}; {_STOPPED}")
+        self._write(f"stopped after {self._spent()}: {self._doing()}; {self.going_on}")
 
     def _doing(self) -> str:
         """Say what is being done, and how far it is: `verifying plain, causal · 12/32`."""
@@ -100,11 +101,12 @@ class Lines(logging.Handler):
 
 
 @contextlib.contextmanager
-def said(*, live: bool = True) -> Generator[None]:
+def said(*, live: bool = True, going_on: str = AGAIN) -> Generator[None]:
     """Say on standard error what the package does in the block, and silence the libraries.
 
     Args:
         live: Whether a panel may be drawn; where none can be, lines are written.
+        going_on: What an interrupt says of going on.
     """
     import datasets
     from rich.console import Console
@@ -119,6 +121,7 @@ def said(*, live: bool = True) -> Generator[None]:
 
     console = Console(stderr=True, highlight=False, markup=False)
     lines = LivePanel(console) if live and can_be_drawn(console) else Lines()
+    lines.going_on = going_on
     package = logging.getLogger("iit_toolkit")
     level = package.level
     package.addHandler(lines)

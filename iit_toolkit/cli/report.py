@@ -24,6 +24,7 @@ def report(
     form: Annotated[
         Form | None, typer.Option("--format", help="Write this form only [default: html and md]", show_default=False)
     ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """Write the report of a finished run again.
 
@@ -42,3 +43,5 @@ def report(
         clear_left_overs(run.path)
         written = write_report(run.path) if form is None else write_report(run.path, form.value)
     typer.echo(written)
+    if show:
+        typer.launch(Path(written).resolve().as_uri())

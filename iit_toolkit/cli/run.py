@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from iit_toolkit.cli.arguments import (
+    RESUMED,
     Config,
     Json,
     Output,
@@ -43,7 +44,7 @@ def run(
     from iit_toolkit import pipeline
 
     folder = output_folder(output, settings)
-    with stdout_for_results():
+    with stdout_for_results(going_on=RESUMED):
         pipeline.run(settings, folder, resume=resume)
     if not processes.is_main():
         return

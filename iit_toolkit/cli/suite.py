@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iit_toolkit.cli.arguments import stdout_for_results
+from iit_toolkit.cli.arguments import CONTINUED, stdout_for_results
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def run(
         raise UserError(f"--launcher {launcher}: {error}; quote it as a shell command") from None
     folder = _folder(config, output)
     _refuse_to_overwrite(suite, folder)
-    with stdout_for_results(live=not command):  # what is launched draws a panel of its own
+    with stdout_for_results(live=not command, going_on=CONTINUED):  # what is launched draws a panel of its own
         left = work(config, folder, arms=arm or [], minutes=minutes, launcher=command)
     typer.echo(f"{folder}: {len(pieces(config)) - len(left)} of {len(pieces(config))} pieces are done")
 

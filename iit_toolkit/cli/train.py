@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from iit_toolkit.cli.arguments import (
+    RESUMED,
     Config,
     Json,
     Output,
@@ -49,7 +50,7 @@ def train(
     from iit_toolkit import pipeline
 
     folder = output_folder(output, settings)
-    with stdout_for_results():
+    with stdout_for_results(going_on=RESUMED):
         pipeline.train(settings, folder, chosen, resume=resume)
     if processes.is_main():
         print_folder(folder, as_json=as_json)

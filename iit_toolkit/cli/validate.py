@@ -26,7 +26,8 @@ def validate(config: Config, overrides: Overrides = None, as_json: Json = False)
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=1))
     else:
-        for check in checks:
-            typer.echo(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+        for check in sorted(checks, key=lambda check: check.passed):  # what failed comes first
+            mark = typer.style("ok  ", "green") if check.passed else typer.style("FAIL", "red", bold=True)
+            typer.echo(f"{mark}  {check.name}: {check.detail}")
     if not all(check.passed for check in checks):
         raise typer.Exit(1)

@@ -116,8 +116,12 @@ def config_schema(*, networks: bool = False) -> dict[str, Any]:
     Args:
         networks: Whether it is that of a config of programs and networks.
     """
-    schema = NetworkRunConfig if networks else RunConfig
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema.model_json_schema()}
+    return schema_of(NetworkRunConfig if networks else RunConfig)
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of a file's model, for editors that complete and check YAML."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
 
 
 def _config_path(path_or_name: str | Path) -> Path:

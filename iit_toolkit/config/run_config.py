@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -15,12 +15,21 @@ from iit_toolkit.files.paths import ARE_PATHS, IS_PATH, Name
 from iit_toolkit.runs.folder import require_arm_name
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Columns = str | Annotated[list[str], Field(min_length=2, max_length=2)]
+"""A column of texts, or two of sentences that are read together."""
 MOST_RESAMPLES = 1_000_000
 MAX_BLOCKS = 1000
 """The most blocks of a student. They are made one by one, and no model has more."""
 MAX_SIZE = 10**8
 """The largest other size in a student's config. Weights of one such size alone take 400 MB."""
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
+
+
+def columns_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """Return the columns that a key names: one, two or none."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 class Section(BaseModel):
@@ -85,11 +94,12 @@ class DataConfig(Section):
     """Files for a builder, by split; relative paths start at the working directory."""
     train_split: str = "train"
     eval_split: str = "validation"
-    text_column: str = "text"
+    text_column: Columns = "text"
+    """Column of the texts. `[a, b]`: a row is two sentences, which a sequence classifier reads together."""
     label_column: str | None = None
     """Column of integer labels, for sequence classification."""
-    source_column: str | None = None
-    """Column of source texts: every row is then a pair, with its base in `text_column`."""
+    source_column: Columns | None = None
+    """Column of source texts: every row is then a pair, with its base in `text_column`. `[c, d]` if that is two."""
     span_column: str | None = None
     """Column of the base's swapped characters, [start, end] with end excluded; null: the words that differ."""
     source_span_column: str | None = None
@@ -122,6 +132,11 @@ class DataConfig(Section):
     shuffle_eval: bool = True
     """Take held-out rows in a fixed shuffled order; otherwise in their own. Shuffled neighbours, each other's sources,
     come from different texts, the first rows come from many texts, and a sorted split comes mixed."""
+
+    @property
+    def two_sentences(self) -> bool:
+        """Whether a row is two sentences."""
+        return not isinstance(self.text_column, str)
 
     @property
     def place_columns(self) -> dict[str, str]:
@@ -165,6 +180,23 @@ class DataConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _sentences(self) -> DataConfig:
+        for key in ("text_column", "source_column"):
+            given = columns_of(getattr(self, key))
+            if len(set(given)) < len(given):
+                raise ValueError(f"{key} names {given[0]} twice; give the columns of two sentences, or one")
+        if self.two_sentences and self.label_column is None:
+            raise ValueError("two sentences (text_column) are for sequence classification: give label_column, too")
+        if self.source_column is not None and isinstance(self.source_column, str) == self.two_sentences:
+            raise ValueError(
+                "text_column and source_column must name as many columns, one or two; got "
+                f"{listed(columns_of(self.text_column))} and {listed(columns_of(self.source_column))}"
+            )
+        if self.two_sentences and "span" in self.place_columns:
+            raise ValueError("span columns are of one text, not of two sentences: the words that differ are swapped")
+        return self
+
+    @model_validator(mode="after")
     def _pairs(self) -> DataConfig:
         places = self.place_columns
         if self.source_column is None:
@@ -179,7 +211,8 @@ class DataConfig(Section):
             raise ValueError("candidates_column needs answer_column, too")
         if "answer" in places and self.label_column is not None:
             raise ValueError("give answer_column or label_column, not both: a row has one answer")
-        columns = [self.text_column, self.source_column, *places.values()]
+        texts = [" and ".join(columns_of(given)) for given in (self.text_column, self.source_column)]
+        columns = [*texts, *places.values()]
         if len(set(columns)) < len(columns):
             raise ValueError(f"the columns of a pair must differ; got {listed(columns)}")
         if self.detokenize != "none" or self.max_train_tokens is not None:
@@ -316,17 +349,22 @@ class RunConfig(Section):
     def _consistent(self) -> RunConfig:
         if self.task == "sequence_classification":
             self._require_labelled()
+        elif two := [where for where, data in self._sections().items() if data.two_sentences]:
+            raise ValueError(f"{two[0]}: two sentences (text_column) are for task sequence_classification")
         refuse_unknown_roles(self.verification, self.arms)
         return self
+
+    def _sections(self) -> dict[str, DataConfig]:
+        """Return every section of data, by where it stands."""
+        sections = {"data": self.data} | {f"evaluation.{name}": data for name, data in self.evaluation.items()}
+        return sections | {f"mixture.{name}": data for name, data in self.mixture.items()}
 
     def _require_labelled(self) -> None:
         if self.data.label_column is None:
             raise ValueError("task sequence_classification needs data.label_column")
         if self.data.eval_split in self.evaluation:
             raise ValueError(f"evaluation.{self.data.eval_split}: data.eval_split is measured under that name already")
-        sections = {"data": self.data} | {f"evaluation.{name}": data for name, data in self.evaluation.items()}
-        sections |= {f"mixture.{name}": data for name, data in self.mixture.items()}
-        for where, data in sections.items():
+        for where, data in self._sections().items():
             if data.label_column is None:
                 raise ValueError(f"{where}: task sequence_classification needs a label_column")
             if data.detokenize != "none" or data.max_train_tokens is not None:

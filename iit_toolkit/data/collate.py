@@ -5,12 +5,13 @@ Every collator takes rows with `input_ids`, pads them on the right to the longes
 * `input_ids`, `attention_mask`: (B, S) int64,
 * `special_tokens_mask`: (B, S) bool, true for special tokens and for padding: these are never masked or
   swapped,
-* `labels`, and `example_id` and `text_id` (B,) int64 if the rows have them.
+* `labels`, and `example_id` and `text_id` (B,) int64 if the rows have them,
+* `token_type_ids` (B, S) int64 if the rows have them: which of two sentences a token is of.
 
 For rows that are pairs (`iit_toolkit.data.pairs`) it also returns
 
-* `source_input_ids`, `source_attention_mask`, `source_special_tokens_mask`, `source_example_id` and `source_text_id`:
-  row i is the source of base row i; S is the same; in language modelling also `source_labels`,
+* `source_input_ids`, `source_attention_mask`, `source_special_tokens_mask`, `source_example_id`, `source_text_id` and
+  `source_token_type_ids`: row i is the source of base row i; S is the same; in language modelling also `source_labels`,
 * `swapped` (B, S) bool, true at the base's swapped positions, and `swapped_from` (B, S) int64, the source position
   that is taken there.
 
@@ -31,6 +32,7 @@ from torch.nn.utils.rnn import pad_sequence
 from iit_toolkit.config.task import Task, refuse_unknown_task
 from iit_toolkit.data.batch import IGNORE_INDEX, Collator
 from iit_toolkit.data.encoding import known_ids
+from iit_toolkit.data.sentences import TYPES
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
 from iit_toolkit.errors import NothingToPredictError, UserError
 
@@ -204,7 +206,7 @@ def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
     """Pad rows to the longest; in pairs, bases and sources alike."""
     if "source_input_ids" not in rows[0]:
         return _padded(rows, special)
-    names = [name for name in ("input_ids", "example_id", "text_id") if f"source_{name}" in rows[0]]
+    names = [name for name in ("input_ids", TYPES, "example_id", "text_id") if f"source_{name}" in rows[0]]
     sources = [{name: row[f"source_{name}"] for name in names} for row in rows]
     both = _padded([*rows, *sources], special)
     batch = {name: value[: len(rows)] for name, value in both.items()}
@@ -243,6 +245,9 @@ def _padded(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
     if _added(special):
         _exclude_wrapping(excluded, ids, lengths, special.wrapping)
     batch = {"input_ids": ids, "attention_mask": real.long(), "special_tokens_mask": excluded}
+    if all(TYPES in row for row in rows):
+        types = [torch.as_tensor(row[TYPES], dtype=torch.long) for row in rows]
+        batch[TYPES] = pad_sequence(types, batch_first=True)
     for name in ("example_id", "text_id"):
         if all(name in row for row in rows):
             batch[name] = torch.tensor([row[name] for row in rows])

@@ -12,11 +12,16 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A tokenized text: ids with special tokens, and the characters that each stands for (none: an empty range)."""
+    """A tokenized text: ids with special tokens, and the characters that each stands for (none: an empty range).
+
+    Two sentences count as one text (`iit_toolkit.data.sentences.of_row`); `types` then say which a token is of, if the
+    tokenizer does.
+    """
 
     text: str
     ids: list[int]
     offsets: list[tuple[int, int]]
+    types: list[int] | None = None
 
     def touching(self, start: int, end: int) -> set[int]:
         """Return the positions of the tokens that stand for some of the characters from `start` to before `end`."""

@@ -14,8 +14,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from iit_toolkit.data.candidates import candidate_tokens
-from iit_toolkit.data.encoding import encoded
 from iit_toolkit.data.pair_places import TokenizedText, Unusable, answer_places, answer_span, swapped_places
+from iit_toolkit.data.sentences import TYPES, encoded_sentences, has_two, of_row
 from iit_toolkit.data.shared import DIGEST, text_digest
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.data.tables import dataset_of, gathered
@@ -61,7 +61,8 @@ def tokenize_pairs(
     the answer's first token, since the answer itself gives away the rest.
 
     Args:
-        texts: Columns `text` (the bases) and `source`. Optionally: `span` and `source_span`, each `[start, end)` in
+        texts: Columns `text` (the bases) and `source`. Optionally: `text_pair` and `source_pair`, the second sentences
+            of both; `span` and `source_span`, each `[start, end)` in
             characters; `label`, the base's; `family`, what kind a pair is of; `answer` and `source_answer`, each
             `[start, end)` or a word that its text has once. Without `source_answer`, the source's stands at the base's
             positions. `candidates`: the words between which a question decides.
@@ -76,11 +77,12 @@ def tokenize_pairs(
         goes to the k-th of the base), `example_id` and `source_example_id` (all different), `text_id` and
         `source_text_id` (alike if the texts are), `label` and `family` if the texts have them, and `answers` and
         `source_answers` if they are questions: the positions of the answers' tokens. Questions with candidates have
-        `candidates`, as `candidate_tokens` says.
+        `candidates`, as `candidate_tokens` says. Rows of two sentences have `token_type_ids` and
+        `source_token_type_ids` if the tokenizer gives them.
 
     Raises:
         UserError: If the tokenizer is not a fast one, or `max_length` is too small or too large. If a label is missing
-            or negative, or no pair can be used.
+            or negative, or no pair can be used. As for `encoded_sentences`.
     """
     if not tokenizer.is_fast:
         raise UserError(
@@ -90,7 +92,8 @@ def tokenize_pairs(
     require_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts, where) if "label" in texts.column_names else None
     asks, chooses, families = (name in texts.column_names for name in ("answer", "candidates", "family"))
-    found = _Found(tokenizer, max_length, causal, labels, asks, asks and chooses, families)
+    typed = has_two(texts) and TYPES in tokenizer.model_input_names
+    found = _Found(tokenizer, max_length, causal, labels, asks, asks and chooses, families, typed)
     table = gathered(found.batches(texts), found.schema)
     if not len(table):
         raise UserError(f"{where}: none of {len(texts)} pairs of base and source can be used; {found.first}; {_REMEDY}")
@@ -112,6 +115,7 @@ class _Found:
     asks: bool
     chooses: bool
     families: bool
+    typed: bool
     skipped: Counter[str] = field(default_factory=Counter[str])
     first: str = ""
     texts: array[int] = field(default_factory=lambda: array("q"))
@@ -120,10 +124,9 @@ class _Found:
         """Record batches of rows, without the numbers of texts and sources."""
         schema, number = self.schema, 0
         special = SpecialTokens.of(self.tokenizer)
-        unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
         for start in range(0, len(texts), _PAIRS_AT_A_TIME):
             kept: list[dict[str, Any]] = []
-            for row in self._rows(texts[start : start + _PAIRS_AT_A_TIME], start, unknown):
+            for row in self._rows(texts[start : start + _PAIRS_AT_A_TIME], start, special):
                 kept.append(row | {"example_id": number})
                 number += 1
             if self.chooses:
@@ -137,8 +140,12 @@ class _Found:
         for row, one in zip(rows, tokens, strict=True):
             row["candidates"] = one if len(row["answers"]) == 1 else []
 
-    def _rows(self, some: dict[str, list[Any]], start: int, unknown: set[int]) -> Iterator[dict[str, Any]]:
-        bases, sources = (_tokenized(some[name], self.tokenizer, start) for name in ("text", "source"))
+    def _rows(self, some: dict[str, list[Any]], start: int, special: SpecialTokens) -> Iterator[dict[str, Any]]:
+        unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
+        bases, sources = (
+            _tokenized(some[name], some.get(f"{name}_pair"), self.tokenizer, start, special)
+            for name in ("text", "source")
+        )
         for index, (base, source) in enumerate(zip(bases, sources, strict=True), start):
             given = {name: some[name][index - start] for name in _PLACES if name in some}
             try:
@@ -149,6 +156,7 @@ class _Found:
                 continue
             self.texts.extend(text_digest(side.text, exact=True) for side in (base, source))
             row = {"input_ids": base.ids, "source_input_ids": source.ids, **places}
+            row |= {TYPES: base.types, f"source_{TYPES}": source.types} if self.typed else {}
             row |= {"family": some["family"][index - start]} if self.families else {}
             if self.chooses:
                 start_of_answer = answer_span(base.text, given["answer"])[0]
@@ -192,6 +200,7 @@ class _Found:
         lists = ["input_ids", "source_input_ids", "positions", "source_positions"]
         lists += ["answers", "source_answers"] if self.asks else []
         lists += ["candidates"] if self.chooses else []
+        lists += [TYPES, f"source_{TYPES}"] if self.typed else []
         numbers = ("example_id", DIGEST, f"source_{DIGEST}", *(["label"] if self.labels is not None else []))
         columns = [*((name, pa.list_(pa.int32())) for name in lists), *((name, pa.int64()) for name in numbers)]
         return pa.schema([*columns, *([("family", pa.string())] if self.families else [])])
@@ -208,14 +217,32 @@ _PLACES = ("span", "source_span", "answer", "source_answer")
 _REMEDY = "give pairs that differ in words of as many tokens, or name the swapped characters in span columns"
 
 
-def _tokenized(texts: Sequence[str | None], tokenizer: PreTrainedTokenizerBase, first: int) -> list[TokenizedText]:
+def _tokenized(
+    texts: Sequence[str | None],
+    second: Sequence[str | None] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    first: int,
+    special: SpecialTokens,
+) -> list[TokenizedText]:
     given = [text or "" for text in texts]
+    pairs = None if second is None else [text or "" for text in second]
     numbers = range(first, first + len(given))
-    made = encoded(tokenizer, given, numbers, return_offsets_mapping=True, verbose=False)  # what wraps has empty ranges
-    return [
-        TokenizedText(text, ids, list(map(tuple, offsets)))
-        for text, ids, offsets in zip(given, made["input_ids"], made["offset_mapping"], strict=True)
-    ]
+    made = encoded_sentences(
+        tokenizer, given, pairs, numbers, special, return_offsets_mapping=True, verbose=False
+    )  # what wraps has empty ranges
+    found: list[TokenizedText] = []
+    for index, (ids, offsets) in enumerate(zip(made["input_ids"], made["offset_mapping"], strict=True)):
+        places, whole = list(map(tuple, offsets)), given[index]
+        if pairs is not None:
+            whole = of_row(whole, pairs[index])
+            behind = len(whole) - len(pairs[index])
+            places = [
+                (low + behind, high + behind) if sentence == 1 else (low, high)
+                for (low, high), sentence in zip(places, made.sequence_ids(index), strict=True)
+            ]
+        types = made[TYPES][index] if pairs is not None and TYPES in made else None
+        found.append(TokenizedText(whole, ids, places, types))
+    return found
 
 
 def _require_usable(side: TokenizedText, positions: list[int], max_length: int, unknown: set[int]) -> None:
@@ -224,7 +251,7 @@ def _require_usable(side: TokenizedText, positions: list[int], max_length: int, 
     if len(side.ids) > max_length:
         raise Unusable("longer than data.max_length", f" ({len(side.ids)} tokens)")
     if any(side.ids[place] in unknown for place in positions):
-        raise Unusable("a swapped token is unknown to the tokenizer")
+        raise Unusable("a swapped token is special or unknown to the tokenizer")
 
 
 def _require_answers(base: TokenizedText, positions: list[int], unknown: set[int], causal: bool) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from datasets import ClassLabel, Dataset, List, Value
 
@@ -36,9 +36,9 @@ def load_texts(
     *,
     name: str | None = None,
     data_files: DataFiles | None = None,
-    text_column: str = "text",
+    text_column: str | Sequence[str] = "text",
     label_column: str | None = None,
-    source_column: str | None = None,
+    source_column: str | Sequence[str] | None = None,
     place_columns: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Load one split of whatever `datasets.load_dataset` takes.
@@ -48,15 +48,17 @@ def load_texts(
         split: Split, such as `train` or `validation[:1000]`.
         name: Configuration of the data set.
         data_files: Files for a builder, by split.
-        text_column: Column of the texts.
+        text_column: Column of the texts, or two columns of the sentences of a row.
         label_column: Column of integer labels, if they are wanted.
-        source_column: Column of the sources, if every row is a pair and `text_column` its base.
+        source_column: Column of the sources, if every row is a pair and `text_column` its base; two columns if
+            `text_column` is two.
         place_columns: Further columns of pairs, by what they are called in the result. `span` and `source_span`: the
             swapped characters of base and source, `[start, end]` with `end` excluded. `answer` and `source_answer`: the
             same of the answers, or a word. `candidates`: lists of words. `family`: the kind of a pair.
 
     Returns:
-        A dataset with the column `text` and, if asked for, `label`, `source` and those of `place_columns`.
+        A dataset with the column `text` and, if asked for, `text_pair` (second sentences), `label`, `source`,
+        `source_pair` and those of `place_columns`.
 
     Raises:
         UserError: If the data can't be read, has no such column, or the column holds no text, no integer
@@ -64,28 +66,27 @@ def load_texts(
     """
     where = describe_split(path, name, split)
     places = dict(place_columns or {})
-    wanted = [text_column, source_column, label_column, *places.values()]
+    texts = _named("text", text_column) | ({} if source_column is None else _named("source", source_column))
+    wanted = [*texts.values(), label_column, *places.values()]
     needed = list(dict.fromkeys(column for column in wanted if column is not None))
     dataset = load_split(path, split, name=name, data_files=data_files, columns=needed)
-    columns = {text_column: "text"}
-    _require_text(dataset, text_column, where, "data.text_column")
-    if source_column is not None:
-        columns[source_column] = "source"
-        _require_text(dataset, source_column, where, "data.source_column")
+    for name, column in texts.items():
+        _require_text(dataset, column, where, f"data.{name.removesuffix('_pair')}_column")
+    columns = dict(texts)
     if label_column is not None:
-        columns[label_column] = "label"
+        columns["label"] = label_column
         _require_column(dataset, label_column, where, "data.label_column")
         if not _is_label(dataset.features[label_column]):
             raise UserError(f'data {where}: column "{label_column}" holds {_kind(dataset, label_column)}, not integers')
     for name, column in places.items():
-        columns[column] = name
+        columns[name] = column
         _require_column(dataset, column, where, f"data.{name}_column")
         feature, expected = dataset.features[column], _PLACES.get(name, _SPANS)
         if not any(holds(feature) for holds in _HOLD[expected]):
             raise UserError(
                 f'data {where}: column "{column}" (data.{name}_column) holds {_kind(dataset, column)}, not {expected}'
             )
-    return dataset.select_columns(list(columns)).rename_columns(_renaming(columns))
+    return _as_named(dataset, columns)
 
 
 def join_wikitext(lines: Dataset, unknown_token: str | None) -> Dataset:
@@ -132,5 +133,17 @@ def _kind(dataset: Dataset, column: str) -> str:
     return feature.dtype if isinstance(feature, Value) else type(feature).__name__
 
 
-def _renaming(columns: dict[str, str]) -> dict[str, str]:
-    return {old: new for old, new in columns.items() if old != new}
+def _named(name: str, columns: str | Sequence[str]) -> dict[str, str]:
+    """Return the columns of texts by what they are called in the result."""
+    given = (columns,) if isinstance(columns, str) else columns
+    return dict(zip((name, f"{name}_pair"), given, strict=False))
+
+
+def _as_named(dataset: Dataset, columns: Mapping[str, str]) -> Dataset:
+    """Return columns under other names; bases and sources may have a sentence in common, so one may have two names."""
+    first = {old: new for new, old in reversed(list(columns.items()))}
+    found = dataset.select_columns(list(first)).rename_columns({old: new for old, new in first.items() if old != new})
+    for new, old in columns.items():
+        if first[old] != new:
+            found = cast(Any, found).add_column(new, list(found[first[old]]))
+    return found

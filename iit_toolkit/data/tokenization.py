@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from iit_toolkit.data.encoding import encoded
+from iit_toolkit.data.sentences import TYPES, encoded_sentences, has_two, of_row
 from iit_toolkit.data.shared import DIGEST, text_digest
 from iit_toolkit.data.special_tokens import SpecialTokens, Wrapping
 from iit_toolkit.data.tables import dataset_of, gathered, lists_of, numbers_of
@@ -137,8 +138,11 @@ def tokenize_labelled(
 ) -> Dataset:
     """Tokenize one row per labelled text, cut to `max_length`; no row is dropped.
 
+    Of two sentences that are too long together, the longer one is cut, token by token, until the row fits
+    (`truncation=True` of transformers).
+
     Args:
-        texts: Texts and integer labels in the columns `text` and `label`.
+        texts: Texts and integer labels in the columns `text` and `label`; second sentences, if any, in `text_pair`.
         tokenizer: The teacher's tokenizer.
         max_length: Tokens of the longest row, special tokens included.
         position_limit: Longest input of the model, if the tokenizer doesn't know it.
@@ -146,47 +150,59 @@ def tokenize_labelled(
 
     Returns:
         A dataset of `input_ids` (with the tokenizer's special tokens), `label`, `example_id` (0, 1, ...) and
-        `text_digest`, which identifies what the row's text says.
+        `text_digest`, which identifies what the row's text says. Rows of two sentences have `token_type_ids` if the
+        tokenizer gives them.
 
     Raises:
         UserError: If `max_length` is too small or too large, or a text is missing or can't be tokenized. If a label is
-            missing or negative (as in test sets without labels).
+            missing or negative (as in test sets without labels). As for `encoded_sentences`.
     """
     require_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts, where)
-    return dataset_of(gathered(_labelled(texts["text"], labels, tokenizer, max_length, where), _LABELLED))
+    typed = has_two(texts) and TYPES in tokenizer.model_input_names
+    schema = _LABELLED.append(pa.field(TYPES, pa.list_(pa.int8()))) if typed else _LABELLED
+    return dataset_of(gathered(_labelled(texts, labels, tokenizer, max_length, where, schema), schema))
 
 
 def _labelled(
-    texts: Sequence[str | None],
+    texts: Dataset,
     labels: NDArray[np.int64],
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     where: str,
+    schema: Any,
 ) -> Iterator[Any]:
+    special = SpecialTokens.of(tokenizer)
     for start in range(0, len(texts), _LABELLED_AT_A_TIME):
-        some = _whole(texts[start : start + _LABELLED_AT_A_TIME], start, where)
-        ids = encoded(
+        rows = texts[start : start + _LABELLED_AT_A_TIME]
+        first = _whole(rows["text"], start, where, "text")
+        second = _whole(rows["text_pair"], start, where, "second sentence") if has_two(texts) else None
+        end = start + len(first)
+        made = encoded_sentences(
             tokenizer,
-            some,
-            range(start, start + len(some)),
+            first,
+            second,
+            range(start, end),
+            special,
             truncation=True,
             max_length=max_length,
             return_attention_mask=False,
-            return_token_type_ids=False,
-        )["input_ids"]
-        end = start + len(some)
-        columns = [ids, labels[start:end], np.arange(start, end), [text_digest(text) for text in some]]
+        )
+        told = map(of_row, first, second or [None] * len(first))
+        columns = [made["input_ids"], labels[start:end], np.arange(start, end), [text_digest(text) for text in told]]
+        columns += [made[TYPES]] if TYPES in schema.names else []
         yield pa.record_batch(
-            [pa.array(column, field.type) for column, field in zip(columns, _LABELLED, strict=True)], schema=_LABELLED
+            [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
         )
 
 
-def _whole(texts: Sequence[str | None], first: int, where: str) -> list[str]:
+def _whole(texts: Sequence[str | None], first: int, where: str, what: str) -> list[str]:
     """Return the texts; refuse a missing one: its label would be learned from nothing."""
     for number, text in enumerate(texts, first):
         if text is None:
-            raise UserError(f"{where}: row {number:,} has no text (null, or an empty cell); give one, or leave it out")
+            raise UserError(
+                f"{where}: row {number:,} has no {what} (null, or an empty cell); give one, or leave it out"
+            )
     return cast(list[str], list(texts))
 
 

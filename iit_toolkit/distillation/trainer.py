@@ -19,7 +19,7 @@ from transformers.trainer_utils import validate_quantization_for_training
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.config.task import refuse_unknown_task
-from iit_toolkit.data.batch import both_directions
+from iit_toolkit.data.batch import Collator, both_directions
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.config import CausalDistillationConfig
@@ -97,8 +97,10 @@ class CausalDistillationTrainer(WholeCheckpoints):
         alignment: The alignment; needed by `causal_*` weights, `strict` and `aligned_mse`.
         args: The settings.
         mixture: Further data that every step reads beside its own batch.
-        **rest: What `transformers.Trainer` takes. Without a `data_collator`, the task's own is made with the tokenizer
-            given as `processing_class`.
+        train_dataset: Rows of token ids, such as a `datasets.Dataset`.
+        data_collator: Makes batches of rows; by default, the task's own with the tokenizer.
+        processing_class: The teacher's tokenizer; saved with the student.
+        **rest: What else `transformers.Trainer` takes.
 
     Raises:
         UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models. If
@@ -114,6 +116,10 @@ class CausalDistillationTrainer(WholeCheckpoints):
         alignment: Alignment | None,
         args: CausalDistillationConfig,
         mixture: Sequence[Mixed] = (),
+        *,
+        train_dataset: Any = None,
+        data_collator: Collator | None = None,
+        processing_class: Any = None,
         **rest: Any,
     ) -> None:
         if args.n_gpu > 1:
@@ -131,11 +137,11 @@ class CausalDistillationTrainer(WholeCheckpoints):
             teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         set_seed(args.seed)
         self.objective = make_objective(model, teacher, alignment, args)
-        tokenizer = rest.get("processing_class")
-        if rest.get("data_collator") is None and isinstance(tokenizer, PreTrainedTokenizerBase):
-            rest["data_collator"] = collator_for(self.objective.task, tokenizer, args.seed)
+        if data_collator is None and isinstance(processing_class, PreTrainedTokenizerBase):
+            data_collator = collator_for(self.objective.task, processing_class, args.seed)
+        named = {"train_dataset": train_dataset, "data_collator": data_collator, "processing_class": processing_class}
         with torch.random.fork_rng(devices=[]):  # the Trainer seeds again
-            super().__init__(model=DistillationStep(self.objective), args=args, **rest)
+            super().__init__(model=DistillationStep(self.objective), args=args, **named, **rest)
         if args.label_names is None:
             self.label_names = ["labels"]
         refuse_other_kind(self.accelerator.distributed_type)

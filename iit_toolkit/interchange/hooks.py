@@ -15,14 +15,20 @@ from iit_toolkit.errors import UserError
 
 
 def called_with(model: PreTrainedModel, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that a model is called with: its inputs, and the request to keep no cache."""
-    forward = getattr(model.forward, "__func__", model.forward)
-    return {**inputs, "use_cache": False} if _takes_cache(forward) else dict(inputs)
+    """Return all that a model is called with: its inputs, and the request to keep no cache.
+
+    A model that does not tell sentences apart gets no `token_type_ids`.
+    """
+    takes = _taken(getattr(model.forward, "__func__", model.forward))
+    given = dict(inputs)
+    if "token_type_ids" not in takes or getattr(model.config, "type_vocab_size", None) == 1:
+        given.pop("token_type_ids", None)
+    return {**given, "use_cache": False} if "use_cache" in takes else given
 
 
 @lru_cache
-def _takes_cache(forward: Callable[..., Any]) -> bool:
-    return "use_cache" in inspect.signature(forward).parameters
+def _taken(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
 
 
 @contextlib.contextmanager

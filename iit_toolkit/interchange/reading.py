@@ -55,7 +55,7 @@ def require_padding(model: PreTrainedModel, inputs: _Inputs, pad: int, padded: b
         )
     _refuse_other_answers(model, together, alone, pad)
     if not padded:
-        return f"no row is padded; a batch changes hidden states by a relative {difference:.0e}"
+        return f"no row is padded; a batch changes hidden states {_by(difference)}"
     with _other_padding_embedding(model, pad, rows):
         together, alone = engine.base_run(_batch(rows, pad, _PADDING)), [engine.base_run(row) for row in rows]
     read = _largest_difference(together, alone)
@@ -65,7 +65,11 @@ def require_padding(model: PreTrainedModel, inputs: _Inputs, pad: int, padded: b
             f"give it, padding changes the hidden states by a relative {read:.1e}; use another model, or rows that "
             "need no padding (data.packing, with min_length as max_length)"
         )
-    return f"padding changes hidden states by a relative {difference:.0e}"
+    return f"padding changes hidden states {_by(difference)}"
+
+
+def _by(difference: float) -> str:
+    return f"by a relative {difference:.0e}" if difference else "not at all"
 
 
 def _run_together(engine: InterchangeModel, rows: Sequence[_Inputs], pad: int, padding: int) -> Run:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.config.run_config import RunConfig
-from iit_toolkit.data.batch import both_directions
+from iit_toolkit.data.batch import both_directions, model_inputs
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost, fastest_rate
 from iit_toolkit.distillation.objective import Objective
@@ -27,11 +27,7 @@ def explain(config: RunConfig) -> str:
     student = prepared.new_student()
     alignments = {name: prepared.arm_alignment(name, student) for name in config.arms}
     verified = prepared.verified_alignment(student)
-    inputs = {
-        name: value
-        for name, value in prepared.collator([prepared.eval_rows[0]]).items()
-        if name in ("input_ids", "attention_mask")
-    }
+    inputs = model_inputs(prepared.collator([prepared.eval_rows[0]]))
     for side, model in (("teacher", prepared.teacher), ("student", student)):
         refuse_failed([attempt(side, model, lambda model=model: _can_run(model, inputs))])
     lines = [

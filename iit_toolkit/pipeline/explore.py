@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.config.task import Task
+from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.swap import Swap
@@ -74,8 +75,8 @@ def explore(
     student: PreTrainedModel,
     alignment: Alignment,
     tokenizer: PreTrainedTokenizerBase,
-    base: str,
-    source: str,
+    base: str | tuple[str, str],
+    source: str | tuple[str, str],
     *,
     variable: str | None = None,
     swapped: Sequence[int] | None = None,
@@ -91,8 +92,8 @@ def explore(
         student: The student.
         alignment: Says where the variable is.
         tokenizer: Of both models.
-        base: The text that is asked about.
-        source: The text whose activations are swapped in.
+        base: The text that is asked about; two sentences for a classifier of sentence pairs.
+        source: The text, or two sentences, whose activations are swapped in.
         variable: The variable; by default the first.
         swapped: Positions of tokens, the first special one being 0; by default those where the texts differ.
         top: How many answers to show.
@@ -127,9 +128,12 @@ def explore(
     return Exploration(words[0], words[1], tuple(places), chosen, pd.DataFrame(rows))
 
 
-def _encoded(tokenizer: PreTrainedTokenizerBase, text: str, device: torch.device) -> dict[str, Tensor]:
-    found = cast(Any, tokenizer)(text, return_tensors="pt")
-    return {name: found[name].to(device) for name in ("input_ids", "attention_mask")}
+def _encoded(
+    tokenizer: PreTrainedTokenizerBase, text: str | tuple[str, str], device: torch.device
+) -> dict[str, Tensor]:
+    sentences = (text,) if isinstance(text, str) else text
+    found = cast(Any, tokenizer)(*sentences, return_tensors="pt")
+    return {name: value.to(device) for name, value in model_inputs(found).items()}
 
 
 def _swapped(base: Tensor, source: Tensor, given: Sequence[int] | None) -> list[int]:

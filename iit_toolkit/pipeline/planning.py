@@ -9,7 +9,8 @@ from iit_toolkit.analysis.statistics.planning import Plan, plan
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.pipeline.run import to_verify, verified
+from iit_toolkit.pipeline.run import to_verify
+from iit_toolkit.pipeline.verifying import verified
 from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.progress import phase
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.report.figures import summary as of_summary
 from iit_toolkit.analysis.report.figures.cases import draw_scatter
@@ -16,6 +15,7 @@ from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.quantities import Region
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError, did_you_mean
+from iit_toolkit.pictures.axes import new_axes
 
 _SIZE = (5.2, 2.4)
 _MARGIN = 0.05
@@ -67,8 +67,8 @@ class Plots:
 
 
 def _axes(given: Axes | None) -> Axes:
-    """Return the given axes, or those of a new figure in the report's style."""
+    """Return the given axes, or those of a new figure of pyplot in the report's style, which a notebook shows."""
     if given is not None:
         return given
     with rc_context(STYLE):
-        return Figure(_SIZE, layout="constrained").subplots()
+        return new_axes(_SIZE, layout="constrained")

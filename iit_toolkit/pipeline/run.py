@@ -24,10 +24,9 @@ from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.evaluation import evaluate
 from iit_toolkit.analysis.verification.verify import Verification
-from iit_toolkit.analysis.verification.verify import verify as verify_students
 from iit_toolkit.config.differences import different, flat
 from iit_toolkit.config.loading import dump_config, load_config
-from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.config.run_config import RunConfig, columns_of
 from iit_toolkit.data.tables import count_ids
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
@@ -38,14 +37,14 @@ from iit_toolkit.pipeline.check import (
     certify_losses,
     certify_on_rows,
     certify_tokenizer,
-    device,
     require_batches,
     validate_prepared,
 )
-from iit_toolkit.pipeline.estimates import TrainingTime
+from iit_toolkit.pipeline.estimates import TrainingTime, measured_rate, verification_seconds
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
 from iit_toolkit.pipeline.texts import write_texts
+from iit_toolkit.pipeline.verifying import judged_student, verified
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.memory import told_if_out_of_memory
@@ -112,8 +111,8 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
                         refuse_unsaved(prepared, folder, untrained, names)
             missing = [name for name in names if not (resume and is_finished(folder, name))]
             time_of_all = None
-            if len(missing) > 1 and processes.is_main():  # of one arm, its own lines say it
-                time_of_all = TrainingTime(prepared, missing, "verification and report" if verified else "")
+            if missing and (verified or len(names) > 1) and processes.is_main():  # one training says it by itself
+                time_of_all = _told_before(prepared, missing, untrained, alignment if verified else None)
             for name in names:
                 finished = finished_arm(prepared, folder, name) if resume else None
                 if finished is None and processes.is_main():  # what earlier students scored is not this one's
@@ -125,6 +124,18 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
             assert alignment is not None
             _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
     return folder.path
+
+
+def _told_before(
+    prepared: Prepared, names: Sequence[str], untrained: PreTrainedModel, verified: Alignment | None
+) -> TrainingTime:
+    """Say how long a run will take; return what says it again when the speed of a training is known."""
+    phase("timing a step and a few pairs")
+    rate = measured_rate(prepared, names[0])
+    seconds = None if verified is None else verification_seconds(prepared, verified, untrained)
+    found = TrainingTime(prepared, names, seconds, verified=verified is not None)
+    found.begin(rate)
+    return found
 
 
 def _begun(folder: RunFolder, config: RunConfig, resume: bool) -> AbstractContextManager[None]:
@@ -281,35 +292,6 @@ def _verify_and_report(
     write_report(folder.path)
 
 
-def verified(
-    prepared: Prepared, alignment: Alignment, students: dict[str, PreTrainedModel], pairs: int
-) -> Verification:
-    """Verify students as the config says, with the controls of the one that is judged.
-
-    Args:
-        prepared: The config with what it names.
-        alignment: The alignment.
-        students: The students by name.
-        pairs: Pairs of base and source.
-    """
-    config = prepared.config
-    for model in (prepared.teacher, *students.values()):
-        model.to(device()).eval()  # pyright: ignore[reportArgumentType]
-    return verify_students(
-        prepared.teacher,
-        students,
-        alignment,
-        prepared.eval_rows,  # pyright: ignore[reportArgumentType]
-        prepared.collator,
-        task=config.task,
-        pairs=pairs,
-        batch_size=config.verification.batch_size,
-        top_k=config.verification.top_k,
-        seed=config.seed,
-        judged=_judged(config, students),
-    )
-
-
 def _results(
     prepared: Prepared,
     alignment: Alignment,
@@ -322,7 +304,7 @@ def _results(
     settings = config.verification
     bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": config.seed}
     phase("computing measures and intervals")
-    judged = _judged(config, students)
+    judged = judged_student(config, students)
     asked: dict[str, Any] = {"measure": settings.measure, **bootstrap}
     verdict = judge(outcomes, judged, controls=controls, untrained=UNTRAINED, margin=settings.margin, **asked)
     control_results = ControlResults(
@@ -345,7 +327,10 @@ def _results(
         "seed": config.seed,
         "task": config.task,
         "alignment": alignment.to_dict(),
-        "data": {split: _describe_rows(rows, prepared.skipped.get(split)) for split, rows in data.items()},
+        "data": {
+            split: _describe_rows(rows, prepared.skipped.get(split), _sentences(config, split))
+            for split, rows in data.items()
+        },
         "teacher": {
             "name": config.teacher,
             "parameters": prepared.teacher.num_parameters(),
@@ -367,15 +352,6 @@ def blocks_of(models: Mapping[str, PreTrainedModel]) -> dict[str, int]:
     return {name: int(model.config.num_hidden_layers) for name, model in models.items()}
 
 
-def _judged(config: RunConfig, students: dict[str, PreTrainedModel]) -> str:
-    """Return the student that the verdict is on."""
-    return next(n for n in (config.verification.treatment, _first_causal(config), *students) if n in students)
-
-
-def _first_causal(config: RunConfig) -> str | None:
-    return next((name for name, arm in config.arms.items() if arm.alignment is not None), None)
-
-
 @told_if_out_of_memory("evaluation", "lower the data's max_length; trained students are kept")
 def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[str, dict[str, Any]]:
     """Return what `evaluate` measures of teacher and students on each whole held-out set."""
@@ -392,10 +368,18 @@ def _evaluate(prepared: Prepared, students: dict[str, PreTrainedModel]) -> dict[
     return result
 
 
-def _describe_rows(rows: Dataset, skipped: dict[str, int] | None) -> dict[str, Any]:
+def _sentences(config: RunConfig, split: str) -> list[str]:
+    """Return the columns of the two sentences of a split's rows; none if they are one text."""
+    mixed = config.mixture.get(split.removeprefix("mixture."), config.data)
+    data = mixed if split.startswith("mixture.") else config.data
+    return list(columns_of(data.text_column)) if data.two_sentences else []
+
+
+def _describe_rows(rows: Dataset, skipped: dict[str, int] | None, sentences: list[str]) -> dict[str, Any]:
     described = {
         "examples": len(rows),
         "tokens": count_ids(rows),
         "fingerprint": fingerprint_of_rows(rows),
     }
+    described |= {"sentences": sentences} if sentences else {}
     return described if skipped is None else {**described, "skipped_pairs": skipped}

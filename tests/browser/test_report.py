@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import html
-import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
 
-from iit_toolkit.analysis.report.formats import BROWSERS, QUIET
 from iit_toolkit.analysis.report.report import write_report
 from tests.analysis.synthetic import make_outcomes, make_run
+from tests.browser.chromium import BROWSER, CONTRAST, browse, drive
 from tests.browser.pdf import pages
-
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-FLAGS = [*QUIET, "--no-sandbox", "--enable-logging=stderr", "--v=0"]
-STARTS = 4
 
 pytestmark = [
     pytest.mark.browser,
@@ -38,36 +30,8 @@ def page(tmp_path_factory):
     return write_report(run)
 
 
-def browse(page, profile, *flags):
-    """Opens a page; the browser itself hangs at its start now and then on a busy machine, and is then started anew."""
-    for attempt in range(STARTS):
-        command = [BROWSER, *FLAGS, f"--user-data-dir={profile}-{attempt}", *flags, page.as_uri()]
-        try:
-            return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        except subprocess.TimeoutExpired:
-            continue
-    pytest.fail(f"the browser did not end in {STARTS} starts of 60 s each")
-
-
-def drive(page, folder, script, *flags):
-    """What a script returns in a copy of the page, once that is loaded; no console message may be written."""
-    probe = (
-        "<script>addEventListener('load', () => setTimeout(() => { const wait = () => new Promise(setTimeout);"
-        f"(async () => {{ {script} }})().then((found) => document.title = 'found' + JSON.stringify(found));"
-        "}))</script>"
-    )
-    copy = folder / "driven.html"
-    unguarded = re.sub(r"<meta http-equiv=\"Content-Security-Policy\".*?>", "", page.read_text())  # it stops the probe
-    copy.write_text(unguarded.replace("</head>", probe + "</head>"))
-    done = browse(copy, folder / "profile", "--virtual-time-budget=5000", *flags, "--dump-dom")
-    assert "CONSOLE" not in done.stderr, done.stderr
-    found = re.search(r"<title>found(.*?)</title>", done.stdout)
-    assert found, "the script did not finish"
-    return json.loads(html.unescape(found[1]))
-
-
 def test_the_page_opens_without_console_messages(page, tmp_path):
-    done = browse(page, tmp_path / "profile", "--dump-dom")
+    done = browse(page.as_uri(), tmp_path / "profile", "--dump-dom")
     assert "CONSOLE" not in done.stderr
     dom = done.stdout
     assert re.search(r'class="badge">\s*INCONCLUSIVE\s*<', dom)
@@ -81,7 +45,7 @@ def test_the_page_opens_without_console_messages(page, tmp_path):
 def test_a_script_of_others_does_not_run_and_a_console_message_is_seen(page, tmp_path):
     broken = tmp_path / "broken.html"
     broken.write_text(page.read_text().replace("</body>", "<script>console.error('planted')</script></body>"))
-    told = browse(broken, tmp_path / "profile", "--dump-dom").stderr
+    told = browse(broken.as_uri(), tmp_path / "profile", "--dump-dom").stderr
     assert "CONSOLE" in told and "Content Security Policy" in told and "planted" not in told
 
 
@@ -97,17 +61,10 @@ def test_every_figure_has_room_and_nothing_overflows_a_narrow_window(page, tmp_p
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_can_be_read_by_day_and_night(dark, page, tmp_path):
-    script = """
-        const light = (rgb) => rgb.match(/[0-9.]+/g).slice(0, 3).map((one) => one / 255)
-            .map((one) => one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4)
-            .reduce((sum, one, place) => sum + one * [0.2126, 0.7152, 0.0722][place], 0);
-        const behind = (one) => { const own = getComputedStyle(one).backgroundColor;
-            return /^rgba.*, 0\\)$/.test(own) && one.parentElement ? behind(one.parentElement) : own; };
-        const contrast = (one) => { const [a, b] = [getComputedStyle(one).color, behind(one)].map(light);
-            return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05); };
+    script = f"""{CONTRAST}
         const texts = [...document.querySelectorAll("h1, h2, h3, p, td, th, caption, figcaption, a, .badge, .mark")];
-        return { page: light(getComputedStyle(document.body).backgroundColor), texts: texts.length,
-            least: Math.min(...texts.filter((one) => one.offsetParent).map(contrast)) };"""
+        return {{ page: light(getComputedStyle(document.body).backgroundColor), texts: texts.length,
+            least: Math.min(...texts.filter((one) => one.offsetParent).map(contrast)) }};"""
     found = drive(page, tmp_path, script, *(["--blink-settings=preferredColorScheme=0"] if dark else []))
     assert (found["page"] < 0.02) == dark and found["texts"] > 100
     assert found["least"] >= 4.5
@@ -203,7 +160,7 @@ def test_cases_are_filtered(page, tmp_path):
 def test_without_script_everything_is_there(page, tmp_path):
     plain = tmp_path / "plain.html"
     plain.write_text(re.sub(r"<script>.*?</script>", "", page.read_text(), flags=re.S))
-    dom = browse(plain, tmp_path / "profile", "--dump-dom").stdout
+    dom = browse(plain.as_uri(), tmp_path / "profile", "--dump-dom").stdout
     assert re.search(r'<form id="cases-filter" hidden', dom) and dom.count("<li data-chosen=") == 42
 
 
@@ -251,6 +208,6 @@ def test_the_report_of_many_cases_stays_small(tmp_path):
     assert len(outcomes) > 100_000
     page = write_report(make_run(tmp_path, outcomes))
     assert page.stat().st_size <= 2 * 2**20
-    done = browse(page, tmp_path / "profile", "--dump-dom")
+    done = browse(page.as_uri(), tmp_path / "profile", "--dump-dom")
     assert "CONSOLE" not in done.stderr
     assert re.findall(r"\d+ of \d+ shown", done.stdout) == ["40 of 40 shown"]

@@ -435,8 +435,11 @@ def test_errors_of_the_pipeline(
 
 
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("schema") == 0
-    assert "arms" in json.loads(capsys.readouterr().out)["properties"]
+    keys = {"config": "arms", "alignment": "variables", "suite": "seeds", "tasks": "tasks"}
+    for arguments, key in [((), "arms"), *(((file,), key) for file, key in keys.items())]:
+        assert run("schema", *arguments) == 0
+        assert key in json.loads(capsys.readouterr().out)["properties"]
+    assert run("schema", "report") == 2
 
 
 @pytest.mark.usefixtures("calls")

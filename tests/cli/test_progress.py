@@ -29,13 +29,15 @@ def test_phases_and_warnings_go_to_standard_error_while_the_block_runs(capsys: p
 
 
 def test_an_interrupt_says_what_was_done_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), said():
+    with pytest.raises(KeyboardInterrupt), said(going_on="repeat it with --resume"):
         phase("training causal")
         tell(Step("causal 2/2", 120, 200, 1.38))
         tell(Step("causal 2/2", 123, 200, 1.38), logging.DEBUG)
         raise KeyboardInterrupt
     line = capsys.readouterr().err.splitlines()[-1]
-    assert re.match(r"stopped after [\d.]+ s: causal 2/2 · step 123/200; ", line) and "--resume" in line
+    assert re.match(r"stopped after [\d.]+ s: causal 2/2 · step 123/200; ", line) and line.endswith(
+        "; repeat it with --resume"
+    )
 
 
 def test_a_silence_is_broken(capsys: pytest.CaptureFixture[str]) -> None:

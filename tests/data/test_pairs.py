@@ -109,7 +109,7 @@ def test_pairs_that_cannot_be_used_are_counted_by_reason() -> None:
         "base and source have different numbers of tokens": 2,
         "base and source have the same tokens": 1,
         "a text is missing": 2,
-        "a swapped token is unknown to the tokenizer": 1,
+        "a swapped token is special or unknown to the tokenizer": 1,
         "no token is outside the swapped ones": 1,
         "longer than data.max_length": 1,
     }

@@ -43,9 +43,9 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny run on a short text file, which loads faster than the quickstart's text."""
-    folder = tmp_path_factory.mktemp("runs") / "quickstart"
-    call("run", "quickstart", short_text(tmp_path_factory.mktemp("text")), *TINY, "-o", str(folder))
+    """The folder of a tiny run on a short text file, which loads faster than Python's documentation."""
+    folder = tmp_path_factory.mktemp("runs") / "python-docs"
+    call("run", "python-docs", short_text(tmp_path_factory.mktemp("text")), *TINY, "-o", str(folder))
     return folder
 
 
@@ -158,10 +158,10 @@ def test_the_card_is_valid_for_the_hub_and_says_how_to_verify(exported: Path) ->
         assert f"* `{file}`: " in card.text
 
 
-def test_the_quickstart_is_verified_again_with_equal_numbers(tmp_path: Path) -> None:
+def test_a_run_is_verified_again_with_equal_numbers(tmp_path: Path) -> None:
     run, exported, again = (tmp_path / name for name in ("run", "exported", "again"))
     with in_real_use():
-        call("run", "quickstart", *TINY, "-o", str(run))
+        call("run", "python-docs", *TINY, "-o", str(run))
         call("export", str(run), "--arm", "causal", "-o", str(exported))
         lines = call("verify", "--from", str(exported), "-o", str(again)).splitlines()
     cases = len(read_outcomes(exported / "outcomes.parquet")) // 2  # of the student and of the untrained control

@@ -42,7 +42,7 @@ def test_the_phase_and_the_remedy_are_told(
 
     def told(*more: str) -> str:
         with pytest.raises(SystemExit) as ended:
-            main(["run", "quickstart", *SMALL, *more, "--output", str(folder), "--resume"])
+            main(["run", "python-docs", *SMALL, *more, "--output", str(folder), "--resume"])
         assert ended.value.code == 2
         [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert "memory ran out (allocate 7680000 bytes)" in line and len(line) < 300
@@ -60,7 +60,7 @@ def test_the_phase_and_the_remedy_are_told(
         assert named in line
     assert (folder / "checkpoints" / "causal" / "checkpoint-1").is_dir()
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["iit_toolkit.pipeline.run"], "verify_students", fails)
+        patch.setattr(sys.modules["iit_toolkit.pipeline.verifying"], "verify", fails)
         line = told()
     assert "error: verification: " in line and "lower verification.batch_size" in line
     assert (folder / "causal" / "model.safetensors").is_file()

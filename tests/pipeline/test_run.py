@@ -82,10 +82,10 @@ def call(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a tiny quickstart, and what was printed."""
-    folder = tmp_path_factory.mktemp("runs") / "quickstart"
+    """The folder of a tiny run, and what was printed."""
+    folder = tmp_path_factory.mktemp("runs") / "python-docs"
     with figures_drawn(), in_real_use():
-        return folder, call("run", "quickstart", *TINY, "-o", str(folder))
+        return folder, call("run", "python-docs", *TINY, "-o", str(folder))
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +109,14 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def on_text(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Arguments that run the quickstart on a short text file, which loads faster."""
+    """Arguments that run it on a short text file, which loads faster."""
     folder = tmp_path_factory.mktemp("text")
     line = "the module returns the first value of the list and raises an error if the file is closed\n"
     (folder / "text.txt").write_text(line * 12)
     (folder / "held-out.txt").write_text(line.replace("first", "last") * 12)
     files = f"{{train: '{folder / 'text.txt'}', validation: '{folder / 'held-out.txt'}'}}"
     data = f"data={{path: text, data_files: {files}, max_length: 24, packing: false}}"
-    return ["quickstart", data, *(override for override in TINY if "max_length" not in override)]
+    return ["python-docs", data, *(override for override in TINY if "max_length" not in override)]
 
 
 def test_standard_output_ends_with_where_the_report_is(finished: tuple[Path, str]) -> None:
@@ -139,13 +139,13 @@ def test_files_can_be_read_by_whom_the_umask_lets_read(folder: Path) -> None:
 
 
 def test_the_config_and_the_alignment_read_back(folder: Path) -> None:
-    assert load_config(folder / "config.yaml") == load_config("quickstart", TINY)
+    assert load_config(folder / "config.yaml") == load_config("python-docs", TINY)
     assert Alignment.from_yaml(folder / "alignment.yaml") == preset("diito/middle", 6, 3)
 
 
 def test_results_say_where_every_number_comes_from(results: dict[str, Any]) -> None:
     assert results["schema"] == "iit_toolkit/results/1"
-    assert (results["name"], results["seed"], results["task"]) == ("quickstart", 42, "masked_lm")
+    assert (results["name"], results["seed"], results["task"]) == ("python-docs", 42, "masked_lm")
     assert {"git_commit", "versions", "hardware", "platform"} <= set(results["provenance"])
     assert set(results["data"]) == {"train", "validation"}
     for split in results["data"].values():
@@ -216,7 +216,7 @@ def test_students_are_plain_models_with_a_card(folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(folder / arm)
         assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(ASSETS / "teacher").get_vocab()
         card = (folder / arm / "README.md").read_text()
-        assert card.startswith("---\n") and f"# quickstart: {arm}" in card
+        assert card.startswith("---\n") and f"# python-docs: {arm}" in card
         students[arm] = student
     first, second = (dict(student.named_parameters()) for student in students.values())
     assert any(not torch.equal(first[name], second[name]) for name in first)

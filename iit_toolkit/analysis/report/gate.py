@@ -25,7 +25,7 @@ class GateCheck:
     """One question that the gate asks.
 
     Attributes:
-        name: `self-swap`, `lower bound` or `baseline`.
+        name: `verdict`, `self-swap`, `lower bound` or `baseline`.
         variable: The variable it is about; empty where it is about all.
         passed: The answer.
         sentence: The answer in words, with the numbers behind it.
@@ -59,9 +59,11 @@ def gate(
     baseline: StoredResults | None = None,
     margin: float = 0.02,
     measure: str | None = None,
+    supported: bool = False,
 ) -> Gate:
     """Check the judged student of a run.
 
+    * verdict, if asked: it is SUPPORTED.
     * self-swap: swapping activations for themselves changed no answer.
     * lower bound, per variable: the lower end of the interval of the measure outside is at least `min_lower`.
     * baseline, per variable: the interval of the measure outside does not lie wholly below the value of the baseline's
@@ -73,6 +75,7 @@ def gate(
         baseline: Of an earlier run on the same teacher, data and alignment.
         margin: How much lower than the baseline is tolerated; from 0 to 1.
         measure: What is asked, one of `measures.JUDGED`; by default, what the verdict of the run rests on.
+        supported: Whether the verdict must be SUPPORTED.
 
     Raises:
         UserError: If a bound is out of range, no verdict rests on the measure, the two runs can't be compared, or the
@@ -83,7 +86,9 @@ def gate(
     measured = _measured(results, asked)
     if not measured:
         raise UserError(f"{results.path}: nothing was measured of {results.judged}; verify it again")
-    checks = _self_swap(results)
+    label = results.verdict.label
+    checks = [GateCheck("verdict", "", label == "SUPPORTED", f"The verdict is {label}.")] if supported else []
+    checks += _self_swap(results)
     checks += [_lower_bound(asked, variable, estimate, min_lower) for variable, estimate in measured.items()]
     if baseline is not None:
         refuse_incomparable(results, baseline)

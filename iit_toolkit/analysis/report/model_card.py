@@ -87,7 +87,7 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---",
         f"# {markdown_cell(results['name'])}: {arm}",
         _origin(results, arm),
-        *([] if use is None else [_usage(use)]),
+        *([] if use is None else [_usage(use, two_sentences=_two_sentences(results))]),
         "## Verdict",
         _verdict(Verdict.from_dict(results["verdict"]), arm),
         _table(student, _accuracy(results, arm), of_text=of_text),
@@ -107,15 +107,20 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
     return "\n\n".join(parts) + "\n"
 
 
-def _usage(use: _Use) -> str:
+def _two_sentences(results: dict[str, Any]) -> bool:
+    return any(one.get("sentences") for one in results["data"].values())
+
+
+def _usage(use: _Use, *, two_sentences: bool) -> str:
     """Return how the student is loaded and asked, as any model of transformers."""
+    text = '"The first sentence.", "The second sentence."' if two_sentences else use.text
     return (
         "## Use\n\n"
         "```python\n"
         f"from transformers import AutoTokenizer, {use.auto_class}\n\n"
         'folder = "path/to/this/folder"  # or its name on the Hub\n'
         f"tokenizer, model = AutoTokenizer.from_pretrained(folder), {use.auto_class}.from_pretrained(folder)\n"
-        f'inputs = tokenizer({use.text}, return_tensors="pt")\n'
+        f'inputs = tokenizer({text}, return_tensors="pt")\n'
         f"{use.answer}\n"
         "```"
     )

@@ -56,6 +56,7 @@ class _Rows(_Part):
     tokens: _Count
     fingerprint: str
     skipped_pairs: dict[str, _Count] = Field(default_factory=dict)
+    sentences: list[str] = Field(default_factory=list)
 
 
 class Evaluated(_Part):

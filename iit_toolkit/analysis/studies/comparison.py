@@ -245,7 +245,7 @@ def _equal_compute(
     if (other := _other_student(study, arm, nearest)) is not None:
         return ArmComparison(arm, Basis(EQUAL_COMPUTE, None, other, ()), ratio)
     if ratio < 1 - COMPUTE_TOLERANCE:
-        return ArmComparison(arm, Basis(EQUAL_COMPUTE, None, f"n/a: no arm had it; {note}.", ()), ratio)
+        return ArmComparison(arm, Basis(EQUAL_COMPUTE, None, f"n/a: no arm had the same compute; {note}.", ()), ratio)
     measures = _paired(rows, perplexities, arm, nearest)
     if ratio > 1 + COMPUTE_TOLERANCE:
         note += ", more than equal: what is not better here may be so at equal compute"

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
 from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together
 from iit_toolkit.config.task import Task
-from iit_toolkit.data.batch import IGNORE_INDEX, Collator, gold_answers
+from iit_toolkit.data.batch import IGNORE_INDEX, Collator, gold_answers, model_inputs
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.models.finite import refuse_non_finite_answers
@@ -65,7 +65,7 @@ def evaluate(
         batch = collated_together(collator, [some[index] for index in alone], list(alone.values()))
         labels = gold_answers(batch, task)
         tokens = None if task == "sequence_classification" else labels != IGNORE_INDEX
-        inputs = {name: batch[name].to(model.device) for name in ("input_ids", "attention_mask")}
+        inputs = {name: value.to(model.device) for name, value in model_inputs(batch).items()}
         run = engine.base_run(inputs, tokens=None if tokens is None else tokens.to(model.device))
         gold = labels if tokens is None else labels[tokens]
         logits = engine.logits(run).float().cpu()

@@ -61,6 +61,15 @@ def test_the_lower_end_decides_not_the_value(store: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("label", ["SUPPORTED", "INCONCLUSIVE", "NOT SUPPORTED"])
+def test_a_verdict_can_be_asked_for(planted: dict[str, Any], store: Any, label: str) -> None:
+    results = store(changes={"verdict": planted["verdict"] | {"label": label}})
+    checked = gate(results, 0.0, measure="effective_iia", supported=True)
+    assert answers(checked)["verdict", ""] is (label == "SUPPORTED")
+    assert checked.passed is (label == "SUPPORTED") and f"The verdict is {label}." in to_markdown(checked)
+    assert gate(results, 0.0, measure="effective_iia").passed
+
+
 def test_measured_intervals_are_those_of_the_judged_student(planted: dict[str, Any], store: Any) -> None:
     results = store()
     low = min(

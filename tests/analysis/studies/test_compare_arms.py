@@ -146,11 +146,13 @@ def test_two_seeds_are_never_enough(runs: Any) -> None:
     [
         (
             lambda d: d["arms"]["longer"].update(steps=200, micro_batches_run=200),
-            "n/a: no arm had it; longer had 0.75 times the training FLOPs of causal (200 against 130 steps).",
+            "n/a: no arm had the same compute; "
+            "longer had 0.75 times the training FLOPs of causal (200 against 130 steps).",
         ),
         (
             lambda d: d["arms"]["longer"].update(objective={"kl": 9.0}),
-            "n/a: no arm had it; plain had 0.49 times the training FLOPs of causal (130 against 130 steps).",
+            "n/a: no arm had the same compute; "
+            "plain had 0.49 times the training FLOPs of causal (130 against 130 steps).",
         ),
     ],
 )

@@ -42,7 +42,7 @@ def test_markdown_holds_values_differences_and_outcomes(compared: StudyCompariso
     assert "## Differences at equal steps" in text and "causal and plain each made 130 steps" in text
     assert "a_b\\|c&lt;d>&\\~" in text and "BEATS" in text and compared.scope in text
     assert re.search(r"\| causal \| 0\.\d{3} ± 0\.\d{3} \(2\) \|", text)  # of seeds 1 and 3
-    assert "n/a: no arm had it; plain had 0.67 times the training FLOPs of causal" in text
+    assert "n/a: no arm had the same compute; plain had 0.67 times the training FLOPs of causal" in text
     assert not re.search(r"\bnan\b|None", text)
     for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.replace("\\|", "").count("|") for line in table.splitlines()}) == 1

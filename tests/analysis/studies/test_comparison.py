@@ -124,7 +124,9 @@ def test_more_than_equal_compute_excuses_who_loses(compared: StudyComparison) ->
 def test_less_than_equal_compute_is_not_compared(suite: Study) -> None:
     found = compare_study(suite, ["plain"]).find("full", "equal compute")
     assert found is not None and found.basis.baseline is None and found.basis.measures == ()
-    assert found.basis.note.startswith("n/a: no arm had it; plain had 0.57 times the training FLOPs of full")
+    assert found.basis.note.startswith(
+        "n/a: no arm had the same compute; plain had 0.57 times the training FLOPs of full"
+    )
 
 
 def test_arms_whose_steps_had_other_rows(root: Path) -> None:

@@ -136,7 +136,7 @@ def test_without_fine_tuning_and_compute_claims_are_not_run(root: Path, tmp_path
     text = claims_table(compare_study(read_suite(tmp_path), ["plain"]))
     assert cells(text, "higher GLUE mean, FULL")["measure"] == "score, mean of GLUE tasks"
     assert text.count("| holds |") == 1 and text.count("| not run |") == 2 * len(CLAIMS) - 1
-    assert "* Equal compute: n/a: no arm had it; plain had 0.57 times" in text
+    assert "* Equal compute: n/a: no arm had the same compute; plain had 0.57 times" in text
 
 
 def test_many_claims_are_corrected(compared: StudyComparison, root: Path, tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Verifies students that are in memory, as a config says."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedModel
+
+from iit_toolkit.alignment import Alignment
+from iit_toolkit.analysis.verification.verify import Verification, verify
+from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.pipeline.check import device
+from iit_toolkit.pipeline.prepare import Prepared
+
+
+def verified(
+    prepared: Prepared, alignment: Alignment, students: dict[str, PreTrainedModel], pairs: int
+) -> Verification:
+    """Verify students as the config says, with the controls of the one that is judged.
+
+    Args:
+        prepared: The config with what it names.
+        alignment: The alignment.
+        students: The students by name.
+        pairs: Pairs of base and source.
+    """
+    config = prepared.config
+    for model in (prepared.teacher, *students.values()):
+        model.to(device()).eval()  # pyright: ignore[reportArgumentType]
+    return verify(
+        prepared.teacher,
+        students,
+        alignment,
+        prepared.eval_rows,  # pyright: ignore[reportArgumentType]
+        prepared.collator,
+        task=config.task,
+        pairs=pairs,
+        batch_size=config.verification.batch_size,
+        top_k=config.verification.top_k,
+        seed=config.seed,
+        judged=judged_student(config, students),
+    )
+
+
+def judged_student(config: RunConfig, students: dict[str, PreTrainedModel]) -> str:
+    """Return the student that the verdict is on."""
+    return next(n for n in (config.verification.treatment, _first_causal(config), *students) if n in students)
+
+
+def _first_causal(config: RunConfig) -> str | None:
+    return next((name for name, arm in config.arms.items() if arm.alignment is not None), None)
