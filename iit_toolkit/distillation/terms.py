@@ -148,6 +148,17 @@ class ObjectiveWeights(BaseModel):
         scale = sum(weights.values()) / sum(kept.values())
         return ObjectiveWeights(**{name: scale * weight for name, weight in kept.items()})
 
+    def of_counterfactual_runs(self) -> ObjectiveWeights:
+        """Return the weights of the terms of counterfactual runs: those that learned subspaces are trained by.
+
+        Raises:
+            UserError: If all of them are zero.
+        """
+        kept = {f"{COUNTERFACTUAL}{term.name}": weight for term, weight in self.of_runs(counterfactual=True)}
+        if not kept:
+            raise UserError("learned subspaces need a causal_* term; give one, such as causal_ce, a weight above zero")
+        return ObjectiveWeights(**kept)
+
     def compares(self, what: Compared, *, counterfactual: bool = False) -> bool:
         """Say whether any weighted term compares this, in the base runs or in the counterfactual runs."""
         return any(term.compares == what for term, _ in self.of_runs(counterfactual=counterfactual))
