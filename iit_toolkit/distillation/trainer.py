@@ -197,9 +197,12 @@ class CausalDistillationTrainer(WholeCheckpoints):
         finally:
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         refuse_spoilt_weights(self.objective, self.state.global_step)
+        self._count_steps()
+        return result
+
+    def _count_steps(self) -> None:
         if self.subspaces is not None:
             self.subspaces.steps = self.state.global_step
-        return result
 
     def compute_loss(
         self,
@@ -434,6 +437,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         if self.model.companions:
             weights = safetensors.torch.load_file(checkpoint / _COMPANIONS)
             self.model.companions.load_state_dict(weights)
+            self._count_steps()
 
     def _prepare_for_training(self, *arguments: Any, **named: Any) -> Any:
         prepared = super()._prepare_for_training(*arguments, **named)

@@ -32,6 +32,7 @@ from iit_toolkit.data.tables import count_ids
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.alignment_files import with_alignments_read
 from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_unsaved, require_arm, train_arm
 from iit_toolkit.pipeline.check import (
@@ -44,6 +45,7 @@ from iit_toolkit.pipeline.check import (
 )
 from iit_toolkit.pipeline.estimates import TrainingTime
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
+from iit_toolkit.pipeline.learned import subspaces_of
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.runs import processes
@@ -123,7 +125,10 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
                 students[name], arms[name] = finished or train_arm(prepared, folder, name, inputs, measured)
         if verified and processes.is_main():
             assert alignment is not None
-            _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
+            students[UNTRAINED] = untrained
+            homes = {name: folder.arm(name) for name in names}
+            subspaces = subspaces_of(prepared, folder, alignment, students, homes)
+            _verify_and_report(prepared, folder, alignment, students, arms, subspaces)
     return folder.path
 
 
@@ -195,7 +200,8 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
     with written_at_once(output) as folder:
         chosen, students = to_verify(prepared, student, alignment, name)
         _write_inputs(folder, config, chosen)
-        _verify_and_report(prepared, folder, chosen, students, {})
+        subspaces = subspaces_of(prepared, folder, chosen, students, dict.fromkeys(students, Path(student)))
+        _verify_and_report(prepared, folder, chosen, students, {}, subspaces)
     return folder.path
 
 
@@ -218,7 +224,7 @@ def verify_loaded(
     """
     with written_at_once(output) as folder:
         _write_inputs(folder, prepared.config, alignment)
-        _verify_and_report(prepared, folder, alignment, students, {})
+        _verify_and_report(prepared, folder, alignment, students, {}, {})
     return folder.path
 
 
@@ -257,11 +263,12 @@ def _verify_and_report(
     alignment: Alignment,
     students: dict[str, PreTrainedModel],
     arms: dict[str, dict[str, Any]],
+    subspaces: Mapping[str, LearnedSubspaces],
 ) -> None:
     config, started, cpu = prepared.config, time.perf_counter(), time.process_time()
     settings = config.verification
     phase(f"verifying {', '.join(students)}")
-    verification = verified(prepared, alignment, students, settings.pairs)
+    verification = verified(prepared, alignment, students, settings.pairs, subspaces)
     assert verification.controls is not None  # since a student is judged
     prepared.refuse_changed_teacher()
     write_outcomes(verification.outcomes, folder.outcomes)
@@ -282,7 +289,11 @@ def _verify_and_report(
 
 
 def verified(
-    prepared: Prepared, alignment: Alignment, students: dict[str, PreTrainedModel], pairs: int
+    prepared: Prepared,
+    alignment: Alignment,
+    students: dict[str, PreTrainedModel],
+    pairs: int,
+    subspaces: Mapping[str, LearnedSubspaces],
 ) -> Verification:
     """Verify students as the config says, with the controls of the one that is judged.
 
@@ -291,6 +302,7 @@ def verified(
         alignment: The alignment.
         students: The students by name.
         pairs: Pairs of base and source.
+        subspaces: The learned subspaces of students, by name.
     """
     config = prepared.config
     for model in (prepared.teacher, *students.values()):
@@ -307,6 +319,7 @@ def verified(
         top_k=config.verification.top_k,
         seed=config.seed,
         judged=_judged(config, students),
+        subspaces={name: one.to(device()) for name, one in subspaces.items()},
     )
 
 
