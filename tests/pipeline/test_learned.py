@@ -167,7 +167,7 @@ def test_stock_pyvene_swaps_the_exported_subspace_as_the_engine_does(exported: P
 def test_a_student_without_subspaces_is_refused_if_no_arm_trains_them(finished: Path, place: Path) -> None:
     (place / "learned.yaml").write_text(Alignment.from_dict(ALIGNMENT).to_yaml())
     bare = config(place, arms={})
-    with pytest.raises(UserError, match=r"no subspaces\.safetensors beside it that fits, and no arm") as caught:
+    with pytest.raises(UserError, match=r"no subspaces\.safetensors beside it fits, and no arm") as caught:
         verify(bare, str(finished / "plain"), str(place / "learned.yaml"), place / "bare")
     assert "\n" not in str(caught.value)
 
