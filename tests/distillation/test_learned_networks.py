@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,7 +23,11 @@ from iit_toolkit.interchange.sides import new_subspaces
 from iit_toolkit.pipeline.checked import Check, verify
 
 VARIABLES = ("left", "right")
-LEARNED = Alignment.pairs(positions="all", **{name: (name, Site.learned("2.output", 2)) for name in VARIABLES})
+LEARNED = Alignment.pairs(
+    positions="all",
+    left=("left", Site.learned("2.output", 2)),
+    right=("right", Site.learned("2.output", 2)),
+)
 FIXED = Alignment.pairs(
     positions="all",
     left=("left", Site.module("2.output", (0, 2))),
@@ -31,15 +36,18 @@ FIXED = Alignment.pairs(
 SETTINGS: dict[str, Any] = {"steps": 300, "batch_size": 256, "subspace_learning_rate": 0.1}
 
 
+def equal(first: int) -> Callable[[Tensor], Tensor]:
+    def function(inputs: Tensor) -> Tensor:
+        return inputs[:, first] == inputs[:, first + 1]
+
+    return function
+
+
 def program() -> CausalModel:
     """Of four numbers: is a = b the same as c = d?"""
     return CausalModel(
         parents={"inputs": (), "left": ("inputs",), "right": ("inputs",), "same": ("left", "right")},
-        functions={
-            "left": lambda inputs: inputs[:, 0] == inputs[:, 1],
-            "right": lambda inputs: inputs[:, 2] == inputs[:, 3],
-            "same": torch.eq,
-        },
+        functions={"left": equal(0), "right": equal(2), "same": torch.eq},
         domains={name: (False, True) for name in (*VARIABLES, "same")},
         answer="same",
     )

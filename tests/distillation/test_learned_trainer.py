@@ -85,9 +85,8 @@ def test_a_planted_rotation_is_found_on_a_frozen_student_where_fixed_neurons_fai
     ids = Rows(4, 0).ids
     torch.testing.assert_close(student(input_ids=ids).logits, teacher(input_ids=ids).logits, rtol=1e-3, atol=1e-3)
     before = copy.deepcopy(student.state_dict())
-    how = {"positions": "all", "sources": "in_batch"}
     part = Site.neurons(0, 0, RANK)
-    learned = Alignment.pairs(**how, part=(part, Site.learned(0, RANK)))
+    learned = Alignment.pairs(positions="all", part=(part, Site.learned(0, RANK)))
     settings = {
         "max_steps": 250, "per_device_train_batch_size": 32, "disable_tqdm": True, "freeze_student": True,
         "task": "causal_lm", "subspace_learning_rate": 0.1, "weights": {"causal_ce": 1.0}, "temperature": 1.0,
@@ -108,7 +107,7 @@ def test_a_planted_rotation_is_found_on_a_frozen_student_where_fixed_neurons_fai
         return float((check.outcomes["student_cf"] == check.outcomes["teacher_cf"]).mean())
 
     found = agreement(learned, subspaces=one.subspaces)
-    fixed = agreement(Alignment.pairs(**how, part=(part, part)))
+    fixed = agreement(Alignment.pairs(positions="all", part=(part, part)))
     assert found > 0.9 > 0.7 > fixed
 
 
@@ -119,7 +118,8 @@ def test_subspaces_train_with_the_student_by_a_rate_of_their_own(tmp_path: Path)
     weights = copy.deepcopy(one.student.state_dict())
     one.train()
     assert one.optimizer is not None
-    groups = one.optimizer.param_groups
+    optimizer: Any = one.optimizer
+    groups = optimizer.param_groups
     assert groups[-1]["initial_lr"] == 0.05 and groups[0]["initial_lr"] == 5e-4
     assert {id(weight) for weight in groups[-1]["params"]} == {id(weight) for weight in one.subspaces.parameters()}
     trained = [id(weight) for group in groups for weight in group["params"]]
@@ -132,7 +132,7 @@ def test_subspaces_train_with_the_student_by_a_rate_of_their_own(tmp_path: Path)
 
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
     def made(folder: str, **settings: Any) -> CausalDistillationTrainer:
-        every = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6, **settings}
+        every: dict[str, Any] = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6, **settings}
         return trainer(tmp_path / folder, alignment=LEARNED, weights=CAUSAL, **every)
 
     whole, resumed = made("whole"), made("whole", save_strategy="no")
@@ -173,7 +173,8 @@ def test_a_variable_without_a_learned_site_moves_nothing_of_a_frozen_student(tmp
 )
 def test_what_cannot_be_learned_is_refused_in_one_line(tmp_path: Path, given: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
-        trainer(tmp_path, **{"alignment": LEARNED, "weights": CAUSAL, **given})
+        everything: dict[str, Any] = {"alignment": LEARNED, "weights": CAUSAL, **given}
+        trainer(tmp_path, **everything)
     assert "\n" not in str(caught.value)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -80,9 +80,11 @@ def test_swaps_in_a_transformer_equal_plain_hooks_with_gradients_of_rotation_and
     found = side.logits(side.counterfactual_run(side.base_run(inputs, ["v"]), "v", swap))
     block: Any = model.bert.encoder.layer[0]
     kept: list[Tensor] = []
-    handle = block.register_forward_hook(
-        lambda *seen: kept.append(seen[2][0] if isinstance(seen[2], tuple) else seen[2])
-    )
+
+    def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+        kept.append(output if isinstance(output, Tensor) else output[0])
+
+    handle = block.register_forward_hook(keep)
     base = model(**inputs).logits
     handle.remove()
     basis = rotation(subspaces, "v/0")
@@ -105,7 +107,11 @@ def test_swaps_in_a_transformer_equal_plain_hooks_with_gradients_of_rotation_and
     assert not torch.allclose(plain, base.flatten(0, 1), atol=1e-3)
     trained = [weight for weight in (*model.parameters(), *subspaces.parameters()) if weight.requires_grad]
     mine, theirs = (
-        torch.autograd.grad(logits.log_softmax(-1)[:, 7].sum(), trained, allow_unused=True) for logits in (found, plain)
+        cast(
+            tuple[Tensor | None, ...],
+            torch.autograd.grad(logits.log_softmax(-1)[:, 7].sum(), trained, allow_unused=True),
+        )
+        for logits in (found, plain)
     )
     for one, other in zip(mine, theirs, strict=True):
         assert (one is None) == (other is None)

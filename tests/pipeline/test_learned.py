@@ -126,6 +126,10 @@ def test_an_export_holds_both_and_is_verified_again_without_learning(
     monkeypatch.setattr("iit_toolkit.pipeline.learned._kept_after", never)
     again = verify_export(exported, place / "verified")
     assert again.same, again.sentence
+    before, after = (read_outcomes(folder / "outcomes.parquet") for folder in (exported, again.folder))
+    for name in ("causal", "untrained"):  # the control with directions of its own
+        one, other = (cases[cases["student"] == name].reset_index(drop=True) for cases in (before, after))
+        assert len(one) and one.equals(other)
 
 
 def test_stock_pyvene_swaps_the_exported_subspace_as_the_engine_does(exported: Path) -> None:
