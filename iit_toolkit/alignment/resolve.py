@@ -45,6 +45,7 @@ class ResolvedSite:
         inside_block: Whether reading or writing happens inside a block rather than at its input or output; true if
             the model's blocks are not known.
         subspace: The learned subspace that is swapped alone, if it is one; `ranges` are `None` then.
+        without: The keys of learned subspaces whose directions are not swapped, while all others are.
     """
 
     write: str
@@ -54,6 +55,7 @@ class ResolvedSite:
     last_read_block: int | None
     inside_block: bool
     subspace: ResolvedSubspace | None = None
+    without: tuple[str, ...] = ()
 
     def neurons(self, width: int, device: torch.device | None = None) -> Tensor:
         """Return which of so many neurons are swapped: (D,) boolean.

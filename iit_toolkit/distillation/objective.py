@@ -103,9 +103,8 @@ class Objective:
             raise UserError("base_tokens and counterfactual_tokens must be `all` in classification: it has no tokens")
         if subspaces is not None:
             weights.of_counterfactual_runs()
-            for term in ("aligned_mse", "strict"):
-                if getattr(weights, term):
-                    raise UserError(f"the {term} term is about neurons, but subspaces are learned; set its weight to 0")
+            if weights.aligned_mse:
+                raise UserError("the aligned_mse term is about neurons, but subspaces are learned; set its weight to 0")
         self.teacher = teacher
         self.student = student
         self.subspaces = subspaces

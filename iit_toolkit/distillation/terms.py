@@ -149,15 +149,15 @@ class ObjectiveWeights(BaseModel):
         return ObjectiveWeights(**{name: scale * weight for name, weight in kept.items()})
 
     def of_counterfactual_runs(self) -> ObjectiveWeights:
-        """Return the weights of the terms of counterfactual runs: those that learned subspaces are trained by.
+        """Return the weights of the terms that learned subspaces are trained by: `causal_*` and `strict`.
 
         Raises:
-            UserError: If all of them are zero.
+            UserError: If all `causal_*` weights are zero.
         """
         kept = {f"{COUNTERFACTUAL}{term.name}": weight for term, weight in self.of_runs(counterfactual=True)}
         if not kept:
             raise UserError("learned subspaces need a causal_* term; give one, such as causal_ce, a weight above zero")
-        return ObjectiveWeights(**kept)
+        return ObjectiveWeights(**kept, strict=self.strict)
 
     def compares(self, what: Compared, *, counterfactual: bool = False) -> bool:
         """Say whether any weighted term compares this, in the base runs or in the counterfactual runs."""

@@ -189,7 +189,7 @@ class InterchangeModel(Sited):
 
     def _swapping_view(self, variable: str) -> pyvene_guard.SafeIntervenableModel:
         sites = self.sites[variable]
-        components, subspaces = [site.write for site in sites], [self.subspace(site) for site in sites]
+        components, subspaces = [site.write for site in sites], [self.directions(site) for site in sites]
         return pyvene_guard.swapping_view(self.model, components, subspaces)
 
     def logits(self, run: Run) -> Tensor:

@@ -144,9 +144,12 @@ class NetworkSide(Sited):
                                 f"site {component} holds (rows, positions, neurons) {list(rows.shape)}, but "
                                 f"{site.read}, which it takes from, holds {list(moved.shape)}; read a site of its size"
                             )
-                        mask, subspace = swapped_neurons(swap, site, rows.shape[-1]), self.subspace(site)
+                        mask, directions = swapped_neurons(swap, site, rows.shape[-1]), self.directions(site)
                         swapped = moved.to(rows.dtype)
-                        rows = torch.where(mask, swapped, rows) if subspace is None else subspace(rows, swapped, mask)
+                        if directions is None:
+                            rows = torch.where(mask, swapped, rows)
+                        else:
+                            rows = directions(rows, swapped, mask)
                 return rows.reshape(value.shape)
 
             return put

@@ -13,7 +13,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -210,8 +210,42 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
         return rotation.weight.detach().clone()
 
 
+class OtherDirectionsInterchange(pv.Intervention):
+    """Replaces the base's part outside of some subspaces with the source's wherever a mask says so.
+
+    With d = source - base, and an orthonormal basis Q of what the subspaces span together: base + d - d Q Q'.
+
+    Args:
+        subspaces: The subspaces, all of one site; they are linearly independent.
+    """
+
+    def __init__(self, subspaces: Sequence[SubspaceInterchange]) -> None:
+        super().__init__(keep_last_dim=True)
+        self.subspaces = nn.ModuleList(subspaces)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, base: Tensor, source: Tensor, subspaces: Tensor, **_: Any
+    ) -> Tensor:
+        """Return the base with the source's part outside of the subspaces where the mask is true.
+
+        Args:
+            base: (B, S, D) activation of the base.
+            source: (B, S, D) activation of the source, already moved to the base's positions.
+            subspaces: Boolean mask that broadcasts to (B, S, D).
+        """
+        learned: list[Any] = list(self.subspaces)
+        together = torch.cat([one.rotate_layer.weight for one in learned], dim=1)
+        basis = torch.linalg.qr(together).Q
+        difference = source.to(basis.dtype) - base.to(basis.dtype)
+        change = difference - torch.matmul(torch.matmul(difference, basis), basis.T)
+        return (base + torch.where(subspaces, change, 0)).to(base.dtype)
+
+
+Directions: TypeAlias = SubspaceInterchange | OtherDirectionsInterchange
+
+
 def swapping_view(
-    model: PreTrainedModel, components: Sequence[str], subspaces: Sequence[SubspaceInterchange | None]
+    model: PreTrainedModel, components: Sequence[str], subspaces: Sequence[Directions | None]
 ) -> SafeIntervenableModel:
     """Return a view whose run swaps the activations of these components, or a subspace, wherever a mask says so."""
     return SafeIntervenableModel(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from iit_toolkit.alignment import Alignment, Site
+from iit_toolkit.analysis.statistics.leak import Leak
 from iit_toolkit.data.tensor_rows import TensorRows
 from iit_toolkit.distillation.networks import train_network
 from iit_toolkit.errors import UserError
@@ -27,6 +28,11 @@ LEARNED = Alignment.pairs(
     positions="all",
     left=("left", Site.learned("2.output", 2)),
     right=("right", Site.learned("2.output", 2)),
+)
+NARROW = Alignment.pairs(
+    positions="all",
+    left=("left", Site.learned("2.output", 1)),
+    right=("right", Site.learned("2.output", 1)),
 )
 FIXED = Alignment.pairs(
     positions="all",
@@ -134,14 +140,16 @@ def test_planted_directions_are_found_where_fixed_neurons_fail_and_a_random_netw
     assert caught.verdict.label != "SUPPORTED"
 
 
-def test_network_and_subspaces_train_together_as_in_a_plain_loop() -> None:
+@pytest.mark.parametrize("strict", [0.0, 0.7])
+def test_network_and_subspaces_train_together_as_in_a_plain_loop(strict: float) -> None:
     steps, batch_size, rate, rate_of_subspaces = 5, 16, 0.01, 0.05
     data = TensorRows({name: one.double() if name == "inputs" else one for name, one in rows(64).columns.items()})
     start = random_network(3).double()
     student, expected = copy.deepcopy(start), copy.deepcopy(start)
-    subspaces, theirs = (new_subspaces(start, LEARNED, data, seed=2) for _ in range(2))
+    subspaces, theirs = (new_subspaces(start, NARROW, data, seed=2) for _ in range(2))
     terms = train_network(
-        student, program(), LEARNED, data, subspaces=subspaces, weights={"task": 1.0, "causal_ce": 0.5}, steps=steps,
+        student, program(), NARROW, data, subspaces=subspaces, steps=steps,
+        weights={"task": 1.0, "causal_ce": 0.5, "strict": strict},
         batch_size=batch_size, learning_rate=rate, subspace_learning_rate=rate_of_subspaces,
     )  # fmt: skip
     optimizer = torch.optim.Adam(
@@ -158,21 +166,48 @@ def test_network_and_subspaces_train_together_as_in_a_plain_loop() -> None:
             group["lr"] = peak * (1 - step / steps)
         inputs = batch["inputs"]
         hidden = expected[:3](inputs)
-        layer: Any = theirs[f"{variable}/0"].rotate_layer
-        changed = hidden + (hidden[source] - hidden) @ layer.weight @ layer.weight.T
+        layers: dict[str, Any] = {name: theirs[f"{name}/0"].rotate_layer for name in VARIABLES}
+        weight, difference = layers[variable].weight, hidden[source] - hidden
+        changed = hidden + difference @ weight @ weight.T
         wanted = program().interchange({"inputs": inputs}, {variable: {"inputs": inputs[source]}})
         loss = cross_entropy(expected(inputs), batch["labels"])
         loss = loss + 0.5 * cross_entropy(expected[3:](changed), program().answers(wanted))
+        if strict:
+            both = torch.cat([layers[name].weight for name in VARIABLES], 1)
+            projector = both @ torch.linalg.inv(both.T @ both) @ both.T
+            rest = expected[3:](hidden + difference - difference @ projector)
+            loss = loss + strict * cross_entropy(rest, batch["labels"])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert terms.keys() == {"task", "causal_ce"} and subspaces.steps == steps
+    assert terms.keys() == {"task", "causal_ce"} | ({"strict"} if strict else set()) and subspaces.steps == steps
     pairs = [(student.parameters(), expected.parameters()), (subspaces.parameters(), theirs.parameters())]
     for mine, others in pairs:
         for one, other in zip(mine, others, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
-    fresh = new_subspaces(start, LEARNED, data, seed=2)
+    fresh = new_subspaces(start, NARROW, data, seed=2)
     assert not all(torch.allclose(subspaces.basis(key), fresh.basis(key), atol=1e-3) for key in fresh)
+
+
+@torch.no_grad()
+def test_the_leak_check_swaps_the_directions_that_no_variable_has() -> None:
+    """In the turned network, nothing but the planted directions matters; of others, much is left out."""
+    network, planted = turned()
+    control, found = random_network(1), dict[str, list[Leak]]()
+    exact, at_random, of_control = (new_subspaces(one, NARROW, rows(), 4) for one in (network, network, control))
+    for name, direction in planted.items():
+        layer: Any = exact[f"{name}/0"].rotate_layer
+        layer.weight = direction[:, None]
+        assert angle(exact.basis(f"{name}/0"), direction) < 0.1
+    for name, subspaces in (("exact", exact), ("random", at_random)):
+        check = verify(
+            program(), {"student": network, "untrained": control}, NARROW, rows(600, 5), judged="student",
+            subspaces={"student": subspaces, "untrained": of_control}, batch_size=300,
+        )  # fmt: skip
+        found[name] = check.verdict.leaks
+        assert (check.verdict.label == "SUPPORTED") == (name == "exact")
+    assert [leak.passed for leak in found["exact"]] == [True, True]  # beside either variable of the program
+    assert [leak.passed for leak in found["random"]] == [False, False]
 
 
 @pytest.mark.parametrize(
@@ -180,8 +215,8 @@ def test_network_and_subspaces_train_together_as_in_a_plain_loop() -> None:
     [
         ({"subspaces": None}, "none are given"),
         ({"subspaces": None, "frozen": True}, "there are none"),
+        ({"weights": {"causal_ce": 1.0, "strict": 1.0}}, "leaves out no neurons"),
         ({"weights": {"task": 1.0}}, "learned subspaces need a causal_"),
-        ({"weights": {"causal_ce": 1.0, "strict": 1.0}}, "strict term is about neurons"),
         ({"subspace_learning_rate": 0.0}, "training.subspace_learning_rate"),
     ],
 )

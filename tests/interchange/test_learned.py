@@ -14,6 +14,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap
 from iit_toolkit.interchange.certify import certify
 from iit_toolkit.interchange.learned import LearnedSubspaces
+from iit_toolkit.interchange.left_out import left_out_side
 from iit_toolkit.interchange.sides import new_subspaces, side_of
 from tests.cases import ragged_swap
 from tests.families import HIDDEN, make_batch, make_model
@@ -118,6 +119,44 @@ def test_swaps_in_a_transformer_equal_plain_hooks_with_gradients_of_rotation_and
         if one is not None and other is not None:
             torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
     assert mine[-1] is not None and float(mine[-1].abs().max()) > 1e-3
+
+
+def test_what_subspaces_leave_out_is_swapped_as_plain_hooks_do_with_gradients_of_both_rotations() -> None:
+    model = make_model("bert", torch.float64).eval()
+    inputs, eligible = make_batch("bert", torch.float64)
+    swap = ragged_swap(eligible)
+    alignment = Alignment.pairs(v=(0, Site.learned(0, 3)), w=(0, Site.learned(0, 4)))
+    subspaces = new_subspaces(model, alignment, seed=6).double()
+    side = side_of(model, alignment, "student", subspaces=subspaces)
+    base = side.base_run(inputs, ["v"])
+    rest = left_out_side(side, base, "v")
+    found = rest.logits(rest.counterfactual_run(base, "v", swap))
+    block: Any = model.bert.encoder.layer[0]
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+        kept.append(output if isinstance(output, Tensor) else output[0])
+
+    handle = block.register_forward_hook(keep)
+    model(**inputs)
+    handle.remove()
+    both = torch.cat([rotation(subspaces, f"{name}/0") for name in ("v", "w")], 1)
+    projector = both @ torch.linalg.inv(both.T @ both) @ both.T
+
+    def overwrite(value: Tensor) -> Tensor:
+        moved = torch.stack([kept[0][int(swap.source[row])][swap.source_position[row]] for row in range(len(value))])
+        difference = (moved - value) * swap.mask[:, :, None]
+        return value + difference - difference @ projector
+
+    handle = hook(block, "output", overwrite)
+    plain = model(**inputs).logits.flatten(0, 1)
+    handle.remove()
+    torch.testing.assert_close(found, plain, rtol=0, atol=1e-10)
+    trained = [*block.parameters(), *subspaces.parameters()]
+    mine, theirs = (torch.autograd.grad(logits.log_softmax(-1)[:, 7].sum(), trained) for logits in (found, plain))
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
+    assert min(float(one.abs().max()) for one in mine[-2:]) > 1e-3
 
 
 def test_certification_swaps_random_subspaces_and_refuses_one_that_is_too_wide() -> None:
