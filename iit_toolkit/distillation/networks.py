@@ -207,6 +207,7 @@ def _made(
     if training.frozen:
         if subspaces is None:
             raise UserError("training.frozen trains learned subspaces alone, but there are none; give `subspaces`")
+        weights.require_learnable("training.weights")
         weights = weights.of_counterfactual_runs()
     if weights.needs_alignment and alignment is None:
         raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")

@@ -102,9 +102,7 @@ class Objective:
         if task == "sequence_classification" and (base_tokens, counterfactual_tokens) != ("all", "all"):
             raise UserError("base_tokens and counterfactual_tokens must be `all` in classification: it has no tokens")
         if subspaces is not None:
-            weights.of_counterfactual_runs()
-            if weights.aligned_mse:
-                raise UserError("the aligned_mse term is about neurons, but subspaces are learned; set its weight to 0")
+            weights.require_learnable("weights")
         self.teacher = teacher
         self.student = student
         self.subspaces = subspaces

@@ -75,6 +75,7 @@ def make_objective(
             raise UserError(
                 "freeze_student trains learned subspaces alone, but there are none; give an alignment with a `subspace`"
             )
+        weights.require_learnable("weights")
         weights = weights.of_counterfactual_runs()
     return Objective(
         side_of(teacher, alignment, "teacher", args.device, share_prefix=args.share_prefix),

@@ -217,6 +217,7 @@ def test_the_leak_check_swaps_the_directions_that_no_variable_has() -> None:
         ({"subspaces": None, "frozen": True}, "there are none"),
         ({"weights": {"causal_ce": 1.0, "strict": 1.0}}, "leaves out no neurons"),
         ({"weights": {"task": 1.0}}, "learned subspaces need a causal_"),
+        ({"weights": {"task": 1.0}, "frozen": True}, "learned subspaces need a causal_"),
         ({"subspace_learning_rate": 0.0}, "training.subspace_learning_rate"),
     ],
 )

@@ -165,7 +165,7 @@ def test_a_variable_without_a_learned_site_moves_nothing_of_a_frozen_student(tmp
     ("given", "said"),
     [
         ({"weights": ObjectiveWeights(ce=1.0)}, "learned subspaces need a causal_"),
-        ({"weights": ObjectiveWeights(causal_ce=1.0, aligned_mse=1.0)}, "aligned_mse term is about neurons"),
+        ({"weights": ObjectiveWeights(causal_ce=1.0, aligned_mse=1.0)}, "aligned_mse: it is about neurons"),
         ({"alignment": "diito/middle", "freeze_student": True}, "there are none"),
         ({"alignment": Alignment.pairs(a=(0, Site.learned(0, 16)))}, "give a rank of 1 to 15"),
     ],

@@ -22,7 +22,8 @@ from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Swap
 from iit_toolkit.interchange.learned import LearnedSubspaces
-from iit_toolkit.pipeline import explain, export, run, verify, verify_export
+from iit_toolkit.pipeline import explain, export, run, validate, verify, verify_export
+from iit_toolkit.pipeline.explore import explore
 from iit_toolkit.pipeline.prepare import Prepared
 from tests.tiny_runs import tiny_run
 
@@ -184,5 +185,35 @@ def test_a_rank_as_wide_as_the_site_is_refused_before_anything_is_trained(place:
         run(config(place, arms=arms), place / "wide")
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"arms": {"a": {"alignment": ALIGNMENT, "weights": {"ce": 1.0}}}},
+            r"arms\.a\.weights: learned subspaces need",
+        ),
+        ({"arms": {"a": {}}, "verification": {"alignment": ALIGNMENT}}, "but no arm trains them"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_before_anything_is_trained(
+    place: Path, changes: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        validate(config(place, **changes))
+    assert "\n" not in str(caught.value)
+
+
 def test_explain_names_the_subspace(place: Path) -> None:
     assert f"learned subspace of rank {RANK}" in explain(config(place))
+
+
+def test_one_swap_is_explored_in_the_learned_directions(finished: Path, place: Path) -> None:
+    prepared = Prepared(config(place))
+    student = AutoModelForMaskedLM.from_pretrained(finished / "causal").eval()
+    words = prepared.tokenizer.decode(prepared.eval_rows[0]["input_ids"], skip_special_tokens=True).split()
+    texts = [" ".join([prepared.tokenizer.mask_token, *some]) for some in (words[1:], [*words[2:], words[1]])]
+    given = (prepared.teacher, student, Alignment.from_dict(ALIGNMENT), prepared.tokenizer, *texts)
+    own = LearnedSubspaces.load(finished / "causal" / "subspaces.safetensors")
+    assert len(explore(*given, subspaces=own).answers)
+    with pytest.raises(UserError, match="give `subspaces`"):
+        explore(*given)
