@@ -210,8 +210,8 @@ def test_explain_names_the_subspace(place: Path) -> None:
 def test_one_swap_is_explored_in_the_learned_directions(finished: Path, place: Path) -> None:
     prepared = Prepared(config(place))
     student = AutoModelForMaskedLM.from_pretrained(finished / "causal").eval()
-    words = prepared.tokenizer.decode(prepared.eval_rows[0]["input_ids"], skip_special_tokens=True).split()
-    texts = [" ".join([prepared.tokenizer.mask_token, *some]) for some in (words[1:], [*words[2:], words[1]])]
+    words = str(prepared.tokenizer.decode(prepared.eval_rows[0]["input_ids"], skip_special_tokens=True)).split()
+    texts = [" ".join([str(prepared.tokenizer.mask_token), *some]) for some in (words[1:], [*words[2:], words[1]])]
     given = (prepared.teacher, student, Alignment.from_dict(ALIGNMENT), prepared.tokenizer, *texts)
     own = LearnedSubspaces.load(finished / "causal" / "subspaces.safetensors")
     assert len(explore(*given, subspaces=own).answers)
