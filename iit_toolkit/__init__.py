@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from iit_toolkit.errors import UserError
     from iit_toolkit.interchange.causal_model import CausalModel
     from iit_toolkit.interchange.engine import InterchangeModel
+    from iit_toolkit.interchange.learned import LearnedSubspaces
+    from iit_toolkit.interchange.sides import new_subspaces
     from iit_toolkit.pipeline.checked import Check, verify
     from iit_toolkit.pipeline.explore import explore
     from iit_toolkit.pipeline.verbs import run
@@ -39,6 +41,7 @@ _HOMES = {
     "CausalModel": "interchange.causal_model",
     "EMBEDDED_TEACHER": "config.loading",
     "InterchangeModel": "interchange.engine",
+    "LearnedSubspaces": "interchange.learned",
     "Site": "alignment.spec",
     "TensorRows": "data.tensor_rows",
     "UserError": "errors",
@@ -46,6 +49,7 @@ _HOMES = {
     "explore": "pipeline.explore",
     "judge": "analysis.statistics.verdict",
     "load_config": "config.loading",
+    "new_subspaces": "interchange.sides",
     "plan": "analysis.statistics.planning",
     "preset": "alignment.presets",
     "run": "pipeline.verbs",
@@ -63,6 +67,7 @@ __all__ = [
     "Check",
     "CausalModel",
     "InterchangeModel",
+    "LearnedSubspaces",
     "Site",
     "TensorRows",
     "UserError",
@@ -70,6 +75,7 @@ __all__ = [
     "explore",
     "judge",
     "load_config",
+    "new_subspaces",
     "plan",
     "preset",
     "run",

@@ -51,7 +51,7 @@ def sites_of(kind: str, family: str) -> list[SiteDict]:
 
 def resolved(model: Any, sites: list[SiteDict], name: str = "variable") -> dict[str, tuple[ResolvedSite, ...]]:
     """Resolve the sites of one variable."""
-    variable = {"name": name, "teacher": sites, "student": sites}
+    variable = {"name": name, "teacher": [{"layer": 0, "component": "block_output"}], "student": sites}
     return resolve(Alignment.from_dict({"name": "test", "variables": [variable]}), model, "student")
 
 

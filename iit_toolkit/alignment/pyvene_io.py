@@ -1,6 +1,7 @@
 """Alignments as pyvene configs, and back.
 
-One `IntervenableConfig` per side holds every site as a `VanillaIntervention`. The sites of a variable share a
+One `IntervenableConfig` per side holds every site as a `VanillaIntervention`, or, if it is a learned subspace, as a
+`LowRankRotatedSpaceIntervention` with its weights. The sites of a variable share a
 `group_key` (the variable's index), so stock pyvene swaps a variable if given a source for its group only.
 A neuron range or a set of heads becomes the `subspace_partition`, and stock pyvene is set to swap every part of it.
 
@@ -14,9 +15,10 @@ import itertools
 import json
 from importlib.metadata import version
 from operator import index
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.resolve import SideName, resolve
@@ -24,11 +26,30 @@ from iit_toolkit.alignment.spec import Alignment
 from iit_toolkit.errors import UserError, listed, shown
 
 
-def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName) -> Any:
+class Learned(Protocol):
+    """Learned subspaces by key, as `iit_toolkit.LearnedSubspaces` holds them."""
+
+    def __getitem__(self, key: str, /) -> nn.Module:
+        """Return a subspace, whose state is that of a `pyvene.LowRankRotatedSpaceIntervention`."""
+        ...
+
+    def basis(self, key: str) -> torch.Tensor:
+        """Return its basis (D, r)."""
+        ...
+
+
+def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName, subspaces: Learned | None = None) -> Any:
     """Return the `pyvene.IntervenableConfig` of one side of an alignment, for stock pyvene.
 
+    Args:
+        alignment: The alignment.
+        model: The teacher or the student.
+        side: Which of them.
+        subspaces: Those of the side's learned sites; their weights are copied.
+
     Raises:
-        UserError: If a site does not exist in the model, or reads elsewhere than it writes: pyvene cannot do that.
+        UserError: If a site does not exist in the model, or reads elsewhere than it writes: pyvene cannot do that. If a
+            site is learned, and no subspaces are given.
     """
     import pyvene as pv
 
@@ -41,12 +62,15 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName) -> A
                     "alignment without `read`"
                 )
             partition = None if site.ranges is None else [list(span) for span in site.ranges]
-            intervention = pv.VanillaIntervention(subspace_partition=partition)
+            intervention: Any = pv.VanillaIntervention(subspace_partition=partition)
+            if site.subspace is not None:
+                intervention = _rotated(site.subspace.key, site.write, subspaces)
             representations.append(
                 pv.RepresentationConfig(
                     component=site.write,
                     unit="pos",
                     max_number_of_units=1,
+                    low_rank_dimension=None if site.subspace is None else site.subspace.rank,
                     intervention=intervention,
                     subspace_partition=partition,
                     group_key=number,
@@ -55,16 +79,51 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName) -> A
     return pv.IntervenableConfig(representations)
 
 
-def to_json(alignment: Alignment, model: PreTrainedModel, side: SideName) -> str:
+def _rotated(key: str, where: str, subspaces: Learned | None) -> Any:
+    """Return pyvene's own intervention with the weights of a learned subspace."""
+    import pyvene as pv
+
+    if subspaces is None:
+        raise UserError(f"site {where} swaps a learned subspace, but none was given; give `subspaces`")
+    basis = subspaces.basis(key)
+    width, rank = basis.shape
+    found = pv.LowRankRotatedSpaceIntervention(embed_dim=width, low_rank_dimension=rank, keep_last_dim=True)
+    found.to(basis.device, basis.dtype).load_state_dict(subspaces[key].state_dict())
+    return found
+
+
+def to_json(
+    alignment: Alignment, model: PreTrainedModel, side: SideName, subspaces: Learned | None = None, weights: str = ""
+) -> str:
     """Return one side as JSON; `representations` holds keyword arguments of `pyvene.RepresentationConfig`.
 
-    Each representation also needs `intervention`: a `pyvene.VanillaIntervention` of its `subspace_partition`.
-    `variables` names the variable of each `group_key`.
+    Each representation also needs `intervention`: a `pyvene.VanillaIntervention` of its `subspace_partition`. If it has
+    a `low_rank_dimension`, it needs a `pyvene.LowRankRotatedSpaceIntervention` instead, of its `embed_dim` and
+    `low_rank_dimension` and with `keep_last_dim`. The state of that is in the file that `weights` names, under its
+    `state` and a slash. `variables` names the variable of each `group_key`.
+
+    Args:
+        alignment: The alignment.
+        model: The teacher or the student.
+        side: Which of them.
+        subspaces: Those of the side's learned sites.
+        weights: The name of the file that `LearnedSubspaces.save` writes, if there are any.
 
     Raises:
         UserError: As for `to_pyvene`.
     """
     fields = ("component", "unit", "max_number_of_units", "subspace_partition", "group_key")
+    sites = [site for several in resolve(alignment, model, side).values() for site in several]
+    rotated = [
+        {}
+        if site.subspace is None or subspaces is None
+        else {
+            "low_rank_dimension": site.subspace.rank,
+            "embed_dim": len(subspaces.basis(site.subspace.key)),
+            "state": site.subspace.key,
+        }
+        for site in sites
+    ]
     document = {
         "schema": "iit_toolkit/pyvene/1",
         "pyvene": version("pyvene"),
@@ -73,9 +132,12 @@ def to_json(alignment: Alignment, model: PreTrainedModel, side: SideName) -> str
         "intervention": "VanillaIntervention",
         "variables": [variable.name for variable in alignment.variables],
         "representations": [
-            {name: getattr(representation, name) for name in fields}
-            for representation in to_pyvene(alignment, model, side).representations
+            {name: getattr(representation, name) for name in fields} | more
+            for representation, more in zip(
+                to_pyvene(alignment, model, side, subspaces).representations, rotated, strict=True
+            )
         ],
+        **({"weights": weights} if any(rotated) else {}),
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 

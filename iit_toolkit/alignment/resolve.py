@@ -18,6 +18,19 @@ SideName = Literal["teacher", "student"]
 
 
 @dataclass(frozen=True)
+class ResolvedSubspace:
+    """The learned subspace of a site.
+
+    Attributes:
+        key: What it is called among those of its model: the variable's name and the site's number in it.
+        rank: How many directions it has.
+    """
+
+    key: str
+    rank: int
+
+
+@dataclass(frozen=True)
 class ResolvedSite:
     """One site of one live model.
 
@@ -31,6 +44,8 @@ class ResolvedSite:
             further; `None` if it is at no block.
         inside_block: Whether reading or writing happens inside a block rather than at its input or output; true if
             the model's blocks are not known.
+        subspace: The learned subspace that is swapped alone, if it is one; `ranges` are `None` then.
+        without: The keys of learned subspaces whose directions are not swapped, while all others are.
     """
 
     write: str
@@ -39,6 +54,8 @@ class ResolvedSite:
     restart_block: int | None
     last_read_block: int | None
     inside_block: bool
+    subspace: ResolvedSubspace | None = None
+    without: tuple[str, ...] = ()
 
     def neurons(self, width: int, device: torch.device | None = None) -> Tensor:
         """Return which of so many neurons are swapped: (D,) boolean.
@@ -101,11 +118,19 @@ def resolve(alignment: Alignment, model: nn.Module, side: SideName) -> dict[str,
     for variable in alignment.variables:
         sites = variable.teacher if side == "teacher" else variable.student
         try:
-            resolved[variable.name] = tuple(resolve_site(_site_of(one, model), model) for one in sites)
+            resolved[variable.name] = tuple(
+                _named(resolve_site(_site_of(one, model), model), f"{variable.name}/{number}")
+                for number, one in enumerate(sites)
+            )
         except UserError as error:
             raise UserError(f"variable {variable.name!r}, {side}: {error}") from None
         _refuse_overlaps(resolved[variable.name], f"variable {variable.name!r}, {side}")
     return resolved
+
+
+def _named(site: ResolvedSite, key: str) -> ResolvedSite:
+    """Return a site with the key of its learned subspace, if it is one."""
+    return site if site.subspace is None else replace(site, subspace=replace(site.subspace, key=key))
 
 
 def _site_of(given: Site | ProgramVariable, model: nn.Module) -> Site:
@@ -126,7 +151,8 @@ def resolve_site(site: Site, model: nn.Module) -> ResolvedSite:
     read = write if site.read is None else _component(site.read, model)
     _, cut, write_inside = _locate(write, model)
     last, _, read_inside = _locate(read, model)
-    return ResolvedSite(write, read, _ranges(site, model), cut, last, write_inside or read_inside)
+    subspace = None if site.subspace is None else ResolvedSubspace("", site.subspace.rank)
+    return ResolvedSite(write, read, _ranges(site, model), cut, last, write_inside or read_inside, subspace)
 
 
 def block_of(component: str, model: object) -> tuple[int, str] | None:

@@ -49,21 +49,37 @@ class Place(Strict):
         return self
 
 
+class Subspace(Strict):
+    """Directions of a site that are learned, and swapped in place of its neurons: `subspace: {rank: 16}`.
+
+    Attributes:
+        rank: How many directions, from 1 to the site's neurons less 1.
+    """
+
+    rank: Annotated[Index, Field(ge=1)]
+
+
 class Site(Place):
     """One place in one model whose activations are swapped.
 
     Attributes:
         neuron_range: Range `[low, high)` of neurons, in files `neurons`; the whole vector if absent.
         head_indices: Attention heads, for `attention_value_output`; in files `heads`.
+        subspace: The rank of a learned subspace, which is swapped alone; of students only.
         read: Where the source's activation is read, if that is another place than where it is written.
     """
 
     neuron_range: tuple[Index, Index] | None = Field(default=None, alias="neurons")
     head_indices: tuple[Index, ...] | None = Field(default=None, alias="heads")
+    subspace: Subspace | None = None
     read: Place | None = None
 
     @model_validator(mode="after")
     def _part_is_sound(self) -> Site:
+        if self.subspace is not None and (self.neuron_range or self.head_indices) is not None:
+            raise ValueError("a site has a `subspace`, or `neurons` or `heads`, not both: it is one of all neurons")
+        if self.subspace is not None and self.read is not None:
+            raise ValueError("a `subspace` is read where it is written; leave out `read`")
         if self.neuron_range is not None and self.head_indices is not None:
             raise ValueError("a site has `neurons` or `heads`, not both")
         if self.neuron_range is not None and not 0 <= self.neuron_range[0] < self.neuron_range[1]:
@@ -119,6 +135,20 @@ class Site(Place):
         return cls._made(component=component, neurons=neurons)
 
     @classmethod
+    def learned(cls, place: int | str, rank: int) -> Site:
+        """Return a learned subspace of a block's output, or of the input or output of any module.
+
+        Args:
+            place: 0-based index of the block; or the module's path, followed by `.input` or `.output`.
+            rank: How many directions, from 1 to the site's neurons less 1.
+
+        Raises:
+            UserError: If the rank is no whole number of 1 or more, or the path ends otherwise.
+        """
+        where = {"component": place} if isinstance(place, str) else {"component": "block_output", "layer": place}
+        return cls._made(**where, subspace={"rank": rank})
+
+    @classmethod
     def _made(cls, **content: Any) -> Site:
         try:
             return cls.model_validate(content)
@@ -168,6 +198,11 @@ class Variable(Strict):
     def _teacher_is_one_kind(self) -> Variable:
         if len({type(one) for one in self.teacher}) > 1:
             raise ValueError("`teacher` names sites of a model or variables of a program, not both")
+        if any(isinstance(one, Site) and one.subspace is not None for one in self.teacher):
+            raise ValueError(
+                "`teacher` has a `subspace`, but only a student's is learned: two that are learned at once agree on "
+                "directions that change nothing; give neurons, or learn the teacher's first with `search --subspace`"
+            )
         return self
 
 
@@ -216,6 +251,11 @@ class Alignment(Strict):
                 "positions differing needs `sources: {kind: paired}`: other sources differ from their base everywhere"
             )
         return self
+
+    @property
+    def learns(self) -> bool:
+        """Whether a site of the student is a learned subspace."""
+        return any(site.subspace is not None for variable in self.variables for site in variable.student)
 
     @property
     def probabilities(self) -> tuple[float, ...]:

@@ -28,7 +28,9 @@ def init(
         Path | None, typer.Option("--output", "-o", help="The file to write [default: KIND.yaml]", show_default=False)
     ] = None,
 ) -> None:
-    """Write a commented config to start from; symbolic: with a Python file beside it, which holds a program.
+    """Write a commented config to start from.
+
+    That of symbolic has a Python file beside it, which holds a program.
 
     Example: iit-toolkit init mlm --output mine.yaml
     """

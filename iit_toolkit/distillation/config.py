@@ -43,6 +43,9 @@ class CausalDistillationConfig(TrainingArguments):
         interchanges: Counterfactual runs per base run, each with a variable, sources and positions of its own.
         both_directions: Swap both ways in every pair: its source is a base, too, and the base is its source. A step
             has twice as many rows then, and no runs of sources besides.
+        subspace_learning_rate: Learning rate of learned subspaces, at its peak.
+        freeze_student: Whether the student stays as it is, and the learned subspaces of its sites are trained alone, by
+            the `causal_*` terms.
         dropout: Whether the student's dropout acts in training. Without it, swapped activations are free of its noise.
         cost_aware_draw: Draw variables with cheap counterfactual runs more often, and weight each so that the expected
             loss stays the same.
@@ -72,6 +75,8 @@ class CausalDistillationConfig(TrainingArguments):
     counterfactual_weighting: Weighting = "equal"
     interchanges: int = 1
     both_directions: bool = False
+    subspace_learning_rate: float = 0.02
+    freeze_student: bool = False
     dropout: bool = True
     cost_aware_draw: bool = False
     gradient_shares: bool = True

@@ -6,7 +6,8 @@ their tasks and widths off their configs. Here objective and draws are the same,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from iit_toolkit.errors import UserError, mistakes
 from iit_toolkit.interchange import Interchange, Sampler
 from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
 from iit_toolkit.interchange.sides import Teacher, side_of
 
@@ -42,6 +44,8 @@ class NetworkTraining(Strict):
         weights: Weight of each loss term. The default is interchange intervention training on a program: the labels,
             and the answers under interchanges.
         temperature: Temperature of the distillation losses; at 1, `causal_ce` to a program is plain cross entropy.
+        frozen: Whether the student stays as it is, and the learned subspaces of its sites are trained alone.
+        subspace_learning_rate: That of learned subspaces.
         seed: Of batches, interventions and dropout.
     """
 
@@ -50,6 +54,8 @@ class NetworkTraining(Strict):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-3
     weights: dict[str, float] = {"task": 1.0, "causal_ce": 1.0}
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    frozen: Annotated[bool, Field(strict=True)] = False
+    subspace_learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
     seed: Annotated[int, Field(strict=True, ge=0)] = 0
 
     @classmethod
@@ -76,16 +82,21 @@ def train_network(
     alignment: Alignment | None,
     rows: TensorRows,
     *,
+    subspaces: LearnedSubspaces | None = None,
     log: Logged | None = None,
     **settings: Any,
 ) -> dict[str, float]:
     """Train a network to answer as its teacher does, also when aligned neurons are swapped between inputs.
+
+    Sites with a learned `subspace` are trained with the network; or alone, if `frozen`: then this is distributed
+    alignment search (Geiger et al. 2023, arXiv 2303.02536) against the teacher, and only `causal_*` terms count.
 
     Args:
         student: The network; it is trained in place, and left in eval mode.
         teacher: A program or another network; a network is set to eval mode and without gradients.
         alignment: The alignment; needed by `causal_*` weights, `strict` and `aligned_mse`.
         rows: The data.
+        subspaces: Those of the alignment's learned sites (`iit_toolkit.new_subspaces`); they are trained in place.
         log: Called after every update.
         **settings: Those of `NetworkTraining`.
 
@@ -93,26 +104,27 @@ def train_network(
         The mean of each term over the last tenth of the steps.
 
     Raises:
-        UserError: If settings, rows or alignment do not fit, both sides do not pass `certify_sides`, or a loss is not
-            finite.
+        UserError: If settings, rows, alignment or subspaces do not fit, both sides do not pass `certify_sides`, or a
+            loss is not finite.
     """
     training = NetworkTraining.of(**settings)
-    objective, draw, device = _made(student, teacher, alignment, rows, training)
-    optimizer = torch.optim.Adam(student.parameters(), lr=training.learning_rate, fused=True)
+    objective, draw, device = _made(student, teacher, alignment, rows, training, subspaces)
+    optimizer = torch.optim.Adam(_parameters(student, subspaces, training), lr=training.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / training.steps)
     sums: dict[str, Tensor] = {}
     counted = max(1, training.steps // 10)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _frozen(student, training.frozen):
         torch.manual_seed(training.seed)
         for step in range(training.steps):
-            student.train()
+            student.train(not training.frozen)
             batch, interchanges = draw(step)
             batch = {name: value.to(device) for name, value in batch.items()}
             losses = objective(batch, interchanges)
             if not bool(losses.total.isfinite()):
                 refuse_spoilt_losses(objective, losses, batch, step)
             optimizer.zero_grad()
-            losses.total.backward()
+            if losses.total.requires_grad:  # a frozen network's variable may have no learned site
+                losses.total.backward()
             optimizer.step()
             schedule.step()
             if log is not None:
@@ -122,6 +134,8 @@ def train_network(
                     sums[name] = sums.get(name, torch.zeros_like(value)) + value
     student.eval()
     refuse_spoilt_weights(objective, training.steps)
+    if subspaces is not None:
+        subspaces.steps += training.steps
     return {name: float(value) / counted for name, value in sums.items()}
 
 
@@ -181,10 +195,20 @@ def _counted(
 
 
 def _made(
-    student: nn.Module, teacher: Teacher, alignment: Alignment | None, rows: TensorRows, training: NetworkTraining
+    student: nn.Module,
+    teacher: Teacher,
+    alignment: Alignment | None,
+    rows: TensorRows,
+    training: NetworkTraining,
+    subspaces: LearnedSubspaces | None = None,
 ) -> tuple[Objective, _Draw, torch.device]:
     """Return the objective, the draws and the student's device, once all fits together."""
     weights = ObjectiveWeights.from_dict(training.weights, "training.weights")
+    if training.frozen:
+        if subspaces is None:
+            raise UserError("training.frozen trains learned subspaces alone, but there are none; give `subspaces`")
+        weights.require_learnable("training.weights")
+        weights = weights.of_counterfactual_runs()
     if weights.needs_alignment and alignment is None:
         raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")
     alone = alignment is not None and weights.interchange and alignment.sources.kind == "in_batch"
@@ -192,15 +216,38 @@ def _made(
         raise UserError("training.batch_size: in-batch sources need batches of at least 2 rows; raise it")
     if len(rows) < 2:
         raise UserError(f"the data have {len(rows)} rows; give 2 or more, since sources are other rows")
-    own = side_of(student, alignment, "student")
+    own = side_of(student, alignment, "student", subspaces=subspaces)
     other = side_of(teacher, alignment, "teacher", own.device)
     if isinstance(teacher, nn.Module):
         teacher.requires_grad_(False)
     for side in (own, other):
         side.eval()
     refuse_failed(certify_sides(other, own, rows.batch(torch.arange(min(_CERTIFIED_ROWS, len(rows))))))
-    objective = Objective(other, own, weights, "sequence_classification", temperature=training.temperature)
+    objective = Objective(
+        other, own, weights, "sequence_classification", temperature=training.temperature, subspaces=subspaces
+    )
     return objective, _Draw(alignment, weights, rows, training), own.device
+
+
+def _parameters(student: nn.Module, subspaces: LearnedSubspaces | None, training: NetworkTraining) -> list[Any]:
+    """Return what is trained, as an optimizer takes it."""
+    if subspaces is None:
+        return list(student.parameters())
+    learned = {"params": list(subspaces.parameters()), "lr": training.subspace_learning_rate}
+    return [learned] if training.frozen else [{"params": list(student.parameters())}, learned]
+
+
+@contextmanager
+def _frozen(student: nn.Module, frozen: bool) -> Generator[None]:
+    """Let no gradient reach a network's weights, if it is frozen."""
+    trainable = [weight for weight in student.parameters() if frozen and weight.requires_grad]
+    for weight in trainable:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in trainable:
+            weight.requires_grad_(True)
 
 
 class _Draw:

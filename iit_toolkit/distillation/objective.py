@@ -19,6 +19,7 @@ from iit_toolkit.distillation.terms import COUNTERFACTUAL, Compared, ObjectiveWe
 from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Interchange, Run, Side, Swap
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.left_out import left_out_side
 
 BaseTokens = Literal["all", "labelled"]
@@ -66,6 +67,7 @@ class Objective:
         task: What `labels` mean.
         temperature: Temperature of `ce` and `causal_ce`.
         projection: Maps the student's hidden states to the teacher's width, if these differ.
+        subspaces: The learned subspaces of the student's sites, if some are.
         loss_dtype: Precision of the vocabulary's matrix products.
         teacher_dtype: Precision of the teacher's matrix products: bfloat16 runs it under autocast.
         base_tokens: Tokens that the distillation terms of the base runs compare: all but padding, as in the paper, or
@@ -76,7 +78,8 @@ class Objective:
             intervention shifts the teacher's answer there (`answer_shifts`).
 
     Raises:
-        UserError: If tokens are chosen in classification, which compares examples.
+        UserError: If tokens are chosen in classification, which compares examples. If there are learned subspaces, and
+            no `causal_*` term, or one that is about neurons.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Objective:
         *,
         temperature: float = 2.0,
         projection: HiddenProjection | None = None,
+        subspaces: LearnedSubspaces | None = None,
         loss_dtype: torch.dtype = torch.float32,
         teacher_dtype: torch.dtype = torch.float32,
         base_tokens: BaseTokens = "all",
@@ -97,8 +101,11 @@ class Objective:
     ) -> None:
         if task == "sequence_classification" and (base_tokens, counterfactual_tokens) != ("all", "all"):
             raise UserError("base_tokens and counterfactual_tokens must be `all` in classification: it has no tokens")
+        if subspaces is not None:
+            weights.require_learnable("weights")
         self.teacher = teacher
         self.student = student
+        self.subspaces = subspaces
         self.weights = weights
         self.task: Task = task
         self.temperature = temperature

@@ -41,12 +41,17 @@ def refuse_spoilt_losses(objective: Objective, losses: Losses, batch: Mapping[st
 
 
 def refuse_spoilt_weights(objective: Objective, step: int) -> None:
-    """Refuse a student, or a projection, that an update has spoilt; on all processes alike.
+    """Refuse a student, or what trains with it, that an update has spoilt; on all processes alike.
 
     Raises:
         NonFiniteLossError: Naming the first weight that is not finite.
     """
-    for module, what in ((objective.student.module, "student"), (objective.projection, "projection")):
+    trained = {
+        "student": objective.student.module,
+        "projection": objective.projection,
+        "subspaces": objective.subspaces,
+    }
+    for what, module in trained.items():
         if module is not None:
             try:
                 refuse_non_finite_weights(module, f"{what} after {step} steps", _STOPPED)

@@ -26,7 +26,8 @@ class DistillationStep(nn.Module):
 
     Attributes:
         student: The student, a plain model.
-        companions: What is trained with the student but not part of it: a `projection` between unequal widths.
+        companions: What is trained with the student but not part of it: a `projection` between unequal widths, and the
+            learned `subspaces` of its sites.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -35,7 +36,8 @@ class DistillationStep(nn.Module):
         student = objective.student.module
         assert isinstance(student, PreTrainedModel)
         self.student = student
-        self.companions = nn.ModuleDict({} if objective.projection is None else {"projection": objective.projection})
+        companions = {"projection": objective.projection, "subspaces": objective.subspaces}
+        self.companions = nn.ModuleDict({name: one for name, one in companions.items() if one is not None})
         self.objective = objective
 
     def forward(

@@ -148,6 +148,25 @@ class ObjectiveWeights(BaseModel):
         scale = sum(weights.values()) / sum(kept.values())
         return ObjectiveWeights(**{name: scale * weight for name, weight in kept.items()})
 
+    def of_counterfactual_runs(self) -> ObjectiveWeights:
+        """Return the weights of the terms that learned subspaces are trained by: `causal_*` and `strict`."""
+        kept = {f"{COUNTERFACTUAL}{term.name}": weight for term, weight in self.of_runs(counterfactual=True)}
+        return ObjectiveWeights(**kept, strict=self.strict)
+
+    def require_learnable(self, where: str) -> None:
+        """Check that learned subspaces can be trained.
+
+        Args:
+            where: The config path that error messages name.
+
+        Raises:
+            UserError: If no `causal_*` term reaches them, or a term compares neurons where they are.
+        """
+        if not self.of_runs(counterfactual=True):
+            raise UserError(f"{where}: learned subspaces need a causal_* term; give one, such as causal_ce")
+        if self.aligned_mse:
+            raise UserError(f"{where}.aligned_mse: it is about neurons, but subspaces are learned; set it to 0")
+
     def compares(self, what: Compared, *, counterfactual: bool = False) -> bool:
         """Say whether any weighted term compares this, in the base runs or in the counterfactual runs."""
         return any(term.compares == what for term, _ in self.of_runs(counterfactual=counterfactual))

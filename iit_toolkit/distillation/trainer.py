@@ -36,8 +36,9 @@ from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange import Interchange, Sampler, refuse_empty
 from iit_toolkit.interchange.causal_model import CausalModel
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
-from iit_toolkit.interchange.sides import side_of
+from iit_toolkit.interchange.sides import new_subspaces, side_of
 from iit_toolkit.models.task import task_of
 
 _COMPANIONS = "companions.safetensors"
@@ -50,10 +51,12 @@ def make_objective(
     teacher: PreTrainedModel | CausalModel,
     alignment: Alignment | None,
     args: CausalDistillationConfig,
+    subspaces: LearnedSubspaces | None = None,
 ) -> Objective:
     """Make the objective that settings describe, on the models' live sites.
 
-    Hidden states of unequal widths are compared through a projection, on the settings' device.
+    Hidden states of unequal widths are compared through a projection, on the settings' device. Learned sites get
+    subspaces at random, if none are given.
 
     Raises:
         UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models.
@@ -65,13 +68,23 @@ def make_objective(
     if weights.compares_widths and not widths[1]:
         raise UserError("a program has no hidden states; set the weights of hidden states and aligned_mse to 0")
     projected = weights.compares_widths and widths[0] != widths[1]
+    if alignment is not None and alignment.learns and subspaces is None:
+        subspaces = new_subspaces(student, alignment, seed=args.seed)
+    if args.freeze_student:
+        if subspaces is None:
+            raise UserError(
+                "freeze_student trains learned subspaces alone, but there are none; give an alignment with a `subspace`"
+            )
+        weights.require_learnable("weights")
+        weights = weights.of_counterfactual_runs()
     return Objective(
         side_of(teacher, alignment, "teacher", args.device, share_prefix=args.share_prefix),
-        side_of(student, alignment, "student", share_prefix=args.share_prefix),
+        side_of(student, alignment, "student", share_prefix=args.share_prefix, subspaces=subspaces),
         weights,
         args.task or task_of(student),
         temperature=args.temperature,
         projection=HiddenProjection(*widths).to(args.device) if projected else None,
+        subspaces=subspaces,
         loss_dtype=getattr(torch, args.loss_dtype),
         teacher_dtype=getattr(torch, args.teacher_dtype),
         base_tokens=args.base_tokens,
@@ -97,6 +110,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
         alignment: The alignment; needed by `causal_*` weights, `strict` and `aligned_mse`.
         args: The settings.
         mixture: Further data that every step reads beside its own batch.
+        subspaces: Those of the alignment's learned sites, trained in place; by default, new ones. They are
+            the trainer's `subspaces`.
         train_dataset: Rows of token ids, such as a `datasets.Dataset`.
         data_collator: Makes batches of rows; by default, the task's own with the tokenizer.
         processing_class: The teacher's tokenizer; saved with the student.
@@ -105,8 +120,9 @@ class CausalDistillationTrainer(WholeCheckpoints):
     Raises:
         UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models. If
             settings or environment ask for anything but one process or DDP. If a given optimizer would not train the
-            projection between unequal widths. In training, if batches lack `special_tokens_mask`, or sources are
-            `fixed` and rows have other numbers.
+            projection between unequal widths, or learned subspaces. If subspaces are to be learned by several
+            processes. In training, if batches lack `special_tokens_mask`, or sources are `fixed` and rows have other
+            numbers.
     """
 
     def __init__(
@@ -116,6 +132,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         alignment: Alignment | None,
         args: CausalDistillationConfig,
         mixture: Sequence[Mixed] = (),
+        subspaces: LearnedSubspaces | None = None,
         *,
         train_dataset: Any = None,
         data_collator: Collator | None = None,
@@ -136,7 +153,11 @@ class CausalDistillationTrainer(WholeCheckpoints):
         if isinstance(teacher, PreTrainedModel):
             teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         set_seed(args.seed)
-        self.objective = make_objective(model, teacher, alignment, args)
+        self.objective = make_objective(model, teacher, alignment, args, subspaces)
+        if self.objective.subspaces is not None and args.world_size > 1:
+            raise UserError("learned subspaces are trained by one process; start it without torchrun")
+        if args.freeze_student:
+            model.requires_grad_(False)
         if data_collator is None and isinstance(processing_class, PreTrainedTokenizerBase):
             data_collator = collator_for(self.objective.task, processing_class, args.seed)
         named = {"train_dataset": train_dataset, "data_collator": data_collator, "processing_class": processing_class}
@@ -154,11 +175,14 @@ class CausalDistillationTrainer(WholeCheckpoints):
             one.require_terms(self.objective.weights)
         self.student = model
         self.projection = self.objective.projection
-        if self.projection is not None and self.optimizer is not None:
-            raise UserError(
-                "the given optimizer would not train the projection between the unequal widths of student and "
-                "teacher; name one in args.optim instead"
-            )
+        self.subspaces = self.objective.subspaces
+        besides = {
+            "the projection between the unequal widths of student and teacher": self.projection,
+            "the learned subspaces": self.subspaces,
+        }
+        for what, companion in besides.items():
+            if companion is not None and self.optimizer is not None:
+                raise UserError(f"the given optimizer would not train {what}; name one in args.optim instead")
         self._swapped = False
         self._sampler: Sampler | None = None
         self._drawn: Variables | None = None
@@ -180,7 +204,12 @@ class CausalDistillationTrainer(WholeCheckpoints):
         finally:
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         refuse_spoilt_weights(self.objective, self.state.global_step)
+        self._count_steps()
         return result
+
+    def _count_steps(self) -> None:
+        if self.subspaces is not None:
+            self.subspaces.steps = self.state.global_step
 
     def compute_loss(
         self,
@@ -198,13 +227,16 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 loss = self.objective.task_loss(inputs)
                 return (loss, {"loss": loss}) if return_outputs else loss
             interchanges = self.draw_interchanges(inputs)
-            if any(module.training != self.settings.dropout for module in self.student.modules()):
-                self.student.train(self.settings.dropout)
+            dropout = self.settings.dropout and not self.settings.freeze_student
+            if any(module.training != dropout for module in self.student.modules()):
+                self.student.train(dropout)
             losses = Losses(*model(inputs, interchanges, self.draw_mixture()))
             refuse_spoilt_losses(self.objective, losses, inputs, self.state.global_step)
             self._gather(losses, inputs, interchanges)
         weight = self._weights.pop(0) if self._weights else 1.0
         loss = losses.total if weight == 1 else losses.total * weight
+        if self.settings.freeze_student and not loss.requires_grad:  # the variable has no learned site
+            loss = loss.requires_grad_()
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def draw_interchanges(self, batch: Mapping[str, Tensor]) -> list[Interchange]:
@@ -277,7 +309,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
             started = time.perf_counter()
             if self._last_line[0] < 0:  # the first step of this training
                 self._last_line = (self.state.global_step, started)
-            if self.settings.gradient_shares and len(losses.terms) > 1:
+            if self.settings.gradient_shares and len(losses.terms) > 1 and not self.settings.freeze_student:
                 self._shares = self.gradient_shares(inputs)
             if interchanges:
                 self._effect_size = float(self.objective.effect_size(inputs, interchanges[0]))
@@ -354,6 +386,19 @@ class CausalDistillationTrainer(WholeCheckpoints):
         self._weights = [] if self._rounds is None else self._rounds.weights(len(batches), last=last)
         return batches, count
 
+    def create_optimizer(self, *arguments: Any, **named: Any) -> Any:
+        """Create the optimizer; learned subspaces have a learning rate of their own."""
+        created: Any = super().create_optimizer(*arguments, **named)
+        if self.subspaces is not None:
+            learned = {id(one) for one in self.subspaces.parameters()}
+            if not any(group.get("learned") for group in created.param_groups):
+                for group in created.param_groups:
+                    group["params"] = [one for one in group["params"] if id(one) not in learned]
+                rate = self.settings.subspace_learning_rate
+                own = {"params": list(self.subspaces.parameters()), "lr": rate, "weight_decay": 0.0, "learned": True}
+                created.add_param_group(own)
+        return created
+
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Return the names of the weights that decay; those of companions do not."""
         names = super().get_decay_parameter_names(model)
@@ -385,15 +430,21 @@ class CausalDistillationTrainer(WholeCheckpoints):
             super()._save(output_dir, state_dict)
         if self.model.companions and self.args.should_save:
             folder = Path(output_dir or self.args.output_dir or ".")
-            safetensors.torch.save_file(self.model.companions.state_dict(), folder / _COMPANIONS)
+            weights = {name: value.contiguous() for name, value in self.model.companions.state_dict().items()}
+            safetensors.torch.save_file(weights, folder / _COMPANIONS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         del model  # what is wrapped
         with self._student_alone():
             super()._load_from_checkpoint(resume_from_checkpoint, self.student)  # pyright: ignore[reportArgumentType]
+        self.load_companions(Path(resume_from_checkpoint))
+
+    def load_companions(self, checkpoint: Path) -> None:
+        """Load what trains with the student, if anything does, from a checkpoint."""
         if self.model.companions:
-            weights = safetensors.torch.load_file(Path(resume_from_checkpoint) / _COMPANIONS)
+            weights = safetensors.torch.load_file(checkpoint / _COMPANIONS)
             self.model.companions.load_state_dict(weights)
+            self._count_steps()
 
     def _prepare_for_training(self, *arguments: Any, **named: Any) -> Any:
         prepared = super()._prepare_for_training(*arguments, **named)

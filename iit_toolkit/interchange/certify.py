@@ -18,6 +18,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.answers import same_answers
 from iit_toolkit.interchange.checks import Check, attempt
 from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
+from iit_toolkit.interchange.learned import subspaces_at
 from iit_toolkit.interchange.measured import evaluating
 from iit_toolkit.interchange.reading import require_order, require_padding
 from iit_toolkit.interchange.sampling import Sampler
@@ -233,6 +234,7 @@ def _self_swap(model: PreTrainedModel, sites: tuple[ResolvedSite, ...], inputs: 
     for share_prefix in (True, False):
         engine = InterchangeModel(model, {"": sites}, share_prefix=share_prefix)
         base = engine.base_run(inputs, ("",))
+        engine.subspaces = subspaces_at(engine.sites, base.activations)
         counterfactual = engine.counterfactual_run(base, "", own.to(model.device))
         if not reads_elsewhere and not torch.equal(engine.logits(base), engine.logits(counterfactual)):
             raise UserError(
@@ -294,6 +296,7 @@ def _measure_gradients(
     handles = [module.register_forward_hook(keep) for module in _below(student, sites)]
     try:
         base = engine.base_run(inputs, ("",))
+        engine.subspaces = subspaces_at(engine.sites, base.activations)
         counterfactual = engine.counterfactual_run(base, "", swap.to(student.device))
     finally:
         for handle in handles:

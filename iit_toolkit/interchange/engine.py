@@ -23,6 +23,7 @@ from iit_toolkit.interchange.hooks import (
     stopped_after,
     stopped_at_vocabulary,
 )
+from iit_toolkit.interchange.learned import Subspaces
 from iit_toolkit.interchange.measured import can_restart, can_stop, head_is_linear
 from iit_toolkit.interchange.side import Run
 from iit_toolkit.interchange.sited import Sited, swapped_neurons
@@ -41,8 +42,7 @@ class InterchangeModel(Sited):
         model: The teacher or the student. It is not changed: hooks live only as long as a run.
         sites: The resolved sites of each variable (`iit_toolkit.alignment.resolve`).
         share_prefix: Whether counterfactual runs restart after the last block that no swap reaches.
-        subspaces: The variables that swap only a subspace; each has one site, a whole vector that is read where it is
-            written.
+        subspaces: The learned subspaces of those sites that swap one.
     """
 
     def __init__(
@@ -51,14 +51,13 @@ class InterchangeModel(Sited):
         sites: Mapping[str, Sequence[ResolvedSite]],
         *,
         share_prefix: bool = True,
-        subspaces: Mapping[str, pyvene_guard.SubspaceInterchange] | None = None,
+        subspaces: Subspaces | None = None,
     ) -> None:
-        super().__init__(sites)
+        super().__init__(sites, subspaces)
         self.model = model
         self._share_prefix = share_prefix
         self.restart_blocks = {name: _cut(variable) if share_prefix else None for name, variable in self.sites.items()}
         self.last_read_blocks = {name: _end(variable) for name, variable in self.sites.items()}
-        self._subspaces = dict(subspaces or {})
         self._collecting: dict[tuple[str, ...], pyvene_guard.SafeIntervenableModel] = {}
         self._swapping: dict[str, pyvene_guard.SafeIntervenableModel] = {}
         self._head_is_linear: bool | None = None
@@ -87,7 +86,7 @@ class InterchangeModel(Sited):
 
     def with_sites(self, sites: Mapping[str, Sequence[ResolvedSite]]) -> InterchangeModel:
         """Return the same model with other variables."""
-        return InterchangeModel(self.model, sites, share_prefix=self._share_prefix)
+        return InterchangeModel(self.model, sites, share_prefix=self._share_prefix, subspaces=self.subspaces)
 
     def reads(self, batch: Batch) -> dict[str, Tensor]:
         """Return the model's inputs."""
@@ -161,17 +160,14 @@ class InterchangeModel(Sited):
             tokens: As for `base_run`.
 
         Raises:
-            UserError: If a site never runs, has fewer neurons than its range names, or lies inside a block that
-                gradient checkpointing would run twice.
+            UserError: If a site never runs, has fewer neurons than its range names, is a subspace that was not given,
+                or lies inside a block that gradient checkpointing would run twice.
         """
         self._refuse_checkpointed_sites((variable,))
         sites = self.sites[variable]
         activations = (source or base).activations
         sources = [swap.take(activations[site.read]) for site in sites]
         masks = [swapped_neurons(swap, site, moved.shape[-1]) for site, moved in zip(sites, sources, strict=True)]
-        if variable in self._subspaces:  # its intervention takes no mask: elsewhere, the base is its own source
-            sources = [torch.where(masks[0], sources[0], base.activations[sites[0].read])]
-            masks = None
         cut = self.restart_blocks[variable]
         restart = (
             contextlib.nullcontext() if cut is None else restart_after(blocks(self.model), cut, base.block_outputs[cut])
@@ -192,10 +188,9 @@ class InterchangeModel(Sited):
             yield
 
     def _swapping_view(self, variable: str) -> pyvene_guard.SafeIntervenableModel:
-        components = [site.write for site in self.sites[variable]]
-        if variable in self._subspaces:
-            return pyvene_guard.rotating_view(self.model, components[0], self._subspaces[variable])
-        return pyvene_guard.swapping_view(self.model, components)
+        sites = self.sites[variable]
+        components, subspaces = [site.write for site in sites], [self.directions(site) for site in sites]
+        return pyvene_guard.swapping_view(self.model, components, subspaces)
 
     def logits(self, run: Run) -> Tensor:
         """Return a run's logits at its evaluated tokens (N, V), or per example (B, C) in classification."""

@@ -1,4 +1,4 @@
-"""What an alignment leaves out: the neurons, at the places of its sites, that no variable holds.
+"""What an alignment leaves out at the places of its sites: the neurons, or directions, that no variable holds.
 
 Strict training (`distillation`) and the leak check (`analysis.verification.controls`) swap the same neurons.
 """
@@ -23,19 +23,27 @@ Sites = Mapping[str, Sequence[ResolvedSite]]
 def left_out(sites: Sites, variable: str, widths: Mapping[str, int]) -> tuple[ResolvedSite, ...]:
     """Return the neurons that no variable holds, at the places where one variable holds a part.
 
+    If variables hold learned subspaces of a place, these are all directions that are orthogonal to them. If others hold
+    neurons of it, too, nothing counts as left out there.
+
     Args:
         sites: The sites of all variables.
         variable: The variable at whose places they are.
         widths: How many neurons every place has that the variables read.
 
     Returns:
-        One site per place that has such neurons.
+        One site per place that has such neurons or directions.
     """
     every = [site for several in sites.values() for site in several]
     rest: list[ResolvedSite] = []
     for site in {site.write: site for site in sites[variable]}.values():
         width = widths[site.read]
-        left = ~torch.stack([one.neurons(width) for one in every if one.write == site.write]).any(0)
+        here = [one for one in every if one.write == site.write]
+        ranks = {one.subspace.key: one.subspace.rank for one in here if one.subspace is not None}
+        if ranks and all(one.subspace is not None for one in here) and sum(ranks.values()) < width:
+            rest.append(replace(site, subspace=None, without=tuple(ranks)))
+            continue
+        left = ~torch.stack([one.neurons(width) for one in here]).any(0)
         if left.any():
             rest.append(replace(site, ranges=neuron_ranges(left)))
     return tuple(rest)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from iit_toolkit.alignment.resolve import ResolvedSite, get_module, split_component
 from iit_toolkit.data.batch import Batch
 from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.interchange.learned import Subspaces
 from iit_toolkit.interchange.side import Run
 from iit_toolkit.interchange.sited import Sited, swapped_neurons
 from iit_toolkit.interchange.swap import Swap
@@ -32,18 +33,24 @@ class NetworkSide(Sited):
     Args:
         model: The module. It is not changed: hooks live only as long as a run.
         sites: The resolved sites of each variable (`iit_toolkit.alignment.resolve`).
+        subspaces: The learned subspaces of those sites that swap one.
     """
 
     head: nn.Module | None = None
 
-    def __init__(self, model: nn.Module, sites: Mapping[str, Sequence[ResolvedSite]]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        sites: Mapping[str, Sequence[ResolvedSite]],
+        subspaces: Subspaces | None = None,
+    ) -> None:
         """Keep the module and the sites."""
-        super().__init__(sites)
+        super().__init__(sites, subspaces)
         self.model = model
 
     def with_sites(self, sites: Mapping[str, Sequence[ResolvedSite]]) -> NetworkSide:
         """Return the same module with other variables."""
-        return NetworkSide(self.model, sites)
+        return NetworkSide(self.model, sites, self.subspaces)
 
     @property
     def module(self) -> nn.Module:
@@ -120,7 +127,8 @@ class NetworkSide(Sited):
             tokens: Ignored: there is one answer per row.
 
         Raises:
-            UserError: As for `base_run`, or if a site has fewer neurons than its range names.
+            UserError: As for `base_run`, or if a site has fewer neurons than its range names, or is a subspace that
+                was not given.
         """
         del tokens
         activations = (source or base).activations
@@ -136,7 +144,12 @@ class NetworkSide(Sited):
                                 f"site {component} holds (rows, positions, neurons) {list(rows.shape)}, but "
                                 f"{site.read}, which it takes from, holds {list(moved.shape)}; read a site of its size"
                             )
-                        rows = torch.where(swapped_neurons(swap, site, rows.shape[-1]), moved.to(rows.dtype), rows)
+                        mask, directions = swapped_neurons(swap, site, rows.shape[-1]), self.directions(site)
+                        swapped = moved.to(rows.dtype)
+                        if directions is None:
+                            rows = torch.where(mask, swapped, rows)
+                        else:
+                            rows = directions(rows, swapped, mask)
                 return rows.reshape(value.shape)
 
             return put

@@ -13,7 +13,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 import torch
@@ -174,16 +174,8 @@ def collecting_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIn
     )
 
 
-def swapping_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIntervenableModel:
-    """Return a view whose run swaps the activations of these components, wherever a mask says so."""
-    return SafeIntervenableModel(
-        pv.IntervenableConfig([{"component": name, "intervention": SwapIntervention()} for name in components]),
-        model,
-    )
-
-
 class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
-    """Replaces the base's part in a subspace with the source's, and leaves the rest: base + (source - base) W W'.
+    """Replaces the base's part in a subspace with the source's wherever a mask says so: base + (source - base) W W'.
 
     The columns of W (D, r) are orthonormal and start at random; they can be learned.
 
@@ -198,16 +190,71 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
             torch.manual_seed(seed)
             super().__init__(embed_dim=width, low_rank_dimension=rank, keep_last_dim=True)
 
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, base: Tensor, source: Tensor, subspaces: Tensor, **_: Any
+    ) -> Tensor:
+        """Return the base with the source's part in the subspace where the mask is true.
+
+        Args:
+            base: (B, S, D) activation of the base.
+            source: (B, S, D) activation of the source, already moved to the base's positions.
+            subspaces: Boolean mask that broadcasts to (B, S, D).
+        """
+        rotation: Any = self.rotate_layer
+        change = torch.matmul(rotation(source) - rotation(base), rotation.weight.T)
+        return (base + torch.where(subspaces, change, 0)).to(base.dtype)
+
     def basis(self) -> Tensor:
         """Return W (D, r), without gradient."""
         rotation: Any = self.rotate_layer
         return rotation.weight.detach().clone()
 
 
-def rotating_view(model: PreTrainedModel, component: str, subspace: SubspaceInterchange) -> SafeIntervenableModel:
-    """Return a view whose run swaps a subspace of one component's activations, wherever base and source differ."""
+class OtherDirectionsInterchange(pv.Intervention):
+    """Replaces the base's part outside of some subspaces with the source's wherever a mask says so.
+
+    With d = source - base, and an orthonormal basis Q of what the subspaces span together: base + d - d Q Q'.
+
+    Args:
+        subspaces: The subspaces, all of one site; they are linearly independent.
+    """
+
+    def __init__(self, subspaces: Sequence[SubspaceInterchange]) -> None:
+        super().__init__(keep_last_dim=True)
+        self.subspaces = nn.ModuleList(subspaces)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, base: Tensor, source: Tensor, subspaces: Tensor, **_: Any
+    ) -> Tensor:
+        """Return the base with the source's part outside of the subspaces where the mask is true.
+
+        Args:
+            base: (B, S, D) activation of the base.
+            source: (B, S, D) activation of the source, already moved to the base's positions.
+            subspaces: Boolean mask that broadcasts to (B, S, D).
+        """
+        learned: list[Any] = list(self.subspaces)
+        together = torch.cat([one.rotate_layer.weight for one in learned], dim=1)
+        basis = torch.linalg.qr(together).Q
+        difference = source.to(basis.dtype) - base.to(basis.dtype)
+        change = difference - torch.matmul(torch.matmul(difference, basis), basis.T)
+        return (base + torch.where(subspaces, change, 0)).to(base.dtype)
+
+
+Directions: TypeAlias = SubspaceInterchange | OtherDirectionsInterchange
+
+
+def swapping_view(
+    model: PreTrainedModel, components: Sequence[str], subspaces: Sequence[Directions | None]
+) -> SafeIntervenableModel:
+    """Return a view whose run swaps the activations of these components, or a subspace, wherever a mask says so."""
     return SafeIntervenableModel(
-        pv.IntervenableConfig([{"component": component, "intervention": subspace}]),
+        pv.IntervenableConfig(
+            [
+                {"component": name, "intervention": subspace or SwapIntervention()}
+                for name, subspace in zip(components, subspaces, strict=True)
+            ]
+        ),
         model,
     )
 
@@ -218,16 +265,14 @@ def collect(view: SafeIntervenableModel, inputs: dict[str, Tensor]) -> tuple[Any
     return outputs, activations
 
 
-def swap(
-    view: SafeIntervenableModel, inputs: dict[str, Tensor], sources: list[Tensor], masks: list[Tensor] | None
-) -> Any:
+def swap(view: SafeIntervenableModel, inputs: dict[str, Tensor], sources: list[Tensor], masks: list[Tensor]) -> Any:
     """Run a swapping view; return the model's outputs.
 
     Args:
-        view: What `swapping_view` or `rotating_view` returned.
+        view: What `swapping_view` returned.
         inputs: The base inputs.
         sources: Per component, the (B, S, D) source activation at the base's positions.
-        masks: Per component, a boolean mask that broadcasts to (B, S, D); none for a rotating view.
+        masks: Per component, a boolean mask that broadcasts to (B, S, D).
     """
     representations = dict(zip(view.sorted_keys, sources, strict=True))
     with parametrize.cached():  # pyvene asks for a rotation three times, and it would be computed each time

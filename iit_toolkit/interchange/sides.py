@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.alignment import Alignment, ResolvedSite, resolve
 from iit_toolkit.alignment.resolve import SideName
+from iit_toolkit.data.batch import Batch
+from iit_toolkit.data.tensor_rows import TensorRows
+from iit_toolkit.errors import UserError, listed
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.engine import InterchangeModel
+from iit_toolkit.interchange.learned import LearnedSubspaces, subspaces_at
 from iit_toolkit.interchange.network import NetworkSide
 from iit_toolkit.interchange.program_side import ProgramSide, program_sites
 
@@ -26,6 +31,7 @@ def side_of(
     device: torch.device | None = None,
     *,
     share_prefix: bool = True,
+    subspaces: LearnedSubspaces | None = None,
 ) -> SitedSide:
     """Return the side of a model under an alignment.
 
@@ -35,13 +41,76 @@ def side_of(
         name: Whether it is the teacher's side or the student's.
         device: Where a program reads its inputs; models know it.
         share_prefix: Whether counterfactual runs of a model of transformers restart from the base run.
+        subspaces: Those of the student's sites that are learned.
 
     Raises:
-        UserError: If the alignment does not fit the model.
+        UserError: If the alignment does not fit the model, or subspaces are not those of the alignment.
     """
     if isinstance(model, CausalModel):
         return ProgramSide(model, {} if alignment is None else program_sites(alignment, model), device)
     sites = {} if alignment is None else resolve(alignment, model, name)
+    if name == "student":
+        _refuse_other_subspaces(alignment, sites, subspaces)
     if isinstance(model, PreTrainedModel):
-        return InterchangeModel(model, sites, share_prefix=share_prefix)
-    return NetworkSide(model, sites)
+        return InterchangeModel(model, sites, share_prefix=share_prefix, subspaces=subspaces)
+    return NetworkSide(model, sites, subspaces)
+
+
+def _refuse_other_subspaces(
+    alignment: Alignment | None, sites: Mapping[str, Sequence[ResolvedSite]], subspaces: LearnedSubspaces | None
+) -> None:
+    if alignment is None or not alignment.learns:
+        if subspaces is not None:
+            raise UserError("subspaces are given, but no site of the student has a `subspace`; leave them out")
+    elif subspaces is None:
+        raise UserError(
+            "the alignment has learned subspaces of the student, but none are given; give those that were trained with "
+            "it as `subspaces`"
+        )
+    elif not subspaces.fits(sites):
+        raise UserError(
+            f"subspaces are those of {_told(subspaces)}, which are not the alignment's; give those that were trained "
+            "with it"
+        )
+
+
+def _told(subspaces: LearnedSubspaces) -> str:
+    return listed(f"{key} (rank {place.rank} of {place.component})" for key, place in subspaces.places.items())
+
+
+@torch.no_grad()
+def new_subspaces(
+    model: nn.Module, alignment: Alignment, rows: TensorRows | Batch | None = None, seed: int = 0
+) -> LearnedSubspaces:
+    """Return random subspaces of a model's sites, to be trained with it or alone.
+
+    Args:
+        model: The student: a model of transformers, or any other module. It is run once, on two rows.
+        alignment: The alignment; its student's sites with a `subspace` get one each.
+        rows: What the model can be run on; needed unless it is a model of texts of transformers.
+        seed: Of the start.
+
+    Returns:
+        Subspaces that are not trained yet, on the model's device.
+
+    Raises:
+        UserError: If no site has a `subspace`, a rank is not between 1 and the site's neurons less 1, or the model
+            cannot be run.
+    """
+    if not alignment.learns:
+        raise UserError("no site of the student has a `subspace`; declare one, such as Site.learned(1, rank=16)")
+    sites = resolve(alignment, model, "student")
+    side = InterchangeModel(model, sites) if isinstance(model, PreTrainedModel) else NetworkSide(model, sites)
+    batch = rows.batch(torch.arange(min(2, len(rows)))) if isinstance(rows, TensorRows) else rows
+    if batch is None and isinstance(model, PreTrainedModel) and model.main_input_name == "input_ids":
+        batch = {"input_ids": torch.zeros(1, 2, dtype=torch.long)}
+    if batch is None:
+        raise UserError(f"subspaces of a {type(model).__name__} need rows that it can be run on; give `rows`")
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        side.eval()
+        run = side.base_run({name: value[:2].to(side.device) for name, value in side.reads(batch).items()}, sites)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    return subspaces_at(sites, run.activations, seed)

@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.alignment.resolve import ResolvedSite
+from iit_toolkit.errors import UserError
+from iit_toolkit.interchange.learned import Subspaces
+from iit_toolkit.interchange.pyvene_guard import Directions, OtherDirectionsInterchange
 from iit_toolkit.interchange.side import Run
 from iit_toolkit.interchange.swap import Swap
 
@@ -20,11 +23,27 @@ class Sited:
 
     Args:
         sites: The sites of each variable.
+        subspaces: The learned subspaces of those sites that swap one.
     """
 
-    def __init__(self, sites: Mapping[str, Sequence[ResolvedSite]]) -> None:
+    def __init__(self, sites: Mapping[str, Sequence[ResolvedSite]], subspaces: Subspaces | None = None) -> None:
         """Keep the sites."""
         self.sites = {name: tuple(variable) for name, variable in sites.items()}
+        self.subspaces = subspaces
+
+    def directions(self, site: ResolvedSite) -> Directions | None:
+        """Return what swaps a site's learned subspace, or all but such ones; `None` if it swaps neurons.
+
+        Raises:
+            UserError: If the site is about a subspace that was not given.
+        """
+        if site.subspace is None and not site.without:
+            return None
+        if self.subspaces is None:
+            raise UserError(f"site {site.write} swaps a learned subspace, but none was given; give `subspaces`")
+        if site.subspace is not None:
+            return self.subspaces[site.subspace.key]
+        return OtherDirectionsInterchange([self.subspaces[key] for key in site.without])
 
     @property
     def variables(self) -> Collection[str]:

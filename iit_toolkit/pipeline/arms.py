@@ -90,6 +90,7 @@ def train_arm(
     try:
         if state is not None and state.global_step == state.max_steps:
             student, trainer.state = student_from_checkpoint(prepared.teacher, str(begun_at)), state
+            trainer.load_companions(Path(str(begun_at)))
         else:
             with (
                 processes.told_if_lost(),
@@ -131,7 +132,8 @@ def train_arm(
         if processes.is_main():
             last = checkpoints / f"checkpoint-{trainer.state.global_step}"
             kept = last if (last / MANIFEST).is_file() else None
-            save_student(student, prepared, folder.arm(name), {**record, "inputs": trainer.inputs}, kept)
+            written = {**record, "inputs": trainer.inputs}
+            save_student(student, prepared, folder.arm(name), written, kept, trainer.subspaces)
             _drop_checkpoints(prepared, folder, name)
     return student, record
 

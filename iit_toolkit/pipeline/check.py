@@ -65,7 +65,12 @@ def validate_prepared(prepared: Prepared) -> list[Check]:
     phase("checking models, data and alignments")
     student = prepared.new_student()
     alignments = [(name, prepared.arm_alignment(name, student)) for name in config.arms]
-    alignments.append(("verification", prepared.verified_alignment(student)))
+    verified = prepared.verified_alignment(student)
+    if verified.learns and all(one is None or one.variables != verified.variables for _, one in alignments):
+        raise UserError(
+            "verification.alignment has learned subspaces, but no arm trains them; give an arm the same variables"
+        )
+    alignments.append(("verification", verified))
     for arm in config.arms:  # this loads the data, so it comes after the checks above
         require_batches(prepared, arm)
     _require_rows("held-out", prepared.eval_rows)

@@ -27,6 +27,7 @@ from iit_toolkit.analysis.verification.verify import verify as verify_students
 from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Collator, Rows
 from iit_toolkit.errors import UserError
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sides import Teacher
 from iit_toolkit.pipeline.run import blocks_of
 from iit_toolkit.runs.folder import RunFolder, write_atomically
@@ -245,6 +246,7 @@ def verify(
     top_k: int = 10,
     seed: int = 0,
     judged: str | None = None,
+    subspaces: LearnedSubspaces | Mapping[str, LearnedSubspaces] | None = None,
 ) -> Check:
     """Intervene on teacher and students at their sides of every variable, and return what can be asked of it.
 
@@ -266,10 +268,12 @@ def verify(
         top_k: Tokens of each run that the effect correlation looks at.
         seed: Of sources, positions, evaluated tokens, controls and resampling.
         judged: The student whose controls are run, too, and that is judged.
+        subspaces: Those of learned sites, by student; or those of the only one.
 
     Raises:
         UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
-            `judged`, or there is neither a collator nor a tokenizer.
+            `judged`, or there is neither a collator nor a tokenizer. If sites are learned, and there is no student
+            `untrained` whose subspaces were trained for as many steps as those of the judged one.
     """
     found = verify_students(
         teacher,
@@ -284,6 +288,7 @@ def verify(
         top_k=top_k,
         seed=seed,
         judged=judged,
+        subspaces=subspaces,
     )
     known = {one.name: getattr(found, one.name) for one in fields(found)}
     given = {"student": students} if isinstance(students, nn.Module) else students

@@ -17,6 +17,8 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
 from iit_toolkit.distillation.cost import StepCost, flops
 from iit_toolkit.distillation.terms import ObjectiveWeights
+from iit_toolkit.interchange.learned import LearnedSubspaces
+from iit_toolkit.interchange.sides import new_subspaces
 from iit_toolkit.pipeline.arms import steps_in_all, training_settings
 from iit_toolkit.pipeline.explanation import first_step, step_cost
 from iit_toolkit.pipeline.prepare import Prepared
@@ -132,9 +134,13 @@ def verification_seconds(
     if pairs < FEWEST_BATCHES * settings.batch_size:
         return None
     students, taken = dict.fromkeys([*prepared.config.arms, UNTRAINED], student), list[float]()
+    subspaces: dict[str, LearnedSubspaces] = {}
+    if alignment.learns:  # any will do, since they cost the same
+        first = prepared.collator([prepared.eval_rows[0]])
+        subspaces = dict.fromkeys(students, new_subspaces(student, alignment, first))
     for batches in (1, 2):
         begun = clock()
-        verified(prepared, alignment, students, batches * settings.batch_size)
+        verified(prepared, alignment, students, batches * settings.batch_size, subspaces)
         taken.append(clock() - begun)
     one, two = taken
     return two + max(two - one, 0.0) * (pairs / settings.batch_size - 2)

@@ -90,6 +90,7 @@ def _explain_alignment(
         for side, engine in engines.items():
             for site in engine.sites[variable.name]:
                 part = "whole vector" if site.ranges is None else f"neurons {[list(r) for r in site.ranges]}"
+                part = part if site.subspace is None else f"learned subspace of rank {site.subspace.rank}"
                 read = "" if site.read == site.write else f", read from {site.read}"
                 lines.append(f"    {side:8}{site.write} ({part}){read}")
             cut = engine.restart_blocks[variable.name]

@@ -17,6 +17,7 @@ from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.swap import Swap
 from iit_toolkit.models.task import task_of
 
@@ -81,6 +82,7 @@ def explore(
     variable: str | None = None,
     swapped: Sequence[int] | None = None,
     top: int = 5,
+    subspaces: LearnedSubspaces | None = None,
 ) -> Exploration:
     """Swap one variable between two texts, and show what both models answer before and after.
 
@@ -97,10 +99,12 @@ def explore(
         variable: The variable; by default the first.
         swapped: Positions of tokens, the first special one being 0; by default those where the texts differ.
         top: How many answers to show.
+        subspaces: Those of the student's learned sites.
 
     Raises:
         UserError: If there is no such variable, the texts have no same number of tokens and `swapped` is not given, a
-            position does not exist, or the base has no mask token.
+            position does not exist, or the base has no mask token. If the variable is learned, and there are no
+            subspaces.
     """
     names = [one.name for one in alignment.variables]
     if variable is not None and variable not in names:
@@ -115,7 +119,8 @@ def explore(
     swap = Swap(torch.zeros(1, dtype=torch.long), mask.cpu(), positions).to(teacher.device)
     rows: list[dict[str, Any]] = []
     for side, model in zip(_SIDES, (teacher, student), strict=True):
-        engine = InterchangeModel(model.eval(), resolve(alignment, model, side))  # pyright: ignore[reportArgumentType]
+        sites = resolve(alignment, model, side)
+        engine = InterchangeModel(model.eval(), sites, subspaces=subspaces)  # pyright: ignore[reportArgumentType]
         run = engine.base_run(inputs, [chosen], tokens=asked)
         taken = engine.source_run(others, [chosen])
         after = engine.counterfactual_run(run, chosen, swap, source=taken, tokens=asked)

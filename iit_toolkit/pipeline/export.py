@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, Site
 from iit_toolkit.alignment.pyvene_io import to_json
 from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
-from iit_toolkit.analysis.statistics.outcomes import read_outcomes, write_outcomes
+from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, read_outcomes, write_outcomes
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored
 from iit_toolkit.analysis.statistics.verdict import judge, without_controls
 from iit_toolkit.config.loading import AnyRunConfig, dump_config, load_config
@@ -20,8 +19,10 @@ from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError, did_you_mean, one_line
 from iit_toolkit.files.plain_files import refuse_links_out
+from iit_toolkit.pipeline.learned import kept_subspaces
 from iit_toolkit.pipeline.networks.objects import WEIGHTS, python_files
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.saving import SUBSPACES
 from iit_toolkit.pipeline.student_files import copy_student, require_student_files
 from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_atomically
 from iit_toolkit.runs.progress import phase
@@ -34,6 +35,7 @@ _FILES = {
     "outcomes.parquet": "every answer behind them",
 }
 _CODE = "a copy of the Python that the config names, which is not run from here"
+_LEARNED = "learned subspaces of the sites, of the student and of its control"
 _PYVENE = "that side of the alignment for stock pyvene, as keyword arguments of its configs"
 
 
@@ -70,7 +72,7 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
     with working_in(target, "the export") as made:
         made.refuse_occupied()
         is_text = isinstance(config, RunConfig)
-        sides = _pyvene_sides(config, alignment, source.arm(arm)) if is_text else {}
+        sides, learned = _pyvene_sides(config, alignment, source, arm) if is_text else ({}, [])
         code = {} if is_text else python_files(config)
         phase(f"copying the student of {arm}")
         with folder_written_whole(target) as temporary:
@@ -87,6 +89,10 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
             for name, text in code.items():
                 write_atomically(temporary / name, text)
             files = _FILES | dict.fromkeys(sides, _PYVENE) | dict.fromkeys(code, _CODE)
+            files |= dict.fromkeys(learned, _LEARNED)
+            for place in {*learned} - {SUBSPACES}:  # the student's own is in its folder
+                (temporary / place).parent.mkdir(exist_ok=True)
+                write_atomically(temporary / place, (source.path / place).read_bytes())
             if controls is not None:
                 write_outcomes(controls, folder.controls)
                 files[folder.controls.name] = "every answer of its controls"
@@ -136,20 +142,29 @@ def chosen_arm(stored: StoredResults, arm: str | None = None) -> str:
     return chosen
 
 
-def _pyvene_sides(config: RunConfig, alignment: Alignment, student: Path) -> dict[str, str]:
+def _pyvene_sides(
+    config: RunConfig, alignment: Alignment, source: RunFolder, arm: str
+) -> tuple[dict[str, str], list[str]]:
     """Both sides as pyvene configs in JSON, by file name; none if a site reads elsewhere than it writes.
 
-    There are none of a program either.
+    There are none of a program either. Also the places of the files with learned subspaces: those of the student, and
+    those of the untrained control.
     """
     sites = [site for variable in alignment.variables for site in (*variable.teacher, *variable.student)]
     if any(not isinstance(site, Site) or site.read is not None for site in sites):
-        return {}
+        return {}, []
     teacher = Prepared(config).teacher
-    models: dict[str, PreTrainedModel] = {"teacher": teacher, "student": student_from_checkpoint(teacher, student)}
-    return {
-        f"pyvene-{side}.json": to_json(alignment, model, side)  # pyright: ignore[reportArgumentType]
-        for side, model in models.items()
-    }
+    student = student_from_checkpoint(teacher, source.arm(arm))
+    sides = {"pyvene-teacher.json": to_json(alignment, teacher, "teacher")}
+    if not alignment.learns:
+        return sides | {"pyvene-student.json": to_json(alignment, student, "student")}, []
+    own = kept_subspaces(alignment, student, arm, source.arm(arm), source.path)
+    control = kept_subspaces(alignment, student, UNTRAINED, source.path)
+    if own is None or control is None:
+        raise UserError(f"{source.path}: the learned subspaces of {arm} or of its control are not there; run it again")
+    (subspaces, place), (_, of_control) = own, control
+    sides["pyvene-student.json"] = to_json(alignment, student, "student", subspaces, place)
+    return sides, [place, of_control]
 
 
 def _for_verification(config: AnyRunConfig, arm: str) -> AnyRunConfig:

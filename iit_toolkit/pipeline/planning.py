@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.planning import Plan, plan
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.learned import subspaces_of
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import to_verify
 from iit_toolkit.pipeline.verifying import verified
+from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.progress import phase
 
@@ -41,7 +45,10 @@ def plan_verification(config: RunConfig, student: str, alignment: str) -> tuple[
         )
     chosen, students = to_verify(prepared, student, alignment, "student")
     phase(f"verifying the pilot of {PILOT} pairs")
-    pilot = verified(prepared, chosen, students, PILOT)
+    with tempfile.TemporaryDirectory() as scratch:
+        homes = dict.fromkeys(students, Path(student))
+        subspaces = subspaces_of(prepared, RunFolder(Path(scratch)), chosen, students, homes)
+    pilot = verified(prepared, chosen, students, PILOT, subspaces)
     phase("computing how many pairs are needed")
     settings = config.verification
     asked: dict[str, Any] = {"measure": settings.measure, "margin": settings.margin, "resamples": settings.resamples}

@@ -211,7 +211,7 @@ class Prepared:
 
         Raises:
             UserError: If it is not an alignment, needs sources that the batches cannot have, or has sites in blocks
-                that the student leaves out.
+                that the student leaves out. If its sites are learned, and no term trains them.
         """
         given = self.config.arms[arm].alignment
         if given is None:
@@ -219,6 +219,8 @@ class Prepared:
         alignment = self.alignment(given, student, f"arms.{arm}.alignment")
         training = self.arm_training(arm, Path("unused"))
         refuse_dropped_blocks(student.config, f"arms.{arm}")
+        if alignment.learns:
+            training.objective_weights.require_learnable(f"arms.{arm}.weights")
         alone = training.train_batch_size < 2 and alignment.sources.kind == "in_batch"
         if alone and training.objective_weights.interchange:
             raise UserError(

@@ -31,6 +31,7 @@ from iit_toolkit.data.tables import count_ids
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.alignment_files import with_alignments_read
 from iit_toolkit.pipeline.arms import finished_arm, is_finished, refuse_unsaved, require_arm, train_arm
 from iit_toolkit.pipeline.check import (
@@ -42,6 +43,7 @@ from iit_toolkit.pipeline.check import (
 )
 from iit_toolkit.pipeline.estimates import TrainingTime, measured_rate, verification_seconds
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
+from iit_toolkit.pipeline.learned import subspaces_of
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.pipeline.verifying import judged_student, verified
@@ -122,7 +124,10 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
                 students[name], arms[name] = finished or train_arm(prepared, folder, name, inputs, measured)
         if verified and processes.is_main():
             assert alignment is not None
-            _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: untrained}, arms)
+            students[UNTRAINED] = untrained
+            homes = {name: folder.arm(name) for name in names}
+            subspaces = subspaces_of(prepared, folder, alignment, students, homes)
+            _verify_and_report(prepared, folder, alignment, students, arms, subspaces)
     return folder.path
 
 
@@ -206,7 +211,8 @@ def verify(config: RunConfig, student: str, alignment: str, output: str | Path, 
     with written_at_once(output) as folder:
         chosen, students = to_verify(prepared, student, alignment, name)
         _write_inputs(folder, config, chosen)
-        _verify_and_report(prepared, folder, chosen, students, {})
+        subspaces = subspaces_of(prepared, folder, chosen, students, dict.fromkeys(students, Path(student)))
+        _verify_and_report(prepared, folder, chosen, students, {}, subspaces)
     return folder.path
 
 
@@ -229,7 +235,7 @@ def verify_loaded(
     """
     with written_at_once(output) as folder:
         _write_inputs(folder, prepared.config, alignment)
-        _verify_and_report(prepared, folder, alignment, students, {})
+        _verify_and_report(prepared, folder, alignment, students, {}, {})
     return folder.path
 
 
@@ -268,11 +274,12 @@ def _verify_and_report(
     alignment: Alignment,
     students: dict[str, PreTrainedModel],
     arms: dict[str, dict[str, Any]],
+    subspaces: Mapping[str, LearnedSubspaces],
 ) -> None:
     config, started, cpu = prepared.config, time.perf_counter(), time.process_time()
     settings = config.verification
     phase(f"verifying {', '.join(students)}")
-    verification = verified(prepared, alignment, students, settings.pairs)
+    verification = verified(prepared, alignment, students, settings.pairs, subspaces)
     assert verification.controls is not None  # since a student is judged
     prepared.refuse_changed_teacher()
     write_outcomes(verification.outcomes, folder.outcomes)

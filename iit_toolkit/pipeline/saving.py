@@ -12,11 +12,14 @@ from transformers import PreTrainedModel
 
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.folder import RunFolder, failed_to_write, folder_written_whole, left_over, remove, write_json
 from iit_toolkit.runs.manifest import digests
 
 RECORD = "training.json"
+SUBSPACES = "subspaces.safetensors"
+"""The learned subspaces of a student's sites, in its folder, if it has any."""
 _ADAM = ("adamw_torch", "adamw_torch_fused")
 _STATES_OF_ADAM = 2
 
@@ -81,7 +84,12 @@ def _bytes_of_checkpoints(size: int, settings: CausalDistillationConfig, made: i
 
 
 def save_student(
-    student: PreTrainedModel, prepared: Prepared, target: Path, record: dict[str, Any], checkpoint: Path | None
+    student: PreTrainedModel,
+    prepared: Prepared,
+    target: Path,
+    record: dict[str, Any],
+    checkpoint: Path | None,
+    subspaces: LearnedSubspaces | None = None,
 ) -> None:
     """Save a student as a plain Hugging Face model, with the record of its training, whole or not at all.
 
@@ -93,12 +101,13 @@ def save_student(
         target: The folder of its arm.
         record: What `training.json` says, besides the files.
         checkpoint: The checkpoint that holds the trained student, if one does.
+        subspaces: The learned subspaces of its sites, if there are any.
 
     Raises:
         UserError: If its place cannot be written; the message says where the student is.
     """
     try:
-        _write(student, prepared, target, record)
+        _write(student, prepared, target, record, subspaces)
     except Exception as error:
         if not isinstance(error, UserError) and not failed_to_write(error):
             raise
@@ -111,7 +120,7 @@ def save_student(
             raise error from None
         rescued = place / target.name
         try:
-            _write(student, prepared, rescued, record)
+            _write(student, prepared, rescued, record, subspaces)
         except Exception:
             remove(place)
             raise error from None
@@ -121,8 +130,16 @@ def save_student(
         ) from error
 
 
-def _write(student: PreTrainedModel, prepared: Prepared, target: Path, record: dict[str, Any]) -> None:
+def _write(
+    student: PreTrainedModel,
+    prepared: Prepared,
+    target: Path,
+    record: dict[str, Any],
+    subspaces: LearnedSubspaces | None,
+) -> None:
     with folder_written_whole(target) as folder:
         student.save_pretrained(folder)
         prepared.tokenizer.save_pretrained(folder)
+        if subspaces is not None:
+            subspaces.save(folder / SUBSPACES)
         write_json(folder / RECORD, {**record, "files": digests(folder)})

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.verification.verify import Verification, verify
 from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.check import device
 from iit_toolkit.pipeline.prepare import Prepared
 
 
 def verified(
-    prepared: Prepared, alignment: Alignment, students: dict[str, PreTrainedModel], pairs: int
+    prepared: Prepared,
+    alignment: Alignment,
+    students: dict[str, PreTrainedModel],
+    pairs: int,
+    subspaces: Mapping[str, LearnedSubspaces],
 ) -> Verification:
     """Verify students as the config says, with the controls of the one that is judged.
 
@@ -21,6 +28,7 @@ def verified(
         alignment: The alignment.
         students: The students by name.
         pairs: Pairs of base and source.
+        subspaces: The learned subspaces of students, by name.
     """
     config = prepared.config
     for model in (prepared.teacher, *students.values()):
@@ -37,6 +45,7 @@ def verified(
         top_k=config.verification.top_k,
         seed=config.seed,
         judged=judged_student(config, students),
+        subspaces={name: one.to(device()) for name, one in subspaces.items()},
     )
 
 

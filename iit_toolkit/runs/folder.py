@@ -28,7 +28,8 @@ _ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 LOCK = ".lock"
 _LEFT_OVER = re.compile(r"\..+\.[0-9a-f]{32}(\.tmp)?", re.DOTALL)
 _TORCH_COULD_NOT_WRITE = re.compile("PytorchStreamWriter|unexpected pos|inline_container|[Nn]o space|write|writing")
-_TAKEN = frozenset({"figures", "checkpoints", "finetune", "teacher", "untrained"})  # folders, and other models' names
+_TAKEN = frozenset({"figures", "checkpoints", "finetune", "subspaces", "teacher", "untrained"})
+"""Names of folders, and of other models."""
 
 
 class AtWorkError(UserError):

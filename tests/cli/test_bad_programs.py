@@ -72,6 +72,10 @@ def aligned(teacher: str = "{variable: left}", student: str = SITE, rest: str = 
 
 
 WRONG: dict[str, tuple[list[str], list[str]]] = {
+    "a learned subspace": (
+        [aligned(student="{component: 2.output, subspace: {rank: 2}}")],
+        ["arms.iit.alignment: a `subspace` of a network is learned in Python only so far"],
+    ),
     "no such file": (["teacher.program=plantd.py:program"], ["teacher.program: plantd.py: no such file"]),
     "no such name": (["teacher.program=planted.py:progam"], ["has no 'progam'", 'did you mean "program"?']),
     "no name at all": (["teacher.program=planted.py"], ["teacher.program", "write path/to/file.py:name"]),

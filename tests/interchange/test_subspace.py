@@ -19,7 +19,8 @@ RANK = 5
 
 def swapped(model: Any, subspace: SubspaceInterchange, inputs: dict[str, Tensor], swap: Swap) -> tuple[Tensor, Tensor]:
     """Logits of base and counterfactual run, by the engine."""
-    engine = InterchangeModel(model, resolved(model, [SITE]), subspaces={"variable": subspace})
+    site = {**SITE, "subspace": {"rank": RANK}}
+    engine = InterchangeModel(model, resolved(model, [site]), subspaces={"variable/0": subspace})
     with torch.no_grad():
         base = engine.base_run(inputs, ["variable"])
     return engine.logits(base), engine.logits(engine.counterfactual_run(base, "variable", swap))

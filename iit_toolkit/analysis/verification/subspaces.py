@@ -16,7 +16,7 @@ from other pairs, with a random subspace of the same rank as control.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.positions import Positions, SpanPositions
-from iit_toolkit.alignment.resolve import resolve_site
+from iit_toolkit.alignment.resolve import ResolvedSite, ResolvedSubspace, resolve_site
 from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs
@@ -37,6 +37,7 @@ from iit_toolkit.interchange import InterchangeModel, SubspaceInterchange
 
 WHOLE = "whole"
 LEARNED, RANDOM = "learned subspace", "random subspace"
+_KEY = "subspace"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ class Sites:
     def side(self, model: PreTrainedModel, subspace: SubspaceInterchange) -> InterchangeModel:
         """One of the two models, of whose layer a subspace is swapped, or (as variable `whole`) all of it."""
         layer = self.teacher_layer if model is self.teacher else self.student_layer
-        site = (resolve_site(block_output(layer), model),)
-        return InterchangeModel(model.eval(), {self.variable: site, WHOLE: site}, subspaces={self.variable: subspace})
+        whole = resolve_site(block_output(layer), model)
+        sites = {self.variable: (_learned(whole, subspace),), WHOLE: (whole,)}
+        return InterchangeModel(model.eval(), sites, subspaces={_KEY: subspace})
 
     def new_subspace(self, model: PreTrainedModel, seed: int) -> SubspaceInterchange:
         """Return a random subspace of one of the two models' layers.
@@ -182,13 +184,17 @@ def verify_teacher_subspace(
         Outcomes of the variable `whole`, in which the swap of the whole vector stands as the teacher, and the swaps
         of the subspaces as the students `learned subspace` and `random subspace`.
     """
-    layer = (resolve_site(block_output(sites.teacher_layer), sites.teacher),)
+    layer = resolve_site(block_output(sites.teacher_layer), sites.teacher)
     subspaces = {LEARNED: learned.teacher, RANDOM: sites.new_subspace(sites.teacher, seed)}
     students = {
-        name: InterchangeModel(sites.teacher, {WHOLE: layer}, subspaces={WHOLE: subspace})
+        name: InterchangeModel(sites.teacher, {WHOLE: (_learned(layer, subspace),)}, subspaces={_KEY: subspace})
         for name, subspace in subspaces.items()
     }
-    return tabulate(InterchangeModel(sites.teacher, {WHOLE: layer}), students, [WHOLE], drawn, top_k)
+    return tabulate(InterchangeModel(sites.teacher, {WHOLE: (layer,)}), students, [WHOLE], drawn, top_k)
+
+
+def _learned(site: ResolvedSite, subspace: SubspaceInterchange) -> ResolvedSite:
+    return replace(site, subspace=ResolvedSubspace(_KEY, subspace.basis().shape[1]))
 
 
 def _learn(

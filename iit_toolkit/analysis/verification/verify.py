@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, OffManifold, SelfSwap
-from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, SHUFFLED_SOURCES, UNALIGNED, Table
+from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, SHUFFLED_SOURCES, UNALIGNED, UNTRAINED, Table
 from iit_toolkit.analysis.verification.answers import Answers, log_probabilities, tabulated
 from iit_toolkit.analysis.verification.by_row import first_real
 from iit_toolkit.analysis.verification.cases import DrawnPairs, Pairs, draw_pairs
@@ -33,6 +33,7 @@ from iit_toolkit.interchange import InterchangeModel, Side
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sides import Teacher, side_of
 from iit_toolkit.models.task import task_of
 
@@ -128,6 +129,7 @@ def verify(
     top_k: int = 10,
     seed: int = 0,
     judged: str | None = None,
+    subspaces: LearnedSubspaces | Mapping[str, LearnedSubspaces] | None = None,
 ) -> Verification:
     """Intervene on teacher and students at their sides of every variable, on the same pairs and positions.
 
@@ -148,11 +150,13 @@ def verify(
         top_k: Tokens of each run that the effect correlation looks at.
         seed: Of sources, positions, evaluated tokens and controls.
         judged: The student whose controls are run, too: shuffled sites and sources, and unaligned sites.
+        subspaces: Those of learned sites, by student; or those of the only one.
 
     Raises:
         UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
             `judged`, or there is neither a collator nor a tokenizer. If a program or a module that is no model of
-            transformers fails what `certify_sides` checks.
+            transformers fails what `certify_sides` checks. If sites are learned, and there is no student `untrained`
+            whose subspaces were trained for as many steps as those of the judged one.
     """
     if isinstance(students, nn.Module):
         students, judged = {"student": students}, judged or "student"
@@ -165,7 +169,13 @@ def verify(
     if judged is not None and judged not in students:
         raise UserError(f'no student "{judged}" to judge; there are: {", ".join(students)}')
     names = [variable.name for variable in alignment.variables]
-    sides = {name: side_of(student.eval(), alignment, "student") for name, student in students.items()}
+    learned = dict(subspaces) if isinstance(subspaces, Mapping) else {name: subspaces for name in students}
+    if judged is not None and alignment.learns:
+        _require_equal_power(judged, learned)
+    sides = {
+        name: side_of(student.eval(), alignment, "student", subspaces=learned.get(name))
+        for name, student in students.items()
+    }
     teacher_side = side_of(teacher, alignment, "teacher", next((side.device for side in sides.values()), None))
     teacher_side.eval()
     drawn = draw_pairs(
@@ -191,6 +201,26 @@ def verify(
     teacher_side = teacher_side.with_sites({**elsewhere, **plan.teacher, **teacher_side.sites})
     sides[judged] = sides[judged].with_sites({**shuffled, **plan.student, **sides[judged].sites})
     return tabulate(teacher_side, sides, names, drawn, top_k, Controls(judged, plan))
+
+
+def _require_equal_power(judged: str, subspaces: Mapping[str, LearnedSubspaces | None]) -> None:
+    """Refuse to judge learned subspaces without a random network's that were learned as long.
+
+    A map that is flexible enough finds what it looks for in any network.
+    """
+    own, control = subspaces.get(judged), subspaces.get(UNTRAINED)
+    if own is None:
+        return  # refused with its side
+    if control is None:
+        raise UserError(
+            f"learned subspaces could be found in any network, so {judged} is judged beside a random one; give a "
+            f'student "{UNTRAINED}", with subspaces that were trained on it for as many steps'
+        )
+    if control.steps < own.steps:
+        raise UserError(
+            f'the subspaces of "{UNTRAINED}" were trained for {control.steps} steps, those of {judged} for '
+            f"{own.steps}; train both equally long"
+        )
 
 
 @torch.no_grad()

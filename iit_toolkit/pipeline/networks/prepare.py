@@ -99,7 +99,7 @@ class PreparedNetworks:
         Rows of numbers have one position, so `positions` may be left out.
 
         Raises:
-            UserError: If it is no alignment, or chooses positions.
+            UserError: If it is no alignment, chooses positions, or has learned subspaces.
         """
         content: Any = read_yaml(Path(require_path(given, where))) if isinstance(given, str) else given
         if isinstance(content, dict):
@@ -109,6 +109,11 @@ class PreparedNetworks:
             raise UserError(
                 f"{where}: positions {alignment.positions.kind}: rows of numbers have one position; leave `positions` "
                 "out, or write {kind: all}"
+            )
+        if alignment.learns:
+            raise UserError(
+                f"{where}: a `subspace` of a network is learned in Python only so far: "
+                "iit.train_network(..., subspaces=iit.new_subspaces(...)); give `neurons` here"
             )
         paired, data = alignment.sources.kind == "paired", self.config.data
         if paired != (data.balance == "changed") and (not paired or data.source == "program"):

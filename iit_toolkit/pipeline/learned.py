@@ -1,0 +1,129 @@
+"""Learned subspaces of a run's students: kept beside them, and learned afterwards on students that have none.
+
+An arm whose alignment has learned subspaces trains them with its student, and saves both in one folder. Students that
+are verified by that alignment without having been trained by it are left as they are, and subspaces are learned on
+them: by the arm's data, settings and steps, and by the terms that reach subspaces. So the untrained control, and arms
+without that alignment, have as much power to find directions as the arm has.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformers import PreTrainedModel
+from transformers.trainer_utils import SaveStrategy
+
+from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
+from iit_toolkit.distillation.trainer import CausalDistillationTrainer
+from iit_toolkit.errors import UserError
+from iit_toolkit.files.plain_files import refuse_links_out
+from iit_toolkit.interchange.learned import LearnedSubspaces
+from iit_toolkit.pipeline.arms import training_settings
+from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.saving import SUBSPACES
+from iit_toolkit.runs.folder import RunFolder
+from iit_toolkit.runs.memory import told_if_out_of_memory
+from iit_toolkit.runs.progress import phase
+from iit_toolkit.runs.step_lines import say_steps
+
+
+def subspaces_of(
+    prepared: Prepared,
+    folder: RunFolder,
+    alignment: Alignment,
+    students: Mapping[str, PreTrainedModel],
+    homes: Mapping[str, Path],
+) -> dict[str, LearnedSubspaces]:
+    """Return the learned subspaces that students are verified by; those that are not kept are learned now.
+
+    Args:
+        prepared: The config with what it names.
+        folder: The run folder; subspaces that are learned now are kept in it.
+        alignment: The alignment that is verified.
+        students: The students by name. They are not changed.
+        homes: Folders where the subspaces of students may be kept, by name.
+
+    Returns:
+        Subspaces by student; none if the alignment has none.
+
+    Raises:
+        UserError: If the subspaces of a student are kept nowhere, and no arm trains such ones. If a file with subspaces
+            can't be read, or is a link that leads elsewhere.
+    """
+    if not alignment.learns:
+        return {}
+    found: dict[str, LearnedSubspaces] = {}
+    for name, student in students.items():
+        kept = kept_subspaces(alignment, student, name, homes.get(name, folder.path), folder.path)
+        found[name] = (kept or _kept_after(prepared, folder, alignment, name, student))[0]
+    return found
+
+
+def kept_subspaces(
+    alignment: Alignment, student: PreTrainedModel, name: str, *homes: Path
+) -> tuple[LearnedSubspaces, str] | None:
+    """Return the subspaces of a student that are kept in some folder, and the file's place in it; `None` if none fit.
+
+    Args:
+        alignment: The alignment that is verified.
+        student: The student.
+        name: What the run calls it.
+        homes: The student's folder, or a run folder.
+
+    Raises:
+        UserError: If a file with subspaces can't be read, or is a link that leads elsewhere.
+    """
+    sites = resolve(alignment, student, "student")
+    places = [_place(name)] if name == UNTRAINED else [SUBSPACES, _place(name)]
+    for home, place in itertools.product(homes, places):
+        refuse_links_out(home, home / place)
+        if (home / place).is_file():
+            found = LearnedSubspaces.load(home / place)
+            if found.fits(sites):
+                return found.to(student.device), place
+    return None
+
+
+def _place(name: str) -> str:
+    """Return where subspaces that were learned after a student's training are kept."""
+    return f"subspaces/{name}.safetensors"
+
+
+def _kept_after(
+    prepared: Prepared, folder: RunFolder, alignment: Alignment, name: str, student: PreTrainedModel
+) -> tuple[LearnedSubspaces, str]:
+    """Learn subspaces on a student that stays as it is, as the arm does that trains such ones, and keep them."""
+    arms = prepared.config.arms
+    trained = ((arm, prepared.arm_alignment(arm, student)) for arm in arms)
+    arm = next((arm for arm, own in trained if own is not None and own.variables == alignment.variables), None)
+    if arm is None:
+        raise UserError(
+            f"student {name}: its alignment has learned subspaces, but no {SUBSPACES} beside it fits, and no "
+            "arm of the config trains them; give a student and a config that `run` or `export` wrote"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        settings = training_settings(prepared, arm, Path(scratch))
+        settings.save_strategy, settings.report_to, settings.freeze_student = SaveStrategy.NO, [], True
+        phase(f"learning the subspaces of {name}, which stays as it is, as long as {arm} learned its own")
+        trainer = CausalDistillationTrainer(
+            model=student,
+            teacher=prepared.teacher,
+            alignment=alignment,
+            args=settings,
+            mixture=[one for one in prepared.mixture(arm) if one.is_swapped],
+            train_dataset=prepared.train_rows,
+            data_collator=prepared.collator,
+            processing_class=prepared.tokenizer,
+        )
+        say_steps(trainer, f"subspaces of {name}", None)
+        with told_if_out_of_memory(f"subspaces of {name}", "lower training.per_device_train_batch_size"):
+            trainer.train()
+    assert trainer.subspaces is not None
+    path = folder.path / _place(name)
+    path.parent.mkdir(exist_ok=True)
+    trainer.subspaces.save(path)
+    return trainer.subspaces, _place(name)
