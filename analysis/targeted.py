@@ -175,10 +175,16 @@ def short_table(records: Records) -> str:
     return f"{markdown_table(head, lines)}\n\nMean ± standard deviation over {seeds} seeds."
 
 
-def _paired(records: Records, rival: str, measure: StudyMeasure, of: Callable[[dict[str, Any]], float | None]) -> str:
-    seeds = sorted({one["seed"] for one in _of(records, TREATMENT)} & {one["seed"] for one in _of(records, rival)})
-    values = {arm: tuple(of(one) for one in _of(records, arm) if one["seed"] in seeds) for arm in (TREATMENT, rival)}
-    return difference(pair(Row(measure, values), TREATMENT, rival))
+def _paired(
+    records: Records,
+    treatment: str,
+    rival: str,
+    measure: StudyMeasure,
+    of: Callable[[dict[str, Any]], float | None],
+) -> str:
+    seeds = sorted({one["seed"] for one in _of(records, treatment)} & {one["seed"] for one in _of(records, rival)})
+    values = {arm: tuple(of(one) for one in _of(records, arm) if one["seed"] in seeds) for arm in (treatment, rival)}
+    return difference(pair(Row(measure, values), treatment, rival))
 
 
 def _is_perplexity(name: str) -> bool:
@@ -193,21 +199,29 @@ def _compared(found: float, name: str) -> float:
     return float(np.log(found)) if _is_perplexity(name) else found
 
 
-def rivals_table(records: Records) -> str:
+def rivals_table(records: Records, treatment: str = TREATMENT) -> str:
     """Return the treatment minus every rival, paired by seed, with 95% t intervals."""
     sets, splits = list(records[0]["general"]), splits_of(records)
-    head = ["causal minus", "seeds", *(f"{r}, {t}" for r in ("effect R²", "effective IIA") for t in splits.values())]
+    head = [
+        f"{treatment} minus",
+        "seeds",
+        *(f"{r}, {t}" for r in ("effect R²", "effective IIA") for t in splits.values()),
+    ]
     lines: list[list[str]] = []
     for arm in arms_of(records):
-        if arm == TREATMENT:
+        if arm == treatment:
             continue
-        line = [arm, str(len({one["seed"] for one in _of(records, arm)}))]
+        line = [
+            arm,
+            str(len({one["seed"] for one in _of(records, arm)} & {one["seed"] for one in _of(records, treatment)})),
+        ]
         for ratio in ("effect R²", "effective IIA"):
             for split in splits:
                 chosen = of_split(split)
                 line.append(
                     _paired(
                         records,
+                        treatment,
                         arm,
                         StudyMeasure(ratio, True, 3),
                         lambda one, ratio=ratio, chosen=chosen: value(one, ratio, chosen),
@@ -216,6 +230,7 @@ def rivals_table(records: Records) -> str:
         line += [
             _paired(
                 records,
+                treatment,
                 arm,
                 StudyMeasure(name, not _is_perplexity(name), 3),
                 lambda one, name=name: _compared(one["general"][name], name),
@@ -259,7 +274,7 @@ def family_rivals_table(records: Records) -> str:
                 arm,
                 name.split(", ")[0],
                 SPLITS[name.split(", ")[1]],
-                _paired(records, arm, measure, lambda one, name=name: value(one, "effect R²", _group(name))),
+                _paired(records, TREATMENT, arm, measure, lambda one, name=name: value(one, "effect R²", _group(name))),
             ]
             for name in groups
         ]
@@ -308,6 +323,7 @@ TABLES: dict[str, Callable[[Records], str]] = {
     "arms": lambda records: f"{arms_table(records)}\n\n{scale(records)}",
     "short": short_table,
     "rivals": rivals_table,
+    "spans-rivals": lambda records: rivals_table(records, "spans"),
     "families": families_table,
     "family-rivals": family_rivals_table,
 }
