@@ -67,10 +67,11 @@ def test_a_silence_says_how_far_a_count_is(capsys: pytest.CaptureFixture[str]) -
         with lines.ticking():
             time.sleep(0.15)
         lines._ended.clear()  # pyright: ignore[reportPrivateUsage]
-    first, second, third = capsys.readouterr().err.splitlines()
+    first, *others = capsys.readouterr().err.splitlines()  # of a slow machine, several of each kind
     assert first == "verifying a"
-    assert second.startswith("... verifying a · 12/32: 0.") and second.endswith(", 41 s left")
-    assert third.startswith("... verifying a · tokenizing 1/3: 0.")
+    verified = [one for one in others if re.fullmatch(r"\.\.\. verifying a · 12/32: [\d.]+ s, 41 s left", one)]
+    tokenized = [one for one in others if re.fullmatch(r"\.\.\. verifying a · tokenizing 1/3: [\d.]+ s", one)]
+    assert verified and tokenized and others == verified + tokenized
 
 
 def test_a_piece_of_a_suite_is_named_in_every_line(capsys: pytest.CaptureFixture[str]) -> None:

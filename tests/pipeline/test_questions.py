@@ -74,7 +74,7 @@ def test_what_is_mixed_in_is_logged_counted_and_recorded(place: Path) -> None:
     line = trained["history"][0]
     assert {"loss/ce", "loss/causal_ce", "loss/text/ce"} <= set(line) and "loss/text/causal_ce" not in line
     assert line["loss"] == pytest.approx(
-        0.5 * line["loss/ce"] + 0.5 * line["loss/causal_ce"] + 0.25 * line["loss/text/ce"], rel=1e-4
+        0.5 * line["loss/ce"] + 0.5 * line["loss/causal_ce"] + 0.5 * line["loss/text/ce"], rel=1e-4
     )
     assert results["data"]["mixture.text"]["tokens"] > 1000
     assert (place / "run" / "inputs.yaml").read_text().count("mixed rows text") == 1

@@ -502,10 +502,10 @@ def test_a_student_without_a_place_and_a_checkpoint_is_kept_elsewhere(
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
 
-    def full_there(student: Any, prepared: Any, target: Path, record: Any) -> None:
+    def full_there(student: Any, prepared: Any, target: Path, *rest: Any) -> None:
         if home in target.parents:
             full()
-        write(student, prepared, target, record)
+        write(student, prepared, target, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(saving, "_write", full_there)
