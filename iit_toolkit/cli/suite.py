@@ -53,6 +53,7 @@ def run(
     output: Folder = None,
     *,
     arm: Annotated[list[str] | None, typer.Option(help="Only this arm, repeatable [default: all].")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Only this seed, repeatable [default: all].")] = None,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Begin no piece later than this many minutes after the start.")
     ] = None,
@@ -78,7 +79,7 @@ def run(
     folder = _folder(config, output)
     _refuse_to_overwrite(suite, folder)
     with stdout_for_results(live=not command, going_on=CONTINUED):  # what is launched draws a panel of its own
-        left = work(config, folder, arms=arm or [], minutes=minutes, launcher=command)
+        left = work(config, folder, arms=arm or [], seeds=seed or [], minutes=minutes, launcher=command)
     typer.echo(f"{folder}: {len(pieces(config)) - len(left)} of {len(pieces(config))} pieces are done")
 
 

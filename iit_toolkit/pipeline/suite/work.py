@@ -39,6 +39,7 @@ def work(
     output: str | Path,
     *,
     arms: Sequence[str] = (),
+    seeds: Sequence[int] = (),
     minutes: float | None = None,
     launcher: Sequence[str] = (),
 ) -> list[Piece]:
@@ -52,6 +53,7 @@ def work(
         config: The suite.
         output: Its folder: new, or that of earlier calls.
         arms: Only pieces of these are done, `teacher` for its fine-tuning; all if empty.
+        seeds: Only pieces of these are done, and the teacher's fine-tuning, which has none; all if empty.
         minutes: No piece is begun later than this many minutes after the call.
         launcher: A command that starts several processes, such as `torchrun --nproc_per_node 2`; runs are then made
             by it, and fine-tuning by this process.
@@ -61,15 +63,12 @@ def work(
 
     Raises:
         UserError: As `pipeline.run` and `downstream.finetune` do, or if the folder holds something else or runs of
-            another config, or an arm is unknown. `suite.check` runs before anything is begun.
+            another config, or an arm or a seed is unknown. `suite.check` runs before anything is begun.
     """
     folder, began = SuiteFolder(Path(output)), time.monotonic()
     if not is_free(folder.path) and not folder.config.is_file():
         raise UserError(f"the folder {folder.path} is not empty and holds no suite: choose another with --output")
-    for arm in arms:
-        if arm not in (known := [*config.run.arms, TEACHER]):
-            raise UserError(f'suite {config.name}: no arm "{arm}", {did_you_mean(arm, known)}')
-    chosen = [piece for piece in pieces(config) if not arms or piece.arm in arms]
+    chosen = _chosen(config, arms, seeds)
     for piece in chosen:
         home = folder.home(piece)
         refuse_links_out(folder.path, folder.lock(piece).parent, home.parent, home, folder.finetuning(piece).path)
@@ -93,6 +92,19 @@ def work(
         else:
             _LOG.info("suite %s: the student of %s is being made by another process", config.name, piece)
     return [piece for piece in pieces(config) if not folder.is_done(config, piece)]
+
+
+def _chosen(config: SuiteConfig, arms: Sequence[str], seeds: Sequence[int]) -> list[Piece]:
+    """Return the pieces of these arms and seeds."""
+    for arm in arms:
+        if arm not in (known := [*config.run.arms, TEACHER]):
+            raise UserError(f'suite {config.name}: no arm "{arm}", {did_you_mean(arm, known)}')
+    every = pieces(config)
+    its_seeds = sorted({piece.seed for piece in every if piece.seed is not None})
+    for seed in seeds:
+        if seed not in its_seeds:
+            raise UserError(f"suite {config.name}: no seed {seed}; its seeds are {', '.join(map(str, its_seeds))}")
+    return [one for one in every if (not arms or one.arm in arms) and (not seeds or one.seed in (None, *seeds))]
 
 
 def _refuse_other_teacher(config: SuiteConfig, folder: SuiteFolder, begun: Sequence[Piece]) -> None:

@@ -247,6 +247,17 @@ def test_only_named_arms_are_done(suite: SuiteConfig, place: Path) -> None:
     assert not (place / "two").exists()
 
 
+def test_only_named_seeds_are_done(suite: SuiteConfig, place: Path) -> None:
+    left = work(suite, place / "one-seed", arms=["plain"], seeds=[1])
+    assert [piece for piece in pieces(suite) if piece not in left] == [
+        Piece("run", "plain", 1),
+        Piece("finetune", "plain", 1),
+    ]
+    with pytest.raises(UserError, match="no seed 7; its seeds are 1, 2"):
+        work(suite, place / "none", seeds=[7])
+    assert not (place / "none").exists()
+
+
 def test_an_arm_may_have_a_student_of_its_own(whole: SuiteFolder, place: Path) -> None:
     narrow = ["arm_students.causal={config: {hidden_size: 16, num_hidden_layers: 2}}"]
     of_all, of_own = (
