@@ -23,7 +23,7 @@ $(BIN)/python:
 	touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(INSTALL) --editable .[dev]
+	$(INSTALL) --editable .[dev,docs]
 	touch $@
 
 .venv/.installed-docs: .venv/.installed

@@ -99,8 +99,10 @@ def _is_of_a_stream(error: OSError) -> bool:
 
 
 def _tell(message: str) -> None:
-    with contextlib.suppress(OSError):
+    try:
         typer.echo(f"error: {UserError(message)}", err=True)
+    except OSError:
+        _drop(sys.stderr)
     raise SystemExit(_WRONG_INPUT) from None
 
 

@@ -48,8 +48,9 @@ def test_a_closed_pipe_ends_in_silence(
 
 
 @needs_full
-def test_nothing_is_said_as_the_interpreter_ends(tmp_path: Path) -> None:
-    command = f"{sys.executable} -m iit_toolkit"
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_nothing_is_said_as_the_interpreter_ends(tmp_path: Path, unbuffered: str) -> None:
+    command = f"PYTHONUNBUFFERED={unbuffered} {sys.executable} -m iit_toolkit"
     for tail, code in (
         ("schema > /dev/full", 2),
         ("schema >&-", 0),

@@ -63,7 +63,7 @@ def test_without_git_nothing_is_claimed(checkout: Path, monkeypatch: pytest.Monk
 def test_versions_and_machine() -> None:
     told = provenance()
     assert told["versions"]["iit_toolkit"] == iit_toolkit.__version__
-    assert told["versions"]["torch"] == torch.__version__
+    assert told["versions"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]  # not all name the build
     assert told["versions"]["pyvene"] == "0.1.8"
     assert all(told["versions"].values())
     assert told["hardware"]["cores"] >= 1
