@@ -57,8 +57,14 @@ def one_line_at_most() -> Generator[None]:
         _tell(_reason(error))
 
 
-class _TerminatedError(SystemExit):
-    """SIGTERM came."""
+class TerminatedError(SystemExit):
+    """SIGTERM came.
+
+    Attributes:
+        told: Whether a line has said so.
+    """
+
+    told = False
 
 
 @contextlib.contextmanager
@@ -73,13 +79,14 @@ def terminating_gently() -> Generator[None]:
 
     def terminate(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise _TerminatedError(128 + signal.SIGTERM)
+        raise TerminatedError(128 + signal.SIGTERM)
 
     earlier = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except _TerminatedError:  # now that no panel would swallow the line
-        typer.echo("terminated: repeat the command; run and train go on from here with --resume", err=True)
+    except TerminatedError as error:  # now that no panel would swallow the line
+        if not error.told:
+            typer.echo("terminated: repeat the command to begin again", err=True)
         raise
     finally:
         signal.signal(signal.SIGTERM, earlier)

@@ -13,6 +13,7 @@ from collections.abc import Generator
 
 import typer
 
+from iit_toolkit.cli.ending import TerminatedError
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.progress import Count, Phase, Step, duration
 
@@ -54,7 +55,7 @@ class Lines(logging.Handler):
         self._piece = getattr(record, "piece", self._piece)
 
     def stopped(self) -> None:
-        """Say where an interrupt came, and how to go on."""
+        """Say where an interrupt or SIGTERM came, and how to go on."""
         self._write(f"stopped after {self._spent()}: {self._doing()}; {self.going_on}")
 
     def _doing(self) -> str:
@@ -129,8 +130,10 @@ def said(*, live: bool = True, going_on: str = AGAIN) -> Generator[None]:
     try:
         with lines.ticking() if processes.is_main() else contextlib.nullcontext():
             yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TerminatedError) as error:
         lines.stopped()
+        if isinstance(error, TerminatedError):
+            error.told = True
         raise
     finally:
         package.removeHandler(lines)

@@ -13,6 +13,8 @@ import yaml
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from iit_toolkit.config.differences import different, flat
+from iit_toolkit.config.loading import AnyRunConfig, load_config
 from iit_toolkit.config.yaml_files import read_yaml
 from iit_toolkit.distillation.checkpoints import refuse_other_inputs
 from iit_toolkit.errors import UserError
@@ -84,6 +86,20 @@ def _add(digest: Any, values: Any) -> None:
         digest.update(np.ascontiguousarray(array.to_numpy(zero_copy_only=False)).tobytes())
     else:
         digest.update(json.dumps(array.to_pylist(), default=str).encode())
+
+
+def refuse_other_config(folder: RunFolder, config: AnyRunConfig) -> None:
+    """Check that the run in a folder is of this config, which is to be resumed.
+
+    Raises:
+        UserError: Naming what differs.
+    """
+    differ = different(*(flat(one.model_dump(mode="json")) for one in (load_config(folder.config), config)))
+    if differ:
+        raise UserError(
+            f"{folder.config} is not the config that is to be resumed: {differ}; give that one, or another --output "
+            "for a new run"
+        )
 
 
 def begin_inputs(folder: RunFolder, inputs: dict[str, str]) -> None:

@@ -24,12 +24,10 @@ from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.evaluation import evaluate
 from iit_toolkit.analysis.verification.verify import Verification
-from iit_toolkit.config.differences import different, flat
-from iit_toolkit.config.loading import dump_config, load_config
+from iit_toolkit.config.loading import dump_config
 from iit_toolkit.config.run_config import RunConfig, columns_of
 from iit_toolkit.data.tables import count_ids
 from iit_toolkit.distillation.students import student_from_checkpoint
-from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.alignment_files import with_alignments_read
@@ -42,7 +40,7 @@ from iit_toolkit.pipeline.check import (
     validate_prepared,
 )
 from iit_toolkit.pipeline.estimates import TrainingTime, measured_rate, verification_seconds
-from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs
+from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs, refuse_other_config
 from iit_toolkit.pipeline.learned import subspaces_of
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
 from iit_toolkit.pipeline.texts import write_texts
@@ -149,12 +147,7 @@ def _begun(folder: RunFolder, config: RunConfig, resume: bool) -> AbstractContex
         return nullcontext()
     if not resume:
         return beginning(folder)
-    differ = different(*(flat(one.model_dump(mode="json")) for one in (load_config(folder.config), config)))
-    if differ:
-        raise UserError(
-            f"{folder.config} is not the config that is to be resumed: {differ}; give that one, or another --output "
-            "for a new run"
-        )
+    refuse_other_config(folder, config)
     return nullcontext()
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.verification.verify import Verification, verify
-from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.config.loading import AnyRunConfig
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.check import device
 from iit_toolkit.pipeline.prepare import Prepared
@@ -49,10 +49,11 @@ def verified(
     )
 
 
-def judged_student(config: RunConfig, students: dict[str, PreTrainedModel]) -> str:
+def judged_student(config: AnyRunConfig, students: Collection[str]) -> str:
     """Return the student that the verdict is on."""
-    return next(n for n in (config.verification.treatment, _first_causal(config), *students) if n in students)
+    wanted = (config.verification.treatment, _first_causal(config), *students)
+    return next(name for name in wanted if name is not None and name in students)
 
 
-def _first_causal(config: RunConfig) -> str | None:
+def _first_causal(config: AnyRunConfig) -> str | None:
     return next((name for name, arm in config.arms.items() if arm.alignment is not None), None)

@@ -9,6 +9,7 @@ import time
 import pytest
 from transformers.utils import logging as of_transformers
 
+from iit_toolkit.cli.ending import TerminatedError
 from iit_toolkit.cli.progress import Lines, said
 from iit_toolkit.runs.progress import Count, Phase, Step, counted, in_piece, phase, tell
 
@@ -55,6 +56,15 @@ def record(told: Phase | Count) -> logging.LogRecord:
     made = logging.LogRecord("x", logging.INFO, "x", 1, str(told), None, None)
     made.progress, made.piece = told, ""
     return made
+
+
+def test_sigterm_says_the_same_as_an_interrupt(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(TerminatedError) as raised, said(going_on="repeat the command to go on from here"):
+        phase("writing")
+        raise TerminatedError(143)
+    assert raised.value.told and raised.value.code == 143
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(r"stopped after [\d.]+ s: writing; repeat the command to go on from here", last)
 
 
 def test_a_silence_says_how_far_a_count_is(capsys: pytest.CaptureFixture[str]) -> None:

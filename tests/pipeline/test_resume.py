@@ -28,7 +28,7 @@ from iit_toolkit.distillation import checkpoints
 from iit_toolkit.distillation.checkpoints import WholeCheckpoint, WholeCheckpoints, refuse_other_training
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
-from iit_toolkit.pipeline import arms, saving
+from iit_toolkit.pipeline import arms, inputs, saving
 from iit_toolkit.pipeline.alignment_files import with_alignments_read
 from iit_toolkit.pipeline.inputs import fingerprint_of_table
 from iit_toolkit.pipeline.prepare import Prepared
@@ -268,7 +268,7 @@ def test_other_inputs_are_refused(
     place, other = Path(given["teacher"]).parent, tmp_path / "given"
     shutil.copytree(place, other)
     moved = RunConfig.model_validate(json.loads(json.dumps(given).replace(str(place), str(other))))
-    monkeypatch.setattr(RUN, "load_config", lambda *_: moved)
+    monkeypatch.setattr(inputs, "load_config", lambda *_: moved)
     settings = arms._fingerprint_of_arm(Prepared(with_alignments_read(RunConfig.model_validate(given))), "causal")
     monkeypatch.setattr(arms, "_fingerprint_of_arm", lambda *_: settings)  # it names the files, too
     make, told = CHANGES[change]

@@ -123,7 +123,7 @@ def _by_family(cases: pd.DataFrame, inputs: Inputs) -> Iterator[Candidate]:
     row = _rows_of(cases, inputs.examples)
     families = inputs.examples["family"].astype("string").to_numpy(dtype=object, na_value=None)
     for name in sorted({one for one in families if one is not None}):
-        yield Candidate("family of pairs", name, (row >= 0) & (families[row] == name))
+        yield Candidate("kind of input", name, (row >= 0) & (families[row] == name))
 
 
 def _by_place(cases: pd.DataFrame, inputs: Inputs) -> Iterator[Candidate]:

@@ -23,17 +23,17 @@ from iit_toolkit.analysis.statistics.results_layout import NETWORKS
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.analysis.verification.verify import verify as verify_students
-from iit_toolkit.config.differences import different, flat
-from iit_toolkit.config.loading import dump_config, load_config
+from iit_toolkit.config.loading import dump_config
 from iit_toolkit.config.network_config import NetworkRunConfig
-from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.pipeline.inputs import refuse_other_config
 from iit_toolkit.pipeline.networks.chain import chain_of
 from iit_toolkit.pipeline.networks.check import certify_networks, require_rows, validate_prepared_networks
 from iit_toolkit.pipeline.networks.facts import accuracy, facts_of_program, write_inputs_read
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, program_variables, with_alignment_files_read
 from iit_toolkit.pipeline.networks.rows import HELD_OUT, fingerprint_of_tensors
 from iit_toolkit.pipeline.networks.training import finished_network_arm, train_network_arm
+from iit_toolkit.pipeline.verifying import judged_student
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.memory import told_if_out_of_memory
@@ -89,7 +89,7 @@ def _train_arms(
         resume = resume and folder.config.is_file()
         with nullcontext() if resume else beginning(folder):
             if resume:
-                _refuse_other_config(folder, config)
+                refuse_other_config(folder, config)
             refuse_failed(validate_prepared_networks(prepared))
             alignment, inputs = prepared.verified_alignment(), prepared.inputs()
             _write_inputs(folder, config, alignment)
@@ -102,15 +102,6 @@ def _train_arms(
         if verified:
             _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: prepared.new_student()}, arms)
     return folder.path
-
-
-def _refuse_other_config(folder: RunFolder, config: NetworkRunConfig) -> None:
-    differ = different(*(flat(one.model_dump(mode="json")) for one in (load_config(folder.config), config)))
-    if differ:
-        raise UserError(
-            f"{folder.config} is not the config that is to be resumed: {differ}; give that one, or another --output "
-            "for a new run"
-        )
 
 
 def verify_networks(
@@ -155,7 +146,7 @@ def _verify_and_report(
 ) -> None:
     started, cpu = time.perf_counter(), time.process_time()
     phase(f"verifying {', '.join(students)}")
-    judged = _judged(prepared.config, students)
+    judged = judged_student(prepared.config, students)
     verification = _verified(prepared, alignment, students, judged)
     prepared.refuse_changed_teacher()
     assert verification.controls is not None  # since a student is judged
@@ -258,10 +249,3 @@ def _told_of_program(prepared: PreparedNetworks, alignment: Alignment) -> dict[s
     assert prepared.program is not None
     held_out, variables = prepared.rows.single[HELD_OUT], program_variables(alignment)
     return {"program": facts_of_program(str(prepared.config.program), prepared.program, held_out, variables)}
-
-
-def _judged(config: NetworkRunConfig, students: Mapping[str, nn.Module]) -> str:
-    """Return the student that the verdict is on."""
-    causal = (name for name, arm in config.arms.items() if arm.alignment is not None)
-    wanted = [config.verification.treatment, next(causal, None)]
-    return next(name for name in [*filter(None, wanted), *students] if name in students)
