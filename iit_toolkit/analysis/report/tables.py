@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from iit_toolkit.analysis.statistics.comparison import Comparison
@@ -17,6 +17,7 @@ from iit_toolkit.analysis.statistics.control_results import (
     SelfSwap,
 )
 from iit_toolkit.analysis.statistics.control_words import control_meanings, describe_control
+from iit_toolkit.analysis.statistics.input_words import InputWords
 from iit_toolkit.analysis.statistics.measures import MEASURES, Behaviour, Measure, Summary, VariableSummary
 from iit_toolkit.analysis.statistics.numbers import count, decimal, interval
 from iit_toolkit.analysis.statistics.quantities import Region
@@ -126,9 +127,14 @@ SPLITS = tuple(
 """The table of all splits: each in every region."""
 
 
-def columns(measure: str) -> list[Column]:
+def columns(measure: str, words: InputWords) -> list[Column]:
     """Return the columns of the table of students, the measure of the verdict first; the small charts show that one."""
-    return sorted(COLUMNS, key=lambda column: column.measure.name != measure)
+    return sorted(headed(COLUMNS, words), key=lambda column: column.measure.name != measure)
+
+
+def headed(columns: Sequence[Column], words: InputWords) -> list[Column]:
+    """Return columns whose headings name a region only if there are several."""
+    return [replace(one, heading=one.heading if words.region else one.heading.split(",")[0]) for one in columns]
 
 
 def changed_cases(measured: VariableSummary) -> str:

@@ -51,8 +51,8 @@ class Measure:
         floor: The measure that gives what a student scores that does not react; empty if there is none. Only a
             measure with a floor can be judged. What explains an effect has the floor 0.
         over_floor: The quantity by which the numerator exceeds that of the floor, case by case.
-        scored: The score in words, with `{basis}`, `{student}` and `{estimate}`.
-        untested: Why there may be no case.
+        scored: The score in words, with `{basis}`, `{student}`, `{estimate}` and `{outside}` (see `InputWords`).
+        untested: Why there may be no case, with `{outside}`.
     """
 
     name: str
@@ -88,9 +88,9 @@ _OF_INTERVENTIONS = (
         denominator="effect_size",
         counted="affected",
         unit="affected case",
-        scored="of what the intervention changes in the teacher's probabilities outside the swapped positions "
-        "({basis}), {student} reproduces {estimate} (effect R²)",
-        untested="no intervention changed the teacher's probabilities outside the swapped positions",
+        scored="of what the intervention changes in the teacher's probabilities{outside} ({basis}), "
+        "{student} reproduces {estimate} (effect R²)",
+        untested="no intervention changed the teacher's probabilities{outside}",
     ),
     Measure(
         name="kl_recovered",
@@ -102,9 +102,9 @@ _OF_INTERVENTIONS = (
         denominator="kl_ignored",
         counted="affected",
         unit="affected case",
-        scored="of the divergence from the intervened teacher that {student} has without the intervention, outside the "
-        "swapped positions ({basis}), the intervention in {student} removes {estimate} (KL recovered)",
-        untested="no intervention changed the teacher's probabilities outside the swapped positions",
+        scored="of the divergence from the intervened teacher that {student} has without the intervention{outside} "
+        "({basis}), the intervention in {student} removes {estimate} (KL recovered)",
+        untested="no intervention changed the teacher's probabilities{outside}",
     ),
     Measure(
         name="iia",
@@ -115,8 +115,8 @@ _OF_INTERVENTIONS = (
         denominator="cases",
         floor="floor",
         over_floor="hits_above_floor",
-        scored="with the intervention in both, {student} gives its teacher's answer outside the swapped positions "
-        "({basis}) at a rate of {estimate}",
+        scored="with the intervention in both, {student} gives its teacher's answer{outside} ({basis}) "
+        "at a rate of {estimate}",
         untested="every evaluated token is at a swapped position",
     ),
     Measure(
@@ -129,9 +129,9 @@ _OF_INTERVENTIONS = (
         unit="changed case",
         floor="effective_floor",
         over_floor="above_floor",
-        scored="where the intervention changes the teacher's answer outside the swapped positions ({basis}), "
-        "{student} gives the same new answer at a rate of {estimate}",
-        untested="no intervention changed the teacher's answer outside the swapped positions",
+        scored="where the intervention changes the teacher's answer{outside} ({basis}), {student} gives "
+        "the same new answer at a rate of {estimate}",
+        untested="no intervention changed the teacher's answer{outside}",
     ),
     Measure(
         name="changed",

@@ -20,8 +20,6 @@ from iit_toolkit.config.run_config import MAX_BLOCKS, MOST_RESAMPLES
 from iit_toolkit.runs.folder import require_arm_name
 
 LEVELS = 0.5, 0.9999
-NETWORKS = "networks"
-"""The `task` of a run whose students are networks of torch: they answer with a class and read no text."""
 _Count = Annotated[int, Field(ge=0)]
 _Positive = Annotated[int, Field(gt=0)]
 _Number = Annotated[float, Field(ge=0, lt=1e30)]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
+from iit_toolkit.analysis.statistics.input_words import NETWORKS
 from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, read_outcomes
 from iit_toolkit.analysis.statistics.quantities import cases_of, variables
-from iit_toolkit.analysis.statistics.results_layout import NETWORKS
 from iit_toolkit.analysis.statistics.stored_results import (
     StoredResults,
     evaluation_facts,

@@ -122,15 +122,20 @@ def test_undefined_cells_say_why(tmp_path):
     assert not re.search(r"\b(nan|None|inf)\b", re.sub(r'src="[^"]*"', "", html) + markdown)
 
 
-def test_classification_and_several_variables(tmp_path):
+@pytest.mark.parametrize("task", ["sequence_classification", "networks"])
+def test_classification_and_several_variables(tmp_path, task):
     outcomes = make_outcomes(variables=("early", "late"), classification=True)
-    write_report(make_run(tmp_path, outcomes))
+    write_report(make_run(tmp_path, outcomes, task=task))
     html, markdown = written(tmp_path)
     assert html.count('<td class="text">early</td>') >= 3
     assert "| plain | late |" in markdown
     assert "inside" not in (tmp_path / "figures" / "accuracy.svg").read_text()
     assert not {"by_position.svg", "by_frequency.svg"} & {path.name for path in (tmp_path / "figures").iterdir()}
-    assert "early, outside: KL" in html
+    assert ": early: KL" in html
+    shown = re.sub("<[^>]*>", "", html.partition("<body>")[2]) + markdown
+    told = "outside|inside|swapped positions|of bases and|\\w+ finds them"
+    assert re.findall(told, shown.replace("swapped positions: span", "")) == ["of bases and", "inputs finds them"] * 2
+    assert shown.count("swapped positions: span") == (2 if task == "sequence_classification" else 0)
 
 
 @pytest.mark.usefixtures("no_figures")
