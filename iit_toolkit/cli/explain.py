@@ -14,8 +14,8 @@ def explain(config: Config, overrides: Overrides = None) -> None:
     """
     settings = read_config(config, overrides)
 
-    from iit_toolkit import pipeline
-
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         explanation = pipeline.explain(settings)
     typer.echo(explanation)

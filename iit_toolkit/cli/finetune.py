@@ -40,10 +40,10 @@ def finetune(
         config, overrides = None, [config, *(overrides or [])]
     settings = _read(config, overrides or [], model, task or [])
 
-    from iit_toolkit.downstream.finetune import finetune as finetune_model
-
     folder = output or Path("runs") / settings.name
     with stdout_for_results(going_on=CONTINUED):
+        from iit_toolkit.downstream.finetune import finetune as finetune_model
+
         finetune_model(settings, folder)
     if as_json:
         print_document(folder / "finetune.json")

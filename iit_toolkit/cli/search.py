@@ -54,10 +54,10 @@ def search(
     if len({option is None for option in (subspace, teacher_layer, student_layer)}) > 1:
         raise UserError("--subspace, --teacher-layer and --student-layer belong together: give all three, or none")
 
-    from iit_toolkit import pipeline
-
     folder = output_folder(output, settings)
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         if subspace is None or teacher_layer is None or student_layer is None:
             pipeline.search(settings, student=student, output=folder)
         else:

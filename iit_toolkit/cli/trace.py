@@ -45,13 +45,13 @@ def trace(
     """
     settings = read_text_config(config, overrides)
 
-    from iit_toolkit import pipeline
-
     options: dict[str, Any] = {"pairs": pairs, "heads": heads, "propose": propose, "student_layers": student_layers}
     if components is not None:
         options["components"] = [one.strip() for one in components.split(",") if one.strip()]
     folder = output_folder(output, settings)
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         pipeline.trace(settings, output=folder, **options)
     if as_json:
         print_document(folder / "trace.json")

@@ -47,10 +47,10 @@ def train(
         if chosen not in settings.arms:
             raise UserError(f'config {config} has no arm "{chosen}": {did_you_mean(chosen, settings.arms)}')
 
-    from iit_toolkit import pipeline
-
     folder = output_folder(output, settings)
     with stdout_for_results(going_on=RESUMED):
+        from iit_toolkit import pipeline
+
         pipeline.train(settings, folder, chosen, resume=resume)
     if processes.is_main():
         print_folder(folder, as_json=as_json)

@@ -289,7 +289,7 @@ def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
 
     def words(options: dict[str, Any]) -> str:
-        return ", ".join(f"{name} {value}" for name, value in options.items())
+        return ", ".join(str(value) if name == "kind" else f"{name} {value}" for name, value in options.items())
 
     variables = {
         one["name"]: {side: "; ".join(words(site) for site in one[side]) for side in ("teacher", "student")}
