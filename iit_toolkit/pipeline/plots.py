@@ -12,8 +12,8 @@ from iit_toolkit.analysis.report.figures import summary as of_summary
 from iit_toolkit.analysis.report.figures.cases import draw_scatter
 from iit_toolkit.analysis.report.figures.style import STYLE
 from iit_toolkit.analysis.statistics.input_words import words_of
-from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.quantities import Region
+from iit_toolkit.analysis.statistics.summary import Summary
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.pictures.axes import new_axes

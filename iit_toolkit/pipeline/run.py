@@ -19,8 +19,8 @@ from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.statistics.comparison import compare
 from iit_toolkit.analysis.statistics.control_results import ControlResults
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.evaluation import evaluate
 from iit_toolkit.analysis.verification.verify import Verification

@@ -19,8 +19,8 @@ from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.report.figures.layers import write_heatmap
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.layer_matrix import SEARCH_SCHEMA
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.search import Matrix, answer_layers, choose_map, layer_matrix, mapped_alignment
 from iit_toolkit.analysis.verification.verify import Verification, verify

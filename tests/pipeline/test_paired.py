@@ -126,6 +126,6 @@ def test_an_export_is_reproduced(run: Path) -> None:
 @pytest.mark.usefixtures("place")
 def test_the_config_is_explained_and_validated() -> None:
     explained = call("explain", "config.yaml")
-    assert "positions kind differing; sources paired" in explained
+    assert "positions differing; sources paired" in explained
     assert "teacher, source" in explained
     assert "FAIL" not in call("validate", "config.yaml")

@@ -16,9 +16,10 @@ from iit_toolkit.analysis.report.shown_cases import ShownCase
 from iit_toolkit.analysis.report.tables import COLUMNS, ControlRow, Row, headed
 from iit_toolkit.analysis.statistics.comparison import Comparison
 from iit_toolkit.analysis.statistics.input_words import InputWords
-from iit_toolkit.analysis.statistics.measures import MEASURES, Summary
+from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import decimal, inputs
 from iit_toolkit.analysis.statistics.regions import RegionMap
+from iit_toolkit.analysis.statistics.summary import Summary
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError
 

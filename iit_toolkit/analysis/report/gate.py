@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.statistics.decision import decide, reaches, too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import InputWords, words_for
 from iit_toolkit.analysis.statistics.measures import Measure, judged_measure
 from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, first_upper, interval
-from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, refuse_incomparable
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.printable import printable

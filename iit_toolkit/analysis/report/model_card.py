@@ -13,8 +13,9 @@ import yaml
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.report.tables import COLUMNS, changed_cases, headed
 from iit_toolkit.analysis.statistics.input_words import NETWORKS, InputWords, words_for
-from iit_toolkit.analysis.statistics.measures import MEASURES, StudentSummary, Summary
+from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import decimal, first_upper, interval
+from iit_toolkit.analysis.statistics.summary import StudentSummary, Summary
 from iit_toolkit.analysis.statistics.verdict import SCOPE, Verdict
 from iit_toolkit.errors import UserError
 

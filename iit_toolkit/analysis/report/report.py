@@ -33,14 +33,15 @@ from iit_toolkit.analysis.report.tables import (
 from iit_toolkit.analysis.statistics import leak
 from iit_toolkit.analysis.statistics.candidates import Inputs
 from iit_toolkit.analysis.statistics.comparison import Comparison, compare
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import NETWORKS, words_for
-from iit_toolkit.analysis.statistics.measures import MEASURES, Summary, summarise
+from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import EVALUATED, inputs
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.analysis.statistics.regions import RegionMap, map_regions
-from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.results_layout import Evaluated
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored, refuse_other_cases
+from iit_toolkit.analysis.statistics.summary import Summary, summarise
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge, without_controls
 from iit_toolkit.analysis.statistics.verdict_words import leak_sentence
 from iit_toolkit.errors import UserError, listed

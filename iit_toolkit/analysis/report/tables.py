@@ -17,11 +17,12 @@ from iit_toolkit.analysis.statistics.control_results import (
     SelfSwap,
 )
 from iit_toolkit.analysis.statistics.control_words import control_meanings, describe_control
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import InputWords
-from iit_toolkit.analysis.statistics.measures import MEASURES, Behaviour, Measure, Summary, VariableSummary
+from iit_toolkit.analysis.statistics.measures import MEASURES, Measure
 from iit_toolkit.analysis.statistics.numbers import count, decimal, interval
 from iit_toolkit.analysis.statistics.quantities import Region
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.summary import Behaviour, Summary, VariableSummary
 from iit_toolkit.analysis.statistics.verdict import Control, Verdict
 
 _SELF_SWAP = (

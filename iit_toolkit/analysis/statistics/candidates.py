@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from iit_toolkit.analysis.statistics.input_words import words_of
 from iit_toolkit.analysis.statistics.outcomes import NO_POSITION
 from iit_toolkit.analysis.statistics.quantities import NOTICEABLE, Region
-from iit_toolkit.analysis.statistics.resampling import Ints
 from iit_toolkit.analysis.statistics.subsets import frequency_bands
+from iit_toolkit.analysis.statistics.sums import Ints
 
 MOST_ANSWERS = 8
 """The commonest answers that are regions of their own."""

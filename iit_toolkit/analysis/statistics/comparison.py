@@ -13,6 +13,7 @@ import pandas as pd
 
 from iit_toolkit.analysis.statistics import ranges
 from iit_toolkit.analysis.statistics.decision import Decision, decide, too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import InputWords, words_of
 from iit_toolkit.analysis.statistics.measures import (
     DEFAULT_MEASURE,
@@ -30,7 +31,6 @@ from iit_toolkit.analysis.statistics.quantities import (
     resample_variable,
     variables,
 )
-from iit_toolkit.analysis.statistics.resampling import Estimate
 
 Outcome = Literal["HIGHER", "LOWER", "NOT SEPARATED", "UNDEFINED"]
 _OUTCOMES: dict[Decision, Outcome] = {"above": "HIGHER", "below": "LOWER", "undecided": "NOT SEPARATED"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.estimates import Estimate
 
 Decision = Literal["above", "below", "undecided"]
 

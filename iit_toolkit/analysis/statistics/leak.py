@@ -18,11 +18,11 @@ import pandas as pd
 
 from iit_toolkit.analysis.statistics import ranges
 from iit_toolkit.analysis.statistics.decision import Decision, decide, too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import InputWords, words_of
 from iit_toolkit.analysis.statistics.numbers import count, decimal, inputs, interval
 from iit_toolkit.analysis.statistics.outcomes import UNALIGNED, UNALIGNED_NEURONS
 from iit_toolkit.analysis.statistics.quantities import resample_variable, variables
-from iit_toolkit.analysis.statistics.resampling import Estimate
 
 PASSED = "no more than the teacher's, up to the margin: no leak found here."
 FAILED = (

@@ -29,6 +29,7 @@ from pydantic import TypeAdapter
 from iit_toolkit.analysis.statistics import ranges, verdict_words
 from iit_toolkit.analysis.statistics.control_words import FLOOR, control_meanings
 from iit_toolkit.analysis.statistics.decision import Decision, decide, too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import TOKENS, InputWords, words_of
 from iit_toolkit.analysis.statistics.judged_cases import Elsewhere, JudgedCases
 from iit_toolkit.analysis.statistics.leak import Leak, find_leaks
@@ -36,7 +37,7 @@ from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, 
 from iit_toolkit.analysis.statistics.outcomes import SHUFFLED_SOURCES, UNTRAINED
 from iit_toolkit.analysis.statistics.power import detectable_lead
 from iit_toolkit.analysis.statistics.quantities import students
-from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.errors import UserError
 
 Label = Literal["SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"]

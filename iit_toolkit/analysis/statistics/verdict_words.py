@@ -8,13 +8,13 @@ from typing import Protocol
 
 from iit_toolkit.analysis.statistics.control_words import describe_control
 from iit_toolkit.analysis.statistics.decision import MINIMUM_EQUAL_TEXTS
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import InputWords
 from iit_toolkit.analysis.statistics.leak import Leak
 from iit_toolkit.analysis.statistics.measures import MEASURES, Measure, Score
 from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, first_upper, interval
 from iit_toolkit.analysis.statistics.outcomes import SHUFFLED_SOURCES
 from iit_toolkit.analysis.statistics.power import POWER
-from iit_toolkit.analysis.statistics.resampling import Estimate
 
 NOT_RUN = "The other controls were not run for this student, so nothing is supported. Verify the student to run them."
 

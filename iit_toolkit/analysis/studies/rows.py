@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from iit_toolkit.analysis.statistics.measures import MEASURES, VariableSummary, judged_measure
+from iit_toolkit.analysis.statistics.measures import MEASURES, judged_measure
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.quantities import Region
+from iit_toolkit.analysis.statistics.summary import VariableSummary
 from iit_toolkit.analysis.studies.paired import Row, StudyMeasure
 from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, TaskScores
 from iit_toolkit.errors import UserError

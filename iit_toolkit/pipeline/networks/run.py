@@ -18,8 +18,8 @@ from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.statistics.comparison import compare
 from iit_toolkit.analysis.statistics.control_results import ControlResults
 from iit_toolkit.analysis.statistics.input_words import NETWORKS
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.analysis.verification.verify import verify as verify_students

@@ -21,8 +21,8 @@ from iit_toolkit.analysis.report.figures.controls import controls
 from iit_toolkit.analysis.report.figures.of_run import write_figures
 from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, hover, picture_dpi, save
 from iit_toolkit.analysis.report.figures.training import training
-from iit_toolkit.analysis.statistics.measures import Summary, summarise
 from iit_toolkit.analysis.statistics.subsets import Settings
+from iit_toolkit.analysis.statistics.summary import Summary, summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from tests.analysis.synthetic import SHUFFLED, make_outcomes, make_results
 

@@ -165,7 +165,7 @@ def test_what_was_done_is_told(tmp_path):
     write_report(make_run(tmp_path))
     for text in written(tmp_path):
         assert "component block_output, layer 3, neurons [0, 64]" in text
-        assert "swapped positions: kind span, fraction 0.3" in text
+        assert "swapped positions: span, fraction 0.3" in text
         assert "20.50" in text and "[19.25, 21.75]" in text
         assert "1 kl + 0.5 mlm + 1 interchange" in text
         assert "torch 2.13.0; transformers 5.23.0" in text

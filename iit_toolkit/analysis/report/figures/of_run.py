@@ -25,9 +25,9 @@ from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, save
 from iit_toolkit.analysis.report.figures.training import History, training
 from iit_toolkit.analysis.report.shown_variables import left_out, most_shown, telling
 from iit_toolkit.analysis.statistics.input_words import words_of
-from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.regions import RegionMap
 from iit_toolkit.analysis.statistics.subsets import Settings
+from iit_toolkit.analysis.statistics.summary import Summary
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.runs.folder import remove
 

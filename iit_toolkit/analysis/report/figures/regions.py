@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, INK, PALETTE, Drawing, hover, legend
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import InputWords
 from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import first_upper, interval
 from iit_toolkit.analysis.statistics.regions import Label, MappedRegion, RegionMap
-from iit_toolkit.analysis.statistics.resampling import Estimate
 
 NAME = "where_it_holds"
 _MARKS: dict[Label, tuple[str, str]] = {

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, INK, Drawing, hover, legend, student_colour
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import TOKENS, InputWords
-from iit_toolkit.analysis.statistics.measures import MEASURES, Summary, VariableSummary
+from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import interval
 from iit_toolkit.analysis.statistics.quantities import Region
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.summary import Summary, VariableSummary
 
 Pick = Callable[[VariableSummary], Estimate]
 _LEAST_SHOWN = -1.0  # a measure may be far below 0
