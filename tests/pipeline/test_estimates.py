@@ -57,8 +57,7 @@ def test_the_time_of_all_is_that_of_their_steps_and_their_operations(
         "training takes about 1 min 20 s; verification takes about 1 min 30 s after that",
         "training of 3 arms takes about 4 min 00 s on this machine",
         f"training of 2 arms takes about {longer} on this machine; verification and report come after that",
-        "about 2 min 10 s on this machine: training 40 s, verification 1 min 30 s; "
-        "the report comes after that",
+        "about 2 min 10 s on this machine: training 40 s, verification 1 min 30 s; the report comes after that",
         "training takes about 40 s on this machine",
     ]
 

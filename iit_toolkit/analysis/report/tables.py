@@ -30,7 +30,7 @@ _SELF_SWAP = (
     "Swapping activations for themselves changes answers: the interventions are not exact.",
 )
 _OFF_MANIFOLD = (
-    f"Share of swapped states, read where answers are, that lie farther from natural states of other texts than "
+    f"Share of swapped states, read where answers are, that lie farther from natural states of other inputs than "
     f"{1 - NATURAL:.0%} of natural states do. Natural states come to {decimal(NATURAL, 2)}. Far above it, answers come "
     "from states that no input leads to."
 )
