@@ -38,9 +38,11 @@ def train(
 
     Example: iit-toolkit train quickstart --arm causal --output runs/causal
     """
+    from iit_toolkit.config.run_config import refuse_no_arms
+
     with processes.main_first():
         settings = read_config(config, overrides)
-        settings.require_arms()
+        refuse_no_arms(settings.name, settings.arms)
         if arm is None and len(settings.arms) > 1:
             raise UserError(f"config {config} has several arms, choose with --arm: {listed(settings.arms)}")
         chosen = arm or next(iter(settings.arms))

@@ -25,6 +25,7 @@ from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.analysis.verification.verify import verify as verify_students
 from iit_toolkit.config.loading import dump_config
 from iit_toolkit.config.network_config import NetworkRunConfig
+from iit_toolkit.config.run_config import refuse_no_arms
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.inputs import refuse_other_config
 from iit_toolkit.pipeline.networks.chain import chain_of
@@ -80,7 +81,7 @@ def _train_arms(
     config: NetworkRunConfig, output: str | Path, names: Sequence[str], *, resume: bool, verified: bool
 ) -> Path:
     processes.refuse_several("run (of networks)")
-    config.require_arms()
+    refuse_no_arms(config.name, config.arms)
     config = with_alignment_files_read(config)
     prepared, folder = PreparedNetworks(config), RunFolder(Path(output))
     students: dict[str, nn.Module] = {}
