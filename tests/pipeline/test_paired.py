@@ -110,7 +110,7 @@ def test_the_fingerprint_is_of_bases_and_sources(run: Path) -> None:
 
 def test_a_finished_student_is_verified_on_the_same_pairs(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     call("verify", "config.yaml", "--student", "run/causal", "--alignment", "pairs.yaml", "-o", "again")
-    assert "data, split validation: 2 of 50 pairs are skipped (2: base and source have" in caplog.text
+    assert "data, split validation: 2 of 50 pairs are skipped: base and source have" in caplog.text
     before, after = (read_outcomes(folder / "outcomes.parquet") for folder in (run, run.parent / "again"))
     arm = before[before["student"] == "causal"].reset_index(drop=True)
     one = after[after["student"] == "student"].reset_index(drop=True)
