@@ -74,7 +74,7 @@ def _print(folder: Path) -> None:
     written = FinetuneFolder(folder)
     table = Table(box=SIMPLE_HEAD)
     for head in ("task", "split", "metric", "mean", "median", "std", "seeds"):
-        table.add_column(head)
+        table.add_column(head, no_wrap=head != "split", overflow="fold")
     for task, found in read_summary(written.summary)[1].tasks.items():
         for split, metrics in found.splits.items():
             for metric, spread in metrics.items():
