@@ -19,7 +19,6 @@ from iit_toolkit.cli.arguments import (
 )
 from iit_toolkit.cli.tables import in_pieces
 
-
 _BLOCK = 9
 """Characters for the numbers of the blocks, and around the table."""
 
