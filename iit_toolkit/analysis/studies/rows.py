@@ -247,7 +247,7 @@ def _whole(run: Record, key: str) -> float | None:
 def flop_unit(study: Study) -> tuple[str, float]:
     """Return the unit in which the operations of the study's trainings are written, and how many operations it is."""
     most = max(run.flops for run in _runs(study))
-    return next((one for one in _UNITS.items() if most >= one[1] / 10), ("GFLOP", 1e9))
+    return next((one for one in _UNITS.items() if most >= one[1] / 100), ("GFLOP", 1e9))
 
 
 def _costs(study: Study) -> list[tuple[str, int, Callable[[Record], float | None]]]:

@@ -192,7 +192,7 @@ def test_wrong_names(suite: Study, arguments: tuple[list[str], list[str] | None]
 
 @pytest.mark.parametrize(
     ("flops", "unit"),
-    [(2.5e17, ("PFLOP", 1e15)), (1e14, ("PFLOP", 1e15)), (9e13, ("TFLOP", 1e12)), (2e7, ("GFLOP", 1e9))],
+    [(2.5e17, ("PFLOP", 1e15)), (1e13, ("PFLOP", 1e15)), (9e12, ("TFLOP", 1e12)), (2e7, ("GFLOP", 1e9))],
 )
 def test_operations_have_the_unit_that_the_largest_training_asks_for(flops: float, unit: tuple[str, float]) -> None:
     records = {"plain": {42: SimpleNamespace(flops=flops / 9)}, "causal": {42: SimpleNamespace(flops=flops)}}
