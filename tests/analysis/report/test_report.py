@@ -84,6 +84,7 @@ def test_everything_of_the_user_is_escaped(tmp_path):
 def test_verdict_and_comparison_stand_first_with_their_numbers(tmp_path):
     write_report(make_run(tmp_path, shuffled=make_controls()))
     html, markdown = written(tmp_path)
+    assert "| chosen | variable | position | teacher, without and with |" in markdown
     results = json.loads((tmp_path / "results.json").read_text())
     assert re.search(r'class="badge">SUPPORTED<', html)
     assert re.search(r'class="badge">\s*HIGHER THAN plain<', html)
@@ -131,7 +132,7 @@ def test_classification_and_several_variables(tmp_path, task):
     assert "| plain | late |" in markdown
     assert "inside" not in (tmp_path / "figures" / "accuracy.svg").read_text()
     assert not {"by_position.svg", "by_frequency.svg"} & {path.name for path in (tmp_path / "figures").iterdir()}
-    assert ": early: KL" in html
+    assert ": early: KL" in html and "| chosen | variable | teacher, without and with |" in markdown
     shown = re.sub("<[^>]*>", "", html.partition("<body>")[2]) + markdown
     told = "outside|inside|swapped positions|of bases and|\\w+ finds them"
     assert re.findall(told, shown.replace("swapped positions: span", "")) == ["of bases and", "inputs finds them"] * 2
