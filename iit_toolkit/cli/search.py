@@ -19,7 +19,7 @@ from iit_toolkit.cli.arguments import (
     with_measure,
 )
 from iit_toolkit.cli.summary import interval
-from iit_toolkit.cli.tables import in_pieces
+from iit_toolkit.cli.tables import in_pieces, print_widest
 from iit_toolkit.cli.verdicts import print_verdict
 from iit_toolkit.errors import UserError
 
@@ -108,15 +108,19 @@ def _print_search(folder: Path) -> None:
         matrix.add_section()
         matrix.add_row("", "moved", *(f"{found['matrix']['cells'][number]['moved']:,} " for number in layers))
         console.print(matrix)
-    confirmed = Table(box=SIMPLE_HEAD, title="confirmation, on the other half", title_justify="left")
-    for head in ("student,\nteacher", *_shown(measure).values(), "verdict\n"):
-        confirmed.add_column(head, no_wrap=True)
     measured = found["confirmation"]["summary"]["students"]["student"]["variables"]
-    for one, (name, values) in zip(found["map"], measured.items(), strict=True):
-        layers = f"{one['student_layer']}, {one['teacher_layer']}"
-        confirmed.add_row(layers, *_cells(measure, values), verdict["variables"][name]["label"])
+
+    def confirmed(kept: int) -> Table:
+        table = Table(box=SIMPLE_HEAD, title="confirmation, on the other half", title_justify="left")
+        for head in ("student,\nteacher", *list(_shown(measure).values())[:kept], "verdict\n"):
+            table.add_column(head, no_wrap=True)
+        for one, (name, values) in zip(found["map"], measured.items(), strict=True):
+            layers = f"{one['student_layer']}, {one['teacher_layer']}"
+            table.add_row(layers, *_cells(measure, values)[:kept], verdict["variables"][name]["label"])
+        return table
+
     console.print(found["note"])
-    console.print(confirmed)
+    print_widest(console, (confirmed(kept) for kept in range(len(_shown(measure)), 0, -1)))
     print_verdict(console, Verdict.from_dict(verdict))
     console.print(f"alignment: {folder / 'alignment.yaml'}", soft_wrap=True)
 
@@ -139,13 +143,18 @@ def _print_subspace(folder: Path) -> None:
         "confirmation": f"student layer {found['student_layer']} against the teacher's learned subspace",
     }
     for part, title in titles.items():
-        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
-        for head in ("", *_shown(measure).values()):
-            table.add_column(head, no_wrap=True)
-        for name, measured in found[part]["summary"]["students"].items():
-            [values] = measured["variables"].values()
-            table.add_row(name, *_cells(measure, values))
-        console.print(table)
+        students = found[part]["summary"]["students"]
+
+        def measured(kept: int, title: str = title, students: dict[str, Any] = students) -> Table:
+            table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+            for head in ("", *list(_shown(measure).values())[:kept]):
+                table.add_column(head, no_wrap=True)
+            for name, one in students.items():
+                [values] = one["variables"].values()
+                table.add_row(name, *_cells(measure, values)[:kept])
+            return table
+
+        print_widest(console, (measured(kept) for kept in range(len(_shown(measure)), 0, -1)))
     print_verdict(console, Verdict.from_dict(verdict))
     console.print(f"subspaces: {folder / 'subspaces.safetensors'}", soft_wrap=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iit_toolkit.cli.tables import print_widest
 from iit_toolkit.cli.verdicts import print_verdict
 
 if TYPE_CHECKING:
@@ -31,12 +32,9 @@ def print_summary(folder: Path) -> None:
     where = words.region.strip()
     columns: _Cells = {f"effect R²\n{where}": ("effect_r2", "outside")} if graded else {}
     columns |= {f"effective IIA\n{where}": ("effective_iia", "outside"), "its floor\n": ("effective_floor", "outside")}
-    wide = Console(highlight=False, markup=False, width=1000)
     caption = f"95% intervals over the {words.texts} of bases and sources"
-    tables = (_table(stored, caption, dict(list(columns.items())[:kept])) for kept in range(len(columns), 0, -1))
-    sized = [(table, wide.measure(table).maximum) for table in tables]
-    table, needed = next((one for one in sized if one[1] <= console.width), sized[-1])  # the widest that fits
-    Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
+    kept = range(len(columns), 0, -1)
+    print_widest(console, (_table(stored, caption, dict(list(columns.items())[:count])) for count in kept))
     print_verdict(console, stored.verdict)
     compared = stored.document.get("comparison")
     if compared:
