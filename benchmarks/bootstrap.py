@@ -14,7 +14,8 @@ import time
 
 import numpy as np
 
-from iit_toolkit.analysis.statistics.resampling import Floats, Ints, Resampled, sum_by_cluster
+from iit_toolkit.analysis.statistics.resampling import Resampled
+from iit_toolkit.analysis.statistics.sums import Floats, Ints, sum_by_cluster
 
 CASES, RESAMPLES, REPEATS = 100_000, 10_000, 3
 DESIGNS = {

@@ -27,9 +27,11 @@ from benchmarks.real_population import STUDENT as REAL_STUDENT
 from benchmarks.real_population import real_population
 from iit_toolkit.analysis.statistics.control_words import FLOOR
 from iit_toolkit.analysis.statistics.decision import too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.measures import MEASURES, Score, estimate, lead
 from iit_toolkit.analysis.statistics.quantities import graded
-from iit_toolkit.analysis.statistics.resampling import Estimate, Floats, Ints, Resampled, sum_by_cluster
+from iit_toolkit.analysis.statistics.resampling import Resampled
+from iit_toolkit.analysis.statistics.sums import Floats, Ints, sum_by_cluster
 from iit_toolkit.analysis.statistics.verdict import judge_variables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"

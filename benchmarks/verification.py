@@ -29,8 +29,8 @@ from transformers.utils import logging
 from benchmarks.memory import high_water
 from iit_toolkit.alignment import preset
 from iit_toolkit.analysis.statistics.leak import find_leaks
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import write_outcomes
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.verify import Verification, verify
 from iit_toolkit.config.loading import ASSETS

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.forked import forked
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = ("interchange-interventions", "introduction", "for-pyvene-users", "for-trl-users", "tracking")
@@ -38,24 +38,53 @@ def run(text: str) -> list[str]:
     return wrong
 
 
+def work(text: str, folder: Path) -> None:
+    """Run the blocks in a folder, and write there what goes to standard error."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.chdir(folder)
+    os.dup2(os.open("stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    if wrong := run(text):
+        raise SystemExit("; ".join(wrong))
+
+
+def in_clean_process(text: str, folder: Path) -> int | None:
+    """Run blocks in a process that knows nothing of the tests that ran before; return its exit code.
+
+    It is forked from a server that has only imported what takes long.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers", "datasets", "iit_toolkit.pipeline"])
+    process = context.Process(target=work, args=(text, folder))
+    process.start()
+    process.join(600)
+    process.kill()
+    process.join()
+    return process.exitcode
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_the_python_of_a_page_runs_and_prints_what_it_says(page: str, tmp_path: Path) -> None:
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     assert list(blocks(text))
 
-    def work() -> None:
-        os.chdir(tmp_path)
-        if wrong := run(text):
-            raise SystemExit("; ".join(wrong))
-
-    done = forked(work, tmp_path, timeout=600, CUDA_VISIBLE_DEVICES="")
-    assert done.code == 0, done.stderr[-3000:]
+    done = in_clean_process(text, tmp_path)
+    assert done == 0, (tmp_path / "stderr").read_text()[-3000:]
 
 
 def test_other_output_than_said_is_found() -> None:
     page = "```python\nprint(1)\nprint(2)\n```\n\nThis prints `1` and `{}`.\n"
     assert run(page.format(2)) == []
     assert run(page.format(3)) == ["block 1: ['1', '2'], not ['1', '3']"]
+
+
+def test_a_page_sees_nothing_of_the_tests_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(re, "left_by_a_test", True, raising=False)
+    seen = (
+        "```python\nimport re, logging\nassert not hasattr(re, 'left_by_a_test')\nprint(logging.root.handlers)\n```\n"
+    )
+    assert in_clean_process(f"{seen}\nThis prints `[]`.\n", tmp_path) == 0, (tmp_path / "stderr").read_text()
+    assert in_clean_process("```python\nraise SystemExit(3)\n```\n", tmp_path) == 3
 
 
 def test_the_drawing_of_an_alignment_is_that_of_the_package() -> None:

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from iit_toolkit.cli.arguments import Json
+from iit_toolkit.cli.tables import in_pieces
 
 if TYPE_CHECKING:
     from iit_toolkit.analysis.studies.comparison import StudyComparison
+
+
+_MEASURE = 26
+"""Columns for the names of measures, which wrap."""
 
 
 def compare(
@@ -75,19 +80,24 @@ def _print(compared: StudyComparison) -> None:
 
     console = Console(highlight=False, markup=False)
     caption = f"mean ± standard deviation over {count(len(compared.study.seeds), 'seed')}"
-    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
-    for head in ("measure", *compared.arms):
-        table.add_column(head)
-    for row in (row for group, rows in compared.groups.items() if group != COST for row in rows):
-        table.add_row(row.measure.name, *(spread(row, arm) for arm in compared.arms))
-    console.print(table)
+    rows = [row for group, rows in compared.groups.items() if group != COST for row in rows]
+    cells = {arm: [spread(row, arm) for row in rows] for arm in compared.arms}
+    widest = max(len(text) for arm, texts in cells.items() for text in (arm, *texts))
+    for arms in in_pieces(compared.arms, console.width - _MEASURE, widest + 2):
+        table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
+        table.add_column("measure")
+        for arm in arms:
+            table.add_column(arm, no_wrap=True)
+        for number, row in enumerate(rows):
+            table.add_row(row.measure.name, *(cells[arm][number] for arm in arms))
+        console.print(table)
     for one in compared.comparisons:
         console.print(f"{heading(one)}: {one.basis.note}")
         if not one.basis.measures:
             continue
         table = Table(box=SIMPLE_HEAD)
         for head in ("measure", f"difference [{compared.level:.0%}]", "outcome"):
-            table.add_column(head)
+            table.add_column(head, no_wrap=head != "measure")
         for paired in one.basis.measures:
             better = "" if paired.measure.higher_is_better else " (lower is better)"
             table.add_row(f"{paired.measure.name}{better}", difference(paired), paired.outcome)

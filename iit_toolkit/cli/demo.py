@@ -31,9 +31,9 @@ def demo(
     """
     typer.echo("verifying two students of the bundled teacher; this takes less than a minute", err=True)
 
-    from iit_toolkit import pipeline
-
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         folders = pipeline.demo(output)
     if as_json:
         typer.echo(json.dumps({name: _of(folder) for name, folder in folders.items()}, indent=1))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
+
 import typer
 
 from iit_toolkit.cli.arguments import Config, Overrides, read_config, stdout_for_results
@@ -14,8 +17,11 @@ def explain(config: Config, overrides: Overrides = None) -> None:
     """
     settings = read_config(config, overrides)
 
-    from iit_toolkit import pipeline
-
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         explanation = pipeline.explain(settings)
-    typer.echo(explanation)
+    width = shutil.get_terminal_size().columns
+    for line in explanation.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        typer.echo(textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))

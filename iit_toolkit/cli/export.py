@@ -26,9 +26,9 @@ def export(
 
     Example: iit-toolkit export runs/quickstart --arm causal --output exports/causal
     """
-    from iit_toolkit import pipeline
-
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         folder = pipeline.export(run, output, arm)
     typer.echo(folder)
     typer.echo(f"load it with transformers, or verify it again: iit-toolkit verify --from {folder}", err=True)

@@ -40,10 +40,10 @@ def finetune(
         config, overrides = None, [config, *(overrides or [])]
     settings = _read(config, overrides or [], model, task or [])
 
-    from iit_toolkit.downstream.finetune import finetune as finetune_model
-
     folder = output or Path("runs") / settings.name
     with stdout_for_results(going_on=CONTINUED):
+        from iit_toolkit.downstream.finetune import finetune as finetune_model
+
         finetune_model(settings, folder)
     if as_json:
         print_document(folder / "finetune.json")
@@ -74,7 +74,7 @@ def _print(folder: Path) -> None:
     written = FinetuneFolder(folder)
     table = Table(box=SIMPLE_HEAD)
     for head in ("task", "split", "metric", "mean", "median", "std", "seeds"):
-        table.add_column(head)
+        table.add_column(head, no_wrap=head != "split", overflow="fold")
     for task, found in read_summary(written.summary)[1].tasks.items():
         for split, metrics in found.splits.items():
             for metric, spread in metrics.items():

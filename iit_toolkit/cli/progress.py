@@ -109,15 +109,8 @@ def said(*, live: bool = True, going_on: str = AGAIN) -> Generator[None]:
         live: Whether a panel may be drawn; where none can be, lines are written.
         going_on: What an interrupt says of going on.
     """
-    import datasets
     from rich.console import Console
-    from transformers.utils import logging as of_transformers
 
-    verbosity = of_transformers.get_verbosity()
-    bars = of_transformers.is_progress_bar_enabled()
-    of_transformers.set_verbosity_error()
-    of_transformers.disable_progress_bar()
-    datasets.disable_progress_bars()
     from iit_toolkit.cli.live import LivePanel, can_be_drawn
 
     console = Console(stderr=True, highlight=False, markup=False)
@@ -128,7 +121,7 @@ def said(*, live: bool = True, going_on: str = AGAIN) -> Generator[None]:
     package.addHandler(lines)
     package.setLevel(logging.DEBUG if processes.is_main() else logging.WARNING)
     try:
-        with lines.ticking() if processes.is_main() else contextlib.nullcontext():
+        with lines.ticking() if processes.is_main() else contextlib.nullcontext(), _quiet_libraries():
             yield
     except (KeyboardInterrupt, TerminatedError) as error:
         lines.stopped()
@@ -138,6 +131,21 @@ def said(*, live: bool = True, going_on: str = AGAIN) -> Generator[None]:
     finally:
         package.removeHandler(lines)
         package.setLevel(level)
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Generator[None]:
+    """Silence the libraries in the block. To import them may take a minute, so that somebody should be watching."""
+    import datasets
+    from transformers.utils import logging as of_transformers
+
+    verbosity, bars = of_transformers.get_verbosity(), of_transformers.is_progress_bar_enabled()
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
         of_transformers.set_verbosity(verbosity)
         if bars:
             of_transformers.enable_progress_bar()

@@ -41,10 +41,10 @@ def run(
     with processes.main_first():
         settings = read_config(config, overrides)
 
-    from iit_toolkit import pipeline
-
     folder = output_folder(output, settings)
     with stdout_for_results(going_on=RESUMED):
+        from iit_toolkit import pipeline
+
         pipeline.run(settings, folder, resume=resume)
     if not processes.is_main():
         return

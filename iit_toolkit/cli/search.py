@@ -19,10 +19,16 @@ from iit_toolkit.cli.arguments import (
     with_measure,
 )
 from iit_toolkit.cli.summary import interval
+from iit_toolkit.cli.tables import in_pieces, print_widest
+from iit_toolkit.cli.verdicts import print_verdict
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
     from iit_toolkit.analysis.statistics.measures import Measure
+
+
+_HEAD, _COLUMN = 24, 11
+"""Characters that a matrix needs for the teacher's layers, and for each of the student's."""
 
 
 def search(
@@ -54,10 +60,10 @@ def search(
     if len({option is None for option in (subspace, teacher_layer, student_layer)}) > 1:
         raise UserError("--subspace, --teacher-layer and --student-layer belong together: give all three, or none")
 
-    from iit_toolkit import pipeline
-
     folder = output_folder(output, settings)
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         if subspace is None or teacher_layer is None or student_layer is None:
             pipeline.search(settings, student=student, output=folder)
         else:
@@ -77,6 +83,7 @@ def _print_search(folder: Path) -> None:
     from rich.table import Table
 
     from iit_toolkit.analysis.statistics.measures import MEASURES
+    from iit_toolkit.analysis.statistics.verdict import Verdict
     from iit_toolkit.files.json_files import read_object
 
     found: dict[str, Any] = read_object(folder / "search.json")
@@ -84,35 +91,37 @@ def _print_search(folder: Path) -> None:
     explains = measure.kind == "explained"
     chosen = {(one["teacher_layer"], one["student_layer"]) for one in found["map"]}
     title = f"{measure.title}{'' if explains else ' minus its floor'}, outside; * chosen"
-    matrix = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
-    for head in ("teacher\nlayer", measure.units.replace(" ", "\n")):
-        matrix.add_column(head, justify="right")
-    for layer in range(found["matrix"]["student_layers"]):
-        matrix.add_column(f"student\nlayer {layer}", justify="right", no_wrap=True)
-    for layer in range(found["matrix"]["teacher_layers"]):
-        row = [cell for cell in found["matrix"]["cells"] if cell["teacher_layer"] == layer]
-        values = (_cell(cell, (layer, cell["student_layer"]) in chosen) for cell in row)
-        matrix.add_row(str(layer), f"{row[0]['outside']['counted']:,}", *values)
-    moved = (f"{cell['moved']:,} " for cell in found["matrix"]["cells"][: found["matrix"]["student_layers"]])
-    matrix.add_section()
-    matrix.add_row("", "moved", *moved)
     needed = found["matrix"]["minimum_bases"]
     what = "probabilities" if explains else "own answer"
-    matrix.caption = f"moved: examples in which the swap changes the student's {what}; {needed} make it eligible"
-    matrix.caption_justify = "left"
-    confirmed = Table(box=SIMPLE_HEAD, title="confirmation, on the other half", title_justify="left")
-    for head in ("student,\nteacher", *_shown(measure).values(), "verdict\n"):
-        confirmed.add_column(head, no_wrap=True)
-    measured = found["confirmation"]["summary"]["students"]["student"]["variables"]
-    for one, (name, values) in zip(found["map"], measured.items(), strict=True):
-        layers = f"{one['student_layer']}, {one['teacher_layer']}"
-        confirmed.add_row(layers, *_cells(measure, values), verdict["variables"][name]["label"])
+    caption = f"moved: examples in which the swap changes the student's {what}; {needed} make it eligible"
     console = Console(highlight=False, markup=False)
-    needed = 24 + 11 * found["matrix"]["student_layers"]
-    Console(highlight=False, markup=False, width=max(console.width, needed)).print(matrix)
+    for layers in in_pieces(range(found["matrix"]["student_layers"]), console.width - _HEAD, _COLUMN):
+        matrix = Table(box=SIMPLE_HEAD, title=title, title_justify="left", caption=caption, caption_justify="left")
+        for head in ("teacher\nlayer", measure.units.replace(" ", "\n")):
+            matrix.add_column(head, justify="right")
+        for layer in layers:
+            matrix.add_column(f"student\nlayer {layer}", justify="right", no_wrap=True)
+        for layer in range(found["matrix"]["teacher_layers"]):
+            row = [cell for cell in found["matrix"]["cells"] if cell["teacher_layer"] == layer]
+            values = (_cell(row[number], (layer, row[number]["student_layer"]) in chosen) for number in layers)
+            matrix.add_row(str(layer), f"{row[0]['outside']['counted']:,}", *values)
+        matrix.add_section()
+        matrix.add_row("", "moved", *(f"{found['matrix']['cells'][number]['moved']:,} " for number in layers))
+        console.print(matrix)
+    measured = found["confirmation"]["summary"]["students"]["student"]["variables"]
+
+    def confirmed(kept: int) -> Table:
+        table = Table(box=SIMPLE_HEAD, title="confirmation, on the other half", title_justify="left")
+        for head in ("student,\nteacher", *list(_shown(measure).values())[:kept], "verdict\n"):
+            table.add_column(head, no_wrap=True)
+        for one, (name, values) in zip(found["map"], measured.items(), strict=True):
+            layers = f"{one['student_layer']}, {one['teacher_layer']}"
+            table.add_row(layers, *_cells(measure, values)[:kept], verdict["variables"][name]["label"])
+        return table
+
     console.print(found["note"])
-    console.print(confirmed)
-    console.print(f"{verdict['label']}. {verdict['sentence']}")
+    print_widest(console, (confirmed(kept) for kept in range(len(_shown(measure)), 0, -1)))
+    print_verdict(console, Verdict.from_dict(verdict))
     console.print(f"alignment: {folder / 'alignment.yaml'}", soft_wrap=True)
 
 
@@ -122,6 +131,7 @@ def _print_subspace(folder: Path) -> None:
     from rich.table import Table
 
     from iit_toolkit.analysis.statistics.measures import MEASURES
+    from iit_toolkit.analysis.statistics.verdict import Verdict
     from iit_toolkit.files.json_files import read_object
 
     found: dict[str, Any] = read_object(folder / "subspace.json")
@@ -133,14 +143,19 @@ def _print_subspace(folder: Path) -> None:
         "confirmation": f"student layer {found['student_layer']} against the teacher's learned subspace",
     }
     for part, title in titles.items():
-        table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
-        for head in ("", *_shown(measure).values()):
-            table.add_column(head, no_wrap=True)
-        for name, measured in found[part]["summary"]["students"].items():
-            [values] = measured["variables"].values()
-            table.add_row(name, *_cells(measure, values))
-        console.print(table)
-    console.print(f"{verdict['label']}. {verdict['sentence']}")
+        students = found[part]["summary"]["students"]
+
+        def measured(kept: int, title: str = title, students: dict[str, Any] = students) -> Table:
+            table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
+            for head in ("", *list(_shown(measure).values())[:kept]):
+                table.add_column(head, no_wrap=True)
+            for name, one in students.items():
+                [values] = one["variables"].values()
+                table.add_row(name, *_cells(measure, values)[:kept])
+            return table
+
+        print_widest(console, (measured(kept) for kept in range(len(_shown(measure)), 0, -1)))
+    print_verdict(console, Verdict.from_dict(verdict))
     console.print(f"subspaces: {folder / 'subspaces.safetensors'}", soft_wrap=True)
 
 

@@ -37,11 +37,10 @@ def plan(suite: Suite, overrides: Overrides = None, output: Folder = None) -> No
 
     Example: iit-toolkit suite plan experiments/paper-claims/suite.yaml
     """
-    config = _read(suite, overrides)
-
-    from iit_toolkit.pipeline.suite.plan import plan as plan_suite
-
     with stdout_for_results():
+        from iit_toolkit.pipeline.suite.plan import plan as plan_suite
+
+        config = _read(suite, overrides)
         planned = plan_suite(config, _folder(config, output))
     _print(planned)
 
@@ -67,18 +66,17 @@ def run(
 
     Example: iit-toolkit suite run experiments/paper-claims/suite.yaml --minutes 10
     """
-    config = _read(suite, overrides)
-
-    from iit_toolkit.pipeline.suite.pieces import pieces
-    from iit_toolkit.pipeline.suite.work import work
-
     try:
         command = shlex.split(launcher)
     except ValueError as error:
         raise UserError(f"--launcher {launcher}: {error}; quote it as a shell command") from None
-    folder = _folder(config, output)
-    _refuse_to_overwrite(suite, folder)
     with stdout_for_results(live=not command, going_on=CONTINUED):  # what is launched draws a panel of its own
+        from iit_toolkit.pipeline.suite.pieces import pieces
+        from iit_toolkit.pipeline.suite.work import work
+
+        config = _read(suite, overrides)
+        folder = _folder(config, output)
+        _refuse_to_overwrite(suite, folder)
         left = work(config, folder, arms=arm or [], seeds=seed or [], minutes=minutes, launcher=command)
     typer.echo(f"{folder}: {len(pieces(config)) - len(left)} of {len(pieces(config))} pieces are done")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from iit_toolkit.cli.tables import print_widest
 from iit_toolkit.cli.verdicts import print_verdict
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ def print_summary(folder: Path) -> None:
     """Print a table of the students, the verdict, the comparison and where the report is."""
     from rich.console import Console
 
+    from iit_toolkit.analysis.statistics.input_words import words_for
     from iit_toolkit.analysis.statistics.stored_results import read_stored
     from iit_toolkit.runs.folder import RunFolder
 
@@ -26,13 +28,13 @@ def print_summary(folder: Path) -> None:
     stored = read_stored(run.path)
     console = Console(highlight=False, markup=False)
     graded = all(one.effect_r2 for student in stored.summary.students.values() for one in student.variables.values())
-    columns: _Cells = {"effect R²\noutside": ("effect_r2", "outside")} if graded else {}
-    columns |= {"effective IIA\noutside": ("effective_iia", "outside"), "its floor\n": ("effective_floor", "outside")}
-    wide = Console(highlight=False, markup=False, width=1000)
-    tables = (_table(stored, dict(list(columns.items())[:kept])) for kept in range(len(columns), 0, -1))
-    sized = [(table, wide.measure(table).maximum) for table in tables]
-    table, needed = next((one for one in sized if one[1] <= console.width), sized[-1])  # the widest that fits
-    Console(highlight=False, markup=False, width=max(console.width, needed)).print(table)
+    words = words_for(stored.document["task"])
+    where = words.region.strip()
+    columns: _Cells = {f"effect R²\n{where}": ("effect_r2", "outside")} if graded else {}
+    columns |= {f"effective IIA\n{where}": ("effective_iia", "outside"), "its floor\n": ("effective_floor", "outside")}
+    caption = f"95% intervals over the {words.texts} of bases and sources"
+    kept = range(len(columns), 0, -1)
+    print_widest(console, (_table(stored, caption, dict(list(columns.items())[:count])) for count in kept))
     print_verdict(console, stored.verdict)
     compared = stored.document.get("comparison")
     if compared:
@@ -59,11 +61,11 @@ def print_results(folder: Path, **more: Any) -> None:
     typer.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
 
 
-def _table(stored: StoredResults, columns: _Cells) -> Table:
+def _table(stored: StoredResults, caption: str, columns: _Cells) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, caption="95% intervals over the texts of bases and sources", caption_justify="left")
+    table = Table(box=SIMPLE_HEAD, caption=caption, caption_justify="left")
     accuracies = next((one.accuracy for one in stored.evaluation.values() if one.accuracy is not None), None)
     for head in ("student\nvariable", *columns, "perplexity\n" if accuracies is None else "accuracy\n"):
         table.add_column(head, no_wrap=True)

@@ -17,6 +17,10 @@ from iit_toolkit.cli.arguments import (
     read_text_config,
     stdout_for_results,
 )
+from iit_toolkit.cli.tables import in_pieces
+
+_BLOCK = 9
+"""Characters for the numbers of the blocks, and around the table."""
 
 
 def trace(
@@ -45,13 +49,13 @@ def trace(
     """
     settings = read_text_config(config, overrides)
 
-    from iit_toolkit import pipeline
-
     options: dict[str, Any] = {"pairs": pairs, "heads": heads, "propose": propose, "student_layers": student_layers}
     if components is not None:
         options["components"] = [one.strip() for one in components.split(",") if one.strip()]
     folder = output_folder(output, settings)
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         pipeline.trace(settings, output=folder, **options)
     if as_json:
         print_document(folder / "trace.json")
@@ -71,15 +75,16 @@ def _print_trace(folder: Path) -> None:
     part = cells[0]["component"]
     shown = {(cell["positions"], cell["layer"]): cell["changed"] for cell in cells if cell["component"] == part}
     kinds = list(dict.fromkeys(kind for kind, _ in shown))
-    table = Table(box=SIMPLE_HEAD)
-    for head in ("block", *kinds):
-        table.add_column(head, justify="right", no_wrap=True)
-    for layer in range(found["trace"]["layers"]):
-        values = (shown[kind, layer] for kind in kinds)
-        table.add_row(str(layer), *("n/a" if value is None else f"{value:.1%}" for value in values))
     console = Console(highlight=False, markup=False)
     console.print(f"Answers that change if {part} is swapped, by block and positions:", soft_wrap=True)
-    console.print(table)
+    for some in in_pieces(kinds, console.width - _BLOCK, max(map(len, (*kinds, "100.0%"))) + 2):
+        table = Table(box=SIMPLE_HEAD)
+        for head in ("block", *some):
+            table.add_column(head, justify="right", no_wrap=True)
+        for layer in range(found["trace"]["layers"]):
+            values = (shown[kind, layer] for kind in some)
+            table.add_row(str(layer), *("n/a" if value is None else f"{value:.1%}" for value in values))
+        console.print(table)
     console.print(found["place"], soft_wrap=True)
     if found["alignment"] is not None:
         console.print(f"alignment: {folder / 'alignment.yaml'}", soft_wrap=True)

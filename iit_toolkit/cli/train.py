@@ -38,19 +38,21 @@ def train(
 
     Example: iit-toolkit train quickstart --arm causal --output runs/causal
     """
+    from iit_toolkit.config.run_config import refuse_no_arms
+
     with processes.main_first():
         settings = read_config(config, overrides)
-        settings.require_arms()
+        refuse_no_arms(settings.name, settings.arms)
         if arm is None and len(settings.arms) > 1:
             raise UserError(f"config {config} has several arms, choose with --arm: {listed(settings.arms)}")
         chosen = arm or next(iter(settings.arms))
         if chosen not in settings.arms:
             raise UserError(f'config {config} has no arm "{chosen}": {did_you_mean(chosen, settings.arms)}')
 
-    from iit_toolkit import pipeline
-
     folder = output_folder(output, settings)
     with stdout_for_results(going_on=RESUMED):
+        from iit_toolkit import pipeline
+
         pipeline.train(settings, folder, chosen, resume=resume)
     if processes.is_main():
         print_folder(folder, as_json=as_json)

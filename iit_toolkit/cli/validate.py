@@ -19,9 +19,9 @@ def validate(config: Config, overrides: Overrides = None, as_json: Json = False)
     """
     settings = read_config(config, overrides)
 
-    from iit_toolkit import pipeline
-
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         checks = pipeline.validate(settings)
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=1))

@@ -79,24 +79,23 @@ def verify(
     ):
         raise UserError(_WAYS)
     settings = None if config is None else read_config(config, overrides)
-
-    from iit_toolkit import pipeline
-
-    if settings is None:
-        settings = pipeline.finished_config(str(teacher), student, str(data), overrides or [])
     if plan:
-        from iit_toolkit.config.loading import text_config
-
-        settings = text_config(settings)
         with stdout_for_results():
-            planned, rows = pipeline.plan_verification(settings, student, alignment)
+            from iit_toolkit import pipeline
+            from iit_toolkit.config.loading import text_config
+
+            settings = settings or pipeline.finished_config(str(teacher), student, str(data), overrides or [])
+            planned, rows = pipeline.plan_verification(text_config(settings), student, alignment)
         if as_json:
             typer.echo(json.dumps({**planned.to_dict(), "held_out_rows": rows}, indent=1, allow_nan=False))
         else:
             print_plan(planned, rows)
         return
-    folder = output_folder(output, settings)
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
+        settings = settings or pipeline.finished_config(str(teacher), student, str(data), overrides or [])
+        folder = output_folder(output, settings)
         pipeline.verify(settings, student=student, alignment=alignment, output=folder)
     if as_json:
         print_results(folder)
@@ -105,9 +104,9 @@ def verify(
 
 
 def _verify_export(exported: Path, output: Path | None, overrides: list[str], *, as_json: bool) -> None:
-    from iit_toolkit import pipeline
-
     with stdout_for_results():
+        from iit_toolkit import pipeline
+
         verified = pipeline.verify_export(exported, output, overrides)
     if as_json:
         print_results(verified.folder, reproduced=verified.same)

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from iit_toolkit.config.run_config import (
-    Positive,
-    Section,
-    VerificationConfig,
-    refuse_no_arms,
-    refuse_unknown_roles,
-)
+from iit_toolkit.config.run_config import Arms, Positive, Section, VerificationConfig, refuse_unknown_roles
 from iit_toolkit.files.paths import IS_PATH, Name
-from iit_toolkit.runs.folder import require_arm_name
 
 PythonName = Annotated[str, IS_PATH]
 """An object of the user's Python: `path/to/file.py:name` or `package.module:name`. Loading it executes the file."""
@@ -113,26 +106,11 @@ class NetworkRunConfig(Section):
     teacher: NetworkTeacherConfig
     student: NetworkConfig
     data: RowsConfig
-    arms: dict[str, NetworkArmConfig] = Field(default_factory=dict)
+    arms: Arms[NetworkArmConfig] = Field(default_factory=dict)
     """The students to train, by name; none if finished students are verified only."""
     training: dict[str, Any] = Field(default_factory=dict)
     """`steps`, `batch_size` and `learning_rate`."""
     verification: NetworkVerificationConfig = Field(default_factory=NetworkVerificationConfig)
-
-    @field_validator("arms")
-    @classmethod
-    def _arm_names(cls, arms: dict[str, NetworkArmConfig]) -> dict[str, NetworkArmConfig]:
-        for name in arms:
-            require_arm_name(name)
-        return arms
-
-    def require_arms(self) -> None:
-        """Check that there is something to train.
-
-        Raises:
-            UserError: If there is no arm.
-        """
-        refuse_no_arms(self.name, self.arms)
 
     @property
     def program(self) -> str | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from iit_toolkit.config.recipes import RecipeName
 from iit_toolkit.config.task import Task
@@ -278,6 +278,19 @@ class VerificationConfig(Section):
     treatment: str | None = None
 
 
+_Arm = TypeVar("_Arm")
+
+
+def _with_names(arms: dict[str, _Arm]) -> dict[str, _Arm]:
+    for name in arms:
+        require_arm_name(name)
+    return arms
+
+
+Arms = Annotated[dict[str, _Arm], AfterValidator(_with_names)]
+"""Arms by name."""
+
+
 def refuse_no_arms(name: str, arms: Collection[str]) -> None:
     """Check that there is something to train.
 
@@ -321,7 +334,7 @@ class RunConfig(Section):
     mixture: dict[Name, MixedConfig] = Field(default_factory=dict)
     """Further training data, by name."""
     mlm: MaskingConfig = Field(default_factory=MaskingConfig)
-    arms: dict[str, ArmConfig] = Field(default_factory=dict)
+    arms: Arms[ArmConfig] = Field(default_factory=dict)
     """The students to train, by name; none if finished students are verified only."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Settings of the trainer, checked there."""
@@ -329,21 +342,6 @@ class RunConfig(Section):
     evaluation: dict[Name, DataConfig] = Field(default_factory=dict)
     """Further held-out data, by name, on whose evaluation split every model's perplexity (and, in classification,
     accuracy) is measured."""
-
-    @field_validator("arms")
-    @classmethod
-    def _arm_names(cls, arms: dict[str, ArmConfig]) -> dict[str, ArmConfig]:
-        for name in arms:
-            require_arm_name(name)
-        return arms
-
-    def require_arms(self) -> None:
-        """Check that there is something to train.
-
-        Raises:
-            UserError: If there is no arm.
-        """
-        refuse_no_arms(self.name, self.arms)
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:

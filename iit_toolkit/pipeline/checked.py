@@ -17,9 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.statistics.control_results import ControlResults
-from iit_toolkit.analysis.statistics.measures import Summary, summarise
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.outcomes import write_outcomes
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.summary import Summary, summarise
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge
 from iit_toolkit.analysis.statistics.verdict_lines import verdict_lines
 from iit_toolkit.analysis.verification.verify import Verification, answered_task

@@ -66,12 +66,13 @@ class TrainingTime:
         """Log how long all takes, by the rate that was measured before."""
         trainings = self.seconds(rate)
         whole = trainings + (self._verification or 0.0)
-        parts = f"training about {duration(trainings)}" + self._in_arms(" (", ")")
-        if self._verification is not None:
-            parts += f", verification about {duration(self._verification)}; the report comes after that"
-        elif self._verified:
-            parts += "; verification and report come after that"
-        _LOG.info("about %s on this machine: %s", duration(whole), parts)
+        arms = self._in_arms(" of ", "")
+        if self._verification is None:
+            after = "; verification and report come after that" if self._verified else ""
+            _LOG.info("training%s takes about %s on this machine%s", arms, duration(trainings), after)
+            return
+        parts = f"training{arms} {duration(trainings)}, verification {duration(self._verification)}"
+        _LOG.info("about %s on this machine: %s; the report comes after that", duration(whole), parts)
 
     def say(self, name: str, step_seconds: float) -> None:
         """Log the same again, by what a step of an arm took."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.analysis.statistics.numbers import count
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.data.batch import both_directions, model_inputs
 from iit_toolkit.distillation.config import CausalDistillationConfig
@@ -35,8 +36,8 @@ def explain(config: RunConfig) -> str:
         f"task      {config.task}",
         f"teacher   {config.teacher}: {_describe(prepared.teacher)}",
         f"student   {_describe(student)}",
-        f"data      {len(prepared.train_rows)} training rows of at most {config.data.max_length} tokens, "
-        f"{len(prepared.eval_rows)} held-out rows",
+        f"data      {len(prepared.train_rows):,} training rows of at most {config.data.max_length} tokens, "
+        f"{len(prepared.eval_rows):,} held-out rows",
     ]
     for name, alignment in alignments.items():
         phase(f"counting what a step of {name} costs")
@@ -73,7 +74,7 @@ def _explain_alignment(
     policy = alignment.positions.model_dump(exclude_none=True)
     lines = [
         f"  alignment {alignment.name}; positions "
-        + ", ".join(f"{key} {value}" for key, value in policy.items())
+        + ", ".join(str(value) if key == "kind" else f"{key} {value}" for key, value in policy.items())
         + f"; sources {alignment.sources.kind}"
     ]
     depths = (int(model.config.num_hidden_layers) for model in (teacher, student))
@@ -145,6 +146,6 @@ def _explain_cost(prepared: Prepared, arm: str, alignment: Alignment | None, stu
     least = least_seconds(cost.flops, prepared.arm_training(arm, Path("unused")))
     lines.append(
         f"    at least {least:.3g} s, at the speed of one large matrix product on this machine now, with "
-        f"{torch.get_num_threads()} threads"
+        f"{count(torch.get_num_threads(), 'thread')}"
     )
     return lines

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from iit_toolkit.analysis.report.figures import summary as of_summary
 from iit_toolkit.analysis.report.figures.cases import draw_scatter
 from iit_toolkit.analysis.report.figures.style import STYLE
-from iit_toolkit.analysis.statistics.measures import Summary
+from iit_toolkit.analysis.statistics.input_words import words_of
 from iit_toolkit.analysis.statistics.quantities import Region
+from iit_toolkit.analysis.statistics.summary import Summary
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.pictures.axes import new_axes
@@ -41,7 +42,9 @@ class Plots:
 
     def accuracy(self, variable: str | None = None, region: Region = "outside", ax: Axes | None = None) -> Axes:
         """Draw effective IIA (filled) and IIA (hollow) of every student, with its floor."""
-        return of_summary.draw_accuracy(_axes(ax), self.summary, self._variable(variable), region)
+        return of_summary.draw_accuracy(
+            _axes(ax), self.summary, self._variable(variable), region, words_of(self.outcomes)
+        )
 
     def above_floor(self, variable: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw effective IIA minus its floor of every student, with the margin of the verdict."""
@@ -50,7 +53,7 @@ class Plots:
 
     def cases(self, variable: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw how often the swap changes the teacher's answer, and agreement without it."""
-        return of_summary.draw_cases(_axes(ax), self.summary, self._variable(variable))
+        return of_summary.draw_cases(_axes(ax), self.summary, self._variable(variable), words_of(self.outcomes))
 
     def scatter(self, variable: str | None = None, student: str | None = None, ax: Axes | None = None) -> Axes:
         """Draw the teacher's change of log-probability against a student's, by default the first."""

@@ -150,5 +150,7 @@ def _require_labels(teacher: PreTrainedModel, data: DataConfig, split: str, foun
 
 def _warn_of_lost(split: str, count: int, lost: Mapping[str, int], what: str) -> None:
     if lost:
-        reasons = "; ".join(f"{number:,}: {reason}" for reason, number in lost.items())
-        _LOG.warning("data, split %s: %s of %s %s (%s)", split, sum(lost.values()), count, what, reasons)
+        reasons = "; ".join(lost)
+        if len(lost) > 1:
+            reasons = "; ".join(f"{reason} ({number:,})" for reason, number in lost.items())
+        _LOG.warning("data, split %s: %s of %s %s: %s", split, f"{sum(lost.values()):,}", f"{count:,}", what, reasons)

@@ -19,13 +19,13 @@ from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.statistics.comparison import compare
 from iit_toolkit.analysis.statistics.control_results import ControlResults
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.evaluation import evaluate
 from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.config.loading import dump_config
-from iit_toolkit.config.run_config import RunConfig, columns_of
+from iit_toolkit.config.run_config import RunConfig, columns_of, refuse_no_arms
 from iit_toolkit.data.tables import count_ids
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.interchange.checks import refuse_failed
@@ -91,7 +91,7 @@ def train(config: RunConfig, output: str | Path, arm: str, *, resume: bool = Fal
 
 
 def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, resume: bool, verified: bool) -> Path:
-    config.require_arms()
+    refuse_no_arms(config.name, config.arms)
     config = with_alignments_read(config)  # so that a run is not resumed with another alignment
     prepared, folder = Prepared(config), RunFolder(Path(output))
     students: dict[str, PreTrainedModel] = {}

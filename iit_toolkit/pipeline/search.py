@@ -19,17 +19,18 @@ from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.report.figures.layers import write_heatmap
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.layer_matrix import SEARCH_SCHEMA
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.search import Matrix, answer_layers, choose_map, layer_matrix, mapped_alignment
-from iit_toolkit.analysis.verification.verify import Verification, verify
+from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.check import certify_on_rows, certify_tokenizer, device
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
+from iit_toolkit.pipeline.verifying import verified_on
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
 from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.progress import phase
@@ -198,22 +199,9 @@ def _policy(prepared: Prepared, student: PreTrainedModel) -> tuple[Positions, So
 
 def _confirm(inputs: SearchInputs, alignment: Alignment) -> Verification:
     """Verify the chosen alignment as any other, on the rows that had no part in choosing it."""
-    prepared, config = inputs.prepared, inputs.prepared.config
+    prepared, rows = inputs.prepared, inputs.confirming
     students = {"student": inputs.student, **untrained_control(prepared, alignment, inputs.student)}
-    for model in students.values():
-        model.to(device()).eval()  # pyright: ignore[reportArgumentType]
-    return verify(
-        prepared.teacher,
-        students,
-        alignment,
-        inputs.confirming,  # pyright: ignore[reportArgumentType]
-        prepared.collator,
-        task=config.task,
-        pairs=len(inputs.confirming),
-        batch_size=config.verification.batch_size,
-        top_k=config.verification.top_k,
-        seed=config.seed,
-    )
+    return verified_on(rows, prepared, alignment, students, len(rows), None, {})
 
 
 def _write(

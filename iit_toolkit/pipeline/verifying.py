@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from datasets import Dataset
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment
@@ -30,6 +31,30 @@ def verified(
         pairs: Pairs of base and source.
         subspaces: The learned subspaces of students, by name.
     """
+    judged = judged_student(prepared.config, students)
+    return verified_on(prepared.eval_rows, prepared, alignment, students, pairs, judged, subspaces)
+
+
+def verified_on(
+    rows: Dataset,
+    prepared: Prepared,
+    alignment: Alignment,
+    students: dict[str, PreTrainedModel],
+    pairs: int,
+    judged: str | None,
+    subspaces: Mapping[str, LearnedSubspaces],
+) -> Verification:
+    """Verify students on given rows.
+
+    Args:
+        rows: The rows.
+        prepared: The config with what it names.
+        alignment: The alignment.
+        students: The students by name.
+        pairs: Pairs of base and source.
+        judged: The student whose controls are run, if any are.
+        subspaces: The learned subspaces of students, by name.
+    """
     config = prepared.config
     for model in (prepared.teacher, *students.values()):
         model.to(device()).eval()  # pyright: ignore[reportArgumentType]
@@ -37,14 +62,14 @@ def verified(
         prepared.teacher,
         students,
         alignment,
-        prepared.eval_rows,  # pyright: ignore[reportArgumentType]
+        rows,  # pyright: ignore[reportArgumentType]
         prepared.collator,
         task=config.task,
         pairs=pairs,
         batch_size=config.verification.batch_size,
         top_k=config.verification.top_k,
         seed=config.seed,
-        judged=judged_student(config, students),
+        judged=judged,
         subspaces={name: one.to(device()) for name, one in subspaces.items()},
     )
 

@@ -14,7 +14,6 @@ import pandas as pd
 from iit_toolkit.analysis.report.examples import Answers, write_answers, write_examples
 from iit_toolkit.analysis.statistics.comparison import compare
 from iit_toolkit.analysis.statistics.control_results import Absent
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import (
     RANDOM_NEURONS,
     SHUFFLED_SOURCES,
@@ -22,6 +21,7 @@ from iit_toolkit.analysis.statistics.outcomes import (
     WRONG_LAYER,
     write_outcomes,
 )
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge, without_controls
 
 FOLLOWS = {"causal": 0.6, "plain": 0.2, "untrained": 0.0}

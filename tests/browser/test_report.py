@@ -62,12 +62,15 @@ def test_every_figure_has_room_and_nothing_overflows_a_narrow_window(page, tmp_p
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_can_be_read_by_day_and_night(dark, page, tmp_path):
     script = f"""{CONTRAST}
+        const drawn = getComputedStyle(document.querySelector(".drawing svg"));
         const texts = [...document.querySelectorAll("h1, h2, h3, p, td, th, caption, figcaption, a, .badge, .mark")];
-        return {{ page: light(getComputedStyle(document.body).backgroundColor), texts: texts.length,
+        const page = light(getComputedStyle(document.body).backgroundColor);
+        return {{ page, texts: texts.length, filter: drawn.filter,
             least: Math.min(...texts.filter((one) => one.offsetParent).map(contrast)) }};"""
     found = drive(page, tmp_path, script, *(["--blink-settings=preferredColorScheme=0"] if dark else []))
     assert (found["page"] < 0.02) == dark and found["texts"] > 100
     assert found["least"] >= 4.5
+    assert ("invert" in found["filter"]) == dark  # figures are drawn on white
 
 
 def test_contents_lead_to_sections_and_controls_fit_a_telephone(page, tmp_path):

@@ -16,6 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 import iit_toolkit
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.verdict import Control, VariableVerdict, Verdict
 from iit_toolkit.cli import app, main
 from iit_toolkit.config import loading as config_module
 from iit_toolkit.errors import UserError
@@ -39,6 +41,10 @@ class Check:
     detail: str
 
 
+def estimate(value: float) -> Estimate:
+    return Estimate(value, value - 0.1, value + 0.1, 50, 30)
+
+
 def make_search(folder: Path) -> None:
     """The document of a search of twelve student layers, as the command line reads it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +52,9 @@ def make_search(folder: Path) -> None:
     cells = [{**cell, "student_layer": layer} for layer in range(12)]
     share = {"value": 0.5, "low": 0.4, "high": 0.6}
     variable = {"effective_iia": {"outside": share}, "effective_floor": {"outside": share}, "margin": share}
-    verdict = {"label": "SUPPORTED", "sentence": "It holds.", "variables": {"layer-0": {"label": "SUPPORTED"}}}
+    floor = Control("no-intervention floor", estimate(0.1), estimate(0.4), True, "It follows.")
+    judged = VariableVerdict("SUPPORTED", estimate(0.5), [floor], 0.95, 0.1, "It holds.")
+    verdict = Verdict("student", "effective_iia", "SUPPORTED", 0.05, {"layer-0": judged}, "It holds.", "", "").to_dict()
     document = {
         "note": "Exploratory.",
         "matrix": {
@@ -309,6 +317,17 @@ def test_verify_needs_no_config(calls: list[Any]) -> None:
     assert calls[0][2] == {"student": "s", "alignment": "a.yaml", "output": Path("runs/s")}
 
 
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_a_search_of_many_layers_stays_within_the_terminal(
+    calls: list[Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run("search", "quickstart", "--student", "s", "-o", "out") == 0
+    printed = capsys.readouterr().out
+    assert len(calls) == 1 and max(map(len, printed.splitlines())) <= columns
+    assert printed.count("+0.250") == 12 and printed.count("teacher") == {60: 4, 100: 2, 200: 1}[columns] + 1
+
+
 def test_search_hands_everything_over_and_prints_what_was_found(
     calls: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,7 +336,7 @@ def test_search_hands_everything_over_and_prints_what_was_found(
     assert (config.seed, options) == (7, {"student": "s", "output": Path("out")})
     printed = capsys.readouterr().out
     assert printed.count("+0.250*") == 1 and printed.count("+0.250") == 12 and "layer 11" in printed
-    assert "[0.400, 0.600]" in printed and "SUPPORTED. It holds." in printed
+    assert "[0.400, 0.600]" in printed and "SUPPORTED for student" in printed and "lead +0.400" in printed
     assert printed.splitlines()[-1] == f"alignment: {Path('out/alignment.yaml')}"
     assert run("search", "quickstart", "--student", "s", "-o", "out", "--json") == 0
     assert json.loads(capsys.readouterr().out)["folder"] == "out"
@@ -457,8 +476,15 @@ def test_the_gate_exits_with_one_and_writes_junit(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("calls")
-def test_compare_prints_a_table_or_json_and_writes_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_prints_a_table_or_json_and_writes_a_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folders = make_runs()
+    with monkeypatch.context() as patch:
+        patch.setenv("COLUMNS", "60")
+        assert run("compare", *folders) == 0
+    narrow = capsys.readouterr().out.splitlines()
+    assert max(map(len, narrow)) <= 60 and any("] " in line and "BEATS" in line for line in narrow)
     assert run("compare", *folders, "-o", "over-seeds") == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "causal against plain, at equal steps: causal and plain each made 130 steps;" in printed

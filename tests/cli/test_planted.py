@@ -254,7 +254,7 @@ def test_too_few_changed_cases_are_inconclusive(student: str, alignment: str, ov
     folder = f"few-{alignment}"
     results, printed = verify(student, alignment, folder, override)
     assert results["verdict"]["label"] == "INCONCLUSIVE" and why in results["verdict"]["sentence"]
-    assert "too few, or of too few texts" in printed and "next: more texts" in printed and "By effective IIA" in printed
+    assert "too few, or of too few inputs" in printed and "next: more data" in printed and "By effective IIA" in printed
     found = measured(results, alignment)["effect_r2"]["outside"]
     assert found["value"] in (pytest.approx(1.0, abs=1e-4), None) and found["clusters"] < 20
     code, printed = call("gate", folder, "--min-lower", "0.0")

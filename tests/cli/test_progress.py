@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.abc
 import logging
 import re
+import sys
 import time
 
 import pytest
@@ -27,6 +29,21 @@ def test_phases_and_warnings_go_to_standard_error_while_the_block_runs(capsys: p
     assert capsys.readouterr() == ("", "verifying a, b\n3 rows are dropped\n")
     assert of_transformers.get_verbosity() == verbosity
     assert not any(isinstance(one, Lines) for one in logging.getLogger("iit_toolkit").handlers)
+
+
+def test_whoever_waits_for_the_libraries_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(importlib.abc.MetaPathFinder):
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "datasets":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "datasets")
+    monkeypatch.setattr(sys, "meta_path", [Slow(), *sys.meta_path])
+    with pytest.raises(KeyboardInterrupt), said():
+        pass
+    assert re.match(r"stopped after [\d.]+ s: loading models and data; repeat the", capsys.readouterr().err)
 
 
 def test_an_interrupt_says_what_was_done_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:

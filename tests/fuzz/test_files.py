@@ -18,9 +18,9 @@ from iit_toolkit.analysis.report.figures.training import training
 from iit_toolkit.analysis.report.gate import gate, to_junit, to_markdown
 from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.report.shown_cases import shown_cases
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.analysis.statistics.stored_results import read_stored
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.studies import text
 from iit_toolkit.analysis.studies.comparison import compare_arms, compare_study
 from iit_toolkit.analysis.studies.figures import training_curves

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.analysis.statistics.measures import summarise
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.verification.cases import draw_pairs
 from iit_toolkit.analysis.verification.verify import tabulate
 from iit_toolkit.data.batch import model_inputs

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis import targeted
-from iit_toolkit.analysis.statistics.measures import summarise
+from iit_toolkit.analysis.statistics.summary import summarise
 from tests.analysis.synthetic import graded, make_outcomes
 
 

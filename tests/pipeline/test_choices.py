@@ -13,8 +13,8 @@ from torch import Tensor
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.report.report import write_report
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes, write_outcomes
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.verification.verify import verify
 from iit_toolkit.config.loading import load_config
 from iit_toolkit.errors import UserError

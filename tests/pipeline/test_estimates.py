@@ -55,11 +55,10 @@ def test_the_time_of_all_is_that_of_their_steps_and_their_operations(
         "training takes about 48 s for 3 arms",
         "training takes about 1 min 40 s for 2 arms; verification and report come after that",
         "training takes about 1 min 20 s; verification takes about 1 min 30 s after that",
-        "about 4 min 00 s on this machine: training about 4 min 00 s (3 arms)",
-        f"about {longer} on this machine: training about {longer} (2 arms); verification and report come after that",
-        "about 2 min 10 s on this machine: training about 40 s, verification about 1 min 30 s; "
-        "the report comes after that",
-        "about 40 s on this machine: training about 40 s",
+        "training of 3 arms takes about 4 min 00 s on this machine",
+        f"training of 2 arms takes about {longer} on this machine; verification and report come after that",
+        "about 2 min 10 s on this machine: training 40 s, verification 1 min 30 s; the report comes after that",
+        "training takes about 40 s on this machine",
     ]
 
 

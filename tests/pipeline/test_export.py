@@ -18,8 +18,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.pyvene_io import stock_arguments
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes, write_outcomes
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.cli import main
 from iit_toolkit.config.loading import ASSETS, load_config

@@ -36,8 +36,8 @@ from transformers import (
 from iit_toolkit import pipeline
 from iit_toolkit.alignment import Alignment, preset
 from iit_toolkit.analysis.report.examples import read_answers, read_examples
-from iit_toolkit.analysis.statistics.measures import Summary
 from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, read_outcomes
+from iit_toolkit.analysis.statistics.summary import Summary
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.cli import main
 from iit_toolkit.config.loading import ASSETS, load_config

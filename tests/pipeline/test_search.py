@@ -106,7 +106,7 @@ def test_the_planted_map_is_found_and_confirmed(found: tuple[dict[str, Any], str
     assert "effect R², outside; * chosen" in printed
     assert document["confirmation"]["controls"]["self_swap"]["changed"] == 0
     assert len(document["matrix"]["cells"]) == 18
-    assert "exploratory" in " ".join(printed.split()) and "SUPPORTED." in printed
+    assert "exploratory" in " ".join(printed.split()) and "SUPPORTED for student" in printed
     assert printed.splitlines()[-1] == f"alignment: {Path('found/alignment.yaml')}"
 
 
@@ -214,7 +214,7 @@ def test_subspaces_are_learned_and_confirmed_against_a_random_one(subspace: tupl
         assert document[part]["controls"]["self_swap"]["changed"] == 0
     verdict = document["confirmation"]["verdict"]
     assert verdict["student"] == "learned subspace"
-    assert f"{verdict['label']}. {verdict['sentence']}" in " ".join(printed.split())
+    assert f"{verdict['label']} for learned subspace" in printed
     assert printed.splitlines()[-1] == f"subspaces: {Path('subspace/subspaces.safetensors')}"
     assert set(read_outcomes(Path("subspace/outcomes.parquet"))["base"]) <= set(range(60, 120))
 

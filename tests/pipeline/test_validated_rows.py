@@ -135,7 +135,7 @@ def test_short_rows_are_dropped_aloud_and_kept_where_they_are_asked_for(caplog: 
     assert not caplog.text
     Path("mixed.txt").write_text("\n".join([*SHORT, *LINES]))
     assert len(Prepared(config(text("mixed", "other"))).train_rows) == len(LINES)
-    assert "data, split train: 4 of 28 rows are dropped (4: fewer than 12 tokens (data.min_length))" in caplog.text
+    assert "data, split train: 4 of 28 rows are dropped: fewer than 12 tokens (data.min_length)" in caplog.text
 
 
 def test_a_teacher_whose_positions_begin_late_reads_fewer_tokens(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 
 from iit_toolkit.analysis.report.latex import latex_row, latex_table
 from iit_toolkit.analysis.report.shown_cases import ShownCase
-from iit_toolkit.analysis.report.tables import COLUMNS, ControlRow, Row
+from iit_toolkit.analysis.report.tables import COLUMNS, ControlRow, Row, headed
 from iit_toolkit.analysis.statistics.comparison import Comparison
-from iit_toolkit.analysis.statistics.measures import MEASURES, Summary
+from iit_toolkit.analysis.statistics.input_words import InputWords
+from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import decimal, inputs
 from iit_toolkit.analysis.statistics.regions import RegionMap
+from iit_toolkit.analysis.statistics.summary import Summary
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError
 
@@ -37,10 +39,15 @@ _COLUMNS = COLUMNS[:4]  # a paper's page is narrow
 _PATIENCE = 120  # seconds
 
 
-def to_latex(name: str, rows: Sequence[Row], summary: Summary, verdict: Verdict) -> str:
+def to_latex(name: str, rows: Sequence[Row], summary: Summary, verdict: Verdict, words: InputWords) -> str:
     """Return the table of students for a paper; it needs the package booktabs."""
     several = len({row.variable for row in rows}) > 1
-    heads = ["student", *(["variable"] if several else []), *(column.heading for column in _COLUMNS), "n"]
+    heads = [
+        "student",
+        *(["variable"] if several else []),
+        *(column.heading for column in headed(_COLUMNS, words)),
+        "n",
+    ]
     lines: list[str] = []
     for row in rows:
         measured = row.measured
@@ -53,9 +60,9 @@ def to_latex(name: str, rows: Sequence[Row], summary: Summary, verdict: Verdict)
         lines.append(latex_row(cells))
     most = max((row.measured.estimate("effective_iia") for row in rows), key=lambda one: one.clusters)
     caption = (
-        f"Students of {name}, held against their teacher under interchange interventions, all outside the swapped "
-        f"positions. Effective IIA and its no-intervention floor are over the n cases (from {inputs(most)}) in which "
-        f"the intervention changes the teacher's answer; {summary.level:.0%} intervals. "
+        f"Students of {name}, held against their teacher under interchange interventions{words.aside}. "
+        f"Effective IIA and its no-intervention floor are over the n cases (from {inputs(most)}) in which the "
+        f" intervention changes the teacher's answer; {summary.level:.0%} intervals. "
         f"{verdict.student}: {verdict.label} by {MEASURES[verdict.measure].title}, at a margin of "
         f"{decimal(verdict.margin, 2)}."
     )

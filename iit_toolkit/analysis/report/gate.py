@@ -11,10 +11,11 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
-from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, decide, reaches, too_few
+from iit_toolkit.analysis.statistics.decision import decide, reaches, too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import InputWords, words_for
 from iit_toolkit.analysis.statistics.measures import Measure, judged_measure
 from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, first_upper, interval
-from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, refuse_incomparable
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.printable import printable
@@ -89,7 +90,8 @@ def gate(
     label = results.verdict.label
     checks = [GateCheck("verdict", "", label == "SUPPORTED", f"The verdict is {label}.")] if supported else []
     checks += _self_swap(results)
-    checks += [_lower_bound(asked, variable, estimate, min_lower) for variable, estimate in measured.items()]
+    words = words_for(results.document["task"])
+    checks += [_lower_bound(asked, variable, estimate, min_lower, words) for variable, estimate in measured.items()]
     if baseline is not None:
         refuse_incomparable(results, baseline)
         earlier = _measured(baseline, asked)
@@ -97,10 +99,10 @@ def gate(
             value = earlier[variable].value if variable in earlier else None
             if value is None:
                 raise UserError(
-                    f'{baseline.path}: {baseline.judged} has no {asked.title} outside of variable "{variable}"; '
+                    f'{baseline.path}: {baseline.judged} has no {asked.title}{words.region} of variable "{variable}"; '
                     "give a baseline in which it was measured"
                 )
-            checks.append(_not_below(asked, variable, estimate, value, margin))
+            checks.append(_not_below(asked, variable, estimate, value, margin, words))
     return Gate(results.document["name"], results.judged, results.verdict.label, tuple(checks))
 
 
@@ -135,37 +137,40 @@ def _self_swap(results: StoredResults) -> list[GateCheck]:
     return [GateCheck("self-swap", "", swap.changed == 0, sentence)]
 
 
-def _lower_bound(measure: Measure, variable: str, estimate: Estimate, min_lower: float) -> GateCheck:
+def _lower_bound(measure: Measure, variable: str, estimate: Estimate, min_lower: float, words: InputWords) -> GateCheck:
     def check(passed: bool, sentence: str) -> GateCheck:
         return GateCheck("lower bound", variable, passed, sentence)
 
     if estimate.low is None or too_few(estimate):
-        return check(False, _untested(measure, estimate))
+        return check(False, _untested(measure, estimate, words))
     passed = reaches(estimate, min_lower)
     relation = "is at least" if passed else "is below"
-    return check(passed, f"{_facts(measure, estimate)}: its lower end {relation} {min_lower:g}.")
+    return check(passed, f"{_facts(measure, estimate, words)}: its lower end {relation} {min_lower:g}.")
 
 
-def _not_below(measure: Measure, variable: str, estimate: Estimate, value: float, margin: float) -> GateCheck:
+def _not_below(
+    measure: Measure, variable: str, estimate: Estimate, value: float, margin: float, words: InputWords
+) -> GateCheck:
     def check(passed: bool, sentence: str) -> GateCheck:
         return GateCheck("baseline", variable, passed, sentence)
 
     if estimate.high is None or too_few(estimate):
-        return check(False, _untested(measure, estimate))
+        return check(False, _untested(measure, estimate, words))
     passed = decide(estimate, value - margin) != "below"
     relation = "does not lie" if passed else "lies"
     bound = f"{decimal(value - margin)} (the baseline's {decimal(value)} minus {margin:g})"
-    return check(passed, f"{_facts(measure, estimate)}: the interval {relation} wholly below {bound}.")
+    return check(passed, f"{_facts(measure, estimate, words)}: the interval {relation} wholly below {bound}.")
 
 
-def _facts(measure: Measure, estimate: Estimate) -> str:
-    return f"{first_upper(measure.title)} outside is {interval(estimate)} ({basis(estimate, measure.unit)})"
+def _facts(measure: Measure, estimate: Estimate, words: InputWords) -> str:
+    return f"{first_upper(measure.title)}{words.region} is {interval(estimate)} ({basis(estimate, measure.unit)})"
 
 
-def _untested(measure: Measure, estimate: Estimate) -> str:
+def _untested(measure: Measure, estimate: Estimate, words: InputWords) -> str:
     if estimate.cases == 0:
-        return f"{first_upper(measure.title)} outside is undefined: {measure.untested}, so nothing was tested."
-    return f"{_facts(measure, estimate)}: {ENOUGH_TEXTS}; verify more pairs, of more texts."
+        why = measure.untested.format(outside=words.outside)
+        return f"{first_upper(measure.title)}{words.region} is undefined: {why}, so nothing was tested."
+    return f"{_facts(measure, estimate, words)}: {words.enough}; verify more pairs, of more {words.texts}."
 
 
 def to_markdown(checked: Gate) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
-from iit_toolkit.analysis.report.tables import COLUMNS, changed_cases
-from iit_toolkit.analysis.statistics.measures import MEASURES, StudentSummary, Summary
+from iit_toolkit.analysis.report.tables import COLUMNS, changed_cases, headed
+from iit_toolkit.analysis.statistics.input_words import NETWORKS, InputWords, words_for
+from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import decimal, first_upper, interval
-from iit_toolkit.analysis.statistics.results_layout import NETWORKS
+from iit_toolkit.analysis.statistics.summary import StudentSummary, Summary
 from iit_toolkit.analysis.statistics.verdict import SCOPE, Verdict
 from iit_toolkit.errors import UserError
 
@@ -74,7 +75,7 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         raise UserError(f'no verified arm "{arm}" in the results; there are: {", ".join(results["arms"])}')
     student = summary.students[arm]
     use = _USES.get(str(results.get("task")))
-    of_text = results.get("task") != NETWORKS
+    of_text, words = results.get("task") != NETWORKS, words_for(results["task"])
     metadata = {
         "library_name": "transformers" if of_text else "pytorch",
         **(_base_model(results["teacher"]["name"]) if of_text else {}),
@@ -90,14 +91,15 @@ def model_card(results: dict[str, Any], arm: str, files: Mapping[str, str] | Non
         *([] if use is None else [_usage(use, two_sentences=_two_sentences(results))]),
         "## Verdict",
         _verdict(Verdict.from_dict(results["verdict"]), arm),
-        _table(student, _accuracy(results, arm), of_text=of_text),
+        _table(student, _accuracy(results, arm), words, of_text=of_text),
         f"Intervals ({summary.level:.0%}) are Wilson's for shares, at the effective number of cases, "
-        "and bootstraps over the texts of bases and sources for all else. "
+        f"and bootstraps over the {words.texts} of bases and sources for all else. "
         f"{first_upper(MEASURES['effect_r2'].title)}: {MEASURES['effect_r2'].caption} "
         f"KL recovered: {MEASURES['kl_recovered'].caption} "
         "Effective IIA is the "
         "share of cases with the same answer of student and teacher, both intervened, where the intervention "
-        "changes the teacher's answer; outside: at positions that are not swapped; floor: the student's "
+        "changes the teacher's answer; "
+        f"{'outside: at positions that are not swapped; ' if words.region else ''}floor: the student's "
         "answer without intervention. Read effective IIA only against its floor.",
         *([] if files is None else [_how_to_verify(results, files)]),
         "## Limits",
@@ -205,13 +207,13 @@ def _accuracy(results: dict[str, Any], arm: str) -> float | None:
     return None
 
 
-def _table(student: StudentSummary, accurate: float | None, *, of_text: bool) -> str:
-    heads = ["variable", *(column.heading for column in COLUMNS), "changed cases"]
+def _table(student: StudentSummary, accurate: float | None, words: InputWords, *, of_text: bool) -> str:
+    heads = ["variable", *(column.heading for column in headed(COLUMNS, words)), "changed cases"]
     rows = [
         [name, *(column.cell(one) for column in COLUMNS), changed_cases(one)] for name, one in student.variables.items()
     ]
     behaviour = student.behaviour
-    if not of_text:
+    if accurate is not None or not of_text:
         told = "" if accurate is None else f" Accuracy on held-out rows: {decimal(accurate)}."
         return f"{markdown_table(heads, rows)}\n\nKL to the teacher: {interval(behaviour.kl)} nats.{told}"
     lines = [
@@ -226,6 +228,7 @@ def _table(student: StudentSummary, accurate: float | None, *, of_text: bool) ->
 
 def _index(results: dict[str, Any], student: StudentSummary) -> list[dict[str, Any]]:
     metrics: list[dict[str, Any]] = []
+    where = ", outside" if words_for(results["task"]).region else ""
 
     def add(kind: str, name: str, value: float | None) -> None:
         if value is not None:
@@ -235,12 +238,12 @@ def _index(results: dict[str, Any], student: StudentSummary) -> list[dict[str, A
         for measure in ("effect_r2", "kl_recovered"):
             if getattr(one, measure) is not None:
                 found, title = one.estimate(measure), MEASURES[measure].title
-                add(measure, f"{title}, outside ({name})", found.value)
-                add(f"{measure}_low", f"{title}, outside, lower end ({name})", found.low)
+                add(measure, f"{title}{where} ({name})", found.value)
+                add(f"{measure}_low", f"{title}{where}, lower end ({name})", found.low)
         effective = one.estimate("effective_iia")
-        add("effective_iia", f"effective IIA, outside ({name})", effective.value)
-        add("effective_iia_low", f"effective IIA, outside, lower end ({name})", effective.low)
-        add("no_intervention_floor", f"no-intervention floor, outside ({name})", one.estimate("effective_floor").value)
+        add("effective_iia", f"effective IIA{where} ({name})", effective.value)
+        add("effective_iia_low", f"effective IIA{where}, lower end ({name})", effective.low)
+        add("no_intervention_floor", f"no-intervention floor{where} ({name})", one.estimate("effective_floor").value)
         add("iia", f"IIA ({name})", one.estimate("iia", "all").value)
     add("agreement", "agreement with the teacher, without intervention", student.behaviour.top1_agreement.value)
     if results.get("task") != NETWORKS:

@@ -11,8 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from iit_toolkit.analysis.report.markdown import markdown_cell
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.numbers import decimal, first_upper, interval
-from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.files.printable import printable
 from iit_toolkit.runs.progress import duration
 

@@ -33,13 +33,15 @@ from iit_toolkit.analysis.report.tables import (
 from iit_toolkit.analysis.statistics import leak
 from iit_toolkit.analysis.statistics.candidates import Inputs
 from iit_toolkit.analysis.statistics.comparison import Comparison, compare
-from iit_toolkit.analysis.statistics.measures import MEASURES, Summary, summarise
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import NETWORKS, words_for
+from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import EVALUATED, inputs
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.analysis.statistics.regions import RegionMap, map_regions
-from iit_toolkit.analysis.statistics.resampling import Estimate
-from iit_toolkit.analysis.statistics.results_layout import NETWORKS, Evaluated
+from iit_toolkit.analysis.statistics.results_layout import Evaluated
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored, refuse_other_cases
+from iit_toolkit.analysis.statistics.summary import Summary, summarise
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge, without_controls
 from iit_toolkit.analysis.statistics.verdict_words import leak_sentence
 from iit_toolkit.errors import UserError, listed
@@ -67,7 +69,7 @@ _TITLES = {
     "cases": "How much the swaps do, and agreement without them",
     "by_position": "By position in the input",
     "by_frequency": "By frequency of the word",
-    "reliability": "With fewer texts",
+    "reliability": "With fewer inputs",
     "effect_scatter": "Teacher's change against student's, case by case",
     "training": "Loss terms of training",
     "balance": "How the terms share the gradient",
@@ -114,9 +116,9 @@ def write_report(folder: Path, form: Format | None = None) -> Path:
     report, plots = _read(folder, figures=form not in ("latex", "json"))
     if form == "latex":
         rows = student_rows(report.summary, report.verdict.student, report.verdict.measure)
-        write_atomically(
-            folder / FILES[form], to_latex(report.stored.document["name"], rows, report.summary, report.verdict)
-        )
+        document = report.stored.document
+        table = to_latex(document["name"], rows, report.summary, report.verdict, words_for(document["task"]))
+        write_atomically(folder / FILES[form], table)
     elif form == "json":
         controls = control_rows(report.stored.controls, report.verdict, report.comparison)
         summary, verdict = report.summary, report.verdict
@@ -206,6 +208,8 @@ def _refuse_other_controls(stored: StoredResults, verdict: Verdict, run: RunFold
 def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
     results, summary, verdict = report.stored.document, report.summary, report.verdict
     rows = student_rows(summary, verdict.student, verdict.measure)
+    words = words_for(results["task"])
+    accuracies = next(iter(_evaluated(report.stored.evaluation, "accuracy").values()), {})
     shown = telling(verdict, list(dict.fromkeys(row.variable for row in rows)), most_shown(len(summary.students)))
     return {
         "results": results,
@@ -214,7 +218,9 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "comparison": report.comparison,
         "several": len({row.variable for row in rows}) > 1,
         "rows": rows,
-        "columns": columns(verdict.measure),
+        "columns": columns(verdict.measure, words),
+        "words": words,
+        "regions": ("outside", "inside", "all") if words.region else ("all",),
         "choice_rows": [] if report.choices is None else student_rows(report.choices, verdict.student, verdict.measure),
         "title": MEASURES[verdict.measure].title,
         "units": MEASURES[verdict.measure].units,
@@ -234,7 +240,8 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         },
         "digits": EVALUATED,
         "of_text": results["task"] != NETWORKS,
-        "accuracies": next(iter(_evaluated(report.stored.evaluation, "accuracy").values()), {}),
+        "has_perplexity": results["task"] != NETWORKS and not accuracies,
+        "accuracies": accuracies,
         "program": results.get("program"),
         "chain": report.stored.chain,
         "plots": [plot for plot in plots if plot.name not in (MAP, ALIGNMENT, CONTROLS)],
@@ -243,7 +250,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "figure_titles": _TITLES,
         "map_plots": [plot for plot in plots if plot.name == MAP],
         "map_rows": [one for one in report.regions.told if one.variable in shown],
-        "map_words": map_words(report.regions, shown),
+        "map_words": map_words(report.regions, shown, words),
         "map_title": map_title(report.regions),
         "map_units": MEASURES[report.regions.measure].units,
         "thirds": _THIRDS,
@@ -275,9 +282,9 @@ def _warnings(report: _Report) -> list[str]:
             "One of the two files is stale: verify the run again."
         )
     elif (differs := _differs(report.stored.summary, report.summary, report.verdict.measure)) is not None:
-        title = MEASURES[report.verdict.measure].title
+        title = f"{MEASURES[report.verdict.measure].title}{words_for(report.stored.document['task']).region}"
         warnings.append(
-            f"results.json has another {title} outside than the outcomes table, shown here, first of {differs}. "
+            f"results.json has another {title} than the outcomes table, shown here, first of {differs}. "
             "One of the two files is stale: verify the run again."
         )
     return warnings

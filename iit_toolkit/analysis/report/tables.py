@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from iit_toolkit.analysis.statistics.comparison import Comparison
@@ -17,10 +17,12 @@ from iit_toolkit.analysis.statistics.control_results import (
     SelfSwap,
 )
 from iit_toolkit.analysis.statistics.control_words import control_meanings, describe_control
-from iit_toolkit.analysis.statistics.measures import MEASURES, Behaviour, Measure, Summary, VariableSummary
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import InputWords
+from iit_toolkit.analysis.statistics.measures import MEASURES, Measure
 from iit_toolkit.analysis.statistics.numbers import count, decimal, interval
 from iit_toolkit.analysis.statistics.quantities import Region
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.summary import Behaviour, Summary, VariableSummary
 from iit_toolkit.analysis.statistics.verdict import Control, Verdict
 
 _SELF_SWAP = (
@@ -28,7 +30,7 @@ _SELF_SWAP = (
     "Swapping activations for themselves changes answers: the interventions are not exact.",
 )
 _OFF_MANIFOLD = (
-    f"Share of swapped states, read where answers are, that lie farther from natural states of other texts than "
+    f"Share of swapped states, read where answers are, that lie farther from natural states of other inputs than "
     f"{1 - NATURAL:.0%} of natural states do. Natural states come to {decimal(NATURAL, 2)}. Far above it, answers come "
     "from states that no input leads to."
 )
@@ -126,9 +128,14 @@ SPLITS = tuple(
 """The table of all splits: each in every region."""
 
 
-def columns(measure: str) -> list[Column]:
+def columns(measure: str, words: InputWords) -> list[Column]:
     """Return the columns of the table of students, the measure of the verdict first; the small charts show that one."""
-    return sorted(COLUMNS, key=lambda column: column.measure.name != measure)
+    return sorted(headed(COLUMNS, words), key=lambda column: column.measure.name != measure)
+
+
+def headed(columns: Sequence[Column], words: InputWords) -> list[Column]:
+    """Return columns whose headings name a region only if there are several."""
+    return [replace(one, heading=one.heading if words.region else one.heading.split(",")[0]) for one in columns]
 
 
 def changed_cases(measured: VariableSummary) -> str:
@@ -283,7 +290,7 @@ def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
 
     def words(options: dict[str, Any]) -> str:
-        return ", ".join(f"{name} {value}" for name, value in options.items())
+        return ", ".join(str(value) if name == "kind" else f"{name} {value}" for name, value in options.items())
 
     variables = {
         one["name"]: {side: "; ".join(words(site) for site in one[side]) for side in ("teacher", "student")}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from iit_toolkit.analysis.report.figures.style import Plot
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.numbers import count, inputs
-from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.teacher_trace import BLOCK, ENOUGH, POSITIONS, STILL, Trace, TraceCell
 
 RULE = (

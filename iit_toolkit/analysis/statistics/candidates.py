@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from iit_toolkit.analysis.statistics.input_words import words_of
 from iit_toolkit.analysis.statistics.outcomes import NO_POSITION
 from iit_toolkit.analysis.statistics.quantities import NOTICEABLE, Region
-from iit_toolkit.analysis.statistics.resampling import Ints
 from iit_toolkit.analysis.statistics.subsets import frequency_bands
+from iit_toolkit.analysis.statistics.sums import Ints
 
 MOST_ANSWERS = 8
 """The commonest answers that are regions of their own."""
@@ -70,7 +71,7 @@ def candidates(cases: pd.DataFrame, finding: Chosen, inputs: Inputs) -> list[Can
     """
     inside = cases["inside"].to_numpy() & (cases["position"].to_numpy() != NO_POSITION)
     everywhere = np.ones(len(cases), dtype=np.bool_)
-    found = [Candidate("all", "all cases outside", everywhere)]
+    found = [Candidate("all", f"all cases{words_of(cases).region}", everywhere)]
     if inside.any():
         found.append(Candidate("position", "at a swapped position", everywhere, "inside"))
     parts = [

@@ -12,7 +12,9 @@ from typing import Any, Literal
 import pandas as pd
 
 from iit_toolkit.analysis.statistics import ranges
-from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, Decision, decide, too_few
+from iit_toolkit.analysis.statistics.decision import Decision, decide, too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import InputWords, words_of
 from iit_toolkit.analysis.statistics.measures import (
     DEFAULT_MEASURE,
     MEASURES,
@@ -29,7 +31,6 @@ from iit_toolkit.analysis.statistics.quantities import (
     resample_variable,
     variables,
 )
-from iit_toolkit.analysis.statistics.resampling import Estimate
 
 Outcome = Literal["HIGHER", "LOWER", "NOT SEPARATED", "UNDEFINED"]
 _OUTCOMES: dict[Decision, Outcome] = {"above": "HIGHER", "below": "LOWER", "undecided": "NOT SEPARATED"}
@@ -104,7 +105,7 @@ def compare(
     require_same_cases(outcomes, treatment, baseline)
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
     behaviour = resample_behaviour(outcomes, **settings)
-    compared: dict[str, VariableComparison] = {}
+    compared, words = dict[str, VariableComparison](), words_of(outcomes)
     for variable in variables(outcomes, treatment):
         resampled = resample_variable(outcomes, variable, **settings)
         scores = Score(chosen, treatment), Score(chosen, baseline)
@@ -117,7 +118,7 @@ def compare(
             baseline=estimates[1],
             difference=difference,
             above_floor=lead(resampled, scores[0].over_floor, scores[1].over_floor),
-            sentence=_sentence((treatment, baseline), variable, chosen, outcome, estimates, difference),
+            sentence=_sentence((treatment, baseline), variable, chosen, outcome, estimates, difference, words),
         )
 
     def behaviour_difference(name: str) -> Estimate:
@@ -156,15 +157,16 @@ def _sentence(
     outcome: Outcome,
     estimates: tuple[Estimate, Estimate],
     difference: Estimate,
+    words: InputWords,
 ) -> str:
     treatment, baseline = names
     if outcome == "UNDEFINED":
         return (
             f'Variable "{variable}": {treatment} and {baseline} cannot be compared, '
-            f"with {basis(estimates[0], measure.unit)} outside the swapped positions."
+            f"with {basis(estimates[0], measure.unit)}{words.outside}."
         )
     facts = (
-        f'Variable "{variable}": {measure.title} outside is {interval(estimates[0])} for {treatment} and '
+        f'Variable "{variable}": {measure.title}{words.region} is {interval(estimates[0])} for {treatment} and '
         f"{interval(estimates[1])} for {baseline} ({basis(estimates[0], measure.unit)})"
     )
     paired = f"the paired difference is {interval(difference, signed=True)}"
@@ -172,5 +174,5 @@ def _sentence(
         return f"{facts}. It is higher for {treatment}: {paired}."
     if outcome == "LOWER":
         return f"{facts}. It is LOWER for {treatment}: {paired}."
-    why = f"there are too few inputs ({ENOUGH_TEXTS})" if any(map(too_few, estimates)) else "its interval contains zero"
+    why = f"there are too few inputs ({words.enough})" if any(map(too_few, estimates)) else "its interval contains zero"
     return f"{facts}. It is not shown that {treatment} is better than {baseline}: {paired}, and {why}."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.estimates import Estimate
 
 Decision = Literal["above", "below", "undecided"]
 
@@ -16,7 +16,6 @@ MINIMUM_CLUSTERS = 20
 """Cases must come from this many texts of bases and of sources: intervals of fewer are not to be relied on."""
 MINIMUM_EQUAL_TEXTS = 10
 """And not so unevenly that they count as fewer texts of equal size than this."""
-ENOUGH_TEXTS = f"bases and sources from {MINIMUM_CLUSTERS} texts each are needed, and no handful of texts may dominate"
 
 
 class Interval(Protocol):

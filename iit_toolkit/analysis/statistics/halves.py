@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, depth_first_order
 
-from iit_toolkit.analysis.statistics.resampling import Ints
+from iit_toolkit.analysis.statistics.sums import Ints
 
 FINDING, CONFIRMING, ACROSS = 0, 1, -1
 _FEW = 0.1

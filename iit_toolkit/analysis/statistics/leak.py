@@ -17,11 +17,12 @@ from typing import cast
 import pandas as pd
 
 from iit_toolkit.analysis.statistics import ranges
-from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, Decision, decide, too_few
+from iit_toolkit.analysis.statistics.decision import Decision, decide, too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import InputWords, words_of
 from iit_toolkit.analysis.statistics.numbers import count, decimal, inputs, interval
 from iit_toolkit.analysis.statistics.outcomes import UNALIGNED, UNALIGNED_NEURONS
 from iit_toolkit.analysis.statistics.quantities import resample_variable, variables
-from iit_toolkit.analysis.statistics.resampling import Estimate
 
 PASSED = "no more than the teacher's, up to the margin: no leak found here."
 FAILED = (
@@ -80,7 +81,7 @@ def find_leaks(
         level: Coverage of the intervals.
     """
     unaligned = cast(pd.DataFrame, controls[controls["student"] == UNALIGNED])
-    leaks: list[Leak] = []
+    leaks, words = list[Leak](), words_of(unaligned)
     for site in variables(unaligned):
         resampled = resample_variable(unaligned, site, resamples=resamples, seed=seed, level=level)
         cases = f"{UNALIGNED}/cases/outside"
@@ -91,7 +92,7 @@ def find_leaks(
         most = max(one.value or 0.0 for one in moved)
         difference = resampled.explained_lead(student, teacher, cases, most=most)
         passed = _passed(difference, margin)
-        leaks.append(Leak(site, *moved, difference, passed, _sentence(*moved, difference, passed, margin)))
+        leaks.append(Leak(site, *moved, difference, passed, _sentence(*moved, difference, passed, margin, words)))
     return leaks
 
 
@@ -99,11 +100,18 @@ def _passed(difference: Estimate, margin: float) -> bool | None:
     return None if too_few(difference) else _PASSED[decide(difference, margin)]
 
 
-def _sentence(student: Estimate, teacher: Estimate, difference: Estimate, passed: bool | None, margin: float) -> str:
+def _sentence(
+    student: Estimate,
+    teacher: Estimate,
+    difference: Estimate,
+    passed: bool | None,
+    margin: float,
+    words: InputWords,
+) -> str:
     if student.cases == 0:
         return "Every evaluated token is at a swapped position, so nothing was tested."
     if too_few(difference):
-        end = f"too few inputs to tell ({ENOUGH_TEXTS})."
+        end = f"too few inputs to tell ({words.enough})."
     elif passed is None:
         end = f"the difference is not decided against the margin of {decimal(margin, 2)}."
     else:

@@ -1,29 +1,22 @@
-"""Measures: what is estimated of a student's cases, as rows of one table, and the summary of all of them.
+"""Measures: what is estimated of a student's cases, as rows of one table.
 
 A measure is looked up by its name, here and on the command line. Verdict, gate, comparison, tables and figures take
-one. So a new measure is a row in `_OF_INTERVENTIONS` or `_OF_BEHAVIOUR`, and a field of `VariableSummary` or
-`Behaviour`, besides the quantity that it sums (`quantities.py`).
+one. So a new measure is a row in `OF_INTERVENTIONS` or `OF_BEHAVIOUR`, and a field of `summary.VariableSummary`
+or `summary.Behaviour`, besides the quantity that it sums (`quantities.py`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
-import pandas as pd
-from pydantic import TypeAdapter
-
-from iit_toolkit.analysis.statistics import ranges
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.quantities import (
     REGIONS,
     Region,
-    resample_behaviour,
-    resample_variable,
-    students,
-    variables,
 )
-from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.errors import UserError, did_you_mean
 
 Kind = Literal["share", "explained", "lead", "mean", "perplexity", "correlation", "zero"]
@@ -51,8 +44,8 @@ class Measure:
         floor: The measure that gives what a student scores that does not react; empty if there is none. Only a
             measure with a floor can be judged. What explains an effect has the floor 0.
         over_floor: The quantity by which the numerator exceeds that of the floor, case by case.
-        scored: The score in words, with `{basis}`, `{student}` and `{estimate}`.
-        untested: Why there may be no case.
+        scored: The score in words, with `{basis}`, `{student}`, `{estimate}` and `{outside}` (see `InputWords`).
+        untested: Why there may be no case, with `{outside}`.
     """
 
     name: str
@@ -77,7 +70,7 @@ class Measure:
         return f"{self.unit}s"
 
 
-_OF_INTERVENTIONS = (
+OF_INTERVENTIONS = (
     Measure(
         name="effect_r2",
         title="effect R²",
@@ -88,9 +81,9 @@ _OF_INTERVENTIONS = (
         denominator="effect_size",
         counted="affected",
         unit="affected case",
-        scored="of what the intervention changes in the teacher's probabilities outside the swapped positions "
-        "({basis}), {student} reproduces {estimate} (effect R²)",
-        untested="no intervention changed the teacher's probabilities outside the swapped positions",
+        scored="of what the intervention changes in the teacher's probabilities{outside} ({basis}), "
+        "{student} reproduces {estimate} (effect R²)",
+        untested="no intervention changed the teacher's probabilities{outside}",
     ),
     Measure(
         name="kl_recovered",
@@ -102,9 +95,9 @@ _OF_INTERVENTIONS = (
         denominator="kl_ignored",
         counted="affected",
         unit="affected case",
-        scored="of the divergence from the intervened teacher that {student} has without the intervention, outside the "
-        "swapped positions ({basis}), the intervention in {student} removes {estimate} (KL recovered)",
-        untested="no intervention changed the teacher's probabilities outside the swapped positions",
+        scored="of the divergence from the intervened teacher that {student} has without the intervention{outside} "
+        "({basis}), the intervention in {student} removes {estimate} (KL recovered)",
+        untested="no intervention changed the teacher's probabilities{outside}",
     ),
     Measure(
         name="iia",
@@ -115,8 +108,8 @@ _OF_INTERVENTIONS = (
         denominator="cases",
         floor="floor",
         over_floor="hits_above_floor",
-        scored="with the intervention in both, {student} gives its teacher's answer outside the swapped positions "
-        "({basis}) at a rate of {estimate}",
+        scored="with the intervention in both, {student} gives its teacher's answer{outside} ({basis}) "
+        "at a rate of {estimate}",
         untested="every evaluated token is at a swapped position",
     ),
     Measure(
@@ -129,9 +122,9 @@ _OF_INTERVENTIONS = (
         unit="changed case",
         floor="effective_floor",
         over_floor="above_floor",
-        scored="where the intervention changes the teacher's answer outside the swapped positions ({basis}), "
-        "{student} gives the same new answer at a rate of {estimate}",
-        untested="no intervention changed the teacher's answer outside the swapped positions",
+        scored="where the intervention changes the teacher's answer{outside} ({basis}), {student} gives "
+        "the same new answer at a rate of {estimate}",
+        untested="no intervention changed the teacher's answer{outside}",
     ),
     Measure(
         name="changed",
@@ -190,7 +183,7 @@ _OF_INTERVENTIONS = (
         denominator="effect_cases",
     ),
 )
-_OF_BEHAVIOUR = (
+OF_BEHAVIOUR = (
     Measure(
         name="top1_agreement",
         title="top-1 agreement",
@@ -243,7 +236,7 @@ _OF_BEHAVIOUR = (
         regions=(),
     ),
 )
-MEASURES = {one.name: one for one in (*_OF_INTERVENTIONS, *_OF_BEHAVIOUR)}
+MEASURES = {one.name: one for one in (*OF_INTERVENTIONS, *OF_BEHAVIOUR)}
 JUDGED = tuple(name for name, one in MEASURES.items() if one.floor or one.kind == "explained")
 """Names of the measures that verdict and gate can rest on."""
 DEFAULT_MEASURE = "effect_r2"
@@ -349,153 +342,3 @@ def lead(resampled: Resampled, score: Score, rival: Score, *, level: float | Non
         return resampled.explained_lead(score.parts, rival.parts, score.counted, level=level)
     compare = resampled.lead if score.measure.kind == "share" else resampled.difference
     return compare(score.parts, rival.parts, level=level)
-
-
-@dataclass(frozen=True)
-class Split:
-    """An estimate over all cases, and over those whose position is (inside) or is not (outside) swapped."""
-
-    all: ranges.ShareDifference
-    inside: ranges.ShareDifference
-    outside: ranges.ShareDifference
-
-
-@dataclass(frozen=True)
-class ShareSplit(Split):
-    """A share over the same cases."""
-
-    all: ranges.Share
-    inside: ranges.Share
-    outside: ranges.Share
-
-
-@dataclass(frozen=True)
-class ExplainedSplit(Split):
-    """How much of an amount is explained: at most 1."""
-
-    all: ranges.Explained
-    inside: ranges.Explained
-    outside: ranges.Explained
-
-
-_SPLITS: dict[Kind, type[Split]] = {"share": ShareSplit, "explained": ExplainedSplit}
-
-
-@dataclass(frozen=True)
-class VariableSummary:
-    """One student under interventions on one variable.
-
-    Each field is the measure of that name in `MEASURES`: in all its regions, or, if it has only one, in that one.
-    """
-
-    iia: ShareSplit
-    effective_iia: ShareSplit
-    changed: ShareSplit
-    base_agreement: ranges.Share
-    floor: ShareSplit
-    effective_floor: ShareSplit
-    margin: ranges.ShareDifference
-    effect_correlation: Split
-    effect_r2: ExplainedSplit | None = None
-    kl_recovered: ExplainedSplit | None = None
-
-    def estimate(self, measure: str, region: Region = "outside") -> Estimate:
-        """Return a measure by its name, in a region; a measure of one region is that one's.
-
-        Raises:
-            UserError: If it was not measured: results of an earlier version lack what came later.
-        """
-        found: Split | Estimate | None = getattr(self, measure)
-        if found is None:
-            raise UserError(f"{MEASURES[measure].title} was not measured in these results; verify the run again")
-        return found if isinstance(found, Estimate) else getattr(found, region)
-
-
-@dataclass(frozen=True)
-class Behaviour:
-    """One student without interventions (and its divergence with them): the measures of these names."""
-
-    top1_agreement: ranges.Share
-    kl: ranges.Divergence
-    kl_counterfactual: ranges.Divergence
-    student_perplexity: ranges.Perplexity
-    teacher_perplexity: ranges.Perplexity
-
-
-@dataclass(frozen=True)
-class StudentSummary:
-    """All that was measured of one student."""
-
-    variables: dict[str, VariableSummary]
-    behaviour: Behaviour
-
-
-@dataclass(frozen=True)
-class Summary:
-    """All that was measured, with the settings of its intervals."""
-
-    students: dict[str, StudentSummary]
-    resamples: int
-    seed: int
-    level: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON data; undefined values are None."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(data: dict[str, Any]) -> Summary:
-        """Read what `to_dict` wrote.
-
-        Raises:
-            pydantic.ValidationError: If the data is something else.
-        """
-        return TypeAdapter(Summary).validate_python(data)
-
-
-def summarise(outcomes: pd.DataFrame, *, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Summary:
-    """Summarises an outcomes table.
-
-    Args:
-        outcomes: The table of `iit_toolkit.analysis.statistics.outcomes`.
-        resamples: Bootstrap resamples behind each interval.
-        seed: Of the resampling.
-        level: Coverage of the intervals.
-
-    Returns:
-        Estimates per student and variable, students and variables in order of appearance.
-    """
-    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
-    behaviour = resample_behaviour(outcomes, **settings)
-    names = {student: variables(outcomes, student) for student in students(outcomes)}
-    measured: dict[tuple[str, str], VariableSummary] = {}
-    for variable in variables(outcomes):  # one after the other: what is resampled takes memory
-        resampled = resample_variable(outcomes, variable, **settings)
-        having = [student for student, of_student in names.items() if variable in of_student]
-        measured |= {(student, variable): _variable_summary(resampled, student) for student in having}
-    return Summary(
-        students={
-            student: StudentSummary(
-                variables={variable: measured[student, variable] for variable in of_student},
-                behaviour=_behaviour(behaviour, student),
-            )
-            for student, of_student in names.items()
-        },
-        **settings,
-    )
-
-
-def _variable_summary(resampled: Resampled, student: str) -> VariableSummary:
-    def measured(measure: Measure) -> Split | Estimate:
-        found = {region: estimate(resampled, Score(measure, student, region)) for region in measure.regions}
-        if len(found) == 1:
-            return next(iter(found.values()))
-        return _SPLITS.get(measure.kind, Split)(**found)
-
-    fields: dict[str, Any] = {one.name: measured(one) for one in _OF_INTERVENTIONS}
-    return VariableSummary(**fields)
-
-
-def _behaviour(resampled: Resampled, student: str) -> Behaviour:
-    fields: dict[str, Any] = {one.name: estimate(resampled, Score(one, student, region=None)) for one in _OF_BEHAVIOUR}
-    return Behaviour(**fields)

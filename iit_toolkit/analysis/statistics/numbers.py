@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.estimates import Estimate
 
 EVALUATED = {"accuracy": 3, "perplexity": 2}
 """What is measured of models on held-out data, where the task has it: digits after the decimal point."""

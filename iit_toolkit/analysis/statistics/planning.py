@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, too_few
+from iit_toolkit.analysis.statistics.decision import too_few
+from iit_toolkit.analysis.statistics.input_words import InputWords, words_of
 from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, Measure
 from iit_toolkit.analysis.statistics.numbers import basis, interval
 from iit_toolkit.analysis.statistics.power import PairsNeeded, pairs_needed
@@ -94,7 +95,7 @@ def plan(
         cases = cases_of(outcomes, verdict.student, name)
         pairs = len(set(zip(cases["base"].tolist(), cases["source"].tolist(), strict=True)))
         most = max(most, pairs)
-        found[name] = _planned(judged, chosen, pairs, leads, (margin, adjusted, level))
+        found[name] = _planned(judged, chosen, pairs, leads, (margin, adjusted, level), words_of(outcomes))
     return Plan(measure, margin, adjusted, most, found)
 
 
@@ -104,11 +105,12 @@ def _planned(
     pairs: int,
     leads: tuple[float, ...],
     asked: tuple[float, float, float],
+    words: InputWords,
 ) -> VariablePlan:
     best = _best(judged.controls)
     if best is None or too_few(judged.score):
-        facts = f"{basis(judged.score, measure.unit)}; {ENOUGH_TEXTS}"
-        return VariablePlan("", "", reason=f"too few texts in the pilot ({facts})")
+        facts = f"{basis(judged.score, measure.unit)}; {words.enough}"
+        return VariablePlan("", "", reason=f"too few {words.texts} in the pilot ({facts})")
     margin, adjusted, level = asked
     lead = interval(best.difference, signed=True)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy.special import chdtri, ndtri, stdtrit
 
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.estimates import Estimate
 
 POWER = 0.8
 _COVERAGE = 0.95

@@ -27,7 +27,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
-from iit_toolkit.analysis.statistics.resampling import NO_SOURCE, Floats, Ints, Numbers, Resampled, sum_by_cluster
+from iit_toolkit.analysis.statistics.resampling import NO_SOURCE, Resampled
+from iit_toolkit.analysis.statistics.sums import Floats, Ints, Numbers, sum_by_cluster
 from iit_toolkit.errors import UserError
 
 Region = Literal["all", "inside", "outside"]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.estimates import Estimate
 
 _ROUNDING = 1e-9
 _LEAST_KL = -1e-4

@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from iit_toolkit.analysis.statistics.candidates import Candidate, Inputs, candidates
 from iit_toolkit.analysis.statistics.decision import Decision, decide, too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.halves import ACROSS, CONFIRMING, FINDING, halves
 from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, Measure, Score, judged_measure, lead
 from iit_toolkit.analysis.statistics.outcomes import NO_POSITION
 from iit_toolkit.analysis.statistics.quantities import resample_parts, variables
-from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.analysis.statistics.resampling import Resampled
 
 Found = Literal["HOLDS", "FAILS", "OPEN"]
 Label = Literal["HOLDS", "FAILS", "REFUTED", "NOT CONFIRMED", "OPEN"]

@@ -38,17 +38,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Numbers = NDArray[np.float64] | NDArray[np.int32] | NDArray[np.int16]
-"""Sums: counts may be integers, which take less memory and become the same floats wherever they are used."""
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.spread import Spread, student_quantile, variation, wilson
+from iit_toolkit.analysis.statistics.sums import (
+    Floats,
+    Ints,
+    Numbers,
+    add_up,
+    add_up_groups,
+    difference_of_ratios,
+    drawn_deviations,
+    pearson,
+    ratio,
+    slopes,
+    sum_of_squares,
+    undefined,
+)
 
 NO_SOURCE = -1
 """The source of a case of a run without intervention."""
@@ -56,91 +67,6 @@ _GROUPS = 2048
 _ROUNDING = 1e-6
 _TWO_TEXTS = 3
 """Degrees of freedom of amounts if two texts differ, and the others agree."""
-_DRAWS_PER_BLOCK = 2**21
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its interval; None if it is undefined (never NaN).
-
-    Attributes:
-        value: The estimate from all cases.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        cases: How many cases it rests on.
-        clusters: How many base examples those cases come from.
-        sources: How many source examples they have; None if there was no intervention.
-        texts: How many texts the bases were cut from, or the sources if those are of fewer; None if that is not known.
-        equal_texts: As how many texts of equal size those of the bases count: (sum of n)^2 / (sum of n^2) for n cases
-            of a text. Far fewer than `texts` where few texts hold most cases.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    cases: int
-    clusters: int
-    sources: int | None = None
-    texts: int | None = None
-    equal_texts: float | None = None
-
-    @property
-    def fewest(self) -> int:
-        """On how many inputs it rests that do not hang together: texts, or examples where texts are not known."""
-        return min(number for number in (self.clusters, self.sources, self.texts) if number is not None)
-
-    def mapped(self, function: Callable[[float], float]) -> Estimate:
-        """Apply an increasing function, for instance `math.exp`, to value and interval."""
-
-        def finite(number: float | None) -> float | None:
-            try:
-                return None if number is None else function(number)
-            except OverflowError:
-                return None
-
-        value, low, high = finite(self.value), finite(self.low), finite(self.high)
-        if value is None or low is None or high is None:
-            low = high = None
-        return replace(self, value=value, low=low, high=high)
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """How far a statistic varies from one set of examples to another.
-
-    Attributes:
-        variance: Its estimated variance.
-        drawn: Its variance in the resamples, to first order.
-        freedom: Degrees of freedom behind `variance`.
-        freedom_of_amounts: The same for amounts, which have heavy tails.
-    """
-
-    variance: float
-    drawn: float
-    freedom: float
-    freedom_of_amounts: float
-
-    def quantile(self, level: float) -> float:
-        """Half the width of a two-sided interval, in standard errors."""
-        return _student(self.freedom, level)
-
-    def of_amounts(self) -> _Spread:
-        """Return the same for a statistic of amounts."""
-        return replace(self, freedom=self.freedom_of_amounts)
-
-
-def sum_by_cluster(codes: Ints, columns: Mapping[str, NDArray[Any]], clusters: int) -> dict[str, Floats]:
-    """Sum per-case quantities within clusters.
-
-    Args:
-        codes: (N,) number of the cluster of each case, in 0 .. clusters - 1.
-        columns: Per-case quantities, each (N,).
-        clusters: How many clusters there are, those without cases included.
-
-    Returns:
-        The sums, each (clusters,).
-    """
-    return {name: _add_up(codes, values.astype(np.float64), clusters) for name, values in columns.items()}
 
 
 class Resampled:
@@ -188,14 +114,14 @@ class Resampled:
         self._totals = {name: float(column.sum()) for name, column in self._sums.items()}
         # Beyond some thousands, texts are drawn in groups: the variance of totals is that of the groups' sums.
         groups = min(self._texts, _GROUPS)
-        self._groups = {name: _add_up_groups(self._by_text(column), groups) for name, column in self._sums.items()}
+        self._groups = {name: add_up_groups(self._by_text(column), groups) for name, column in self._sums.items()}
         matrix = np.stack(list(self._groups.values()))
-        deviations = _deviations(matrix, resamples, np.random.default_rng(seed))
+        deviations = drawn_deviations(matrix, resamples, np.random.default_rng(seed))
         self._deviations = dict(zip(self._sums, deviations, strict=True))
 
     def ratio(self, numerator: str, denominator: str) -> Estimate:
         """Estimates total(numerator) / total(denominator); `denominator` counts or weighs cases."""
-        return self._resampled(_ratio, (numerator, denominator), (denominator,))
+        return self._resampled(ratio, (numerator, denominator), (denominator,))
 
     def share(self, hits: str, cases: str) -> Estimate:
         """Estimates the share of `cases` that are `hits`, with a Wilson interval.
@@ -203,17 +129,17 @@ class Resampled:
         Its number of trials is value * (1 - value) / variance, at most the number of cases. Where all cases agree,
         that is undefined; then it is the number of texts.
         """
-        estimate, spread = self._measured(_ratio, (hits, cases), (cases,))
+        estimate, spread = self._measured(ratio, (hits, cases), (cases,))
         if estimate.value is None or spread is None:
             return estimate
         value, quantile = estimate.value, spread.quantile(self._level)
         if value in (0.0, 1.0):
-            trials, quantile = estimate.fewest, _student(estimate.fewest - 1, self._level)
+            trials, quantile = estimate.fewest, student_quantile(estimate.fewest - 1, self._level)
         elif self._independent(cases):
             trials, quantile = estimate.cases, float(ndtri((1 + self._level) / 2))
         else:
             trials = value * (1 - value) / max(spread.variance, value * (1 - value) / estimate.cases)
-        low, high = _wilson(value, trials, quantile)
+        low, high = wilson(value, trials, quantile)
         return replace(estimate, low=low, high=high)
 
     def difference(self, first: tuple[str, str], second: tuple[str, str], *, level: float | None = None) -> Estimate:
@@ -224,7 +150,7 @@ class Resampled:
             second: Those of the ratio that is subtracted.
             level: Coverage aimed at, if another than that of all intervals.
         """
-        return self._resampled(_difference, (*first, *second), (first[1], second[1]), level)
+        return self._resampled(difference_of_ratios, (*first, *second), (first[1], second[1]), level)
 
     def lead(self, first: tuple[str, str], second: tuple[str, str], *, level: float | None = None) -> Estimate:
         """Estimates the difference of two shares (hits, cases).
@@ -238,7 +164,7 @@ class Resampled:
             return estimate
         examples = min(estimate.clusters, estimate.sources or estimate.clusters)
         trials = estimate.cases if estimate.low < estimate.high else examples
-        reach = _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
+        reach = wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
         low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
         return replace(estimate, low=max(-1.0, low), high=min(1.0, high))
 
@@ -251,7 +177,7 @@ class Resampled:
             cases: The quantity that counts the cases that have any. Without one, the estimate is undefined.
             level: Coverage aimed at, if another than that of all intervals.
         """
-        return _below_one(self._weighted(_ratio, (explained, whole), whole, cases, level))
+        return _below_one(self._weighted(ratio, (explained, whole), whole, cases, level))
 
     def explained_lead(
         self,
@@ -271,7 +197,7 @@ class Resampled:
             level: Coverage aimed at, if another than that of all intervals.
             most: How far the two may lie apart in a text, if no text shows any difference.
         """
-        return self._weighted(_difference, (*first, *second), first[1], cases, level, most)
+        return self._weighted(difference_of_ratios, (*first, *second), first[1], cases, level, most)
 
     def correlation(self, prefix: str, cases: str) -> Estimate:
         """Estimates a pooled Pearson correlation from its sufficient statistics.
@@ -281,7 +207,7 @@ class Resampled:
             cases: The quantity that counts the cases with at least one pair.
         """
         names = tuple(prefix + suffix for suffix in ("n", "x", "y", "xx", "yy", "xy"))
-        return self._resampled(_pearson, names, (cases,))
+        return self._resampled(pearson, names, (cases,))
 
     def _weighted(
         self,
@@ -299,7 +225,7 @@ class Resampled:
         one may, by at most `most`.
         """
         if not self._totals[cases]:
-            return self._measured(_undefined, (cases,), (cases,))[0]
+            return self._measured(undefined, (cases,), (cases,))[0]
         estimate, spread = self._measured(function, names, (cases,))
         equal_texts = self._equal_texts(whole)
         estimate = replace(estimate, equal_texts=equal_texts)
@@ -313,7 +239,7 @@ class Resampled:
         if varies and spread.freedom >= _TWO_TEXTS:
             return estimate
         trials = min(estimate.fewest, equal_texts) if varies else estimate.fewest
-        reach = most * _wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
+        reach = most * wilson(0.0, trials, float(ndtri((1 + (level or self._level)) / 2)))[1]
         low, high = min(estimate.low, estimate.value - reach), max(estimate.high, estimate.value + reach)
         return replace(estimate, low=low, high=high)
 
@@ -331,7 +257,7 @@ class Resampled:
     def _with_interval(
         self,
         estimate: Estimate,
-        spread: _Spread,
+        spread: Spread,
         function: Callable[..., Floats],
         names: tuple[str, ...],
         level: float | None,
@@ -352,7 +278,7 @@ class Resampled:
 
     def _measured(
         self, function: Callable[..., Floats], names: tuple[str, ...], counts: tuple[str, ...]
-    ) -> tuple[Estimate, _Spread | None]:
+    ) -> tuple[Estimate, Spread | None]:
         """Return the value of a statistic without its interval, and its spread where it can have an interval."""
         value = float(function(*(np.asarray([self._totals[name]]) for name in names))[0])
         texts = self._count(counts, (self._base, self._source))
@@ -372,28 +298,28 @@ class Resampled:
         spread = self._spread(function, names, texts)
         return estimate, spread if math.isfinite(spread.variance) else None
 
-    def _spread(self, function: Callable[..., Floats], names: tuple[str, ...], texts: tuple[int, int]) -> _Spread:
-        gradient = _gradient(function, [self._sums[name] for name in names])
+    def _spread(self, function: Callable[..., Floats], names: tuple[str, ...], texts: tuple[int, int]) -> Spread:
+        gradient = slopes(function, [self._sums[name] for name in names])
 
         def residuals(sums: Mapping[str, Numbers]) -> Floats:
             return sum((slope * sums[name] for slope, name in zip(gradient, names, strict=True)), np.zeros(1))
 
         every = residuals(self._sums)
         as_base, as_source = self._by_role(every)
-        bases, sources = _squares(as_base), _squares(as_source)
+        bases, sources = sum_of_squares(as_base), sum_of_squares(as_source)
         # What stands between two texts is in the sums of both: once too often.
-        shared = _squares(self._by_text(every)) - _squares(self._by_two_texts(every))
+        shared = sum_of_squares(self._by_text(every)) - sum_of_squares(self._by_two_texts(every))
         variance = max(shared, bases, sources)
-        noise, seen = bases**2 / (texts[0] - 1), _variation(as_base, texts[0])
+        noise, seen = bases**2 / (texts[0] - 1), variation(as_base, texts[0])
         if texts[1]:  # pairs within a text are in the noise of the bases
-            elsewhere = _add_up(self._source[self._between], every[self._between], 0)
-            noise += _squares(elsewhere) ** 2 / (texts[1] - 1)
-            seen += _variation(elsewhere, texts[1])
+            elsewhere = add_up(self._source[self._between], every[self._between], 0)
+            noise += sum_of_squares(elsewhere) ** 2 / (texts[1] - 1)
+            seen += variation(elsewhere, texts[1])
         fewest = min(texts) if texts[1] else texts[0]
         freedom = variance**2 / noise if noise > 0 else fewest - 1
-        return _Spread(
+        return Spread(
             variance=variance * fewest / (fewest - 1),
-            drawn=_squares(residuals(self._groups)),
+            drawn=sum_of_squares(residuals(self._groups)),
             freedom=freedom,
             freedom_of_amounts=min(freedom, 1 + variance**2 / seen) if seen > 0 else freedom,
         )
@@ -401,20 +327,20 @@ class Resampled:
     def _by_role(self, column: Floats) -> tuple[Floats, Floats]:
         """Sum of a quantity per text, over the pairs that have their base in it and those that have their source."""
         return (
-            _add_up(self._base, column, self._texts),
-            _add_up(self._source[self._sourced], column[self._sourced], self._texts),
+            add_up(self._base, column, self._texts),
+            add_up(self._source[self._sourced], column[self._sourced], self._texts),
         )
 
     def _by_text(self, column: Numbers) -> Floats:
         """Sum of a quantity per text, over the pairs that have their base or their source in it, or both."""
         between = self._between
-        return _add_up(self._base, column, self._texts) + _add_up(self._source[between], column[between], self._texts)
+        return add_up(self._base, column, self._texts) + add_up(self._source[between], column[between], self._texts)
 
     def _by_two_texts(self, column: Floats) -> Floats:
         """Sum of a quantity per two texts that are base and source of a pair, in whichever order."""
         two = np.sort(np.stack([self._base, self._source])[:, self._between], axis=0)
         codes = np.unique(two[0] * self._texts + two[1], return_inverse=True)[1]
-        return _add_up(codes, column[self._between], 0)
+        return add_up(codes, column[self._between], 0)
 
     def _count(self, names: tuple[str, ...], roles: tuple[Ints, Ints]) -> tuple[int, int]:
         """How many bases and how many sources, or texts of them, cases come from: of several kinds, the fewest."""
@@ -426,8 +352,8 @@ class Resampled:
         )
 
     def _equal_texts(self, cases: str) -> float:
-        held = _add_up(self._base, self._sums[cases], self._texts)
-        return float(held.sum() ** 2 / max(_squares(held), np.finfo(np.float64).tiny))
+        held = add_up(self._base, self._sums[cases], self._texts)
+        return float(held.sum() ** 2 / max(sum_of_squares(held), np.finfo(np.float64).tiny))
 
     def _independent(self, cases: str) -> bool:
         """Whether every pair has at most one case, and no text stands in two pairs that have one."""
@@ -435,83 +361,7 @@ class Resampled:
         return bool(self._sums[cases].max() <= 1 and stands.max() <= 1)
 
 
-def _add_up(codes: Ints, column: Numbers, clusters: int) -> Floats:
-    return np.bincount(codes, weights=column, minlength=clusters).astype(np.float64)
-
-
-def _add_up_groups(per_text: Floats, groups: int) -> Floats:
-    return _add_up(np.arange(len(per_text)) % groups, per_text, groups)
-
-
-def _deviations(sums: Floats, resamples: int, generator: np.random.Generator) -> Floats:
-    """By how much the totals of each row of `sums` (rows, groups) move in each resample: (rows, resamples)."""
-    groups = sums.shape[1]
-    per_block = max(1, min(resamples, _DRAWS_PER_BLOCK // groups))
-    blocks: list[Floats] = []
-    for start in range(0, resamples, per_block):
-        block = min(per_block, resamples - start)
-        drawn = generator.integers(0, groups, size=(block, groups), dtype=np.int32)
-        cells = drawn + np.arange(block, dtype=np.int32)[:, None] * np.int32(groups)
-        counts = np.bincount(cells.ravel(), minlength=block * groups).reshape(block, groups)
-        with np.errstate(invalid="ignore"):
-            blocks.append(sums @ (counts - 1.0).T)
-    return np.concatenate(blocks, axis=1)
-
-
-def _gradient(function: Callable[..., Floats], columns: list[Numbers]) -> Floats:
-    """Slope of a statistic in each of its totals, by central differences; 0 where a quantity is 0 in all pairs."""
-    totals = np.asarray([[column.sum()] for column in columns])
-    steps = 1e-6 * np.asarray([np.abs(column).sum() for column in columns])
-    rise = function(*(totals + np.diag(steps))) - function(*(totals - np.diag(steps)))
-    return np.divide(rise, 2 * steps, out=np.zeros_like(steps), where=steps > 0)
-
-
-def _student(freedom: float, level: float) -> float:
-    """Half the width of a two-sided interval of Student's distribution, in standard errors."""
-    return float(stdtrit(freedom, (1 + level) / 2))
-
-
-def _wilson(value: float, trials: float, quantile: float) -> tuple[float, float]:
-    """Return Wilson's interval (1927) of a share, from its value, number of trials and the quantile of its level."""
-    square = quantile**2 / trials
-    centre = (value + square / 2) / (1 + square)
-    half = math.sqrt(value * (1 - value) * square + square**2 / 4) / (1 + square)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def _below_one(estimate: Estimate) -> Estimate:
     """Cut off at 1, which is all there is: rounded divergences may be a little below 0."""
     value, low, high = (None if end is None else min(1.0, end) for end in (estimate.value, estimate.low, estimate.high))
     return replace(estimate, value=value, low=low, high=high)
-
-
-def _squares(values: Floats) -> float:
-    return float(values @ values)
-
-
-def _variation(residuals: Floats, texts: int) -> float:
-    """Return how far the sum of squared residuals of texts varies: the variance of that sum, from fourth powers."""
-    squares = residuals**2
-    return max(0.0, _squares(squares) - float(squares.sum()) ** 2 / texts)
-
-
-def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(denominator > 0, numerator / denominator, np.nan)
-
-
-def _undefined(total: Floats) -> Floats:
-    return np.full_like(total, np.nan)
-
-
-def _difference(numerator: Floats, denominator: Floats, other: Floats, other_denominator: Floats) -> Floats:
-    return _ratio(numerator, denominator) - _ratio(other, other_denominator)
-
-
-def _pearson(n: Floats, x: Floats, y: Floats, xx: Floats, yy: Floats, xy: Floats) -> Floats:
-    """Pearson correlation from sums; NaN where a variance is zero up to rounding."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        variance_x, variance_y = xx / n - (x / n) ** 2, yy / n - (y / n) ** 2
-        varies = (variance_x > 1e-12 * xx / n) & (variance_y > 1e-12 * yy / n)
-        value = (xy / n - x * y / n**2) / np.sqrt(variance_x * variance_y)
-        return np.where(varies, np.clip(value, -1.0, 1.0), np.nan)

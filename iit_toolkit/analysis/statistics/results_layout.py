@@ -11,17 +11,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 
 from iit_toolkit.analysis.statistics.comparison import Comparison
 from iit_toolkit.analysis.statistics.control_results import ControlResults
-from iit_toolkit.analysis.statistics.measures import Summary
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.ranges import Perplexity, Share
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.summary import Summary
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.config.run_config import MAX_BLOCKS, MOST_RESAMPLES
 from iit_toolkit.runs.folder import require_arm_name
 
 LEVELS = 0.5, 0.9999
-NETWORKS = "networks"
-"""The `task` of a run whose students are networks of torch: they answer with a class and read no text."""
 _Count = Annotated[int, Field(ge=0)]
 _Positive = Annotated[int, Field(gt=0)]
 _Number = Annotated[float, Field(ge=0, lt=1e30)]

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from iit_toolkit.analysis.statistics.control_results import ControlResults
-from iit_toolkit.analysis.statistics.measures import StudentSummary, Summary
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.quantities import students, variables
 from iit_toolkit.analysis.statistics.results_layout import RESULTS, Evaluated, Link
+from iit_toolkit.analysis.statistics.summary import StudentSummary, Summary
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.json_files import validated

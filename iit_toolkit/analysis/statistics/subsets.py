@@ -11,7 +11,8 @@ import pandas as pd
 from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, Measure, Score, estimate, judged_measure
 from iit_toolkit.analysis.statistics.outcomes import NO_POSITION
 from iit_toolkit.analysis.statistics.quantities import resample_variable, students, variables
-from iit_toolkit.analysis.statistics.resampling import Ints, Resampled
+from iit_toolkit.analysis.statistics.resampling import Resampled
+from iit_toolkit.analysis.statistics.sums import Ints
 
 POSITION_BINS = 6
 BANDS = {10: "below 10", 100: "10 to 100", 1000: "100 to 1k", 10_000: "1k to 10k"}

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.quantities import NOTICEABLE
-from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.errors import UserError, did_you_mean
 
 TRACE_SCHEMA = "iit_toolkit/trace/1"

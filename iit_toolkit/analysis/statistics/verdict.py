@@ -29,13 +29,15 @@ from pydantic import TypeAdapter
 from iit_toolkit.analysis.statistics import ranges, verdict_words
 from iit_toolkit.analysis.statistics.control_words import FLOOR, control_meanings
 from iit_toolkit.analysis.statistics.decision import Decision, decide, too_few
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import TOKENS, InputWords, words_of
 from iit_toolkit.analysis.statistics.judged_cases import Elsewhere, JudgedCases
 from iit_toolkit.analysis.statistics.leak import Leak, find_leaks
 from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, Score, estimate, judged_measure, lead
 from iit_toolkit.analysis.statistics.outcomes import SHUFFLED_SOURCES, UNTRAINED
 from iit_toolkit.analysis.statistics.power import detectable_lead
 from iit_toolkit.analysis.statistics.quantities import students
-from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.errors import UserError
 
 Label = Literal["SUPPORTED", "NOT SUPPORTED", "INCONCLUSIVE"]
@@ -212,7 +214,8 @@ def judge(
             for variable, present in cases.controls.items()
         }
         elsewhere = cases.distinguishing(graded=score.measure.kind == "explained", **settings)
-        return judge_variables(resampled, score, rivals, elsewhere, margin=margin, level=level)
+        given = {"margin": margin, "level": level}
+        return judge_variables(resampled, score, rivals, elsewhere, **given, words=words_of(outcomes))
 
     judged, beside = found(measure), _BESIDE[chosen.kind]
     label = _overall(judged, leaks)
@@ -266,6 +269,7 @@ def judge_variables(
     *,
     margin: float,
     level: float,
+    words: InputWords = TOKENS,
 ) -> dict[str, VariableVerdict]:
     """Give the verdict on each variable, by Holm's procedure.
 
@@ -276,6 +280,7 @@ def judge_variables(
         elsewhere: By variable and control, the distinguishing cases of controls that are asked in these only.
         margin: How far the score must lie above every control.
         level: Coverage of the interval for a single variable.
+        words: For the inputs.
     """
     judged: dict[str, VariableVerdict] = {}
     left = list(resampled)
@@ -283,7 +288,7 @@ def judge_variables(
         adjusted = 1 - (1 - level) / len(left)
         found = {
             name: _judged(
-                name, resampled[name], score, controls[name], (elsewhere or {}).get(name, {}), margin, adjusted
+                name, resampled[name], score, controls[name], (elsewhere or {}).get(name, {}), margin, adjusted, words
             )
             for name in left
         }
@@ -301,21 +306,22 @@ def _judged(
     elsewhere: Mapping[str, Resampled | None],
     margin: float,
     level: float,
+    words: InputWords,
 ) -> VariableVerdict:
     own = estimate(resampled, score)
     controls = [
         _control(resampled, own, score, name, rival, margin, level)
         if name not in elsewhere
-        else _distinguished(elsewhere[name], own, score, name, rival, margin, level)
+        else _distinguished(elsewhere[name], own, score, name, rival, margin, level, words)
         for name, rival in rivals.items()
     ]
     asked = [one for one in controls if one.applies]
     label = _label(own, asked)
     if too_few(own):
         tested = estimate(resampled, Score(MEASURES["iia"], score.student)).cases
-        sentence, detectable = verdict_words.untested(score.measure, own, tested), None
+        sentence, detectable = verdict_words.untested(score.measure, own, tested, words), None
     else:
-        sentence = verdict_words.sentence(score, label, own, asked, margin, level)
+        sentence = verdict_words.sentence(score, label, own, asked, margin, level, words)
         share = own if score.measure.kind == "share" else None
         detectable = detectable_lead(verdict_words.best(asked).difference, share, margin, level)
     return VariableVerdict(label, own, controls, level, detectable, f'Variable "{variable}": {sentence}')
@@ -336,7 +342,14 @@ def _control(
 
 
 def _distinguished(
-    resampled: Resampled | None, own: Estimate, score: Score, name: str, rival: Score, margin: float, level: float
+    resampled: Resampled | None,
+    own: Estimate,
+    score: Score,
+    name: str,
+    rival: Score,
+    margin: float,
+    level: float,
+    words: InputWords,
 ) -> Control:
     """Judge a control in the cases in which the teacher does otherwise there.
 
@@ -349,7 +362,7 @@ def _distinguished(
     there = nothing if resampled is None else estimate(resampled, score)
     if resampled is None or too_few(there):
         applies = name == SHUFFLED_SOURCES or there.cases >= margin * own.cases
-        meaning = verdict_words.indistinct(there, own, name, needed=applies)
+        meaning = verdict_words.indistinct(there, own, name, words, needed=applies)
         return Control(name, nothing, nothing, None, meaning, there, applies)
     return replace(_control(resampled, there, score, name, rival, margin, level), score=there)
 

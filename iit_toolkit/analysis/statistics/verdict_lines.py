@@ -14,7 +14,7 @@ from iit_toolkit.analysis.statistics.verdict import Control, Label, VariableVerd
 
 LEAKS = "leak check"
 
-_MORE = "more texts or a larger verification.pairs could decide; `iit-toolkit verify --plan` says how many"
+_MORE = "more data or a larger verification.pairs could decide; `iit-toolkit verify --plan` says how many"
 _FAILED = {
     FLOOR: "the student ignores the swap: train it with interchanges where `iit-toolkit trace` shows an effect",
     UNTRAINED: "training did not cause the score: train longer, or swap where `iit-toolkit trace` shows an effect",
@@ -49,10 +49,10 @@ def _line(verdict: Verdict, name: str, one: VariableVerdict) -> VerdictLine:
     measure = MEASURES[verdict.measure]
     score = f"{measure.title} {interval(one.score)} in {count(one.score.cases, measure.unit)}"
     if too_few(one.score):
-        return VerdictLine(one.label, name, f"{score}: too few, or of too few texts", _MORE)
+        return VerdictLine(one.label, name, f"{score}: too few, or of too few inputs", _MORE)
     control = _deciding(one)
     if control.difference.value is None:
-        return VerdictLine(one.label, name, f"{score}; control open: {control.name}", _MORE)
+        return VerdictLine(one.label, name, f"{score}; undecided control: {control.name}", _MORE)
     rival = f"{control.name} {decimal(control.level.value or 0.0)}"
     lead = f"lead {interval(control.difference, signed=True)}, needed > {decimal(verdict.margin, 2)}"
     facts = f"{score}; hardest control: {rival}; {lead}"

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from iit_toolkit.analysis.statistics.control_words import describe_control
-from iit_toolkit.analysis.statistics.decision import ENOUGH_TEXTS, MINIMUM_EQUAL_TEXTS
+from iit_toolkit.analysis.statistics.decision import MINIMUM_EQUAL_TEXTS
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import InputWords
 from iit_toolkit.analysis.statistics.leak import Leak
 from iit_toolkit.analysis.statistics.measures import MEASURES, Measure, Score
 from iit_toolkit.analysis.statistics.numbers import basis, count, decimal, first_upper, interval
 from iit_toolkit.analysis.statistics.outcomes import SHUFFLED_SOURCES
 from iit_toolkit.analysis.statistics.power import POWER
-from iit_toolkit.analysis.statistics.resampling import Estimate
 
 NOT_RUN = "The other controls were not run for this student, so nothing is supported. Verify the student to run them."
 
@@ -47,27 +48,37 @@ class Asked(Protocol):
         ...
 
 
-def untested(measure: Measure, own: Estimate, tested: int) -> str:
+def untested(measure: Measure, own: Estimate, tested: int, words: InputWords) -> str:
     """Return why a variable is not judged.
 
     Args:
         measure: What was asked.
         own: What it came to.
         tested: How many cases there were in all.
+        words: For the inputs.
     """
     if own.cases:
-        return f"too few inputs have {measure.units} outside the swapped positions ({few(own, measure)})."
-    return f"{measure.untested} (0 of {count(tested, 'case')}), so nothing was tested: there is nothing to explain."
+        return f"too few inputs have {measure.units}{words.outside} ({few(own, measure, words)})."
+    why = measure.untested.format(outside=words.outside)
+    return f"{why} (0 of {count(tested, 'case')}), so nothing was tested: there is nothing to explain."
 
 
-def few(estimate: Estimate, measure: Measure) -> str:
+def few(estimate: Estimate, measure: Measure, words: InputWords) -> str:
     """Return on what an estimate rests that rests on too little, and what would be enough."""
     equal = estimate.equal_texts
     uneven = "" if equal is None or equal >= MINIMUM_EQUAL_TEXTS else f", which count as {equal:.3g} of equal weight"
-    return f"{basis(estimate, measure.unit)}{uneven}; {ENOUGH_TEXTS}"
+    return f"{basis(estimate, measure.unit)}{uneven}; {words.enough}"
 
 
-def sentence(score: Score, label: str, own: Estimate, controls: Sequence[Asked], margin: float, level: float) -> str:
+def sentence(
+    score: Score,
+    label: str,
+    own: Estimate,
+    controls: Sequence[Asked],
+    margin: float,
+    level: float,
+    words: InputWords,
+) -> str:
     """Return what a variable scores, and which control decides."""
     measure = score.measure
     decides = _deciding(controls, label)
@@ -75,9 +86,11 @@ def sentence(score: Score, label: str, own: Estimate, controls: Sequence[Asked],
     end = {
         "SUPPORTED": f"is above the margin of {decimal(margin, 2)}.",
         "NOT SUPPORTED": f"is below the margin of {decimal(margin, 2)}.",
-        "INCONCLUSIVE": f"contains the margin of {decimal(margin, 2)}: more cases, of more texts, could decide.",
+        "INCONCLUSIVE": f"contains the margin of {decimal(margin, 2)}: more cases, of more {words.texts}, could "
+        "decide.",
     }[label]
-    facts = measure.scored.format(basis=basis(own, measure.unit), student=score.student, estimate=interval(own))
+    given = {"student": score.student, "estimate": interval(own), "outside": words.outside}
+    facts = measure.scored.format(basis=basis(own, measure.unit), **given)
     if decides.difference.value is None:
         return f"{facts}. The {which}, the {describe_control(decides.name)}, is open: too few cases tell it apart."
     there = ""
@@ -90,13 +103,14 @@ def sentence(score: Score, label: str, own: Estimate, controls: Sequence[Asked],
     )
 
 
-def indistinct(there: Estimate, own: Estimate, name: str, *, needed: bool) -> str:
+def indistinct(there: Estimate, own: Estimate, name: str, words: InputWords, *, needed: bool) -> str:
     """Return what it means that a control cannot be told from the alignment.
 
     Args:
         there: What the student scores in the distinguishing cases.
         own: What it scores in all.
         name: The control.
+        words: For the inputs.
         needed: Whether it stays open, and support is not possible.
     """
     facts = f"the teacher does otherwise there in {count(there.cases, 'case')}, against {own.cases:,} in all"
@@ -105,9 +119,9 @@ def indistinct(there: Estimate, own: Estimate, name: str, *, needed: bool) -> st
     end = (
         "So the effect is not shown to depend on what is swapped in."
         if name == SHUFFLED_SOURCES
-        else f"{ENOUGH_TEXTS}."
+        else f"{words.enough}."
     )
-    return f"Undecided: {facts}, of too few texts. {first_upper(end)}"
+    return f"Undecided: {facts}, of too few {words.texts}. {first_upper(end)}"
 
 
 def leak_sentence(leaks: Sequence[Leak]) -> list[str]:

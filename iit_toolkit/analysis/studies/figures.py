@@ -17,7 +17,7 @@ from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import count, first_upper
 from iit_toolkit.analysis.studies.comparison import StudyComparison
 from iit_toolkit.analysis.studies.paired import EQUAL_STEPS, Paired
-from iit_toolkit.analysis.studies.rows import TASKS, measured
+from iit_toolkit.analysis.studies.rows import TASKS, flop_unit, measured
 
 _COLUMNS = 4
 _HANDLE, _LETTER, _LINE = 0.6, 0.075, 0.19  # inches in the legend: of a mark, of a letter of a name, of a line
@@ -52,14 +52,15 @@ def _training(comparison: StudyComparison) -> Drawing | None:
     predicted = _PREDICTED.get(str(comparison.study.first.results.document.get("task")), "masked tokens")
     figure = Figure(figsize=(9.2, 4.0), layout="constrained")
     arms = [arm for arm in comparison.arms if arm in set(data["arm"])]
-    panels = {"steps": "step", "training PFLOP": "pflop"}
-    for number, (label, column) in enumerate(panels.items()):
+    unit, size = flop_unit(comparison.study)
+    panels = {"steps": ("step", 1.0), f"training {unit}": ("pflop", 1e15 / size)}
+    for number, (label, (column, scale)) in enumerate(panels.items()):
         axes = figure.add_subplot(1, 2, number + 1)
         for arm in arms:
             rows = data[data["arm"] == arm]
             for part, alpha in ((rows, 0.4), (rows[~(rows["epoch"] > 1)], 1.0)):
                 look: dict[str, Any] = arm_look(comparison, arm) | {"alpha": alpha, "ms": 4, "lw": 1.2}
-                axes.plot(part[column], part["perplexity"], markevery=max(1, len(rows) // 8), **look)
+                axes.plot(part[column] * scale, part["perplexity"], markevery=max(1, len(rows) // 8), **look)
         axes.set_yscale("log")
         axes.set_xlabel(label)
         axes.set_ylabel(f"perplexity of {predicted} in training")

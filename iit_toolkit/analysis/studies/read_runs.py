@@ -9,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from iit_toolkit.analysis.statistics.measures import summarise
+from iit_toolkit.analysis.statistics.input_words import NETWORKS
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, read_outcomes
 from iit_toolkit.analysis.statistics.quantities import cases_of, variables
-from iit_toolkit.analysis.statistics.results_layout import NETWORKS
 from iit_toolkit.analysis.statistics.stored_results import (
     StoredResults,
     evaluation_facts,
@@ -21,6 +20,7 @@ from iit_toolkit.analysis.statistics.stored_results import (
     refuse_incomparable,
     refuse_other_cases,
 )
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, refuse_untrained
 from iit_toolkit.config.differences import different, flat, without_cosmetic
 from iit_toolkit.config.loading import load_config

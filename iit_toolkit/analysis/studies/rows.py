@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from iit_toolkit.analysis.statistics.measures import MEASURES, VariableSummary, judged_measure
+from iit_toolkit.analysis.statistics.measures import MEASURES, judged_measure
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
 from iit_toolkit.analysis.statistics.quantities import Region
+from iit_toolkit.analysis.statistics.summary import VariableSummary
 from iit_toolkit.analysis.studies.paired import Row, StudyMeasure
 from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, TaskScores
 from iit_toolkit.errors import UserError
@@ -40,6 +41,9 @@ _MORE_METRICS = {"squad": ("exact_match",)}
 """Official metrics besides the one that is the task's score (SQuAD: F1)."""
 
 Groups = dict[str, tuple[Row, ...]]
+_UNITS = {"PFLOP": 1e15, "TFLOP": 1e12, "GFLOP": 1e9}
+_TRAINING = "training"
+"""What a training's operations are called; their unit follows."""
 _Tasks = Mapping[str, TaskScores]
 
 
@@ -67,7 +71,7 @@ def study_rows(study: Study, arms: Sequence[str], variables: Sequence[str]) -> G
         groups[kind] = tuple(row(measure, value) for measure, value in found)
     tasks = _task_measures(_tasks(study))
     groups[TASKS] = tuple(row(measure, lambda run, value=value: value(run.tasks)) for measure, value in tasks.items())
-    groups[COST] = tuple(row(StudyMeasure(name, False, digits), value) for name, digits, value in _COSTS)
+    groups[COST] = tuple(row(StudyMeasure(name, False, digits), value) for name, digits, value in _costs(study))
     return groups
 
 
@@ -134,7 +138,7 @@ def headline_names(groups: Groups, measure: str) -> tuple[str, ...]:
     """
     means = [row for row in groups[TASKS] if ", mean of" in row.measure.name]
     iia = [row for kind in _HEADLINES[measure] for row in groups[kind][-1:]]
-    training = [row for row in groups[COST] if row.measure.name == "training PFLOP"]
+    training = [row for row in groups[COST] if row.measure.name.startswith(_TRAINING)]
     return tuple(row.measure.name for row in (*groups[BEHAVIOUR], *iia, *(means or groups[TASKS]), *training))
 
 
@@ -240,11 +244,19 @@ def _whole(run: Record, key: str) -> float | None:
     return None if run.training.get("resumed_at_step") else run.training.get(key)
 
 
-_COSTS: tuple[tuple[str, int, Callable[[Record], float | None]], ...] = (
-    ("steps", 0, lambda run: run.training["steps"]),
-    ("tokens read", 0, lambda run: run.training["tokens"]),
-    ("student's parameters", 0, lambda run: run.training["student_parameters"]),
-    ("training PFLOP", 3, lambda run: run.flops / 1e15),
-    ("time (s)", 0, lambda run: _whole(run, "seconds")),
-    ("CPU time (s)", 0, lambda run: _whole(run, "cpu_seconds")),
-)
+def flop_unit(study: Study) -> tuple[str, float]:
+    """Return the unit in which the operations of the study's trainings are written, and how many operations it is."""
+    most = max(run.flops for run in _runs(study))
+    return next((one for one in _UNITS.items() if most >= one[1] / 100), ("GFLOP", 1e9))
+
+
+def _costs(study: Study) -> list[tuple[str, int, Callable[[Record], float | None]]]:
+    unit, size = flop_unit(study)
+    return [
+        ("steps", 0, lambda run: run.training["steps"]),
+        ("tokens read", 0, lambda run: run.training["tokens"]),
+        ("student's parameters", 0, lambda run: run.training["student_parameters"]),
+        (f"{_TRAINING} {unit}", 3, lambda run: run.flops / size),
+        ("time (s)", 0, lambda run: _whole(run, "seconds")),
+        ("CPU time (s)", 0, lambda run: _whole(run, "cpu_seconds")),
+    ]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from iit_toolkit.analysis.statistics.measures import StudentSummary
 from iit_toolkit.analysis.statistics.results_layout import Evaluated
 from iit_toolkit.analysis.statistics.stored_results import StoredResults
+from iit_toolkit.analysis.statistics.summary import StudentSummary
 from iit_toolkit.errors import UserError
 
 TEACHER = "teacher"

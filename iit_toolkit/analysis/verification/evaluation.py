@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedModel
 
-from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together
 from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import IGNORE_INDEX, Collator, gold_answers, model_inputs

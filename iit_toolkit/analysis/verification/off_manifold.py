@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.analysis.statistics.control_results import NATURAL, OffManifold
-from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled, sum_by_cluster
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.resampling import Resampled
+from iit_toolkit.analysis.statistics.sums import sum_by_cluster
 from iit_toolkit.analysis.verification.cases import Cases, Pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
 from iit_toolkit.interchange import Side

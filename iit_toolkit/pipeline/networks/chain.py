@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.analysis.statistics.measures import summarise
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.verification.verify import verify
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, with_program
 from iit_toolkit.pipeline.networks.rows import HELD_OUT

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.analysis.report.examples import Answers, write_answers, write_examples
-from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.data.tensor_rows import TensorRows
 from iit_toolkit.interchange.causal_model import CausalModel

@@ -17,14 +17,15 @@ from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.statistics.comparison import compare
 from iit_toolkit.analysis.statistics.control_results import ControlResults
-from iit_toolkit.analysis.statistics.measures import summarise
+from iit_toolkit.analysis.statistics.input_words import NETWORKS
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, write_outcomes
-from iit_toolkit.analysis.statistics.results_layout import NETWORKS
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.analysis.verification.verify import verify as verify_students
 from iit_toolkit.config.loading import dump_config
 from iit_toolkit.config.network_config import NetworkRunConfig
+from iit_toolkit.config.run_config import refuse_no_arms
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.pipeline.inputs import refuse_other_config
 from iit_toolkit.pipeline.networks.chain import chain_of
@@ -80,7 +81,7 @@ def _train_arms(
     config: NetworkRunConfig, output: str | Path, names: Sequence[str], *, resume: bool, verified: bool
 ) -> Path:
     processes.refuse_several("run (of networks)")
-    config.require_arms()
+    refuse_no_arms(config.name, config.arms)
     config = with_alignment_files_read(config)
     prepared, folder = PreparedNetworks(config), RunFolder(Path(output))
     students: dict[str, nn.Module] = {}

@@ -13,16 +13,18 @@ import pytest
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from iit_toolkit.analysis.report.examples import Answers
 from iit_toolkit.analysis.report.figures import cases as case_figures
 from iit_toolkit.analysis.report.figures.controls import controls
 from iit_toolkit.analysis.report.figures.of_run import write_figures
-from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, hover, picture_dpi, save
+from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, hover, legend, picture_dpi, save
 from iit_toolkit.analysis.report.figures.training import training
-from iit_toolkit.analysis.statistics.measures import Summary, summarise
+from iit_toolkit.analysis.statistics.input_words import TOKENS
 from iit_toolkit.analysis.statistics.subsets import Settings
+from iit_toolkit.analysis.statistics.summary import Summary, summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from tests.analysis.synthetic import SHUFFLED, make_outcomes, make_results
 
@@ -58,7 +60,7 @@ def test_every_lead_over_a_control_is_a_bar_with_its_interval_grouped_by_variabl
     outcomes = make_outcomes({"causal": 0.5, "untrained": 0.0}, variables=("early", "late"), bases=60)
     shuffled = make_outcomes(SHUFFLED, variables=("early", "late"), bases=60)
     verdict = judge(outcomes, "causal", controls=shuffled, **SETTINGS)
-    [drawing] = controls(verdict, ["early", "late"])
+    [drawing] = controls(verdict, ["early", "late"], TOKENS)
     leads = [one for name in ("early", "late") for one in verdict.variables[name].controls]
     known = [one for one in leads if one.difference.value is not None]
     assert len(known) > 4
@@ -72,7 +74,7 @@ def test_every_lead_over_a_control_is_a_bar_with_its_interval_grouped_by_variabl
     assert len(margins) == 2
     lines = [list(line.get_xdata()) for axes in drawing.figure.axes for line in axes.lines]
     assert all([one.difference.low, one.difference.high] in lines for one in known)
-    assert controls(verdict, []) == []
+    assert controls(verdict, [], TOKENS) == []
     plot = save(tmp_path, drawing)
     shown = [title for title in titles(plot.svg) if "shuffled sources" in title]
     assert len(shown) == 2 and all(title.endswith(("PASS", "FAIL", "UNDECIDED")) for title in shown)
@@ -188,3 +190,17 @@ def test_the_scatter_of_no_effects_is_drawn(outcomes: pd.DataFrame) -> None:
     nothing = outcomes.assign(**{name: 0.0 for name in outcomes.columns if name.startswith("effect_")})
     with rc_context(STYLE):
         assert case_figures.scatter(nothing).data.empty
+
+
+@pytest.mark.parametrize(
+    "names", [["plain", "longer", "causal", "untrained"], ["floor", "floor and margin (0.05)"], ["a"]]
+)
+def test_a_legend_is_not_wider_than_its_figure(names: list[str]) -> None:
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.6, 2.0), layout="constrained")
+        figure.subplots()
+        legend(figure, [Line2D([], [], marker="o", label=name) for name in names])
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        box = figure.legends[0].get_window_extent(canvas.get_renderer())
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1

@@ -18,6 +18,7 @@ from iit_toolkit.analysis.report.figures.style import STYLE, save
 from iit_toolkit.analysis.report.region_words import map_title, map_words
 from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.analysis.statistics.candidates import Inputs
+from iit_toolkit.analysis.statistics.input_words import TOKENS
 from iit_toolkit.analysis.statistics.regions import map_regions
 from tests.analysis.synthetic import graded, make_outcomes, make_run
 
@@ -42,7 +43,7 @@ def only_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
     def drawn(*given: Any) -> list[Any]:
         variables = list(dict.fromkeys(given[0]["variable"]))
         with rc_context(STYLE):
-            return [save(given[5], one) for one in where_it_holds(given[6], variables)]
+            return [save(given[5], one) for one in where_it_holds(given[6], variables, TOKENS)]
 
     monkeypatch.setattr("iit_toolkit.analysis.report.report.write_figures", drawn)
 
@@ -113,8 +114,8 @@ def test_without_texts_there_are_fewer_regions(tmp_path: Path) -> None:
 def test_of_many_variables_the_others_are_named() -> None:
     outcomes = planted(variables=("a", "b", "c"), bases=90)
     found = map_regions(outcomes, "causal", resamples=100)
-    assert map_words(found, ["a"])[-1].startswith("The regions of 2 other variables are in figures/")
-    assert len(where_it_holds(found, ["a"])[0].figure.axes) == 1
+    assert map_words(found, ["a"], TOKENS)[-1].startswith("The regions of 2 other variables are in figures/")
+    assert len(where_it_holds(found, ["a"], TOKENS)[0].figure.axes) == 1
     assert len(where_it_holds(found, ["a", "b", "c"])[0].figure.axes) == 3
     assert where_it_holds(found, ["d"]) == []
 

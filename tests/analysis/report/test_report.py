@@ -84,6 +84,7 @@ def test_everything_of_the_user_is_escaped(tmp_path):
 def test_verdict_and_comparison_stand_first_with_their_numbers(tmp_path):
     write_report(make_run(tmp_path, shuffled=make_controls()))
     html, markdown = written(tmp_path)
+    assert "| chosen | variable | position | teacher, without and with |" in markdown
     results = json.loads((tmp_path / "results.json").read_text())
     assert re.search(r'class="badge">SUPPORTED<', html)
     assert re.search(r'class="badge">\s*HIGHER THAN plain<', html)
@@ -122,15 +123,20 @@ def test_undefined_cells_say_why(tmp_path):
     assert not re.search(r"\b(nan|None|inf)\b", re.sub(r'src="[^"]*"', "", html) + markdown)
 
 
-def test_classification_and_several_variables(tmp_path):
+@pytest.mark.parametrize("task", ["sequence_classification", "networks"])
+def test_classification_and_several_variables(tmp_path, task):
     outcomes = make_outcomes(variables=("early", "late"), classification=True)
-    write_report(make_run(tmp_path, outcomes))
+    write_report(make_run(tmp_path, outcomes, task=task))
     html, markdown = written(tmp_path)
     assert html.count('<td class="text">early</td>') >= 3
     assert "| plain | late |" in markdown
     assert "inside" not in (tmp_path / "figures" / "accuracy.svg").read_text()
     assert not {"by_position.svg", "by_frequency.svg"} & {path.name for path in (tmp_path / "figures").iterdir()}
-    assert "early, outside: KL" in html
+    assert ": early: KL" in html and "| chosen | variable | teacher, without and with |" in markdown
+    shown = re.sub("<[^>]*>", "", html.partition("<body>")[2]) + markdown
+    told = "outside|inside|swapped positions|of bases and|\\w+ finds them"
+    assert re.findall(told, shown.replace("swapped positions: span", "")) == ["of bases and", "inputs finds them"] * 2
+    assert shown.count("swapped positions: span") == (2 if task == "sequence_classification" else 0)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -160,7 +166,7 @@ def test_what_was_done_is_told(tmp_path):
     write_report(make_run(tmp_path))
     for text in written(tmp_path):
         assert "component block_output, layer 3, neurons [0, 64]" in text
-        assert "swapped positions: kind span, fraction 0.3" in text
+        assert "swapped positions: span, fraction 0.3" in text
         assert "20.50" in text and "[19.25, 21.75]" in text
         assert "1 kl + 0.5 mlm + 1 interchange" in text
         assert "torch 2.13.0; transformers 5.23.0" in text

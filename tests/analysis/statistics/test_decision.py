@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from iit_toolkit.analysis.statistics.decision import decide, reaches, too_few
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.estimates import Estimate
 
 
 def estimate(low: float | None, high: float | None, *, bases: int = 100, equal_texts: float | None = None) -> Estimate:

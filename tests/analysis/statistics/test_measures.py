@@ -8,7 +8,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from iit_toolkit.analysis.statistics.comparison import Comparison, compare
-from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, JUDGED, MEASURES, Summary, summarise
+from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, JUDGED, MEASURES
+from iit_toolkit.analysis.statistics.summary import Summary, summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.config.run_config import VerificationConfig
 from iit_toolkit.errors import UserError

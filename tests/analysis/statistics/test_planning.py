@@ -10,9 +10,9 @@ import pytest
 from scipy.special import ndtri, stdtrit
 
 from iit_toolkit.analysis.statistics.control_words import FLOOR
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.planning import plan
 from iit_toolkit.analysis.statistics.power import POWER, pairs_needed
-from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_controls, make_outcomes
 

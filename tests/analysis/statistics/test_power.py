@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.power import detectable_lead
-from iit_toolkit.analysis.statistics.resampling import Estimate
 
 
 def test_a_score_below_zero_has_a_detectable_lead():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from iit_toolkit.analysis.statistics.resampling import Resampled, sum_by_cluster
+from iit_toolkit.analysis.statistics.resampling import Resampled
+from iit_toolkit.analysis.statistics.sums import sum_by_cluster
 
 
 def resampled(codes, columns, *, resamples=400, seed=0, level=0.95):
@@ -241,7 +242,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     codes, hits = clustered_shares(np.random.default_rng(1))
     columns = {"hit": hits, "case": np.ones_like(hits)}
     whole = resampled(codes, columns).ratio("hit", "case")
-    monkeypatch.setattr("iit_toolkit.analysis.statistics.resampling._DRAWS_PER_BLOCK", 60 * 7)
+    monkeypatch.setattr("iit_toolkit.analysis.statistics.sums._DRAWS_PER_BLOCK", 60 * 7)
     in_blocks = resampled(codes, columns).ratio("hit", "case")
     assert in_blocks.low == pytest.approx(whole.low, abs=0.02)
     assert in_blocks.value == whole.value

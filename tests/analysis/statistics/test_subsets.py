@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iit_toolkit.analysis.statistics.measures import summarise
 from iit_toolkit.analysis.statistics.subsets import Settings, by_frequency, by_position, by_size
+from iit_toolkit.analysis.statistics.summary import summarise
 from tests.analysis.synthetic import graded, make_outcomes
 
 SETTINGS = Settings(resamples=200, seed=0, level=0.95)

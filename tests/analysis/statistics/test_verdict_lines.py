@@ -42,7 +42,7 @@ def test_what_is_not_supported_says_which_control_decides_and_what_next(
 
 def test_too_few_texts_ask_for_more() -> None:
     [line] = lines({"causal": 1.0}, bases=10)
-    assert line.label == "INCONCLUSIVE" and line.facts.endswith("too few, or of too few texts")
+    assert line.label == "INCONCLUSIVE" and line.facts.endswith("too few, or of too few inputs")
     assert "larger verification.pairs" in line.next
 
 

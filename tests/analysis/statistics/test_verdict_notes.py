@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from iit_toolkit.analysis.statistics.control_words import FLOOR
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, SHUFFLED_SOURCES, UNALIGNED, WRONG_LAYER
-from iit_toolkit.analysis.statistics.resampling import Estimate
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge
 from iit_toolkit.analysis.statistics.verdict_words import beside
 from tests.analysis.synthetic import graded, make_controls, make_outcomes

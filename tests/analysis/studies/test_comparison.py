@@ -6,6 +6,8 @@ import json
 import math
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from scipy import stats
@@ -13,6 +15,7 @@ from scipy import stats
 from iit_toolkit.analysis.studies.comparison import StudyComparison, compare_study
 from iit_toolkit.analysis.studies.paired import Paired
 from iit_toolkit.analysis.studies.read_suite import read_suite
+from iit_toolkit.analysis.studies.rows import flop_unit
 from iit_toolkit.analysis.studies.study import Study
 from iit_toolkit.errors import UserError
 from tests.analysis.studies.suite_tree import SEEDS, TEACHER_PERPLEXITY, change, write_tree
@@ -185,3 +188,12 @@ def test_wrong_names(suite: Study, arguments: tuple[list[str], list[str] | None]
     references, variables = arguments
     with pytest.raises(UserError, match=said):
         compare_study(suite, references, variables=variables)
+
+
+@pytest.mark.parametrize(
+    ("flops", "unit"),
+    [(2.5e17, ("PFLOP", 1e15)), (1e13, ("PFLOP", 1e15)), (9e12, ("TFLOP", 1e12)), (2e7, ("GFLOP", 1e9))],
+)
+def test_operations_have_the_unit_that_the_largest_training_asks_for(flops: float, unit: tuple[str, float]) -> None:
+    records = {"plain": {42: SimpleNamespace(flops=flops / 9)}, "causal": {42: SimpleNamespace(flops=flops)}}
+    assert flop_unit(cast(Any, SimpleNamespace(records=records))) == unit

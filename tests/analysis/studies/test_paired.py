@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import BertConfig, BertForMaskedLM, LlamaForCausalLM
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.analysis.statistics.measures import summarise
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.verification.cases import Pairs, draw_pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.analysis.verification.search import answer_layers, layer_matrix

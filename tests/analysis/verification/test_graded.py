@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.analysis.statistics.measures import Score, VariableSummary, summarise
+from iit_toolkit.analysis.statistics.measures import Score
 from iit_toolkit.analysis.statistics.quantities import NOTICEABLE
+from iit_toolkit.analysis.statistics.summary import VariableSummary, summarise
 from iit_toolkit.analysis.verification import answers
 from iit_toolkit.analysis.verification.cases import draw_pairs
 from iit_toolkit.analysis.verification.verify import Verification, verify

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from iit_toolkit.alignment import Alignment, Site, Variable
 from iit_toolkit.alignment.positions import RandomPositions
 from iit_toolkit.alignment.spec import Sources
-from iit_toolkit.analysis.statistics.measures import VariableSummary, summarise
+from iit_toolkit.analysis.statistics.summary import VariableSummary, summarise
 from iit_toolkit.analysis.verification.verify import Verification, verify
 from iit_toolkit.errors import UserError
 

@@ -19,7 +19,7 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.positions import RandomPositions, SpanPositions
 from iit_toolkit.alignment.resolve import resolve_site
 from iit_toolkit.alignment.spec import Sources
-from iit_toolkit.analysis.statistics.measures import summarise
+from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge
 from iit_toolkit.analysis.verification import layer_effects
 from iit_toolkit.analysis.verification.cases import draw_pairs

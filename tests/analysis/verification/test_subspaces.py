@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from iit_toolkit.alignment.positions import RandomPositions
 from iit_toolkit.alignment.spec import Sources
-from iit_toolkit.analysis.statistics.measures import VariableSummary, summarise
+from iit_toolkit.analysis.statistics.summary import VariableSummary, summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.cases import DrawnPairs, draw_pairs
 from iit_toolkit.analysis.verification.subspaces import (

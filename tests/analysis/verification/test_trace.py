@@ -226,7 +226,7 @@ def test_where_nothing_is_read_nothing_is_proposed() -> None:
 
 
 def synthetic(moved: list[float], kind: str = "differing") -> Trace:
-    from iit_toolkit.analysis.statistics.resampling import Estimate
+    from iit_toolkit.analysis.statistics.estimates import Estimate
     from iit_toolkit.analysis.statistics.teacher_trace import Place, TraceCell
 
     def estimate(value: float) -> Estimate:

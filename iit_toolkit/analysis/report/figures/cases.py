@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, INK, MARKERS, Drawing, hover, legend, student_colour
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
+from iit_toolkit.analysis.statistics.input_words import words_of
 from iit_toolkit.analysis.statistics.measures import Measure, judged_measure
 from iit_toolkit.analysis.statistics.numbers import decimal, first_upper
 from iit_toolkit.analysis.statistics.quantities import cases_of, students, variables
@@ -51,6 +52,7 @@ def frequency(
 def reliability(outcomes: pd.DataFrame, verdict: Verdict, settings: Settings) -> Drawing:
     """Return how the interval of the judged student narrows with the number of texts."""
     measure, student, margin = judged_measure(verdict.measure), verdict.student, verdict.margin
+    words = words_of(outcomes)
     table = by_size(outcomes, student, settings, verdict.measure)
     names = list(dict.fromkeys(table["variable"]))
     figure, panels = _panels(names, measure)
@@ -61,12 +63,12 @@ def reliability(outcomes: pd.DataFrame, verdict: Verdict, settings: Settings) ->
             axes.axhline(last["floor"], color=INK, lw=1.4)
             axes.axhline(last["floor"] + margin, color=GREY, lw=1, ls=(0, (4, 3)))
         for row in (row for row in rows if row["value"] is not None):
-            _interval(axes, row["drawn"], row, INK if row is last else GREY, "o", f"{row['drawn']:,} texts")
+            _interval(axes, row["drawn"], row, INK if row is last else GREY, "o", f"{row['drawn']:,} {words.texts}")
         axes.set_xscale("log")
         axes.set_xticks([row["drawn"] for row in rows], labels=[f"{row['drawn']:,}" for row in rows])
         axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
-        axes.set_title(f"{variable}: n = {last['drawn']:,} texts")
-    panels[names[-1]].set_xlabel("texts of bases used")
+        axes.set_title(f"{variable}: n = {last['drawn']:,} {words.texts}")
+    panels[names[-1]].set_xlabel("texts of bases used" if words.region else "bases used")
     legend(
         figure,
         [
@@ -74,13 +76,14 @@ def reliability(outcomes: pd.DataFrame, verdict: Verdict, settings: Settings) ->
             Line2D([], [], color=GREY, lw=1, ls=(0, (4, 3)), label=f"floor and margin ({margin:g})"),
         ],
     )
+    fewer = "on bases of fewer texts" if words.region else "on fewer bases"
     caption = (
-        f"{first_upper(measure.title)} of {student} outside the swapped positions on bases of fewer texts: how much "
+        f"{first_upper(measure.title)} of {student}{words.outside}, {fewer}: how much "
         f"of the interval the amount of data explains. {first_upper(measure.units)} of fewer than {MINIMUM_CLUSTERS} "
-        "texts give no verdict."
+        f"{words.texts} give no verdict."
     )
-    values = "; ".join(f"{row['variable']}, {row['drawn']:,} texts: {_words(row)}" for row in _records(table))
-    alt = f"{first_upper(measure.title)} by number of texts. {values}."
+    values = "; ".join(f"{row['variable']}, {row['drawn']:,} {words.texts}: {_words(row)}" for row in _records(table))
+    alt = f"{first_upper(measure.title)} by number of {words.texts}. {values}."
     return Drawing("reliability", figure, caption, alt, _named(table, measure))
 
 
@@ -103,9 +106,10 @@ def scatter(outcomes: pd.DataFrame) -> Drawing:
     bar = figure.colorbar(ScalarMappable(norm, "cividis_r"), ax=list(grid.flat), shrink=0.8)
     bar.set_label("cases")
     caption = (
-        "Change of log-probability under the intervention, teacher against student, of every case outside the swapped "
-        "positions: the mean over the likeliest tokens of the four runs. On the diagonal the student moves as its "
-        "teacher does, on the dashed line it does not move. What lies beyond the axes is drawn at their ends."
+        "Change of log-probability under the intervention, teacher against student, of every case"
+        f"{words_of(outcomes).outside}: the mean over the likeliest answers of the four runs. On the diagonal the "
+        "student moves as its teacher does, on the dashed line it does not move. What lies beyond the axes "
+        "is drawn at their ends."
     )
     alt = f"Cells of cases, the teacher's change of log-probability against that of {', '.join(names)}."
     centres = (edges[:-1] + edges[1:]) / 2

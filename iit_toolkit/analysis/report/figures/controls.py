@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, INK, PALETTE, Drawing, hover, legend
 from iit_toolkit.analysis.statistics.control_words import describe_control
+from iit_toolkit.analysis.statistics.input_words import InputWords
 from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import interval
 from iit_toolkit.analysis.statistics.verdict import Control, Verdict
@@ -23,12 +24,13 @@ _LEAST, _MOST = -1.0, 2.0
 """The axis reaches no further: a control may score far below 0."""
 
 
-def controls(verdict: Verdict, names: Sequence[str]) -> list[Drawing]:
+def controls(verdict: Verdict, names: Sequence[str], words: InputWords) -> list[Drawing]:
     """Draw the student's lead over every control as a bar with its interval, one panel per variable.
 
     Args:
         verdict: The verdict.
         names: The variables that are shown.
+        words: For the inputs.
 
     Returns:
         The figure; nothing if no lead is defined.
@@ -50,7 +52,7 @@ def controls(verdict: Verdict, names: Sequence[str]) -> list[Drawing]:
         + [Line2D([], [], color=INK, lw=1, ls=(0, (4, 3)), label=f"margin ({verdict.margin:g})")],
     )
     caption = (
-        f"How far {verdict.student} is ahead of each control in {title}, outside the swapped positions, with the "
+        f"How far {verdict.student} is ahead of each control in {title}{words.aside}{words.aside and ','} with the "
         "intervals that decide the verdict. A control is passed if its whole interval is right of the margin."
     )
     leads = [(name, control) for name, found in shown.items() for control in found]

@@ -24,9 +24,10 @@ from iit_toolkit.analysis.report.figures.regions import where_it_holds
 from iit_toolkit.analysis.report.figures.style import STYLE, Drawing, Plot, save
 from iit_toolkit.analysis.report.figures.training import History, training
 from iit_toolkit.analysis.report.shown_variables import left_out, most_shown, telling
-from iit_toolkit.analysis.statistics.measures import Summary
+from iit_toolkit.analysis.statistics.input_words import words_of
 from iit_toolkit.analysis.statistics.regions import RegionMap
 from iit_toolkit.analysis.statistics.subsets import Settings
+from iit_toolkit.analysis.statistics.summary import Summary
 from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.runs.folder import remove
 
@@ -72,7 +73,7 @@ def write_figures(
         some = cast(pd.DataFrame, outcomes[outcomes["variable"].isin(names)]) if rest else outcomes
         yield from _drawn(some, answers, _only(summary, names), verdict)
         if regions is not None:
-            yield from where_it_holds(regions, names)
+            yield from where_it_holds(regions, names, words_of(outcomes))
 
     others: dict[str, list[str]] = {}
     shown: list[Plot] = []
@@ -101,11 +102,12 @@ def _remove_others(folder: Path, written: set[str]) -> None:
 def _drawn(outcomes: pd.DataFrame, answers: Answers | None, summary: Summary, verdict: Verdict) -> Iterator[Drawing]:
     settings = Settings(resamples=summary.resamples, seed=summary.seed, level=summary.level)
     shown = dict.fromkeys(name for one in summary.students.values() for name in one.variables)
-    yield summary_figures.accuracy(summary)
-    yield from controls(verdict, [name for name in shown if name in verdict.variables])
-    yield summary_figures.above_floor(summary, verdict.margin)
-    yield summary_figures.effects(summary)
-    yield summary_figures.cases(summary)
+    words = words_of(outcomes)
+    yield summary_figures.accuracy(summary, words)
+    yield from controls(verdict, [name for name in shown if name in verdict.variables], words)
+    yield summary_figures.above_floor(summary, verdict.margin, words)
+    yield summary_figures.effects(summary, words)
+    yield summary_figures.cases(summary, words)
     yield from case_figures.position(outcomes, verdict.measure, settings)
     if answers is not None:
         yield from case_figures.frequency(outcomes, verdict.measure, answers.per_million, answers.counted_in, settings)

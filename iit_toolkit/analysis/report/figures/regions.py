@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, INK, PALETTE, Drawing, hover, legend
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import InputWords
 from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import first_upper, interval
 from iit_toolkit.analysis.statistics.regions import Label, MappedRegion, RegionMap
-from iit_toolkit.analysis.statistics.resampling import Estimate
 
 NAME = "where_it_holds"
 _MARKS: dict[Label, tuple[str, str]] = {
@@ -27,12 +28,13 @@ _LEAST = -1.0
 """The axis ends here, or where the lowest value is: ends of intervals may lie far below."""
 
 
-def where_it_holds(found: RegionMap, names: Sequence[str]) -> list[Drawing]:
+def where_it_holds(found: RegionMap, names: Sequence[str], words: InputWords) -> list[Drawing]:
     """Return the score of every region in both halves; nothing if no region has enough texts.
 
     Args:
         found: The map.
         names: The variables that are shown.
+        words: For the inputs.
     """
     shown = {name: rows for name in names if (rows := [one for one in found.regions if one.variable == name])}
     if not shown:
@@ -70,7 +72,7 @@ def where_it_holds(found: RegionMap, names: Sequence[str]) -> list[Drawing]:
     ]
     legend(figure, handles)
     caption = (
-        f"{first_upper(title)} of {found.student} by region of inputs, on two halves of the texts that share "
+        f"{first_upper(title)} of {found.student} by region of inputs, on two halves of the {words.texts} that share "
         f"none. Intervals of the half that finds are of {found.level:.0%}. Those of the half that confirms are "
         "corrected for the number of regions that it is asked about."
     )

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -28,6 +29,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's colours, distinct to colour-blind readers; students differ in place, marker or label, too."""
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", (0, (5, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
+_HANDLE, _LETTER = 0.56, 0.072  # inches in a legend: of a mark with the room around it, of a letter
 GREY, INK = "#767676", "#22272e"
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -119,8 +121,14 @@ def hover(text: str) -> dict[str, Any]:
 
 
 def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Explains the marks of all panels, in one line below them."""
-    figure.legend(handles=list(handles), loc="outside lower center", ncols=len(handles), fontsize=8.5)
+    """Explains the marks of all panels below them, in as few lines as the figure is wide enough for."""
+    widths = [_HANDLE + _LETTER * len(str(one.get_label())) for one in handles]
+
+    def width(columns: int) -> float:
+        return sum(float(part.max()) for part in np.array_split(np.asarray(widths), columns))
+
+    fitting = (count for count in range(len(widths), 1, -1) if width(count) <= figure.get_figwidth())
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=next(fitting, 1), fontsize=8.5)
 
 
 def student_colour(students: Sequence[str], student: str) -> str:

@@ -11,23 +11,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, INK, Drawing, hover, legend, student_colour
-from iit_toolkit.analysis.statistics.measures import MEASURES, Summary, VariableSummary
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import TOKENS, InputWords
+from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import interval
 from iit_toolkit.analysis.statistics.quantities import Region
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.summary import Summary, VariableSummary
 
 Pick = Callable[[VariableSummary], Estimate]
 _LEAST_SHOWN = -1.0  # a measure may be far below 0
 _REGIONS: tuple[Region, ...] = ("outside", "inside")
 
 
-def accuracy(summary: Summary) -> Drawing:
+def accuracy(summary: Summary, words: InputWords = TOKENS) -> Drawing:
     """IIA and effective IIA of every student with its floor, outside and inside."""
     regions: list[Region] = [r for r in _REGIONS if any(one.estimate("iia", r).cases for _, _, one in _rows(summary))]
     figure, panels = _panels(summary, regions, width=10.4)
 
     for (variable, region), axes in panels.items():
-        draw_accuracy(axes, summary, variable, region)
+        draw_accuracy(axes, summary, variable, region, words)
     legend(
         figure,
         [
@@ -36,16 +38,19 @@ def accuracy(summary: Summary) -> Drawing:
             Line2D([], [], color=INK, marker="|", ms=11, mew=1.6, lw=0, label="floor of the changed cases"),
         ],
     )
+    where = ", outside and inside the swapped positions" if words.region else ""
     caption = (
-        "Interchange intervention accuracy per student, outside and inside the swapped positions, "
-        f"with {summary.level:.0%} intervals. A student that does not react scores its floor."
+        f"Interchange intervention accuracy per student{where}, with {summary.level:.0%} intervals. "
+        "A student that does not react scores its floor."
     )
-    alt = _alt(summary, "Effective IIA outside", lambda one: one.effective_iia.outside)
-    measures = _picked(("effective_iia", "effective_floor", "iia"), regions)
+    alt = _alt(summary, f"Effective IIA{words.region}", lambda one: one.effective_iia.outside)
+    measures = _picked(("effective_iia", "effective_floor", "iia"), regions, words)
     return Drawing("accuracy", figure, caption, alt, _data(summary, measures))
 
 
-def draw_accuracy(axes: Axes, summary: Summary, variable: str, region: Region = "outside") -> Axes:
+def draw_accuracy(
+    axes: Axes, summary: Summary, variable: str, region: Region = "outside", words: InputWords = TOKENS
+) -> Axes:
     """Draw IIA (hollow) and effective IIA of a variable on given axes, with each student's floor; return the axes."""
     rows = _of(summary, variable)
     for place, (student, one) in enumerate(rows):
@@ -54,22 +59,22 @@ def draw_accuracy(axes: Axes, summary: Summary, variable: str, region: Region = 
         if floor is not None:
             axes.plot([floor] * 2, [place - 0.34, place + 0.34], color=INK, lw=1.6, zorder=2)
         for name, shift in (("iia", 0.16), ("effective_iia", -0.16)):
-            label = f"{student}, {MEASURES[name].title} {region}"
+            label = f"{student}, {MEASURES[name].title}{f' {region}' if words.region else ''}"
             _point(axes, one.estimate(name, region), place + shift, colour, label, hollow=name == "iia")
     axes.set_xlim(-0.02, 1.02)
     changed, cases = (rows[0][1].estimate(name, region).cases for name in ("effective_iia", "iia"))
-    axes.set_title(f"{variable}, {region}: n = {changed:,} changed of {cases:,}")
+    axes.set_title(f"{variable}{f', {region}' if words.region else ''}: n = {changed:,} changed of {cases:,}")
     _label_students(axes, [student for student, _ in rows])
     return axes
 
 
-def above_floor(summary: Summary, margin: float) -> Drawing:
+def above_floor(summary: Summary, margin: float, words: InputWords = TOKENS) -> Drawing:
     """Effective IIA minus its floor, with the margin of the verdict."""
     figure, panels = _panels(summary, ["outside"])
     for (variable, _), axes in panels.items():
         draw_above_floor(axes, summary, variable, margin)
     legend(figure, [Line2D([], [], color=GREY, ls=(0, (4, 3)), label=f"margin of the verdict ({margin:g})")])
-    caption = "Effective IIA minus its own no-intervention floor, outside the swapped positions (paired)."
+    caption = f"Effective IIA minus its own no-intervention floor{words.aside} (paired)."
     alt = _alt(summary, "Margin over the floor", lambda one: one.margin)
     return Drawing("above_floor", figure, caption, alt, _data(summary, {"above floor": lambda one: one.margin}))
 
@@ -88,7 +93,7 @@ def draw_above_floor(axes: Axes, summary: Summary, variable: str, margin: float)
     return axes
 
 
-def effects(summary: Summary) -> Drawing:
+def effects(summary: Summary, words: InputWords = TOKENS) -> Drawing:
     """Effect R² and KL recovered of every student, outside."""
     figure, panels = _panels(summary, ["outside"])
     for (variable, _), axes in panels.items():
@@ -101,11 +106,11 @@ def effects(summary: Summary) -> Drawing:
         ],
     )
     caption = (
-        "How much of the teacher's effect each student reproduces, outside the swapped positions. "
+        f"How much of the teacher's effect each student reproduces{words.aside}. "
         "1 is all of it, 0 is what a student scores that does not react."
     )
     alt = _alt(summary, "Effect R²", lambda one: one.estimate("effect_r2"))
-    measures = _picked(("effect_r2", "kl_recovered"), ["outside"])
+    measures = _picked(("effect_r2", "kl_recovered"), ["outside"], words)
     return Drawing("effects", figure, caption, alt, _data(summary, measures))
 
 
@@ -126,26 +131,27 @@ def draw_effects(axes: Axes, summary: Summary, variable: str) -> Axes:
     return axes
 
 
-def cases(summary: Summary) -> Drawing:
+def cases(summary: Summary, words: InputWords = TOKENS) -> Drawing:
     """How often the intervention changes the teacher's answer, and agreement without it."""
     figure, panels = _panels(summary, ["all"])
     for (variable, _), axes in panels.items():
-        draw_cases(axes, summary, variable)
+        draw_cases(axes, summary, variable, words)
     caption = (
         "Share of cases in which the intervention changes the teacher's answer, "
         "and agreement of student and teacher without intervention."
     )
     alt = _alt(summary, "Base agreement", lambda one: one.base_agreement)
-    measures = _picked(("changed",), ("inside", "outside"))
+    measures = _picked(("changed",), ("inside", "outside") if words.region else ("outside",), words)
     measures["agreement"] = lambda one: one.base_agreement
     return Drawing("cases", figure, caption, alt, _data(summary, measures))
 
 
-def draw_cases(axes: Axes, summary: Summary, variable: str) -> Axes:
+def draw_cases(axes: Axes, summary: Summary, variable: str, words: InputWords = TOKENS) -> Axes:
     """Draw how many answers change, and agreement without interventions, on given axes; return the axes."""
     rows = _of(summary, variable)
-    bars = [("changed, inside", rows[0][1].changed.inside, GREY)]
-    bars.append(("changed, outside", rows[0][1].changed.outside, GREY))
+    changed = rows[0][1].changed
+    bars = [("changed, inside", changed.inside, GREY)] if words.region else []
+    bars.append(("changed, outside" if words.region else "changed", changed.outside, GREY))
     bars += [
         (f"agreement, {name}", one.base_agreement, student_colour(list(summary.students), name)) for name, one in rows
     ]
@@ -196,13 +202,17 @@ def _of(summary: Summary, variable: str) -> list[tuple[str, VariableSummary]]:
     return [(student, one) for student, name, one in _rows(summary) if name == variable]
 
 
-def _picked(names: Sequence[str], regions: Sequence[Region]) -> dict[str, Pick]:
+def _picked(names: Sequence[str], regions: Sequence[Region], words: InputWords) -> dict[str, Pick]:
     """Return measures in regions, by what the figure's table calls them."""
 
     def pick(name: str, region: Region) -> Pick:
         return lambda one: one.estimate(name, region)
 
-    return {f"{MEASURES[name].title} {region}": pick(name, region) for region in regions for name in names}
+    return {
+        MEASURES[name].title + (f" {region}" if words.region else ""): pick(name, region)
+        for region in regions
+        for name in names
+    }
 
 
 def _data(summary: Summary, measures: Mapping[str, Pick]) -> pd.DataFrame:

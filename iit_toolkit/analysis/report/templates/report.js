@@ -47,7 +47,7 @@
         const fits =
           (chosen.value === "" || one.dataset.chosen === chosen.value) &&
           (variable.value === "" || one.dataset.variable === variable.value) &&
-          (place.value === "" || one.dataset.place === place.value) &&
+          (!place || place.value === "" || one.dataset.place === place.value) &&
           (wanted === "" || one.textContent.toLowerCase().includes(wanted));
         one.hidden = !fits;
         shown += fits ? 1 : 0;
