@@ -217,15 +217,15 @@ def _table(student: StudentSummary, accurate: float | None, *, of_text: bool) ->
         [name, *(column.cell(one) for column in COLUMNS), changed_cases(one)] for name, one in student.variables.items()
     ]
     behaviour = student.behaviour
+    told = "" if accurate is None else f" Accuracy on held-out rows: {decimal(accurate)}."
     if not of_text:
-        told = "" if accurate is None else f" Accuracy on held-out rows: {decimal(accurate)}."
         return f"{markdown_table(heads, rows)}\n\nKL to the teacher: {interval(behaviour.kl)} nats.{told}"
     lines = [
         markdown_table(heads, rows),
         "",
         f"KL to the teacher: {interval(behaviour.kl)} nats. "
         f"Perplexity: {interval(behaviour.student_perplexity, 2, of='gold answers')}; "
-        f"teacher: {interval(behaviour.teacher_perplexity, 2, of='gold answers')}.",
+        f"teacher: {interval(behaviour.teacher_perplexity, 2, of='gold answers')}.{told}",
     ]
     return "\n".join(lines)
 

@@ -206,6 +206,7 @@ def _refuse_other_controls(stored: StoredResults, verdict: Verdict, run: RunFold
 def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
     results, summary, verdict = report.stored.document, report.summary, report.verdict
     rows = student_rows(summary, verdict.student, verdict.measure)
+    accuracies = next(iter(_evaluated(report.stored.evaluation, "accuracy").values()), {})
     shown = telling(verdict, list(dict.fromkeys(row.variable for row in rows)), most_shown(len(summary.students)))
     return {
         "results": results,
@@ -234,7 +235,8 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         },
         "digits": EVALUATED,
         "of_text": results["task"] != NETWORKS,
-        "accuracies": next(iter(_evaluated(report.stored.evaluation, "accuracy").values()), {}),
+        "accuracies": accuracies,
+        "of_classes": bool(accuracies) or results["task"] == NETWORKS,
         "program": results.get("program"),
         "chain": report.stored.chain,
         "plots": [plot for plot in plots if plot.name not in (MAP, ALIGNMENT, CONTROLS)],
