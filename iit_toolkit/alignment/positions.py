@@ -111,8 +111,8 @@ class MaskedPositions(Policy):
         """Draw an order of the predicted positions and of the source's."""
         if eligible.predicted is None:
             raise UserError(
-                "positions `masked` needs masked or tagged tokens; use it with task masked_lm or token_classification, or "
-                "choose span"
+                "positions `masked` needs masked tokens, or tagged ones; use it with task masked_lm or "
+                "token_classification, or choose span"
             )
         masked = replace(eligible, base=eligible.base & eligible.predicted)
         return _in_random_order(masked, masked.shared, generator)

@@ -100,7 +100,7 @@ class Objective:
         counterfactual_weighting: Weighting = "equal",
     ) -> None:
         if not FACTS[task].at_tokens and (base_tokens, counterfactual_tokens) != ("all", "all"):
-            raise UserError("base_tokens and counterfactual_tokens must be `all` where labels are of whole rows")
+            raise UserError("base_tokens and counterfactual_tokens must be `all` in classification of whole rows")
         if subspaces is not None:
             weights.require_learnable("weights")
         self.teacher = teacher
