@@ -112,7 +112,7 @@ def tokenize_tagged(
 
     Args:
         texts: Lists of words and of as many numbers in the columns `text` and `tags`, as `numbered_tags` returns them.
-        tokenizer: The teacher's tokenizer, a fast one that takes each word as if a space stood before it.
+        tokenizer: The teacher's tokenizer, a fast one; if it has `add_prefix_space`, loaded with it.
         max_length: Tokens of the longest row, special tokens included.
         position_limit: Longest input of the model, if the tokenizer doesn't know it.
         dropped: Takes the count of dropped rows, by reason.

@@ -14,8 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertForTokenClassification
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    RobertaTokenizerFast,
+)
 
 import iit_toolkit as iit
 from iit_toolkit.alignment import Alignment, resolve
@@ -23,6 +30,7 @@ from iit_toolkit.analysis.verification.evaluation import evaluate
 from iit_toolkit.cli import main
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.data.collate import collator_for
+from iit_toolkit.data.pretrained import load_tokenizer
 from iit_toolkit.data.tagged import tokenize_tagged
 from iit_toolkit.distillation.objective import Objective
 from iit_toolkit.distillation.students import student_from_checkpoint
@@ -30,7 +38,7 @@ from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Interchange, InterchangeModel, Swap
 from iit_toolkit.models.task import task_of
-from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.prepare import Prepared, tokenizer_settings
 from tests.data.test_tagged import by_hand, texts
 from tests.taggers import LABELS, numbered, saved, sentences, tagger, tokenizer, written
 
@@ -313,6 +321,18 @@ def test_a_student_that_says_o_everywhere_has_collapsed() -> None:
         student.classifier.bias[0] += 1000
     check = iit.verify(teacher, student, HALF, rows(), tokenizer=tokenizer(), pairs=40)
     assert any("has collapsed: it gives one answer in 100.0% of cases" in note for note in check.verdict.notes)
+
+
+def test_words_of_a_tokenizer_that_reads_spaces_begin_with_one(tmp_path: Path) -> None:
+    known = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "\u0120a", "ab"]
+    vocabulary = {token: number for number, token in enumerate(known)}
+    made = Tokenizer(models.BPE(vocabulary, [("\u0120", "a"), ("a", "b")]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    RobertaTokenizerFast(tokenizer_object=made, model_max_length=16).save_pretrained(tmp_path)
+    loaded = load_tokenizer(str(tmp_path), **tokenizer_settings(TASK))
+    row: Any = tokenize_tagged(texts([["a", "ab"]], [[1, 2]]), loaded, 16)[0]
+    assert loaded.convert_ids_to_tokens(row["input_ids"]) == ["<s>", "\u0120a", "\u0120a", "b", "</s>"]
+    assert row["tags"] == [-100, 1, 2, -100, -100]
 
 
 def no_tags(place: Path) -> None:
