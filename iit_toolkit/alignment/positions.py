@@ -110,7 +110,10 @@ class MaskedPositions(Policy):
     def draw(self, eligible: Eligible, generator: torch.Generator) -> Drawn:
         """Draw an order of the predicted positions and of the source's."""
         if eligible.predicted is None:
-            raise UserError("positions `masked` needs masked tokens; use it with task masked_lm, or choose span")
+            raise UserError(
+                "positions `masked` needs masked tokens, or tagged ones; use it with task masked_lm or "
+                "token_classification, or choose span"
+            )
         masked = replace(eligible, base=eligible.base & eligible.predicted)
         return _in_random_order(masked, masked.shared, generator)
 

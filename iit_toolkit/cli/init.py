@@ -19,6 +19,7 @@ class Kind(str, Enum):
     causal_lm = "causal-lm"
     pairs = "pairs"
     classification = "classification"
+    token_classification = "token-classification"
     symbolic = "symbolic"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Task
 
 RecipeName = Literal["plain", "paper", "fast", "targeted"]
 
@@ -24,8 +24,8 @@ class Recipe:
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def training_of(self, task: Task | None) -> Mapping[str, Any]:
-        """Return the settings for a task; classification compares examples, so it has no choice of tokens."""
-        if task != "sequence_classification":
+        """Return the settings for a task; one that compares whole rows has no choice of tokens."""
+        if task is None or FACTS[task].at_tokens:
             return self.training
         return {name: value for name, value in self.training.items() if not name.endswith("_tokens")}
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from iit_toolkit.config.recipes import RecipeName
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Column, Task
 from iit_toolkit.errors import UserError, listed, shown
 from iit_toolkit.files.paths import ARE_PATHS, IS_PATH, Name
 from iit_toolkit.runs.folder import require_arm_name
@@ -98,6 +98,9 @@ class DataConfig(Section):
     """Column of the texts. `[a, b]`: a row is two sentences, which a sequence classifier reads together."""
     label_column: str | None = None
     """Column of integer labels, for sequence classification."""
+    tags_column: str | None = None
+    """Column of lists of tags, for token classification: one for every word of `text_column`, whose rows are then lists
+    of words. Tags are the teacher's labels, by number or by name; the number -100 stands for none."""
     source_column: Columns | None = None
     """Column of source texts: every row is then a pair, with its base in `text_column`. `[c, d]` if that is two."""
     span_column: str | None = None
@@ -139,6 +142,11 @@ class DataConfig(Section):
         return not isinstance(self.text_column, str)
 
     @property
+    def labelled(self) -> bool:
+        """Whether a column holds what is right of a row, or of its words."""
+        return self.label_column is not None or self.tags_column is not None
+
+    @property
     def place_columns(self) -> dict[str, str]:
         """The columns that say where something stands in the texts of pairs, by what it is."""
         columns = {
@@ -156,7 +164,7 @@ class DataConfig(Section):
         if self.source == "datasets" and self.path is None:
             raise ValueError("source datasets needs a path: a builder such as parquet, or a Hub id")
         if self.source != "datasets":
-            loading = ("path", "name", "data_files", "label_column", "source_column")
+            loading = ("path", "name", "data_files", "label_column", "tags_column", "source_column")
             given = [name for name in loading if getattr(self, name) is not None]
             if given:
                 raise ValueError(f"source {self.source} takes no {' or '.join(given)}")
@@ -175,7 +183,9 @@ class DataConfig(Section):
     def _limits(self) -> DataConfig:
         if self.keep == "changed" and self.answer_column is None and self.source != "minimal_pairs":
             raise ValueError("keep: changed is of questions: give answer_column, or leave it out")
-        if self.max_train_examples is not None and self.label_column is None:
+        if self.label_column is not None and self.tags_column is not None:
+            raise ValueError("give label_column or tags_column, not both: a row has one label, or one for every word")
+        if self.max_train_examples is not None and not self.labelled:
             raise ValueError("max_train_examples is of labelled rows: give label_column, or use max_train_tokens")
         return self
 
@@ -194,6 +204,8 @@ class DataConfig(Section):
             )
         if self.two_sentences and "span" in self.place_columns:
             raise ValueError("span columns are of one text, not of two sentences: the words that differ are swapped")
+        if self.tags_column is not None and "span" in self.place_columns:
+            raise ValueError("span columns are of texts, not of lists of words: the words that differ are swapped")
         return self
 
     @model_validator(mode="after")
@@ -209,8 +221,9 @@ class DataConfig(Section):
             raise ValueError("source_answer_column needs answer_column, too")
         if "candidates" in places and "answer" not in places:
             raise ValueError("candidates_column needs answer_column, too")
-        if "answer" in places and self.label_column is not None:
-            raise ValueError("give answer_column or label_column, not both: a row has one answer")
+        if "answer" in places and self.labelled:
+            column = "label_column" if self.tags_column is None else "tags_column"
+            raise ValueError(f"give answer_column or {column}, not both: a row has one answer")
         texts = [" and ".join(columns_of(given)) for given in (self.text_column, self.source_column)]
         columns = [*texts, *places.values()]
         if len(set(columns)) < len(columns):
@@ -345,10 +358,14 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> RunConfig:
-        if self.task == "sequence_classification":
-            self._require_labelled()
-        elif two := [where for where, data in self._sections().items() if data.two_sentences]:
-            raise ValueError(f"{two[0]}: two sentences (text_column) are for task sequence_classification")
+        column = FACTS[self.task].column
+        if column is not None:
+            self._require_labelled(column)
+        for where, data in self._sections().items():
+            if data.two_sentences and column != "label_column":
+                raise ValueError(f"{where}: two sentences (text_column) are for task sequence_classification")
+            if data.tags_column is not None and column != "tags_column":
+                raise ValueError(f"{where}: tags_column is for task token_classification")
         refuse_unknown_roles(self.verification, self.arms)
         return self
 
@@ -357,14 +374,14 @@ class RunConfig(Section):
         sections = {"data": self.data} | {f"evaluation.{name}": data for name, data in self.evaluation.items()}
         return sections | {f"mixture.{name}": data for name, data in self.mixture.items()}
 
-    def _require_labelled(self) -> None:
-        if self.data.label_column is None:
-            raise ValueError("task sequence_classification needs data.label_column")
+    def _require_labelled(self, column: Column) -> None:
+        if getattr(self.data, column) is None:
+            raise ValueError(f"task {self.task} needs data.{column}")
         if self.data.eval_split in self.evaluation:
             raise ValueError(f"evaluation.{self.data.eval_split}: data.eval_split is measured under that name already")
         for where, data in self._sections().items():
-            if data.label_column is None:
-                raise ValueError(f"{where}: task sequence_classification needs a label_column")
+            if getattr(data, column) is None:
+                raise ValueError(f"{where}: task {self.task} needs a {column}")
             if data.detokenize != "none" or data.max_train_tokens is not None:
                 raise ValueError(
                     f"{where}: labelled rows take no detokenize or max_train_tokens; use max_train_examples"

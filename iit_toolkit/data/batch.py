@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.errors import UserError
 
 if TYPE_CHECKING:
@@ -106,8 +106,9 @@ def eligible_positions(batch: Batch) -> Tensor:
 
 
 def predicted_positions(batch: Batch, task: Task) -> Tensor | None:
-    """Return (B, S) boolean: positions whose own token is predicted; `None` except for masked language models."""
-    return batch["labels"] != IGNORE_INDEX if task == "masked_lm" and "labels" in batch else None
+    """Return (B, S) boolean: positions whose own token or tag is predicted; `None` if a task has none."""
+    in_place = FACTS[task].at_tokens and task != "causal_lm"
+    return batch["labels"] != IGNORE_INDEX if in_place and "labels" in batch else None
 
 
 def gold_answers(batch: Batch, task: Task) -> Tensor:

@@ -185,6 +185,29 @@ class ClassificationCollator:
         return batch
 
 
+class TokenClassificationCollator:
+    """Makes batches for token classification from rows with `tags`; `labels` are (B, S), -100 where there is no tag."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Take the teacher's tokenizer."""
+        self._special = SpecialTokens.of(tokenizer)
+
+    def __call__(self, rows: Rows) -> dict[str, Tensor]:
+        """Make a batch."""
+        batch = _pad(rows, self._special)
+        labels = torch.full_like(batch["input_ids"], IGNORE_INDEX)
+        for index, row in enumerate(rows):
+            labels[index, : len(row["tags"])] = torch.as_tensor(row["tags"])
+        return {**batch, "labels": labels}
+
+
+_COLLATORS = {
+    "causal_lm": CausalLanguageCollator,
+    "sequence_classification": ClassificationCollator,
+    "token_classification": TokenClassificationCollator,
+}
+
+
 def collator_for(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int = 42) -> Collator:
     """Return the collator of a task, with its defaults.
 
@@ -199,7 +222,7 @@ def collator_for(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int = 42)
     refuse_unknown_task(task, "task")
     if task == "masked_lm":
         return MaskedLanguageCollator(tokenizer, seed=seed)
-    return CausalLanguageCollator(tokenizer) if task == "causal_lm" else ClassificationCollator(tokenizer)
+    return _COLLATORS[task](tokenizer)
 
 
 def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:

@@ -15,13 +15,14 @@ class TokenizedText:
     """A tokenized text: ids with special tokens, and the characters that each stands for (none: an empty range).
 
     Two sentences count as one text (`iit_toolkit.data.sentences.of_row`); `types` then say which a token is of, if the
-    tokenizer does.
+    tokenizer does. A text that is given as words is these with spaces between; `words` then say which a token is of.
     """
 
     text: str
     ids: list[int]
     offsets: list[tuple[int, int]]
     types: list[int] | None = None
+    words: list[int | None] | None = None
 
     def touching(self, start: int, end: int) -> set[int]:
         """Return the positions of the tokens that stand for some of the characters from `start` to before `end`."""

@@ -13,12 +13,14 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from iit_toolkit.data.batch import IGNORE_INDEX
 from iit_toolkit.data.candidates import candidate_tokens
 from iit_toolkit.data.pair_places import TokenizedText, Unusable, answer_places, answer_span, swapped_places
 from iit_toolkit.data.sentences import TYPES, encoded_sentences, has_two, of_row
 from iit_toolkit.data.shared import DIGEST, text_digest
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.data.tables import dataset_of, gathered
+from iit_toolkit.data.tagged import NO_WORD, encoded_words, tags_of_tokens
 from iit_toolkit.data.tokenization import checked_labels, require_max_length
 from iit_toolkit.errors import UserError
 
@@ -63,7 +65,8 @@ def tokenize_pairs(
     Args:
         texts: Columns `text` (the bases) and `source`. Optionally: `text_pair` and `source_pair`, the second sentences
             of both; `span` and `source_span`, each `[start, end)` in
-            characters; `label`, the base's; `family`, what kind a pair is of; `answer` and `source_answer`, each
+            characters; `label`, the base's; `tags`, the number of every word of the base, whereupon `text` and `source`
+            are lists of words (`numbered_tags`); `family`, what kind a pair is of; `answer` and `source_answer`, each
             `[start, end)` or a word that its text has once. Without `source_answer`, the source's stands at the base's
             positions. `candidates`: the words between which a question decides.
         tokenizer: The teacher's tokenizer, a fast one.
@@ -75,7 +78,8 @@ def tokenize_pairs(
     Returns:
         Rows of `input_ids` and `source_input_ids`, `positions` and `source_positions` (as many; the k-th of the source
         goes to the k-th of the base), `example_id` and `source_example_id` (all different), `text_id` and
-        `source_text_id` (alike if the texts are), `label` and `family` if the texts have them, and `answers` and
+        `source_text_id` (alike if the texts are), `label` and `family` if the texts have them, `tags` of the base's
+        tokens as `tokenize_tagged` gives them, and `answers` and
         `source_answers` if they are questions: the positions of the answers' tokens. Questions with candidates have
         `candidates`, as `candidate_tokens` says. Rows of two sentences have `token_type_ids` and
         `source_token_type_ids` if the tokenizer gives them.
@@ -92,8 +96,8 @@ def tokenize_pairs(
     require_max_length(max_length, tokenizer, position_limit)
     labels = checked_labels(texts, where) if "label" in texts.column_names else None
     asks, chooses, families = (name in texts.column_names for name in ("answer", "candidates", "family"))
-    typed = has_two(texts) and TYPES in tokenizer.model_input_names
-    found = _Found(tokenizer, max_length, causal, labels, asks, asks and chooses, families, typed)
+    typed, tagged = has_two(texts) and TYPES in tokenizer.model_input_names, "tags" in texts.column_names
+    found = _Found(tokenizer, max_length, causal, labels, asks, asks and chooses, families, typed, tagged)
     table = gathered(found.batches(texts), found.schema)
     if not len(table):
         raise UserError(f"{where}: none of {len(texts)} pairs of base and source can be used; {found.first}; {_REMEDY}")
@@ -116,6 +120,7 @@ class _Found:
     chooses: bool
     families: bool
     typed: bool
+    tagged: bool
     skipped: Counter[str] = field(default_factory=Counter[str])
     first: str = ""
     texts: array[int] = field(default_factory=lambda: array("q"))
@@ -143,13 +148,17 @@ class _Found:
     def _rows(self, some: dict[str, list[Any]], start: int, special: SpecialTokens) -> Iterator[dict[str, Any]]:
         unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
         bases, sources = (
-            _tokenized(some[name], some.get(f"{name}_pair"), self.tokenizer, start, special)
+            _tokenized_words(some[name], self.tokenizer, start)
+            if self.tagged
+            else _tokenized(some[name], some.get(f"{name}_pair"), self.tokenizer, start, special)
             for name in ("text", "source")
         )
         for index, (base, source) in enumerate(zip(bases, sources, strict=True), start):
             given = {name: some[name][index - start] for name in _PLACES if name in some}
             try:
                 places = self._places(base, source, given, unknown)
+                if self.tagged:
+                    places |= {"tags": _tags(base, some["tags"][index - start])}
             except Unusable as error:
                 self.skipped[error.reason] += 1
                 self.first = self.first or f"row {index}: {error}"
@@ -180,7 +189,7 @@ class _Found:
         if self.asks:
             _require_answered(base, answers, positions, unknown, self.causal)
             return found | {"answers": answers, "source_answers": source_answers}
-        if self.labels is None:
+        if self.labels is None and not self.tagged:
             _require_answers(base, positions, unknown, self.causal)
         return found
 
@@ -199,6 +208,7 @@ class _Found:
         """The columns of rows, without the numbers of texts and sources."""
         lists = ["input_ids", "source_input_ids", "positions", "source_positions"]
         lists += ["answers", "source_answers"] if self.asks else []
+        lists += ["tags"] if self.tagged else []
         lists += ["candidates"] if self.chooses else []
         lists += [TYPES, f"source_{TYPES}"] if self.typed else []
         numbers = ("example_id", DIGEST, f"source_{DIGEST}", *(["label"] if self.labels is not None else []))
@@ -242,6 +252,32 @@ def _tokenized(
             ]
         types = made[TYPES][index] if pairs is not None and TYPES in made else None
         found.append(TokenizedText(whole, ids, places, types))
+    return found
+
+
+def _tokenized_words(
+    texts: Sequence[Sequence[str] | None], tokenizer: PreTrainedTokenizerBase, first: int
+) -> list[TokenizedText]:
+    made = encoded_words(
+        tokenizer, texts, range(first, first + len(texts)), return_offsets_mapping=True, verbose=False
+    )  # what wraps has empty ranges
+    found: list[TokenizedText] = []
+    for index, (ids, offsets) in enumerate(zip(made["input_ids"], made["offset_mapping"], strict=True)):
+        text, words = list(texts[index] or []), list(made.word_ids(index))
+        begins = np.cumsum([0, *(len(word) + 1 for word in text)]).tolist()
+        places = [
+            (0, 0) if word is None else (begins[word] + low, begins[word] + high)
+            for (low, high), word in zip(offsets, words, strict=True)
+        ]
+        found.append(TokenizedText(" ".join(text), ids, places, words=words))
+    return found
+
+
+def _tags(base: TokenizedText, tags: Sequence[int] | None) -> list[int]:
+    assert base.words is not None
+    found = tags_of_tokens(base.words, tags or [])
+    if set(found) == {IGNORE_INDEX}:
+        raise Unusable(NO_WORD)
     return found
 
 

@@ -13,6 +13,7 @@ from iit_toolkit.data.wikitext import wikitext_articles
 from iit_toolkit.errors import UserError, did_you_mean, listed
 
 _SPANS, _TEXTS, _LISTS = "lists [start, end] of integers", "text", "lists of words"
+_TAGS = "lists of tags: integers, or text"
 _WORDS = f"words or {_SPANS}"
 _PLACES = {"answer": _WORDS, "source_answer": _WORDS, "family": _TEXTS, "candidates": _LISTS}
 """What further columns of pairs hold, if not spans."""
@@ -38,6 +39,7 @@ def load_texts(
     data_files: DataFiles | None = None,
     text_column: str | Sequence[str] = "text",
     label_column: str | None = None,
+    tags_column: str | None = None,
     source_column: str | Sequence[str] | None = None,
     place_columns: Mapping[str, str] | None = None,
 ) -> Dataset:
@@ -50,6 +52,7 @@ def load_texts(
         data_files: Files for a builder, by split.
         text_column: Column of the texts, or two columns of the sentences of a row.
         label_column: Column of integer labels, if they are wanted.
+        tags_column: Column of lists of tags, if they are wanted. The columns of texts are then ones of lists of words.
         source_column: Column of the sources, if every row is a pair and `text_column` its base; two columns if
             `text_column` is two.
         place_columns: Further columns of pairs, by what they are called in the result. `span` and `source_span`: the
@@ -57,22 +60,29 @@ def load_texts(
             same of the answers, or a word. `candidates`: lists of words. `family`: the kind of a pair.
 
     Returns:
-        A dataset with the column `text` and, if asked for, `text_pair` (second sentences), `label`, `source`,
+        A dataset with the column `text` and, if asked for, `text_pair` (second sentences), `label`, `tags`, `source`,
         `source_pair` and those of `place_columns`.
 
     Raises:
         UserError: If the data can't be read, has no such column, or the column holds no text, no integer
-            labels or no spans.
+            labels, no words, no tags or no spans.
     """
     where = describe_split(path, name, split)
     places = dict(place_columns or {})
     texts = _named("text", text_column) | ({} if source_column is None else _named("source", source_column))
-    wanted = [*texts.values(), label_column, *places.values()]
+    wanted = [*texts.values(), label_column, tags_column, *places.values()]
     needed = list(dict.fromkeys(column for column in wanted if column is not None))
     dataset = load_split(path, split, name=name, data_files=data_files, columns=needed)
     for name, column in texts.items():
-        _require_text(dataset, column, where, f"data.{name.removesuffix('_pair')}_column")
+        key = f"data.{name.removesuffix('_pair')}_column"
+        if tags_column is None:
+            _require_text(dataset, column, where, key)
+        else:
+            _require_kind(dataset, column, where, key, _LISTS)
     columns = dict(texts)
+    if tags_column is not None:
+        columns["tags"] = tags_column
+        _require_kind(dataset, tags_column, where, "data.tags_column", _TAGS)
     if label_column is not None:
         columns["label"] = label_column
         _require_column(dataset, label_column, where, "data.label_column")
@@ -80,12 +90,7 @@ def load_texts(
             raise UserError(f'data {where}: column "{label_column}" holds {_kind(dataset, label_column)}, not integers')
     for name, column in places.items():
         columns[name] = column
-        _require_column(dataset, column, where, f"data.{name}_column")
-        feature, expected = dataset.features[column], _PLACES.get(name, _SPANS)
-        if not any(holds(feature) for holds in _HOLD[expected]):
-            raise UserError(
-                f'data {where}: column "{column}" (data.{name}_column) holds {_kind(dataset, column)}, not {expected}'
-            )
+        _require_kind(dataset, column, where, f"data.{name}_column", _PLACES.get(name, _SPANS))
     return _as_named(dataset, columns)
 
 
@@ -108,6 +113,13 @@ def _require_column(dataset: Dataset, column: str, where: str, key: str) -> None
         raise UserError(f'data {where} has no column "{column}" ({key}); it has: {listed(dataset.column_names)}')
 
 
+def _require_kind(dataset: Dataset, column: str, where: str, key: str, expected: str) -> None:
+    _require_column(dataset, column, where, key)
+    feature = dataset.features[column]
+    if not any(holds(feature) for holds in _HOLD[expected]):
+        raise UserError(f'data {where}: column "{column}" ({key}) holds {_kind(dataset, column)}, not {expected}')
+
+
 def _is_text(feature: Any) -> bool:
     return isinstance(feature, Value) and feature.dtype in TEXT
 
@@ -124,7 +136,17 @@ def _is_words(feature: Any) -> bool:
     return isinstance(feature, List) and _is_text(feature.feature)
 
 
-_HOLD = {_SPANS: (_is_span,), _TEXTS: (_is_text,), _WORDS: (_is_span, _is_text), _LISTS: (_is_words,)}
+def _is_tags(feature: Any) -> bool:
+    return isinstance(feature, List) and (_is_label(feature.feature) or _is_text(feature.feature))
+
+
+_HOLD = {
+    _SPANS: (_is_span,),
+    _TEXTS: (_is_text,),
+    _WORDS: (_is_span, _is_text),
+    _LISTS: (_is_words,),
+    _TAGS: (_is_tags,),
+}
 """What is a column of each kind."""
 
 

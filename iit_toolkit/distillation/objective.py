@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, real_tokens
 from iit_toolkit.distillation.aligned import aligned_activations
 from iit_toolkit.distillation.losses import HiddenProjection, cross_entropy_to_labels, distillation_loss
@@ -43,7 +43,7 @@ class Losses:
 
 
 def _evaluated(labels: Tensor, compared: Tensor | None, *, on_compared: bool, on_labelled: bool) -> Tensor | None:
-    """Return (B, S) the tokens whose logits are needed; `None` in classification, which has no choice."""
+    """Return (B, S) the tokens whose logits are needed; `None` if labels are of rows, which leaves no choice."""
     if labels.dim() == 1:
         return None
     assert compared is not None
@@ -78,8 +78,8 @@ class Objective:
             intervention shifts the teacher's answer there (`answer_shifts`).
 
     Raises:
-        UserError: If tokens are chosen in classification, which compares examples. If there are learned subspaces, and
-            no `causal_*` term, or one that is about neurons.
+        UserError: If tokens are chosen where labels are of rows (sequence classification). If there are learned
+            subspaces, and no `causal_*` term, or one that is about neurons.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class Objective:
         aligned_tokens: BaseTokens | None = None,
         counterfactual_weighting: Weighting = "equal",
     ) -> None:
-        if task == "sequence_classification" and (base_tokens, counterfactual_tokens) != ("all", "all"):
-            raise UserError("base_tokens and counterfactual_tokens must be `all` in classification: it has no tokens")
+        if not FACTS[task].at_tokens and (base_tokens, counterfactual_tokens) != ("all", "all"):
+            raise UserError("base_tokens and counterfactual_tokens must be `all` in classification of whole rows")
         if subspaces is not None:
             weights.require_learnable("weights")
         self.teacher = teacher
@@ -181,7 +181,7 @@ class Objective:
     def effect_size(self, batch: Mapping[str, Tensor], interchanged: Interchange) -> Tensor:
         """Return the share of labelled tokens (or examples) at which the swap changes the teacher's answer."""
         labels = gold_answers(batch, self.task)
-        tokens = None if self.task == "sequence_classification" else labels != IGNORE_INDEX
+        tokens = labels != IGNORE_INDEX if FACTS[self.task].at_tokens else None
         names = (interchanged.variable,)
         self.teacher.eval()
         base = self.teacher.base_run(self.teacher.reads(batch), names, tokens)
@@ -382,7 +382,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class _Evaluated:
-    """A base run, and (B, S) the tokens that it is evaluated at; `None` in classification."""
+    """A base run, and (B, S) the tokens that it is evaluated at; `None` if labels are of rows."""
 
     run: Run
     tokens: Tensor | None

@@ -29,6 +29,7 @@ from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
 from iit_toolkit.interchange.answers import class_elsewhere, class_names
 from iit_toolkit.models.loading import load_config, load_model, make_plain, tell_once
+from iit_toolkit.models.task import refuse_other_classifier, task_of_classes
 
 _PER_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
 """Configuration entries that hold one value per block, which a configuration class can lay out anew."""
@@ -225,6 +226,9 @@ def student_from_checkpoint(teacher: PreTrainedModel, path: str | Path, *, new_h
     labels = ("id2label", "label2id") if task.endswith("Classification") else ()
     what = "student checkpoint"
     own = load_config(path, what)
+    asked = task_of_classes({name})
+    if asked is not None and not new_head:
+        refuse_other_classifier(own, asked, f"{what} {path}")
     entries = {key: getattr(teacher.config, key) for key in labels}
     classes = (own.num_labels, teacher.config.num_labels)
     others = bool(labels) and classes[0] != classes[1]

@@ -10,10 +10,10 @@ from datasets import Dataset
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification, PreTrainedTokenizerBase
 
 from iit_toolkit.data.batch import IGNORE_INDEX
+from iit_toolkit.data.tagged import UNSEEN, first_tokens, tags_of_tokens
 from iit_toolkit.downstream.prepared import Evaluation, PreparedTask, names_of_classes, tokenized
 from iit_toolkit.downstream.scores import Scores, entity_scores
 
-UNSEEN = -1  # the position of a word that is cut off
 OUTSIDE = "O"
 
 
@@ -40,13 +40,8 @@ def prepare_entities(
         first_subwords: list[list[int]] = []
         for index, tags in enumerate(batch["tags"]):
             words = encoded.word_ids(index)
-            first = [words.index(word) if word in words else UNSEEN for word in range(len(tags))]
-            row = [IGNORE_INDEX] * len(words)
-            for tag, position in zip(tags, first, strict=True):
-                if position != UNSEEN:
-                    row[position] = numbers.get(tag, IGNORE_INDEX)
-            labels.append(row)
-            first_subwords.append(first)
+            labels.append(tags_of_tokens(words, [numbers.get(tag, IGNORE_INDEX) for tag in tags]))
+            first_subwords.append(first_tokens(words, len(tags)))
         return {**encoded, "labels": labels, "first_subwords": first_subwords}
 
     def evaluation(examples: Dataset) -> Evaluation:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.engine import InterchangeModel
 from iit_toolkit.interchange.side import Side
@@ -61,7 +61,7 @@ def refuse_unfit(model: PreTrainedModel, task: Task) -> str:
         UserError: If it is refused.
     """
     refuse_non_finite_weights(model, type(model).__name__, "give a model whose weights are finite")
-    if task == "sequence_classification":
+    if FACTS[task].classes:
         refuse_other_problem(model.config, type(model).__name__)
     return "its weights are finite"
 

@@ -207,7 +207,7 @@ def refuse_other_problem(config: PreTrainedConfig, what: str) -> None:
     problem = getattr(config, "problem_type", None)
     if problem not in (None, "single_label_classification"):
         raise UserError(
-            f"{what}: problem_type in its config.json is {problem}, but sequence_classification compares single "
+            f"{what}: problem_type in its config.json is {problem}, but classification compares single "
             "labels; give a classifier of single labels"
         )
     if (config.num_labels or 0) < 2:

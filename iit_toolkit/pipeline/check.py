@@ -19,6 +19,7 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.numbers import count
 from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.config.task import FACTS
 from iit_toolkit.config.training_arguments import refuse_unusable
 from iit_toolkit.data.batch import model_inputs, readable_tokens
 from iit_toolkit.data.pretrained import has_tokenizer, load_tokenizer
@@ -34,7 +35,7 @@ from iit_toolkit.interchange.certify import certify_alignment, certify_models, s
 from iit_toolkit.interchange.checks import Check, attempt
 from iit_toolkit.interchange.left_out import left_out_side
 from iit_toolkit.pipeline.explanation import first_step
-from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.prepare import Prepared, tokenizer_settings
 from iit_toolkit.pipeline.weak_swaps import warn_of_weak_swaps
 from iit_toolkit.runs.progress import phase
 
@@ -116,7 +117,7 @@ def require_batches(prepared: Prepared, arm: str) -> None:
     settings, rows = prepared.arm_training(arm, Path("unused")), prepared.train_rows
     _require_rows("training", rows)
     config = prepared.config
-    if settings.both_directions and (not config.data.paired or config.task == "sequence_classification"):
+    if settings.both_directions and (not config.data.paired or FACTS[config.task].classes):
         raise UserError(
             f"arms.{arm}: training.both_directions needs pairs, and a language model that answers in both of their "
             "texts; leave it out"
@@ -323,7 +324,7 @@ def certify_tokenizer(prepared: Prepared, checkpoint: str) -> Check:
     if not has_tokenizer(checkpoint):
         return Check("same tokenizer", True, "the student has none of its own, so it uses the teacher's")
     try:
-        tokenizer = load_tokenizer(checkpoint)
+        tokenizer = load_tokenizer(checkpoint, **tokenizer_settings(prepared.config.task))
     except UserError as error:
         return Check("same tokenizer", False, f"{checkpoint} has files of a tokenizer, but {error}")
     teachers = prepared.tokenizer

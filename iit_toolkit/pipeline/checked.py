@@ -24,7 +24,7 @@ from iit_toolkit.analysis.statistics.verdict import Verdict, judge
 from iit_toolkit.analysis.statistics.verdict_lines import verdict_lines
 from iit_toolkit.analysis.verification.verify import Verification, answered_task
 from iit_toolkit.analysis.verification.verify import verify as verify_students
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.data.batch import Collator, Rows
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.learned import LearnedSubspaces
@@ -151,7 +151,7 @@ class Check(Verification):
             return
         write_read_examples(folder, self, self.tokenizer, {})
         answers = answer_ids(self)
-        classes = self.task == "sequence_classification"
+        classes = FACTS[self.task].classes
         texts = class_texts(self.teacher, answers) if classes else token_texts(self.tokenizer, answers)
         write_answers(Answers(texts, {}, "held-out"), folder.answers)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.interchange import InterchangeModel
@@ -81,13 +81,15 @@ def explore(
     *,
     variable: str | None = None,
     swapped: Sequence[int] | None = None,
+    asked: int | None = None,
     top: int = 5,
     subspaces: LearnedSubspaces | None = None,
 ) -> Exploration:
     """Swap one variable between two texts, and show what both models answer before and after.
 
     A masked language model is asked at the base's mask token, a causal one after its last token, a classifier for its
-    label. Works in notebooks and terminals: what is returned prints as a table.
+    label, a classifier of tokens for that of one token. Works in notebooks and terminals: what is returned prints as a
+    table.
 
     Args:
         teacher: The teacher.
@@ -98,12 +100,14 @@ def explore(
         source: The text, or two sentences, whose activations are swapped in.
         variable: The variable; by default the first.
         swapped: Positions of tokens, the first special one being 0; by default those where the texts differ.
+        asked: The position whose label a classifier of tokens is asked for; by default the first swapped one.
         top: How many answers to show.
         subspaces: Those of the student's learned sites.
 
     Raises:
         UserError: If there is no such variable, the texts have no same number of tokens and `swapped` is not given, a
-            position does not exist, or the base has no mask token. If the variable is learned, and there are no
+            position does not exist, or the base has no mask token. If `asked` is given to a model that is no classifier
+            of tokens. If the variable is learned, and there are no
             subspaces.
     """
     names = [one.name for one in alignment.variables]
@@ -112,7 +116,7 @@ def explore(
     chosen, task = variable or names[0], task_of(teacher)
     inputs, others = (_encoded(tokenizer, text, teacher.device) for text in (base, source))
     places = _swapped(inputs["input_ids"][0], others["input_ids"][0], swapped)
-    asked = _asked(inputs["input_ids"], tokenizer, task)
+    asked_at = _asked(inputs["input_ids"], tokenizer, task, places[0], asked)
     mask = torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
     mask[0, places] = True
     positions = torch.arange(mask.shape[1])[None].where(mask.cpu(), torch.tensor(0))
@@ -121,9 +125,9 @@ def explore(
     for side, model in zip(_SIDES, (teacher, student), strict=True):
         sites = resolve(alignment, model, side)
         engine = InterchangeModel(model.eval(), sites, subspaces=subspaces)  # pyright: ignore[reportArgumentType]
-        run = engine.base_run(inputs, [chosen], tokens=asked)
+        run = engine.base_run(inputs, [chosen], tokens=asked_at)
         taken = engine.source_run(others, [chosen])
-        after = engine.counterfactual_run(run, chosen, swap, source=taken, tokens=asked)
+        after = engine.counterfactual_run(run, chosen, swap, source=taken, tokens=asked_at)
         before, changed = (engine.logits(one).float().softmax(-1).mean(0) for one in (run, after))
         rows += _rows(side, before, changed, tokenizer, model, task, top)
     words = [
@@ -160,11 +164,19 @@ def _swapped(base: Tensor, source: Tensor, given: Sequence[int] | None) -> list[
     return places
 
 
-def _asked(ids: Tensor, tokenizer: PreTrainedTokenizerBase, task: Task) -> Tensor | None:
-    """Return (1, S) where the answer is read; None in classification."""
-    if task == "sequence_classification":
-        return None
+def _asked(ids: Tensor, tokenizer: PreTrainedTokenizerBase, task: Task, first: int, given: int | None) -> Tensor | None:
+    """Return (1, S) where the answer is read; None if it is of the whole text."""
     asked = torch.zeros_like(ids, dtype=torch.bool)
+    if task == "token_classification":
+        place = first if given is None else given
+        if not 0 <= place < ids.shape[1]:
+            raise UserError(f"asked {place}: give a position of the base, 0 to {ids.shape[1] - 1}")
+        asked[0, place] = True
+        return asked
+    if given is not None:
+        raise UserError(f"asked {given}: only classifiers of tokens are asked at a given position; leave it out")
+    if not FACTS[task].at_tokens:
+        return None
     if task == "causal_lm":
         asked[0, -1] = True
         return asked
@@ -186,7 +198,7 @@ def _rows(
     top: int,
 ) -> list[dict[str, Any]]:
     def read(answer: int) -> str:
-        if task == "sequence_classification":
+        if FACTS[task].classes:
             return str(cast(dict[int, str], model.config.id2label)[answer])
         return str(cast(Any, tokenizer).decode([answer]))
 

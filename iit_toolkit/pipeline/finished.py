@@ -11,8 +11,8 @@ from transformers import PreTrainedConfig
 
 from iit_toolkit.config.loading import EMBEDDED_TEACHER, parse_config
 from iit_toolkit.config.run_config import RunConfig
-from iit_toolkit.config.task import Task
-from iit_toolkit.errors import UserError
+from iit_toolkit.config.task import TASKS, Task
+from iit_toolkit.errors import UserError, listed
 from iit_toolkit.models.loading import load_config
 from iit_toolkit.models.task import task_of_classes
 
@@ -77,6 +77,6 @@ def _task(config: PreTrainedConfig, teacher: str) -> Task:
     if task is None:
         raise UserError(
             f"teacher {teacher}: its config.json says {', '.join(names) or 'no architecture'}, which names no task; "
-            "give task=masked_lm, task=causal_lm or task=sequence_classification"
+            f"give {listed(f'task={one}' for one in TASKS)}"
         )
     return task

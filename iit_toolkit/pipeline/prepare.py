@@ -15,6 +15,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     set_seed,
@@ -26,6 +27,7 @@ from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
 from iit_toolkit.config.loading import EMBEDDED_TEACHER
 from iit_toolkit.config.recipes import RECIPES, Recipe
 from iit_toolkit.config.run_config import DataConfig, MixedConfig, RunConfig, StudentConfig
+from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.config.training_arguments import require_settings
 from iit_toolkit.data.batch import Collator
 from iit_toolkit.data.collate import MaskedLanguageCollator, collator_for
@@ -47,7 +49,8 @@ from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.sound import digests, refuse_changed
 from iit_toolkit.models.finite import refuse_non_finite_weights
-from iit_toolkit.models.loading import load_model, refuse_other_problem
+from iit_toolkit.models.loading import load_config, load_model, refuse_other_problem
+from iit_toolkit.models.task import refuse_other_classifier
 from iit_toolkit.pipeline.rows import load_rows
 from iit_toolkit.runs.provenance import fingerprint_of_lists
 
@@ -57,6 +60,7 @@ _CLASSES = {
     "masked_lm": AutoModelForMaskedLM,
     "causal_lm": AutoModelForCausalLM,
     "sequence_classification": AutoModelForSequenceClassification,
+    "token_classification": AutoModelForTokenClassification,
 }
 
 
@@ -80,11 +84,14 @@ class Prepared:
     def teacher(self) -> PreTrainedModel:
         """The teacher in float32, eval mode and without gradients."""
         config = self.config
+        refuse_other_classifier(
+            load_config(self.teacher_path, "teacher", _MODEL_REMEDY), config.task, f"teacher {config.teacher}"
+        )
         found = load_model(_CLASSES[config.task], self.teacher_path, "teacher", remedy=_MODEL_REMEDY)
         name, model = config.teacher, found.model
         found.refuse_lacking(f"teacher {name}", f"task {config.task}")
         found.tell_unused(f"teacher {name}")
-        if config.task == "sequence_classification":
+        if FACTS[config.task].classes:
             refuse_other_problem(model.config, f"teacher {name}")
         refuse_unknown_size(model, f"teacher {name}")
         self._as_loaded.update(digests(model))
@@ -103,7 +110,7 @@ class Prepared:
         """The teacher's tokenizer, which is the student's too."""
         name, path = self.config.teacher, self.teacher_path
         try:
-            tokenizer = load_tokenizer(path)
+            tokenizer = load_tokenizer(path, **tokenizer_settings(self.config.task))
         except UserError as error:
             raise UserError(f"teacher {name}: {error}") from None
         known = int(self.teacher.get_input_embeddings().weight.shape[0])  # pyright: ignore
@@ -152,8 +159,7 @@ class Prepared:
 
         In classification the held-out rows of `data` come first.
         """
-        labelled = self.config.task == "sequence_classification"
-        own = {self.config.data.eval_split: self.eval_rows} if labelled else {}
+        own = {self.config.data.eval_split: self.eval_rows} if FACTS[self.config.task].classes else {}
         return own | {name: self.held_out(data) for name, data in self.config.evaluation.items()}
 
     def held_out(self, data: DataConfig) -> Dataset:
@@ -289,6 +295,11 @@ class Prepared:
         raise UserError("nothing says how to verify: give verification.alignment, or an arm with an alignment")
 
 
+def tokenizer_settings(task: Task) -> dict[str, Any]:
+    """Return what tokenizers are told for a task: words that come one by one have lost the spaces before them."""
+    return {"add_prefix_space": True} if task == "token_classification" else {}
+
+
 def untrained_control(prepared: Prepared, alignment: Alignment, student: PreTrainedModel) -> dict[str, PreTrainedModel]:
     """Return the control of a finished student: the config's, if it is as deep and has the alignment's sites.
 
@@ -320,6 +331,7 @@ def _positions(data: MixedConfig, name: str) -> Positions | None:
 
 
 def fingerprint_of_rows(rows: Dataset) -> str:
-    """Return what identifies rows: their token ids and, in classification, their labels."""
+    """Return what identifies rows: their token ids and, in classification, their labels or tags."""
     labels = [numbers_of(rows, "label")] if "label" in rows.column_names else []
-    return fingerprint_of_lists([*lists_of(rows, *id_columns(rows)), *((one, np.array([len(one)])) for one in labels)])
+    lists = [*id_columns(rows), *(["tags"] if "tags" in rows.column_names else [])]
+    return fingerprint_of_lists([*lists_of(rows, *lists), *((one, np.array([len(one)])) for one in labels)])

@@ -13,12 +13,13 @@ from datasets import ClassLabel, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.config.run_config import DataConfig
-from iit_toolkit.config.task import Task
-from iit_toolkit.data.batch import readable_tokens
+from iit_toolkit.config.task import FACTS, Task
+from iit_toolkit.data.batch import IGNORE_INDEX, readable_tokens
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.data.minimal_pairs import minimal_pairs
 from iit_toolkit.data.pairs import tokenize_pairs
-from iit_toolkit.data.tables import numbers_of
+from iit_toolkit.data.tables import lists_of, numbers_of
+from iit_toolkit.data.tagged import numbered_tags, tokenize_tagged
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
 from iit_toolkit.data.tokenization import first_examples, tokenize_corpus, tokenize_labelled
 from iit_toolkit.errors import UserError
@@ -64,11 +65,15 @@ def load_rows(
     Raises:
         UserError: If the data cannot be loaded or used.
     """
-    texts = first_examples(_texts(data, split), max_examples)
+    texts = _texts(data, split)
+    answers = None if data.label_column is None else texts.features["label"]
+    if data.tags_column is not None:
+        answers = texts.features["tags"].feature
+        texts = numbered_tags(texts, class_names(teacher.config), f"data.tags_column {data.tags_column}: split {split}")
+    texts = first_examples(texts, max_examples)
     if data.detokenize == "wikitext":
         texts = join_wikitext(texts, tokenizer.unk_token)  # pyright: ignore[reportArgumentType]
     limit, where = readable_tokens(teacher), f"data, split {split}"
-    labelled = task == "sequence_classification"
     skipped: dict[str, int] | None = None
     if data.paired:
         causal = task == "causal_lm"
@@ -77,8 +82,12 @@ def load_rows(
         _warn_of_lost(split, len(texts), skipped, "pairs are skipped")
         if data.keep == "changed":
             rows = _changed(rows, teacher, tokenizer, task, where)
-    elif labelled:
+    elif FACTS[task].column == "label_column":
         rows = tokenize_labelled(texts, tokenizer, data.max_length, position_limit=limit, where=where)
+    elif FACTS[task].column == "tags_column":
+        dropped = Counter[str]()
+        rows = tokenize_tagged(texts, tokenizer, data.max_length, position_limit=limit, dropped=dropped)
+        _warn_of_lost(split, len(rows) + dropped.total(), dropped, "rows are dropped")
     else:
         dropped = Counter[str]()
         rows = tokenize_corpus(
@@ -92,10 +101,16 @@ def load_rows(
             dropped=dropped,
         )
         _warn_of_lost(split, len(rows) + dropped.total(), dropped, "rows are dropped")
-    if labelled:
-        found: set[int] = set(np.unique(numbers_of(rows, "label")).tolist())
-        _require_labels(teacher, data, split, found, texts.features["label"])
+    if FACTS[task].classes:
+        _require_labels(teacher, data, split, _labels_of(rows), answers)
     return LoadedRows(rows, skipped)
+
+
+def _labels_of(rows: Dataset) -> set[int]:
+    """Return the labels, or tags, that occur."""
+    if "label" in rows.column_names:
+        return set(np.unique(numbers_of(rows, "label")).tolist())
+    return {int(tag) for tags, _ in lists_of(rows, "tags") for tag in np.unique(tags)} - {IGNORE_INDEX}
 
 
 def _texts(data: DataConfig, split: str) -> Dataset:
@@ -112,6 +127,7 @@ def _texts(data: DataConfig, split: str) -> Dataset:
         data_files=data.data_files,
         text_column=data.text_column,
         label_column=data.label_column,
+        tags_column=data.tags_column,
         source_column=data.source_column,
         place_columns=data.place_columns,
     )
@@ -128,7 +144,8 @@ def _changed(
 
 
 def _require_labels(teacher: PreTrainedModel, data: DataConfig, split: str, found: set[int], feature: Any) -> None:
-    where = f"data.label_column {data.label_column}: split {split}"
+    column = f"label_column {data.label_column}" if data.tags_column is None else f"tags_column {data.tags_column}"
+    where = f"data.{column}: split {split}"
     labels = cast(int, teacher.config.num_labels)
     if max(found) >= labels:
         raise UserError(

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from iit_toolkit.analysis.report.examples import Answers, write_answers, write_examples
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD
 from iit_toolkit.analysis.verification.verify import Verification
+from iit_toolkit.config.task import FACTS
 from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.tables import numbers_of
 from iit_toolkit.data.tokenization import count_tokens
@@ -36,7 +37,7 @@ def write_texts(
     tokenizer = prepared.tokenizer
     write_read_examples(folder, verification, tokenizer, _families(prepared.eval_rows))
     answers = answer_ids(verification)
-    if prepared.config.task == "sequence_classification":
+    if FACTS[prepared.config.task].classes:
         write_answers(Answers(class_texts(prepared.teacher, answers), {}, counted_in), folder.answers)
         return
     counts = count_tokens(counted, max(ids_spanned(tokenizer), max(answers) + 1))

@@ -40,13 +40,25 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     bert = tf.BertConfig(**sizes, hidden_size=16, intermediate_size=16, max_position_embeddings=64, **NO_DROPOUT)
     llama = tf.LlamaConfig(**sizes, hidden_size=16, intermediate_size=16, num_key_value_heads=2, pad_token_id=0)
     torch.manual_seed(0)
-    models = {"causal": tf.LlamaForCausalLM(llama), "classifier": tf.BertForSequenceClassification(bert)}
+    models = {
+        "causal": tf.LlamaForCausalLM(llama),
+        "classifier": tf.BertForSequenceClassification(bert),
+        "tagger": tf.BertForTokenClassification(bert),
+    }
     for name, model in models.items():
         model.eval().save_pretrained(name)
         tokenizer.save_pretrained(name)
     for split in ("train", "validation"):
         drawn = torch.randint(len(WORDS), (120, 14), generator=torch.Generator().manual_seed(len(split))).tolist()
-        rows = [{"sentence": " ".join(WORDS[word] for word in row), "label": row[0] % 2} for row in drawn]
+        rows = [
+            {
+                "sentence": " ".join(WORDS[word] for word in row),
+                "label": row[0] % 2,
+                "tokens": [WORDS[word] for word in row],
+                "ner_tags": [word % 2 for word in row],
+            }
+            for row in drawn
+        ]
         Path(f"{split}.json").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     return tmp_path
 
@@ -61,6 +73,7 @@ OWN = {
     ],
     Kind.symbolic: ["training.steps=2", "training.batch_size=16"],
     Kind.classification: ["teacher=classifier", "data.path=json", f"data.{FILES}"],
+    Kind.token_classification: ["teacher=tagger", "data.path=json", f"data.{FILES}", "data.max_length=64"],
 }
 
 

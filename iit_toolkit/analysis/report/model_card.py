@@ -52,6 +52,12 @@ _USES = {
         '"A sentence of the task."',
         "print(model.config.id2label[int(model(**inputs).logits.argmax())])",
     ),
+    "token_classification": _Use(
+        "token-classification",
+        "AutoModelForTokenClassification",
+        '"Words of the task.".split(), is_split_into_words=True',
+        "print([model.config.id2label[int(tag)] for tag in model(**inputs).logits[0].argmax(-1)])",
+    ),
 }
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.outcomes import NO_POSITION
+from iit_toolkit.config.task import FACTS
 
 NETWORKS = "networks"
 """The `task` of a run whose students are networks of torch: they answer with a class and read no text."""
@@ -59,4 +60,4 @@ def words_of(outcomes: pd.DataFrame) -> InputWords:
 
 def words_for(task: str) -> InputWords:
     """Return the words for the task of a run, as results.json names it."""
-    return WHOLE if task in ("sequence_classification", NETWORKS) else TOKENS
+    return WHOLE if task == NETWORKS or (task in FACTS and not FACTS[task].at_tokens) else TOKENS

@@ -21,7 +21,8 @@ from iit_toolkit.analysis.studies.rows import TASKS, flop_unit, measured
 
 _COLUMNS = 4
 _HANDLE, _LETTER, _LINE = 0.6, 0.075, 0.19  # inches in the legend: of a mark, of a letter of a name, of a line
-_PREDICTED = {"causal_lm": "tokens", "sequence_classification": "labels"}  # of masked language models: masked tokens
+_PREDICTED = {"causal_lm": "tokens", "sequence_classification": "labels", "token_classification": "tags"}
+"""What is predicted; of masked language models, masked tokens."""
 _FILES = {"effective_iia": "iia"}
 """What the figure against perplexity is called, if not as its measure."""
 _HIGHEST = 100.0  # a loss in nats whose exp can be drawn

@@ -24,6 +24,7 @@ from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.studies.study import TEACHER, Record, Study, refuse_untrained
 from iit_toolkit.config.differences import different, flat, without_cosmetic
 from iit_toolkit.config.loading import load_config
+from iit_toolkit.config.task import FACTS
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.runs.folder import RunFolder
@@ -79,12 +80,12 @@ class _Run:
 
 
 def _record(run: _Run, arm: str) -> Record:
-    labels = run.results.document.get("task") in ("sequence_classification", NETWORKS)
+    labels = (task := run.results.document.get("task")) == NETWORKS or (task in FACTS and FACTS[task].classes)
     return Record(arm, run.seed, run.results, {}, _accuracy(run.outcomes, arm) if labels else None)
 
 
 def _accuracy(outcomes: pd.DataFrame, student: str) -> float | None:
-    """Share of examples with the gold label, without intervention."""
+    """Share of examples, or tagged tokens, with the gold label, without intervention."""
     cases = cases_of(outcomes, student, variables(outcomes, student)[0])
     gold = cases["gold"] != NO_GOLD
     return float((cases["student_base"] == cases["gold"])[gold].mean()) if gold.any() else None

@@ -16,7 +16,7 @@ from iit_toolkit.alignment.positions import Positions
 from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together, first_real
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.data.batch import IGNORE_INDEX, Collator, Row, eligible_positions, gold_answers, paired_sources
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Sampler, Swap, other_sources, refuse_empty
@@ -31,7 +31,7 @@ class Cases:
     """The evaluated cases of one batch.
 
     Attributes:
-        tokens: (B, S) boolean; `None` in classification.
+        tokens: (B, S) boolean; `None` if answers are of rows.
         base, source, base_text, source_text, position, inside, gold: (N,) columns of the outcomes table; positions are
             counted from a row's first token that is no padding.
         candidates: (N, K) tokens among which the question of a case decides, and -100 after them; `None` if no row has
@@ -176,7 +176,8 @@ def draw_pairs(
     Rows have their own sources (`paired`), or one random cyclic order of all rows makes the next row each row's source,
     so that every row is source once, too. Batches follow that order: but for one row, they hold their own sources.
     Evaluated tokens: the masked ones (masked LM), up to 16 drawn ones (causal LM; of pairs, from the first swapped
-    position on, since those before cannot feel the swap), the label (classification).
+    position on, since those before cannot feel the swap), the label (sequence classification), the tagged ones (token
+    classification).
 
     Masks follow from the row alone, whatever the collator draws for a batch, and what is drawn of a pair from the seed,
     base and source. So neither depends on `batch_size`.
@@ -284,7 +285,7 @@ def _cases(
     """Choose where answers of one row are read; of causal models, only where `reached` (1, S), if it is given."""
     base, origin = batch["example_id"], source["example_id"]
     base_text, text = batch.get("text_id", base), source.get("text_id", origin)
-    if task == "sequence_classification":
+    if not FACTS[task].at_tokens:
         nowhere, outside = torch.full((1,), NO_POSITION), torch.zeros(1, dtype=torch.bool)
         return Cases(None, base, origin, base_text, text, nowhere, outside, batch["labels"])
     gold = gold_answers(batch, task)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.data.batch import IGNORE_INDEX, Collator, gold_answers, model_inputs
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
@@ -37,8 +37,8 @@ def evaluate(
 
     The perplexity is exp of the mean negative log-likelihood of the predicted tokens (or labels); for masked language
     models the pseudo-perplexity at the collator's masked tokens. Its interval is a bootstrap over texts, of which a row
-    without `text_id` is one. The accuracy is the share of rows whose label is the model's answer, with a Wilson
-    interval.
+    without `text_id` is one. The accuracy is the share of labels (of rows, or of tokens) that are the model's answers,
+    with a Wilson interval.
 
     Args:
         model: The model, on its device; set to eval mode.
@@ -65,7 +65,7 @@ def evaluate(
         texts += [some[index].get("text_id", index) for index in alone]
         batch = collated_together(collator, [some[index] for index in alone], list(alone.values()))
         labels = gold_answers(batch, task)
-        tokens = None if task == "sequence_classification" else labels != IGNORE_INDEX
+        tokens = labels != IGNORE_INDEX if FACTS[task].at_tokens else None
         inputs = {name: value.to(model.device) for name, value in model_inputs(batch).items()}
         run = engine.base_run(inputs, tokens=None if tokens is None else tokens.to(model.device))
         gold = labels if tokens is None else labels[tokens]
@@ -88,6 +88,6 @@ def evaluate(
     sums = {name: np.asarray(column, dtype=np.float64) for name, column in columns.items()}
     resampled = Resampled(sums, base_text=np.asarray(texts), seed=seed)
     found = {"perplexity": resampled.ratio("nll", "answers").mapped(math.exp)}
-    if task == "sequence_classification":
+    if FACTS[task].classes:
         found["accuracy"] = resampled.share("hits", "answers")
     return found

@@ -38,7 +38,7 @@ class Runs:
         self._source = None if pairs.source is None else side.source_run(_inputs(side, pairs.source), variables)
 
     def base(self) -> Tensor:
-        """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in classification."""
+        """Return the logits of the base run: (N, V) at the evaluated tokens, or (B, C) in sequence classification."""
         return self._logits(self._base, "")
 
     def states(self) -> Tensor:
@@ -121,7 +121,9 @@ class Runs:
     def _logits(self, run: Run, how: str, cases: slice = slice(None)) -> Tensor:
         """Return the logits of a run where answers are read, which are never NaN: that would count as an answer."""
         logits = self.side.logits(run)
-        logits = logits[: self._bases] if self._tokens is None else logits  # in classification, of the base rows
+        logits = (
+            logits[: self._bases] if self._tokens is None else logits
+        )  # in sequence classification, of the base rows
         return refuse_non_finite_answers(logits, self._rows[cases], self._what + how, self.side.module)
 
 

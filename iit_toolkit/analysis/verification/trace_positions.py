@@ -16,7 +16,7 @@ from torch import Tensor
 from iit_toolkit.alignment.positions import AllPositions, Eligible
 from iit_toolkit.analysis.verification.by_row import first_real
 from iit_toolkit.analysis.verification.cases import Pairs
-from iit_toolkit.config.task import Task
+from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.data.batch import Batch, eligible_positions, predicted_positions, real_tokens
 from iit_toolkit.interchange import Swap, other_sources
 
@@ -31,15 +31,15 @@ def kinds_of(task: Task, *, paired: bool) -> dict[str, Draw]:
         paired: Whether bases have sources of their own.
     """
     kinds: dict[str, Draw] = {"differing" if paired else "span": lambda pairs, _: pairs.swap}
-    if task == "sequence_classification":
-        kinds |= {"first token": _first, "last token": _last}
-    else:
+    if FACTS[task].at_tokens:
         kinds["answer"] = _answers
+    else:
+        kinds |= {"first token": _first, "last token": _last}
     return kinds | ({"others": _others} if paired else {}) | {"all": _all}
 
 
 def _answers(pairs: Pairs, task: Task) -> Swap:
-    """Swap where answers are read; among masked tokens of unrelated texts, the k-th takes the k-th."""
+    """Swap where answers are read; among masked or tagged tokens of unrelated texts, the k-th takes the k-th."""
     tokens = pairs.cases.tokens
     assert tokens is not None
     predicted = predicted_positions(pairs.base, task)
