@@ -204,10 +204,10 @@ def _made(
 ) -> tuple[Objective, _Draw, torch.device]:
     """Return the objective, the draws and the student's device, once all fits together."""
     weights = ObjectiveWeights.from_dict(training.weights, "training.weights")
+    weights.require_learnable("training.weights", alignment, frozen=training.frozen)
     if training.frozen:
         if subspaces is None:
             raise UserError("training.frozen trains learned subspaces alone, but there are none; give `subspaces`")
-        weights.require_learnable("training.weights")
         weights = weights.of_counterfactual_runs()
     if weights.needs_alignment and alignment is None:
         raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")
@@ -217,7 +217,7 @@ def _made(
     if len(rows) < 2:
         raise UserError(f"the data have {len(rows)} rows; give 2 or more, since sources are other rows")
     own = side_of(student, alignment, "student", subspaces=subspaces)
-    other = side_of(teacher, alignment, "teacher", own.device)
+    other = side_of(teacher, alignment, "teacher", own.device, subspaces=subspaces)
     if isinstance(teacher, nn.Module):
         teacher.requires_grad_(False)
     for side in (own, other):

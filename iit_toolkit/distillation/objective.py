@@ -20,7 +20,7 @@ from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Interchange, Run, Side, Swap
 from iit_toolkit.interchange.learned import LearnedSubspaces
-from iit_toolkit.interchange.left_out import left_out_side
+from iit_toolkit.interchange.left_out import left_out_side, whole_side
 
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
@@ -57,17 +57,17 @@ class Objective:
     """The weighted sum of distillation terms on base runs and, with `causal_*` weights, on counterfactual runs.
 
     Terms follow arXiv 2112.02505: L_MLM (here `task`), L_CE, L_Cos and their counterfactual forms; MSE forms of both
-    are added, an MSE of the aligned activations, and `strict`, which is that of arXiv 2407.14494. A term of weight 0
-    costs nothing: what only it needs is not computed.
+    are added, an MSE of the aligned activations, `strict`, which is that of arXiv 2407.14494, and `whole`, for learned
+    subspaces of the teacher. A term of weight 0 costs nothing: what only it needs is not computed.
 
     Args:
-        teacher: The teacher's side, of any kind; without gradients.
+        teacher: The teacher's side, of any kind; without gradients but those of its learned subspaces.
         student: The student's side, of any kind that has weights.
         weights: The weight of each term.
         task: What `labels` mean.
         temperature: Temperature of `ce` and `causal_ce`.
         projection: Maps the student's hidden states to the teacher's width, if these differ.
-        subspaces: The learned subspaces of the student's sites, if some are.
+        subspaces: The learned subspaces of the alignment's sites, if some are.
         loss_dtype: Precision of the vocabulary's matrix products.
         teacher_dtype: Precision of the teacher's matrix products: bfloat16 runs it under autocast.
         base_tokens: Tokens that the distillation terms of the base runs compare: all but padding, as in the paper, or
@@ -78,8 +78,7 @@ class Objective:
             intervention shifts the teacher's answer there (`answer_shifts`).
 
     Raises:
-        UserError: If tokens are chosen in classification, which compares examples. If there are learned subspaces, and
-            no `causal_*` term, or one that is about neurons.
+        UserError: If tokens are chosen in classification, which compares examples.
     """
 
     def __init__(
@@ -101,8 +100,6 @@ class Objective:
     ) -> None:
         if task == "sequence_classification" and (base_tokens, counterfactual_tokens) != ("all", "all"):
             raise UserError("base_tokens and counterfactual_tokens must be `all` in classification: it has no tokens")
-        if subspaces is not None:
-            weights.require_learnable("weights")
         self.teacher = teacher
         self.student = student
         self.subspaces = subspaces
@@ -117,6 +114,7 @@ class Objective:
         self.aligned_tokens: BaseTokens = aligned_tokens or base_tokens
         self.counterfactual_weighting: Weighting = counterfactual_weighting
         self._left_out: dict[str, Side] = {}
+        self._whole: dict[str, Side | None] = {}
 
     def __call__(
         self,
@@ -167,7 +165,7 @@ class Objective:
             assert teacher is not None
             source = self._source(self.student, one)
             runs = _Swapped(one, student, source, teacher, len(interchanges))
-            if weights.of_runs(counterfactual=True):
+            if weights.of_runs(counterfactual=True) or weights.whole:
                 self._add_counterfactual_terms(sum_, batch, labels, runs, weights)
             if weights.strict:
                 self._add_strict(sum_, batch, labels, runs, weights)
@@ -252,16 +250,26 @@ class Objective:
         """Add the terms of one counterfactual run."""
         name, swap = runs.drawn.variable, runs.drawn.swap.to(runs.student.hidden.device)
         compared = self._compared(batch, labels, self.counterfactual_tokens, swap)
-        on_compared = weights.compares("logits", counterfactual=True)
+        whole = self._whole_side(name)
+        on_compared = weights.compares("logits", counterfactual=True) or weights.whole > 0
         tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=False)
+        learning = torch.is_grad_enabled() and whole is not None
         with torch.no_grad(), self._teachers_precision():
             source = self._source(self.teacher, runs.drawn)
-            teacher = self.teacher.counterfactual_run(runs.teacher.run, name, swap, source=source, tokens=tokens)
+            with torch.set_grad_enabled(learning):
+                teacher = self.teacher.counterfactual_run(runs.teacher.run, name, swap, source=source, tokens=tokens)
             row_weights = None
             if self.counterfactual_weighting == "effect" and weights.causal_ce:
                 row_weights = answer_shifts(self.teacher, runs.teacher.at(tokens), teacher)
-        student = self.student.counterfactual_run(runs.student, name, swap, source=runs.source, tokens=tokens)
         one = _Sum()
+        if whole is not None and weights.whole:
+            with torch.no_grad(), self._teachers_precision():
+                swapped = whole.counterfactual_run(runs.teacher.run, name, swap, source=source, tokens=tokens)
+                target = whole.logits(swapped)
+            with self._teachers_precision():
+                given = self.teacher.logits(teacher)
+            one.add("whole", weights.whole, distillation_loss(given, target, self.temperature))
+        student = self.student.counterfactual_run(runs.student, name, swap, source=runs.source, tokens=tokens)
         self._add_terms(
             one,
             student,
@@ -274,6 +282,12 @@ class Objective:
             prefix=COUNTERFACTUAL,
         )
         sum_.add_share(one, runs.drawn.weight, runs.count)
+
+    def _whole_side(self, variable: str) -> Side | None:
+        """Return the teacher's side that swaps all of a variable's sites; `None` if it learns no subspace of them."""
+        if variable not in self._whole:
+            self._whole[variable] = whole_side(self.teacher, variable) if self.subspaces is not None else None
+        return self._whole[variable]
 
     def _add_strict(
         self, sum_: _Sum, batch: Mapping[str, Tensor], labels: Tensor, runs: _Swapped, weights: ObjectiveWeights
@@ -330,7 +344,8 @@ class Objective:
             return [(self.student.logits(student), labels)]
         assert teacher is not None
         if what == "logits":
-            with torch.no_grad(), self._teachers_precision():
+            learned = _carries_gradient(teacher)
+            with torch.set_grad_enabled(learned and torch.is_grad_enabled()), self._teachers_precision():
                 target = self.teacher.logits(teacher)
             return [(self.student.logits(student), target)]
         if what == "activations":
@@ -356,7 +371,8 @@ class Objective:
         if not (ce or task):
             return
         compared = teacher if ce else None
-        if student.features is not None and (compared is None or compared.features is not None):
+        learned = compared is not None and _carries_gradient(compared)  # the chunks give the student's gradient alone
+        if student.features is not None and (compared is None or compared.features is not None) and not learned:
             losses = vocabulary_losses(
                 _head(self.student, student.features),
                 None if compared is None else _head(self.teacher, compared.features),
@@ -376,7 +392,8 @@ class Objective:
             assert labels is not None
             sum_.add(f"{prefix}task", task, cross_entropy_to_labels(logits, labels))
         if compared is not None:
-            teacher_logits = self.teacher.logits(compared)
+            with self._teachers_precision():
+                teacher_logits = self.teacher.logits(compared).to(logits.dtype)
             sum_.add(f"{prefix}ce", ce, distillation_loss(logits, teacher_logits, self.temperature, row_weights))
 
 
@@ -421,6 +438,12 @@ class _Sum:
         self.weighted += [term if weight == count == 1 else term * (weight / count) for term in other.weighted]
         for name, value in other.values.items():
             self.values[name] = self.values[name] + value / count if name in self.values else value / count
+
+
+def _carries_gradient(run: Run) -> bool:
+    """Say whether a run of the teacher was made with subspaces that are trained."""
+    answers = run.logits if run.features is None else run.features
+    return answers is not None and answers.requires_grad
 
 
 def _head(side: Side, features: Tensor | None) -> Head:
