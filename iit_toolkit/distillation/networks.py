@@ -28,7 +28,7 @@ from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
-from iit_toolkit.interchange.sides import Teacher, side_of
+from iit_toolkit.interchange.sides import Teacher, new_subspaces, side_of
 
 _CERTIFIED_ROWS = 256
 _Positive = Annotated[int, Field(strict=True, ge=1)]
@@ -170,7 +170,10 @@ def step_flops(
         UserError: As for `train_network`.
     """
     training = NetworkTraining.of(**settings)
-    objective, draw, device = _made(student, teacher, alignment, rows, training)
+    subspaces = None
+    if alignment is not None and alignment.learns:
+        subspaces = new_subspaces(student, alignment, rows, teacher=teacher)
+    objective, draw, device = _made(student, teacher, alignment, rows, training, subspaces)
     weights = objective.weights
     base = {term.name: weight for term, weight in weights.of_runs(counterfactual=False)}
     plain = weights.of_base_runs() if base else ObjectiveWeights(task=1.0)
