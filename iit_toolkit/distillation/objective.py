@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -366,13 +366,23 @@ class Objective:
         row_weights: Tensor | None,
         prefix: str,
     ) -> None:
-        """Add cross entropy and temperature KL: chunk by chunk if both logits are linear in the features."""
+        """Add cross entropy and temperature KL: chunk by chunk if both logits are linear in the features.
+
+        A teacher whose subspaces are learned is fitted to the student's answers, as the student is to the teacher's:
+        KL(student || teacher), beside KL(teacher || student). The gradient of the latter vanishes where a teacher is
+        sure of another answer.
+        """
         task, ce = (weights.get(name, 0.0) for name in _TOGETHER)
         if not (ce or task):
             return
         compared = teacher if ce else None
-        learned = compared is not None and _carries_gradient(compared)  # the chunks give the student's gradient alone
-        if student.features is not None and (compared is None or compared.features is not None) and not learned:
+        if compared is not None and _carries_gradient(compared):
+            with self._teachers_precision():
+                fitted = self.teacher.logits(compared)
+            target = self.student.logits(student).detach()
+            sum_.weighted.append(ce * distillation_loss(fitted, target, self.temperature, row_weights))
+            compared = _without_gradient(compared)
+        if student.features is not None and (compared is None or compared.features is not None):
             losses = vocabulary_losses(
                 _head(self.student, student.features),
                 None if compared is None else _head(self.teacher, compared.features),
@@ -392,8 +402,7 @@ class Objective:
             assert labels is not None
             sum_.add(f"{prefix}task", task, cross_entropy_to_labels(logits, labels))
         if compared is not None:
-            with self._teachers_precision():
-                teacher_logits = self.teacher.logits(compared).to(logits.dtype)
+            teacher_logits = self.teacher.logits(compared)
             sum_.add(f"{prefix}ce", ce, distillation_loss(logits, teacher_logits, self.temperature, row_weights))
 
 
@@ -444,6 +453,11 @@ def _carries_gradient(run: Run) -> bool:
     """Say whether a run of the teacher was made with subspaces that are trained."""
     answers = run.logits if run.features is None else run.features
     return answers is not None and answers.requires_grad
+
+
+def _without_gradient(run: Run) -> Run:
+    features, logits = (None if given is None else given.detach() for given in (run.features, run.logits))
+    return replace(run, features=features, logits=logits)
 
 
 def _head(side: Side, features: Tensor | None) -> Head:
