@@ -68,7 +68,7 @@ def test_a_programs_variables_are_found_on_trained_weights_beside_a_random_netwo
         for file in ("das/subspaces.safetensors", "subspaces/untrained.safetensors")
     )
     for name, direction in directions.items():
-        assert angle(own.basis(f"{name}/0"), direction) < 3
+        assert angle(own.basis(f"{name}/0"), direction) < 8
     assert own.steps == control.steps == 200
     weights, before = (load_file(file / "model.safetensors") for file in (folder / "das", Path("weights")))
     assert all(torch.equal(weights[name], value) for name, value in before.items())
@@ -107,7 +107,7 @@ def test_directions_train_with_a_network_and_are_learned_afterwards_on_an_arm_wi
     planted()
     arms = {"iit": {"alignment": LEARNED}, "task": {}}
     small = {"steps": 5, "batch_size": 32}
-    folder = pipeline.run(config(arms=arms, training=small, student={"network": "planted.py:network"}), "run")
+    folder = pipeline.run(config(arms=arms, training=small, student={"network": "planted.py:network"}, seed=0), "run")
     own = LearnedSubspaces.load(folder / "iit/subspaces.safetensors")
     others = [LearnedSubspaces.load(folder / f"subspaces/{name}.safetensors") for name in ("task", "untrained")]
     assert [one.steps for one in (own, *others)] == [5, 5, 5]
@@ -132,14 +132,20 @@ def test_a_network_that_teaches_is_swapped_at_directions_that_each_student_finds
         "training": {"frozen": True},
         "weights": {"causal_ce": 1.0},
     }
+    Path("labelled.py").write_text(
+        "from planted import program, rows\n"
+        "def labelled():\n"
+        "    return [{**some, 'labels': program.answers(program.run(some))} for some in rows()]\n"
+    )
     networks = {
+        "data": {"path": "labelled.py:labelled"},
         "teacher": {"network": "planted.py:network", "weights": "weights"},
         "student": {"network": "planted.py:network", "weights": "straight"},
     }
     folder = pipeline.run(config(**networks, arms={"das": arm}), "run")
     own = LearnedSubspaces.load(folder / "das/subspaces.safetensors")
     for name, direction in directions.items():
-        assert angle(own.basis(f"{name}/0/teacher"), direction) < 3
+        assert angle(own.basis(f"{name}/0/teacher"), direction) < 8
     results = json.loads((folder / "results.json").read_text())
     assert results["summary"]["students"]["das"]["variables"]["left"]["iia"]["all"]["value"] > 0.99
     with pytest.raises(ValueError, match="another one for every student") as caught:
