@@ -15,8 +15,8 @@ from iit_toolkit.alignment.spec import Alignment, Place, ProgramVariable, Site
 from iit_toolkit.errors import UserError, did_you_mean, listed, shown
 
 SideName = Literal["teacher", "student"]
-OF_TEACHER = "/teacher"
-"""How the keys of the learned subspaces of a teacher's sites end."""
+OF_TEACHER = "teacher-"
+"""What stands before the number of a teacher's site in the keys of learned subspaces."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ResolvedSubspace:
 
     Attributes:
         key: What it is called among those of an alignment: the variable's name and the site's number in it, `left/0`;
-            that of a teacher ends with `OF_TEACHER`, `left/0/teacher`.
+            in a teacher's, after `OF_TEACHER`, `left/teacher-0`.
         rank: How many directions it has.
     """
 
@@ -132,7 +132,7 @@ def resolve(alignment: Alignment, model: nn.Module, side: SideName) -> dict[str,
 
 
 def _key(variable: str, number: int, side: SideName) -> str:
-    return f"{variable}/{number}{OF_TEACHER if side == 'teacher' else ''}"
+    return f"{variable}/{OF_TEACHER if side == 'teacher' else ''}{number}"
 
 
 def _named(site: ResolvedSite, key: str) -> ResolvedSite:

@@ -44,8 +44,8 @@ class LearnedPlace:
 class LearnedSubspaces(nn.Module):
     """The learned subspaces of an alignment's sites, by key: the variable's name and the number of its site, `left/0`.
 
-    The keys of a teacher's sites end with `/teacher`. They belong to one student: each finds its own in the teacher.
-    Subspaces start at random. `iit_toolkit.new_subspaces` makes them for models and an alignment.
+    Those of a teacher's sites are called `left/teacher-0`. They belong to one student: each finds its own in the
+    teacher. Subspaces start at random. `iit_toolkit.new_subspaces` makes them for models and an alignment.
 
     Args:
         places: Where each is.
@@ -96,7 +96,7 @@ class LearnedSubspaces(nn.Module):
 
     def keys_of(self, side: SideName) -> list[str]:
         """Return the keys of one side's subspaces."""
-        return [key for key in self.places if key.endswith(OF_TEACHER) == (side == "teacher")]
+        return [key for key in self.places if _is_of_teacher(key) == (side == "teacher")]
 
     def fits(self, sites: Mapping[str, Sequence[ResolvedSite]], side: SideName) -> bool:
         """Say whether those of one side are subspaces of just its sites that swap one, of the same ranks."""
@@ -152,6 +152,10 @@ class LearnedSubspaces(nn.Module):
                 "student"
             ) from None
         return found
+
+
+def _is_of_teacher(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(OF_TEACHER)
 
 
 Subspaces: TypeAlias = LearnedSubspaces | Mapping[str, SubspaceInterchange]

@@ -71,7 +71,7 @@ def test_student_and_both_rotations_train_as_in_a_plain_loop_of_networks() -> No
     frozen = copy.deepcopy(teacher.state_dict())
     student, expected = copy.deepcopy(start), copy.deepcopy(start)
     mine, theirs = (new_subspaces(start, BOTH, data, seed=2, teacher=teacher) for _ in range(2))
-    assert set(mine) == {"left/0", "right/0", "left/0/teacher", "right/0/teacher"}
+    assert set(mine) == {"left/0", "right/0", "left/teacher-0", "right/teacher-0"}
     terms = train_network(
         student, teacher, BOTH, data, subspaces=mine, steps=steps, temperature=temperature,
         weights={"ce": 0.3, "causal_ce": 0.5, "whole": 0.7},
@@ -96,7 +96,7 @@ def test_student_and_both_rotations_train_as_in_a_plain_loop_of_networks() -> No
             difference = hidden[source] - hidden
             return network[end:](hidden + difference @ basis @ basis.T)
 
-        of_teacher = swapped(teacher, 3, rotation(theirs, f"{variable}/0/teacher"))
+        of_teacher = swapped(teacher, 3, rotation(theirs, f"{variable}/teacher-0"))
         of_student = swapped(expected, 1, rotation(theirs, f"{variable}/0"))
         loss = 0.3 * divergence(teacher(inputs), expected(inputs), temperature)
         loss = loss + 0.5 * divergence(of_teacher, of_student, temperature)
@@ -160,7 +160,7 @@ def test_gradients_of_both_rotations_and_the_student_equal_hooks_in_float64(shar
     weights = ObjectiveWeights(causal_ce=0.4, whole=0.9)
     objective = Objective(of_teacher, of_student, weights, "masked_lm", subspaces=subspaces)
     losses = objective(batch, [Interchange("v", swap)])
-    basis = rotation(subspaces, "v/0/teacher")
+    basis = rotation(subspaces, "v/teacher-0")
     learned, whole = (by_hooks(teacher, 1, swap, batch, one) for one in (basis, None))
     follows = by_hooks(student, 0, swap, batch, rotation(subspaces, "v/0"))
     causal, kept = divergence(learned, follows, 2.0), divergence(whole, learned, 2.0)
@@ -188,21 +188,21 @@ def test_planted_variables_of_a_frozen_teacher_are_found_by_a_student_that_has_t
     networks = {"student": student, "untrained": random_network(1)}
     for name, network in networks.items():
         learned[name] = new_subspaces(network, OF_TEACHER, data, teacher=teacher)
-        start = [angle(learned[name].basis(f"{one}/0/teacher"), direction) for one, direction in planted.items()]
+        start = [angle(learned[name].basis(f"{one}/teacher-0"), direction) for one, direction in planted.items()]
         train_network(
             network, teacher, OF_TEACHER, data, subspaces=learned[name], frozen=True, weights={"causal_ce": 1.0},
             steps=250, batch_size=128, subspace_learning_rate=0.1,
         )  # fmt: skip
         assert min(start) > 5
     for name, direction in planted.items():
-        assert angle(learned["student"].basis(f"{name}/0/teacher"), direction) < 3
+        assert angle(learned["student"].basis(f"{name}/teacher-0"), direction) < 3
     check = verify(teacher, networks, OF_TEACHER, unseen, judged="student", subspaces=learned, batch_size=300)
     assert min(accuracy(check).values()) > 0.99
     for name in networks:  # each is held against what it found in the teacher itself
         side = side_of(teacher, OF_TEACHER, "teacher", subspaces=learned[name])
         cases = check.outcomes[(check.outcomes["student"] == name) & (check.outcomes["variable"] == "left")]
         base, source = (unseen.columns["inputs"][torch.tensor(cases[one].to_numpy())] for one in ("base", "source"))
-        basis, hidden = learned[name].basis("left/0/teacher"), teacher[:3](base)
+        basis, hidden = learned[name].basis("left/teacher-0"), teacher[:3](base)
         answers = teacher[3:](hidden + (teacher[:3](source) - hidden) @ basis @ basis.T).argmax(1)
         assert answers.tolist() == cases["teacher_cf"].tolist() and side.sites["left"][0].subspace is not None
     assert check.verdict.label == "SUPPORTED", check
@@ -225,7 +225,7 @@ def test_what_a_teacher_reads_of_its_site_is_found_while_a_student_trains() -> N
             weights={"ce": 1.0, "causal_ce": 1.0, "whole": 20.0},
         )  # fmt: skip
     plane = torch.stack(list(planted.values()), 1)
-    assert degrees(learned["student"].basis("all/0/teacher"), plane) < 10
+    assert degrees(learned["student"].basis("all/teacher-0"), plane) < 10
     networks = {"student": student, "untrained": control}
     check = verify(teacher, networks, aligned, unseen, judged="student", subspaces=learned, batch_size=300)
     assert check.verdict.variables["all"].label == "SUPPORTED", check
@@ -244,9 +244,9 @@ def test_a_planted_rotation_of_a_transformer_that_teaches_is_found(tmp_path: Pat
         data_collator=collate,
     )  # fmt: skip
     assert one.subspaces is not None
-    start = degrees(one.subspaces.basis("part/0/teacher"), turn[:, :RANK])
+    start = degrees(one.subspaces.basis("part/teacher-0"), turn[:, :RANK])
     one.train()
-    assert degrees(one.subspaces.basis("part/0/teacher"), turn[:, :RANK]) < 10 < 60 < start
+    assert degrees(one.subspaces.basis("part/teacher-0"), turn[:, :RANK]) < 10 < 60 < start
 
 
 def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
     whole.train()
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     assert whole.subspaces is not None and resumed.subspaces is not None
-    assert list(whole.subspaces) == ["b/0", "a/0/teacher", "b/0/teacher"]
+    assert list(whole.subspaces) == ["b/0", "a/teacher-0", "b/teacher-0"]
     for key, basis in start.items():
         assert torch.equal(whole.subspaces.basis(key), resumed.subspaces.basis(key))
         assert not torch.allclose(whole.subspaces.basis(key), basis, atol=1e-3)

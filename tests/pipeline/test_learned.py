@@ -77,7 +77,7 @@ def test_subspaces_lie_beside_the_student_and_those_of_others_in_the_run(finishe
     assert [one.steps for one in (own, *others.values())] == [4, 4, 4]  # at equal power
     bases = [one.basis("middle/0") for one in (own, *others.values())]
     assert all(basis.shape[1] == RANK for basis in bases)
-    of_teacher = [one.basis("middle/0/teacher") for one in (own, *others.values())]  # each student found its own
+    of_teacher = [one.basis("middle/teacher-0") for one in (own, *others.values())]  # each student found its own
     assert all(basis.shape[1] == OF_TEACHER for basis in of_teacher)
     for found in (bases, of_teacher):
         assert not any(torch.allclose(one, other, atol=1e-4) for one, other in zip(found, found[1:], strict=False))
@@ -127,7 +127,7 @@ def test_an_export_holds_both_and_is_verified_again_without_learning(
     def never(*_: Any) -> None:
         raise AssertionError("learned again")
 
-    monkeypatch.setattr("iit_toolkit.pipeline.learned._kept_after", never)
+    monkeypatch.setattr("iit_toolkit.pipeline.learned._learned_after", never)
     again = verify_export(exported, place / "verified")
     assert again.same, again.sentence
     before, after = (read_outcomes(folder / "outcomes.parquet") for folder in (exported, again.folder))
@@ -185,7 +185,7 @@ def test_a_student_without_subspaces_is_refused_if_no_arm_trains_them(finished: 
 def test_a_rank_as_wide_as_the_site_is_refused_before_anything_is_trained(place: Path) -> None:
     wide = json.loads(json.dumps(ALIGNMENT))
     wide["variables"][0]["student"][0]["subspace"]["rank"] = 4096
-    arms = {"causal": {"alignment": wide, "weights": {"causal_ce": 1.0}}}
+    arms = {"causal": {"alignment": wide, "weights": {"causal_ce": 1.0, "whole": 1.0}}}
     with pytest.raises(UserError, match="its rank is 4096, but the site has"):
         run(config(place, arms=arms), place / "wide")
 

@@ -145,7 +145,7 @@ def test_a_network_that_teaches_is_swapped_at_directions_that_each_student_finds
     folder = pipeline.run(config(**networks, arms={"das": arm}), "run")
     own = LearnedSubspaces.load(folder / "das/subspaces.safetensors")
     for name, direction in directions.items():
-        assert angle(own.basis(f"{name}/0/teacher"), direction) < 8
+        assert angle(own.basis(f"{name}/teacher-0"), direction) < 8
     results = json.loads((folder / "results.json").read_text())
     assert results["summary"]["students"]["das"]["variables"]["left"]["iia"]["all"]["value"] > 0.99
     with pytest.raises(ValueError, match="another one for every student") as caught:
