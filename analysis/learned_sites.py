@@ -22,6 +22,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "learned-sites"
 NETWORKS = {"iit": "trained by interchanges", "task": "trained on the labels", "random": "random"}
 """The networks, and what each of their tables is called."""
 _TABLE = re.compile(r"(<!-- learned-sites:([\w-]+) -->\n).*?(<!-- /learned-sites -->)", re.DOTALL)
+NONE = "No results yet: `python experiments/learned-sites/run.py` makes them."
+_HEAD = ("rank", "IIA", "IIA, control", "effect R²", "effect R², control", "above all controls", "leak", "verdict")
 Records = Sequence[dict[str, Any]]
 
 
@@ -39,10 +41,13 @@ def table(records: Records, network: str) -> str:
         cells = [
             _cell([line[name] for line in own]) for name in ("iia", "control_iia", "effect_r2", "control_effect_r2")
         ]
+        judged = [label for line in own for label in line["variables"]]
+        beyond = f"{judged.count('SUPPORTED')} of {len(judged)}"
+        leaks = [line["leak"] for line in own if line["leak"] is not None]
         verdicts = Counter(line["label"] for line in own).most_common()
-        lines.append([str(rank), *cells, ", ".join(f"{label} {count} of {len(own)}" for label, count in verdicts)])
-    head = ["rank", "IIA", "IIA, control", "effect R²", "effect R², control", "verdict"]
-    return markdown_table(head, lines)
+        said = ", ".join(f"{label} {count} of {len(own)}" for label, count in verdicts)
+        lines.append([str(rank), *cells, beyond, _cell(leaks) if leaks else "n/a", said])
+    return markdown_table(_HEAD, lines)
 
 
 def _cell(values: Sequence[float]) -> str:
@@ -51,7 +56,7 @@ def _cell(values: Sequence[float]) -> str:
 
 def page(text: str, records: Records) -> str:
     """Return the page with its tables written anew."""
-    return _TABLE.sub(lambda found: f"{found[1]}{table(records, found[2])}\n{found[3]}", text)
+    return _TABLE.sub(lambda found: f"{found[1]}{table(records, found[2]) if records else NONE}\n{found[3]}", text)
 
 
 def main() -> None:

@@ -101,6 +101,8 @@ def _verified(
     of_student, of_control = (check.summary.students[name].variables.values() for name in networks)
     return {
         "label": check.verdict.label,
+        "variables": [one.label for one in check.verdict.variables.values()],
+        "leak": max((leak.difference.value or 0.0 for leak in check.verdict.leaks), default=None),
         "iia": min(one.iia.all.value for one in of_student),
         "effect_r2": min(one.effect_r2.outside.value for one in of_student),
         "control_iia": min(one.iia.all.value for one in of_control),

@@ -146,7 +146,8 @@ def test_stock_pyvene_swaps_the_exported_subspace_as_the_engine_does(exported: P
     assert document["weights"] == "subspaces.safetensors"
     assert entry["low_rank_dimension"] == (RANK if name == "student" else OF_TEACHER)
     file = weights(exported / document["weights"])
-    state = {name.removeprefix(f"{entry['state']}/"): value for name, value in file.items()}
+    prefix = f"{entry['state']}/"
+    state = {name.removeprefix(prefix): value for name, value in file.items() if name.startswith(prefix)}
     intervention = pv.LowRankRotatedSpaceIntervention(
         embed_dim=entry["embed_dim"], low_rank_dimension=entry["low_rank_dimension"], keep_last_dim=True
     )
