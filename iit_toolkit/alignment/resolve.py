@@ -15,6 +15,8 @@ from iit_toolkit.alignment.spec import Alignment, Place, ProgramVariable, Site
 from iit_toolkit.errors import UserError, did_you_mean, listed, shown
 
 SideName = Literal["teacher", "student"]
+OF_TEACHER = "teacher-"
+"""What stands before the number of a teacher's site in the keys of learned subspaces."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class ResolvedSubspace:
     """The learned subspace of a site.
 
     Attributes:
-        key: What it is called among those of its model: the variable's name and the site's number in it.
+        key: What it is called among those of an alignment: the variable's name and the site's number in it, `left/0`;
+            in a teacher's, after `OF_TEACHER`, `left/teacher-0`.
         rank: How many directions it has.
     """
 
@@ -119,13 +122,17 @@ def resolve(alignment: Alignment, model: nn.Module, side: SideName) -> dict[str,
         sites = variable.teacher if side == "teacher" else variable.student
         try:
             resolved[variable.name] = tuple(
-                _named(resolve_site(_site_of(one, model), model), f"{variable.name}/{number}")
+                _named(resolve_site(_site_of(one, model), model), _key(variable.name, number, side))
                 for number, one in enumerate(sites)
             )
         except UserError as error:
             raise UserError(f"variable {variable.name!r}, {side}: {error}") from None
         _refuse_overlaps(resolved[variable.name], f"variable {variable.name!r}, {side}")
     return resolved
+
+
+def _key(variable: str, number: int, side: SideName) -> str:
+    return f"{variable}/{OF_TEACHER if side == 'teacher' else ''}{number}"
 
 
 def _named(site: ResolvedSite, key: str) -> ResolvedSite:

@@ -65,7 +65,7 @@ class Site(Place):
     Attributes:
         neuron_range: Range `[low, high)` of neurons, in files `neurons`; the whole vector if absent.
         head_indices: Attention heads, for `attention_value_output`; in files `heads`.
-        subspace: The rank of a learned subspace, which is swapped alone; of students only.
+        subspace: The rank of a learned subspace, which is swapped alone.
         read: Where the source's activation is read, if that is another place than where it is written.
     """
 
@@ -198,11 +198,6 @@ class Variable(Strict):
     def _teacher_is_one_kind(self) -> Variable:
         if len({type(one) for one in self.teacher}) > 1:
             raise ValueError("`teacher` names sites of a model or variables of a program, not both")
-        if any(isinstance(one, Site) and one.subspace is not None for one in self.teacher):
-            raise ValueError(
-                "`teacher` has a `subspace`, but only a student's is learned: two that are learned at once agree on "
-                "directions that change nothing; give neurons, or learn the teacher's first with `search --subspace`"
-            )
         return self
 
 
@@ -254,8 +249,13 @@ class Alignment(Strict):
 
     @property
     def learns(self) -> bool:
-        """Whether a site of the student is a learned subspace."""
-        return any(site.subspace is not None for variable in self.variables for site in variable.student)
+        """Whether a site of either side is a learned subspace."""
+        return self.learns_in("teacher") or self.learns_in("student")
+
+    def learns_in(self, side: Literal["teacher", "student"]) -> bool:
+        """Say whether a site of one side is a learned subspace."""
+        parts = [part for one in self.variables for part in (one.teacher if side == "teacher" else one.student)]
+        return any(isinstance(part, Site) and part.subspace is not None for part in parts)
 
     @property
     def probabilities(self) -> tuple[float, ...]:

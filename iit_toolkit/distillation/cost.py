@@ -177,6 +177,8 @@ class StepCost:
         compares_hidden = weights.compares("hidden", counterfactual=True)
         projection = self._projection(objective.counterfactual_tokens, compares_hidden)
         of_teacher = self._run(self._teacher, teacher.restart_blocks[variable] if teacher else None)
+        learned = int(teacher is not None and any(site.subspace is not None for site in teacher.sites[variable]))
+        whole = learned * int(weights.whole > 0)
         backward = swapped * self._run(self._student, cut, above=tokens != "none") + strict * self._run(
             self._student, cut
         )
@@ -184,7 +186,8 @@ class StepCost:
         return {
             "teacher, source": swapped * self._source(self._teacher, teacher, variable) if own_source else 0,
             "student, source": source,
-            "teacher, counterfactual": swapped * of_teacher,
+            "teacher, counterfactual": (swapped + whole) * of_teacher,
+            "backward, teacher": learned * of_teacher,  # to its activations alone
             "student, counterfactual": (swapped + strict) * self._run(self._student, cut),
             "vocabulary, teacher": self._head(objective.teacher, tokens) * (3 if weighted else 1)
             + self._head(objective.teacher, of_strict),

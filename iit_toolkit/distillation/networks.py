@@ -28,7 +28,7 @@ from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
-from iit_toolkit.interchange.sides import Teacher, side_of
+from iit_toolkit.interchange.sides import Teacher, new_subspaces, side_of
 
 _CERTIFIED_ROWS = 256
 _Positive = Annotated[int, Field(strict=True, ge=1)]
@@ -170,7 +170,10 @@ def step_flops(
         UserError: As for `train_network`.
     """
     training = NetworkTraining.of(**settings)
-    objective, draw, device = _made(student, teacher, alignment, rows, training)
+    subspaces = None
+    if alignment is not None and alignment.learns:
+        subspaces = new_subspaces(student, alignment, rows, teacher=teacher)
+    objective, draw, device = _made(student, teacher, alignment, rows, training, subspaces)
     weights = objective.weights
     base = {term.name: weight for term, weight in weights.of_runs(counterfactual=False)}
     plain = weights.of_base_runs() if base else ObjectiveWeights(task=1.0)
@@ -204,10 +207,10 @@ def _made(
 ) -> tuple[Objective, _Draw, torch.device]:
     """Return the objective, the draws and the student's device, once all fits together."""
     weights = ObjectiveWeights.from_dict(training.weights, "training.weights")
+    weights.require_learnable("training.weights", alignment, frozen=training.frozen)
     if training.frozen:
         if subspaces is None:
             raise UserError("training.frozen trains learned subspaces alone, but there are none; give `subspaces`")
-        weights.require_learnable("training.weights")
         weights = weights.of_counterfactual_runs()
     if weights.needs_alignment and alignment is None:
         raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")
@@ -217,7 +220,7 @@ def _made(
     if len(rows) < 2:
         raise UserError(f"the data have {len(rows)} rows; give 2 or more, since sources are other rows")
     own = side_of(student, alignment, "student", subspaces=subspaces)
-    other = side_of(teacher, alignment, "teacher", own.device)
+    other = side_of(teacher, alignment, "teacher", own.device, subspaces=subspaces)
     if isinstance(teacher, nn.Module):
         teacher.requires_grad_(False)
     for side in (own, other):

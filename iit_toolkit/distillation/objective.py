@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -20,7 +20,7 @@ from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Interchange, Run, Side, Swap
 from iit_toolkit.interchange.learned import LearnedSubspaces
-from iit_toolkit.interchange.left_out import left_out_side
+from iit_toolkit.interchange.left_out import left_out_side, whole_side
 
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
@@ -57,17 +57,17 @@ class Objective:
     """The weighted sum of distillation terms on base runs and, with `causal_*` weights, on counterfactual runs.
 
     Terms follow arXiv 2112.02505: L_MLM (here `task`), L_CE, L_Cos and their counterfactual forms; MSE forms of both
-    are added, an MSE of the aligned activations, and `strict`, which is that of arXiv 2407.14494. A term of weight 0
-    costs nothing: what only it needs is not computed.
+    are added, an MSE of the aligned activations, `strict`, which is that of arXiv 2407.14494, and `whole`, for learned
+    subspaces of the teacher. A term of weight 0 costs nothing: what only it needs is not computed.
 
     Args:
-        teacher: The teacher's side, of any kind; without gradients.
+        teacher: The teacher's side, of any kind; without gradients but those of its learned subspaces.
         student: The student's side, of any kind that has weights.
         weights: The weight of each term.
         task: What `labels` mean.
         temperature: Temperature of `ce` and `causal_ce`.
         projection: Maps the student's hidden states to the teacher's width, if these differ.
-        subspaces: The learned subspaces of the student's sites, if some are.
+        subspaces: The learned subspaces of the alignment's sites, if some are.
         loss_dtype: Precision of the vocabulary's matrix products.
         teacher_dtype: Precision of the teacher's matrix products: bfloat16 runs it under autocast.
         base_tokens: Tokens that the distillation terms of the base runs compare: all but padding, as in the paper, or
@@ -78,8 +78,7 @@ class Objective:
             intervention shifts the teacher's answer there (`answer_shifts`).
 
     Raises:
-        UserError: If tokens are chosen where labels are of rows (sequence classification). If there are learned
-            subspaces, and no `causal_*` term, or one that is about neurons.
+        UserError: If tokens are chosen where labels are of rows (sequence classification).
     """
 
     def __init__(
@@ -101,8 +100,6 @@ class Objective:
     ) -> None:
         if not FACTS[task].at_tokens and (base_tokens, counterfactual_tokens) != ("all", "all"):
             raise UserError("base_tokens and counterfactual_tokens must be `all` in classification of whole rows")
-        if subspaces is not None:
-            weights.require_learnable("weights")
         self.teacher = teacher
         self.student = student
         self.subspaces = subspaces
@@ -117,6 +114,7 @@ class Objective:
         self.aligned_tokens: BaseTokens = aligned_tokens or base_tokens
         self.counterfactual_weighting: Weighting = counterfactual_weighting
         self._left_out: dict[str, Side] = {}
+        self._whole: dict[str, Side | None] = {}
 
     def __call__(
         self,
@@ -167,7 +165,7 @@ class Objective:
             assert teacher is not None
             source = self._source(self.student, one)
             runs = _Swapped(one, student, source, teacher, len(interchanges))
-            if weights.of_runs(counterfactual=True):
+            if weights.of_runs(counterfactual=True) or weights.whole:
                 self._add_counterfactual_terms(sum_, batch, labels, runs, weights)
             if weights.strict:
                 self._add_strict(sum_, batch, labels, runs, weights)
@@ -252,16 +250,26 @@ class Objective:
         """Add the terms of one counterfactual run."""
         name, swap = runs.drawn.variable, runs.drawn.swap.to(runs.student.hidden.device)
         compared = self._compared(batch, labels, self.counterfactual_tokens, swap)
-        on_compared = weights.compares("logits", counterfactual=True)
+        whole = self._whole_side(name)
+        on_compared = weights.compares("logits", counterfactual=True) or weights.whole > 0
         tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=False)
+        learning = torch.is_grad_enabled() and whole is not None
         with torch.no_grad(), self._teachers_precision():
             source = self._source(self.teacher, runs.drawn)
-            teacher = self.teacher.counterfactual_run(runs.teacher.run, name, swap, source=source, tokens=tokens)
+            with torch.set_grad_enabled(learning):
+                teacher = self.teacher.counterfactual_run(runs.teacher.run, name, swap, source=source, tokens=tokens)
             row_weights = None
             if self.counterfactual_weighting == "effect" and weights.causal_ce:
                 row_weights = answer_shifts(self.teacher, runs.teacher.at(tokens), teacher)
-        student = self.student.counterfactual_run(runs.student, name, swap, source=runs.source, tokens=tokens)
         one = _Sum()
+        if whole is not None and weights.whole:
+            with torch.no_grad(), self._teachers_precision():
+                swapped = whole.counterfactual_run(runs.teacher.run, name, swap, source=source, tokens=tokens)
+                target = whole.logits(swapped)
+            with self._teachers_precision():
+                given = self.teacher.logits(teacher)
+            one.add("whole", weights.whole, distillation_loss(given, target, self.temperature))
+        student = self.student.counterfactual_run(runs.student, name, swap, source=runs.source, tokens=tokens)
         self._add_terms(
             one,
             student,
@@ -274,6 +282,12 @@ class Objective:
             prefix=COUNTERFACTUAL,
         )
         sum_.add_share(one, runs.drawn.weight, runs.count)
+
+    def _whole_side(self, variable: str) -> Side | None:
+        """Return the teacher's side that swaps all of a variable's sites; `None` if it learns no subspace of them."""
+        if variable not in self._whole:
+            self._whole[variable] = whole_side(self.teacher, variable) if self.subspaces is not None else None
+        return self._whole[variable]
 
     def _add_strict(
         self, sum_: _Sum, batch: Mapping[str, Tensor], labels: Tensor, runs: _Swapped, weights: ObjectiveWeights
@@ -330,7 +344,8 @@ class Objective:
             return [(self.student.logits(student), labels)]
         assert teacher is not None
         if what == "logits":
-            with torch.no_grad(), self._teachers_precision():
+            learned = _carries_gradient(teacher)
+            with torch.set_grad_enabled(learned and torch.is_grad_enabled()), self._teachers_precision():
                 target = self.teacher.logits(teacher)
             return [(self.student.logits(student), target)]
         if what == "activations":
@@ -351,11 +366,22 @@ class Objective:
         row_weights: Tensor | None,
         prefix: str,
     ) -> None:
-        """Add cross entropy and temperature KL: chunk by chunk if both logits are linear in the features."""
+        """Add cross entropy and temperature KL: chunk by chunk if both logits are linear in the features.
+
+        A teacher whose subspaces are learned is fitted to the student's answers, as the student is to the teacher's:
+        KL(student || teacher), beside KL(teacher || student). The gradient of the latter vanishes where a teacher is
+        sure of another answer.
+        """
         task, ce = (weights.get(name, 0.0) for name in _TOGETHER)
         if not (ce or task):
             return
         compared = teacher if ce else None
+        if compared is not None and _carries_gradient(compared):
+            with self._teachers_precision():
+                fitted = self.teacher.logits(compared)
+            target = self.student.logits(student).detach()
+            sum_.weighted.append(ce * distillation_loss(fitted, target, self.temperature, row_weights))
+            compared = _without_gradient(compared)
         if student.features is not None and (compared is None or compared.features is not None):
             losses = vocabulary_losses(
                 _head(self.student, student.features),
@@ -421,6 +447,17 @@ class _Sum:
         self.weighted += [term if weight == count == 1 else term * (weight / count) for term in other.weighted]
         for name, value in other.values.items():
             self.values[name] = self.values[name] + value / count if name in self.values else value / count
+
+
+def _carries_gradient(run: Run) -> bool:
+    """Say whether a run of the teacher was made with subspaces that are trained."""
+    answers = run.logits if run.features is None else run.features
+    return answers is not None and answers.requires_grad
+
+
+def _without_gradient(run: Run) -> Run:
+    features, logits = (None if given is None else given.detach() for given in (run.features, run.logits))
+    return replace(run, features=features, logits=logits)
 
 
 def _head(side: Side, features: Tensor | None) -> Head:

@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
+from iit_toolkit.alignment import Alignment
 from iit_toolkit.distillation.losses import (
     cosine_loss,
     cross_entropy_to_labels,
@@ -55,7 +56,8 @@ TERMS = (
 )
 """The terms that compare the student's runs with the same runs of the teacher, in the order in which they are added.
 
-`strict` compares others: runs in which what the alignment leaves out is swapped, and the teacher's base run.
+`strict` and `whole` compare others: runs in which what the alignment leaves out is swapped with the teacher's base run,
+and two counterfactual runs of the teacher.
 """
 
 
@@ -76,6 +78,8 @@ class ObjectiveWeights(BaseModel):
         strict: L_SIIT of strict interchange intervention training (Gupta et al. 2024, arXiv 2407.14494): the
             distillation loss of runs in which what the alignment leaves out is swapped, to the teacher's answers
             without a swap.
+        whole: The distillation loss of the teacher's counterfactual runs at its learned subspaces, to its own ones at
+            the whole sites: the subspaces keep the effect of their sites (`search --subspace` learns them by it).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -91,6 +95,7 @@ class ObjectiveWeights(BaseModel):
     causal_logit_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     causal_hidden_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     strict: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    whole: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> ObjectiveWeights:
@@ -149,23 +154,38 @@ class ObjectiveWeights(BaseModel):
         return ObjectiveWeights(**{name: scale * weight for name, weight in kept.items()})
 
     def of_counterfactual_runs(self) -> ObjectiveWeights:
-        """Return the weights of the terms that learned subspaces are trained by: `causal_*` and `strict`."""
+        """Return the weights of the terms that learned subspaces are trained by: `causal_*`, `strict`, `whole`."""
         kept = {f"{COUNTERFACTUAL}{term.name}": weight for term, weight in self.of_runs(counterfactual=True)}
-        return ObjectiveWeights(**kept, strict=self.strict)
+        return ObjectiveWeights(**kept, strict=self.strict, whole=self.whole)
 
-    def require_learnable(self, where: str) -> None:
-        """Check that learned subspaces can be trained.
+    def require_learnable(self, where: str, alignment: Alignment | None, *, frozen: bool = False) -> None:
+        """Check that the learned subspaces of an alignment can be trained.
 
         Args:
             where: The config path that error messages name.
+            alignment: The alignment, if there is one.
+            frozen: Whether the student's weights stay as they are.
 
         Raises:
-            UserError: If no `causal_*` term reaches them, or a term compares neurons where they are.
+            UserError: If no `causal_*` term reaches them, or a term compares neurons where they are. If both the
+                teacher's subspaces and what is swapped in the student are learned, and nothing keeps them from
+                directions that change nothing. If there is `whole`, and the teacher has none.
         """
+        of_teacher = alignment is not None and alignment.learns_in("teacher")
+        if self.whole and not of_teacher:
+            raise UserError(f"{where}.whole: it is about a `subspace` of the teacher, but there is none; set it to 0")
+        if alignment is None or not alignment.learns:
+            return
         if not self.of_runs(counterfactual=True):
             raise UserError(f"{where}: learned subspaces need a causal_* term; give one, such as causal_ce")
         if self.aligned_mse:
             raise UserError(f"{where}.aligned_mse: it is about neurons, but subspaces are learned; set it to 0")
+        fixed = frozen and not alignment.learns_in("student")
+        if of_teacher and not fixed and not self.whole:
+            raise UserError(
+                f"{where}: subspaces of the teacher that are learned with the student could agree with it on "
+                "directions that change nothing; give the term `whole` a weight, too, or freeze the student"
+            )
 
     def compares(self, what: Compared, *, counterfactual: bool = False) -> bool:
         """Say whether any weighted term compares this, in the base runs or in the counterfactual runs."""
@@ -180,7 +200,7 @@ class ObjectiveWeights(BaseModel):
     @property
     def interchange(self) -> bool:
         """Whether any term needs swaps."""
-        return bool(self.strict or self.of_runs(counterfactual=True))
+        return bool(self.strict or self.whole or self.of_runs(counterfactual=True))
 
     @property
     def needs_alignment(self) -> bool:

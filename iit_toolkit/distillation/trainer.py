@@ -68,17 +68,17 @@ def make_objective(
     if weights.compares_widths and not widths[1]:
         raise UserError("a program has no hidden states; set the weights of hidden states and aligned_mse to 0")
     projected = weights.compares_widths and widths[0] != widths[1]
+    weights.require_learnable("weights", alignment, frozen=args.freeze_student)
     if alignment is not None and alignment.learns and subspaces is None:
-        subspaces = new_subspaces(student, alignment, seed=args.seed)
+        subspaces = new_subspaces(student, alignment, seed=args.seed, teacher=teacher)
     if args.freeze_student:
         if subspaces is None:
             raise UserError(
                 "freeze_student trains learned subspaces alone, but there are none; give an alignment with a `subspace`"
             )
-        weights.require_learnable("weights")
         weights = weights.of_counterfactual_runs()
     return Objective(
-        side_of(teacher, alignment, "teacher", args.device, share_prefix=args.share_prefix),
+        side_of(teacher, alignment, "teacher", args.device, share_prefix=args.share_prefix, subspaces=subspaces),
         side_of(student, alignment, "student", share_prefix=args.share_prefix, subspaces=subspaces),
         weights,
         args.task or task_of(student),
@@ -322,7 +322,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
         The result is empty if there are causal terms and these rows alone cannot be swapped.
         """
         few = {name: value[:_GRADIENT_ROWS] for name, value in batch.items()}
-        weights = self.objective.weights.model_dump()
+        weights = self.objective.weights.model_dump(exclude={"whole"})  # it does not reach the student
         kept = self._micro_step
         try:
             interchanges = self.draw_interchanges(few)

@@ -234,7 +234,7 @@ def _self_swap(model: PreTrainedModel, sites: tuple[ResolvedSite, ...], inputs: 
     for share_prefix in (True, False):
         engine = InterchangeModel(model, {"": sites}, share_prefix=share_prefix)
         base = engine.base_run(inputs, ("",))
-        engine.subspaces = subspaces_at(engine.sites, base.activations)
+        engine.subspaces = subspaces_at((engine.sites, base.activations))
         counterfactual = engine.counterfactual_run(base, "", own.to(model.device))
         if not reads_elsewhere and not torch.equal(engine.logits(base), engine.logits(counterfactual)):
             raise UserError(
@@ -296,7 +296,7 @@ def _measure_gradients(
     handles = [module.register_forward_hook(keep) for module in _below(student, sites)]
     try:
         base = engine.base_run(inputs, ("",))
-        engine.subspaces = subspaces_at(engine.sites, base.activations)
+        engine.subspaces = subspaces_at((engine.sites, base.activations))
         counterfactual = engine.counterfactual_run(base, "", swap.to(student.device))
     finally:
         for handle in handles:

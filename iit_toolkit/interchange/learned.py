@@ -1,4 +1,4 @@
-"""Learned subspaces of a model's sites: their weights, beside the model, and the file that keeps them.
+"""Learned subspaces of an alignment's sites: their weights, beside the models, and the file that keeps them.
 
 A subspace of rank r of a site with D neurons is spanned by the orthonormal columns of W (D, r), after Geiger et al.,
 "Finding Alignments Between Interpretable Causal Variables and Distributed Neural Representations" (arXiv 2303.02536).
@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from iit_toolkit.alignment.resolve import ResolvedSite
+from iit_toolkit.alignment.resolve import OF_TEACHER, ResolvedSite, SideName
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.pyvene_guard import SubspaceInterchange
 
@@ -42,9 +42,10 @@ class LearnedPlace:
 
 
 class LearnedSubspaces(nn.Module):
-    """The learned subspaces of one model's sites, by key: the variable's name and the number of its site, `left/0`.
+    """The learned subspaces of an alignment's sites, by key: the variable's name and the number of its site, `left/0`.
 
-    They start at random. `iit_toolkit.new_subspaces` makes them for a model and an alignment.
+    Those of a teacher's sites are called `left/teacher-0`. They belong to one student: each finds its own in the
+    teacher. Subspaces start at random. `iit_toolkit.new_subspaces` makes them for models and an alignment.
 
     Args:
         places: Where each is.
@@ -93,15 +94,20 @@ class LearnedSubspaces(nn.Module):
         """Return the orthonormal directions of one subspace, (D, r), without gradient."""
         return self[key].basis()
 
-    def fits(self, sites: Mapping[str, Sequence[ResolvedSite]]) -> bool:
-        """Say whether these are subspaces of just the sites that swap one, of the same ranks."""
+    def keys_of(self, side: SideName) -> list[str]:
+        """Return the keys of one side's subspaces."""
+        return [key for key in self.places if _is_of_teacher(key) == (side == "teacher")]
+
+    def fits(self, sites: Mapping[str, Sequence[ResolvedSite]], side: SideName) -> bool:
+        """Say whether those of one side are subspaces of just its sites that swap one, of the same ranks."""
         wanted = {
             site.subspace.key: (site.write, site.subspace.rank)
             for several in sites.values()
             for site in several
             if site.subspace is not None
         }
-        return wanted == {key: (place.component, place.rank) for key, place in self.places.items()}
+        own = {key: self.places[key] for key in self.keys_of(side)}
+        return wanted == {key: (place.component, place.rank) for key, place in own.items()}
 
     def save(self, path: str | Path) -> None:
         """Write the subspaces to a file, from which `load` reads them bit for bit.
@@ -148,18 +154,23 @@ class LearnedSubspaces(nn.Module):
         return found
 
 
+def _is_of_teacher(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(OF_TEACHER)
+
+
 Subspaces: TypeAlias = LearnedSubspaces | Mapping[str, SubspaceInterchange]
 """Subspaces by key."""
 
 
-def subspaces_at(
-    sites: Mapping[str, Sequence[ResolvedSite]], activations: Mapping[str, Tensor], seed: int = 0
-) -> LearnedSubspaces:
-    """Return random subspaces of the sites that swap one, on the device of these activations.
+SitesWithActivations: TypeAlias = tuple[Mapping[str, Sequence[ResolvedSite]], Mapping[str, Tensor]]
+"""The resolved sites of each variable of one side, and (B, S, D) what a run holds at the places that they read."""
+
+
+def subspaces_at(*sides: SitesWithActivations, seed: int = 0) -> LearnedSubspaces:
+    """Return random subspaces of the sites that swap one, on the device of the first side's activations.
 
     Args:
-        sites: The resolved sites of each variable.
-        activations: (B, S, D) what a run holds at the places that they read.
+        *sides: The student's sites, and the teacher's if some of them swap one.
         seed: Of the start.
 
     Raises:
@@ -167,12 +178,13 @@ def subspaces_at(
     """
     places = {
         site.subspace.key: LearnedPlace(site.write, activations[site.read].shape[-1], site.subspace.rank)
+        for sites, activations in sides
         for several in sites.values()
         for site in several
         if site.subspace is not None
     }
     found = LearnedSubspaces(places, seed)
-    for activation in activations.values():
+    for activation in sides[0][1].values():
         precise = activation.dtype == torch.float64
         return found.to(activation.device, torch.float64 if precise else torch.float32)
     return found

@@ -1,6 +1,7 @@
 """What an alignment leaves out at the places of its sites: the neurons, or directions, that no variable holds.
 
-Strict training (`distillation`) and the leak check (`analysis.verification.controls`) swap the same neurons.
+Strict training (`distillation`) and the leak check (`analysis.verification.controls`) swap the same neurons. So does
+what learned subspaces are held against: the whole of their sites.
 """
 
 from __future__ import annotations
@@ -71,9 +72,34 @@ def left_out_side(side: Side, run: Run, variable: str) -> Side:
             f"variable {variable!r}: the `strict` term swaps what the alignment leaves out, but it leaves out no "
             f"neurons of {min(whole)}; align a part of them, or set the weight of `strict` to 0"
         )
-    found = side.with_sites({variable: rest})
+    return _at_the_same_places(side, variable, rest)
+
+
+def whole_side(side: Side, variable: str) -> Side | None:
+    """Return the same model with one variable whose learned subspaces are replaced by the whole of their sites.
+
+    Args:
+        side: The side with the alignment's variables.
+        variable: The variable.
+
+    Returns:
+        The side, whose runs start from those of the first; `None` if no site of the variable is a learned subspace.
+    """
+    if not isinstance(side, InterchangeModel | NetworkSide):
+        return None
+    sites = side.sites[variable]
+    if all(site.subspace is None for site in sites):
+        return None
+    return _at_the_same_places(side, variable, tuple(replace(site, subspace=None) for site in sites))
+
+
+def _at_the_same_places(
+    side: InterchangeModel | NetworkSide, variable: str, sites: tuple[ResolvedSite, ...]
+) -> InterchangeModel | NetworkSide:
+    """Return the same model with other sites of a variable, at places where it has some."""
+    found = side.with_sites({variable: sites})
     if isinstance(side, InterchangeModel) and isinstance(found, InterchangeModel):
-        found.restart_blocks[variable] = side.restart_blocks[variable]  # as measured; the places are the same
+        found.restart_blocks[variable] = side.restart_blocks[variable]  # as measured
     return found
 
 

@@ -138,7 +138,7 @@ def verification_seconds(
     subspaces: dict[str, LearnedSubspaces] = {}
     if alignment.learns:  # any will do, since they cost the same
         first = prepared.collator([prepared.eval_rows[0]])
-        subspaces = dict.fromkeys(students, new_subspaces(student, alignment, first))
+        subspaces = dict.fromkeys(students, new_subspaces(student, alignment, first, teacher=prepared.teacher))
     for batches in (1, 2):
         begun = clock()
         verified(prepared, alignment, students, batches * settings.batch_size, subspaces)

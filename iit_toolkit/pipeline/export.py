@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
+from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, Site
 from iit_toolkit.alignment.pyvene_io import to_json
+from iit_toolkit.alignment.resolve import SideName
 from iit_toolkit.analysis.report.model_card import model_card
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
-from iit_toolkit.analysis.statistics.outcomes import UNTRAINED, read_outcomes, write_outcomes
+from iit_toolkit.analysis.statistics.outcomes import read_outcomes, write_outcomes
 from iit_toolkit.analysis.statistics.stored_results import StoredResults, read_stored
 from iit_toolkit.analysis.statistics.verdict import judge, without_controls
 from iit_toolkit.config.loading import AnyRunConfig, dump_config, load_config
@@ -19,11 +21,10 @@ from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError, did_you_mean, one_line
 from iit_toolkit.files.plain_files import refuse_links_out
-from iit_toolkit.pipeline.learned import kept_subspaces
 from iit_toolkit.pipeline.networks.objects import WEIGHTS, python_files
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.pipeline.saving import SUBSPACES
 from iit_toolkit.pipeline.student_files import copy_student, require_student_files
+from iit_toolkit.pipeline.subspace_files import SUBSPACES, kept_places, kept_subspaces
 from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_atomically
 from iit_toolkit.runs.progress import phase
 from iit_toolkit.runs.working import working_in
@@ -71,9 +72,9 @@ def export(run: str | Path, output: str | Path, arm: str | None = None) -> Path:
     target = Path(output).resolve()
     with working_in(target, "the export") as made:
         made.refuse_occupied()
-        is_text = isinstance(config, RunConfig)
-        sides, learned = _pyvene_sides(config, alignment, source, arm) if is_text else ({}, [])
-        code = {} if is_text else python_files(config)
+        learned = kept_places(alignment, arm, source.arm(arm), source.path)
+        sides = _pyvene_sides(config, alignment, source, arm) if isinstance(config, RunConfig) else {}
+        code = {} if isinstance(config, RunConfig) else python_files(config)
         phase(f"copying the student of {arm}")
         with folder_written_whole(target) as temporary:
             copy_student(source.arm(arm), temporary)
@@ -142,29 +143,20 @@ def chosen_arm(stored: StoredResults, arm: str | None = None) -> str:
     return chosen
 
 
-def _pyvene_sides(
-    config: RunConfig, alignment: Alignment, source: RunFolder, arm: str
-) -> tuple[dict[str, str], list[str]]:
+def _pyvene_sides(config: RunConfig, alignment: Alignment, source: RunFolder, arm: str) -> dict[str, str]:
     """Both sides as pyvene configs in JSON, by file name; none if a site reads elsewhere than it writes.
 
-    There are none of a program either. Also the places of the files with learned subspaces: those of the student, and
-    those of the untrained control.
+    There are none of a program either.
     """
     sites = [site for variable in alignment.variables for site in (*variable.teacher, *variable.student)]
     if any(not isinstance(site, Site) or site.read is not None for site in sites):
-        return {}, []
+        return {}
     teacher = Prepared(config).teacher
     student = student_from_checkpoint(teacher, source.arm(arm))
-    sides = {"pyvene-teacher.json": to_json(alignment, teacher, "teacher")}
-    if not alignment.learns:
-        return sides | {"pyvene-student.json": to_json(alignment, student, "student")}, []
-    own = kept_subspaces(alignment, student, arm, source.arm(arm), source.path)
-    control = kept_subspaces(alignment, student, UNTRAINED, source.path)
-    if own is None or control is None:
-        raise UserError(f"{source.path}: the learned subspaces of {arm} or of its control are not there; run it again")
-    (subspaces, place), (_, of_control) = own, control
-    sides["pyvene-student.json"] = to_json(alignment, student, "student", subspaces, place)
-    return sides, [place, of_control]
+    models: dict[SideName, PreTrainedModel] = {"teacher": teacher, "student": student}
+    kept = kept_subspaces(alignment, teacher, student, arm, source.arm(arm), source.path) if alignment.learns else None
+    learned = kept or (None, "")
+    return {f"pyvene-{side}.json": to_json(alignment, one, side, *learned) for side, one in models.items()}
 
 
 def _for_verification(config: AnyRunConfig, arm: str) -> AnyRunConfig:
@@ -179,7 +171,7 @@ def _verdict(stored: StoredResults, outcomes: pd.DataFrame, arm: str) -> dict[st
     if verdict["student"] == arm:
         return verdict
     settings: dict[str, Any] = {name: getattr(stored.summary, name) for name in ("resamples", "seed", "level")}
-    settings |= {"margin": verdict["margin"], "measure": verdict["measure"]}
+    settings |= {"margin": verdict["margin"], "measure": verdict["measure"], "learned": stored.learned}
     return without_controls(judge(outcomes, arm, **settings)).to_dict()
 
 

@@ -8,7 +8,6 @@ without that alignment, have as much power to find directions as the arm has.
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,15 +15,13 @@ from pathlib import Path
 from transformers import PreTrainedModel
 from transformers.trainer_utils import SaveStrategy
 
-from iit_toolkit.alignment import Alignment, resolve
-from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
+from iit_toolkit.alignment import Alignment
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
-from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.arms import training_settings
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.pipeline.saving import SUBSPACES
+from iit_toolkit.pipeline.subspace_files import SUBSPACES, kept_or_learned
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.progress import phase
@@ -54,49 +51,18 @@ def subspaces_of(
         UserError: If the subspaces of a student are kept nowhere, and no arm trains such ones. If a file with subspaces
             can't be read, or is a link that leads elsewhere.
     """
-    if not alignment.learns:
-        return {}
-    found: dict[str, LearnedSubspaces] = {}
-    for name, student in students.items():
-        kept = kept_subspaces(alignment, student, name, homes.get(name, folder.path), folder.path)
-        found[name] = (kept or _kept_after(prepared, folder, alignment, name, student))[0]
-    return found
+    return kept_or_learned(
+        alignment,
+        prepared.teacher,
+        students,
+        homes,
+        folder,
+        lambda name, student: _learned_after(prepared, alignment, name, student),
+    )
 
 
-def kept_subspaces(
-    alignment: Alignment, student: PreTrainedModel, name: str, *homes: Path
-) -> tuple[LearnedSubspaces, str] | None:
-    """Return the subspaces of a student that are kept in some folder, and the file's place in it; `None` if none fit.
-
-    Args:
-        alignment: The alignment that is verified.
-        student: The student.
-        name: What the run calls it.
-        homes: The student's folder, or a run folder.
-
-    Raises:
-        UserError: If a file with subspaces can't be read, or is a link that leads elsewhere.
-    """
-    sites = resolve(alignment, student, "student")
-    places = [_place(name)] if name == UNTRAINED else [SUBSPACES, _place(name)]
-    for home, place in itertools.product(homes, places):
-        refuse_links_out(home, home / place)
-        if (home / place).is_file():
-            found = LearnedSubspaces.load(home / place)
-            if found.fits(sites):
-                return found.to(student.device), place
-    return None
-
-
-def _place(name: str) -> str:
-    """Return where subspaces that were learned after a student's training are kept."""
-    return f"subspaces/{name}.safetensors"
-
-
-def _kept_after(
-    prepared: Prepared, folder: RunFolder, alignment: Alignment, name: str, student: PreTrainedModel
-) -> tuple[LearnedSubspaces, str]:
-    """Learn subspaces on a student that stays as it is, as the arm does that trains such ones, and keep them."""
+def _learned_after(prepared: Prepared, alignment: Alignment, name: str, student: PreTrainedModel) -> LearnedSubspaces:
+    """Learn subspaces on a student that stays as it is, as the arm does that trains such ones."""
     arms = prepared.config.arms
     trained = ((arm, prepared.arm_alignment(arm, student)) for arm in arms)
     arm = next((arm for arm, own in trained if own is not None and own.variables == alignment.variables), None)
@@ -123,7 +89,4 @@ def _kept_after(
         with told_if_out_of_memory(f"subspaces of {name}", "lower training.per_device_train_batch_size"):
             trainer.train()
     assert trainer.subspaces is not None
-    path = folder.path / _place(name)
-    path.parent.mkdir(exist_ok=True)
-    trainer.subspaces.save(path)
-    return trainer.subspaces, _place(name)
+    return trainer.subspaces

@@ -225,8 +225,7 @@ class Prepared:
         alignment = self.alignment(given, student, f"arms.{arm}.alignment")
         training = self.arm_training(arm, Path("unused"))
         refuse_dropped_blocks(student.config, f"arms.{arm}")
-        if alignment.learns:
-            training.objective_weights.require_learnable(f"arms.{arm}.weights")
+        training.objective_weights.require_learnable(f"arms.{arm}.weights", alignment, frozen=training.freeze_student)
         alone = training.train_batch_size < 2 and alignment.sources.kind == "in_batch"
         if alone and training.objective_weights.interchange:
             raise UserError(

@@ -306,7 +306,8 @@ def _results(
     phase("computing measures and intervals")
     judged = judged_student(config, students)
     asked: dict[str, Any] = {"measure": settings.measure, **bootstrap}
-    verdict = judge(outcomes, judged, controls=controls, untrained=UNTRAINED, margin=settings.margin, **asked)
+    tested: dict[str, Any] = {"controls": controls, "untrained": UNTRAINED, "learned": alignment.learns}
+    verdict = judge(outcomes, judged, **tested, margin=settings.margin, **asked)
     control_results = ControlResults(
         self_swap=verification.self_swap,
         ceiling=verification.ceiling,

@@ -14,12 +14,11 @@ from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.subspace_files import SUBSPACES
 from iit_toolkit.runs.folder import RunFolder, failed_to_write, folder_written_whole, left_over, remove, write_json
 from iit_toolkit.runs.manifest import digests
 
 RECORD = "training.json"
-SUBSPACES = "subspaces.safetensors"
-"""The learned subspaces of a student's sites, in its folder, if it has any."""
 _ADAM = ("adamw_torch", "adamw_torch_fused")
 _STATES_OF_ADAM = 2
 

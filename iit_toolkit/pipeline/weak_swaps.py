@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from logging import getLogger
 
 from iit_toolkit.alignment import Alignment, resolve
@@ -36,7 +37,11 @@ def warn_of_weak_swaps(prepared: Prepared, alignments: Mapping[str, Alignment]) 
             seed=prepared.config.seed,
             what="checking",
         )
-        side = InterchangeModel(teacher, resolve(alignment, teacher, "teacher"))
+        sites = {  # of subspaces that are learned later, the whole site
+            name: tuple(replace(site, subspace=None) for site in several)
+            for name, several in resolve(alignment, teacher, "teacher").items()
+        }
+        side = InterchangeModel(teacher, sites)
         for name, share in weak_variables(side, drawn).items():
             _LOG.warning(
                 '%s: swapping "%s" changes the teacher\'s answer in %.1f%% of cases, under %.0f%%, so there is next to '

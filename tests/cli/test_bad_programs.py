@@ -72,9 +72,9 @@ def aligned(teacher: str = "{variable: left}", student: str = SITE, rest: str = 
 
 
 WRONG: dict[str, tuple[list[str], list[str]]] = {
-    "a learned subspace": (
-        [aligned(student="{component: 2.output, subspace: {rank: 2}}")],
-        ["arms.iit.alignment: a `subspace` of a network is learned in Python only so far"],
+    "a subspace as wide as its site": (
+        [aligned(student="{component: 2.output, subspace: {rank: 4}}")],
+        ["its rank is 4, but the site has 4 neurons; give a rank of 1 to 3"],
     ),
     "no such file": (["teacher.program=plantd.py:program"], ["teacher.program: plantd.py: no such file"]),
     "no such name": (["teacher.program=planted.py:progam"], ["has no 'progam'", 'did you mean "program"?']),

@@ -108,7 +108,7 @@ def test_preset_weights_are_those_of_the_paper() -> None:
 def test_weights_say_what_they_need(name: str) -> None:
     weights = ObjectiveWeights(**{name: 1.0})
     assert weights.needs_teacher == (name != "task")
-    assert weights.interchange == (name.startswith("causal_") or name == "strict")
+    assert weights.interchange == (name.startswith("causal_") or name in ("strict", "whole"))
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,14 @@ import pytest
 from iit_toolkit.distillation.terms import COUNTERFACTUAL, TERMS, ObjectiveWeights
 
 NAMES = [term.name for term in TERMS]
-STRICT = "strict"
-"""It compares other runs than all others do."""
+OTHERS = {"strict", "whole"}
+"""They compare other runs than all others do."""
 
 
 def test_every_weight_is_that_of_a_term_or_of_its_twin_and_every_term_has_one() -> None:
     weights = set(ObjectiveWeights.model_fields)
     assert len(set(NAMES)) == len(NAMES) and set(NAMES) <= weights
-    assert {name.removeprefix(COUNTERFACTUAL) for name in weights - {STRICT}} == set(NAMES)
+    assert {name.removeprefix(COUNTERFACTUAL) for name in weights - OTHERS} == set(NAMES)
 
 
 def test_only_what_counterfactual_runs_give_has_a_twin() -> None:
@@ -22,7 +22,7 @@ def test_only_what_counterfactual_runs_give_has_a_twin() -> None:
     assert {term.compares for term in TERMS if term.name in twins} == {"logits", "hidden"}
 
 
-@pytest.mark.parametrize("name", [one for one in ObjectiveWeights.model_fields if one != STRICT])
+@pytest.mark.parametrize("name", [one for one in ObjectiveWeights.model_fields if one not in OTHERS])
 def test_a_single_term_needs_what_it_compares(name: str) -> None:
     weights = ObjectiveWeights(**{name: 0.5})
     base, twin = weights.of_runs(counterfactual=False), weights.of_runs(counterfactual=True)
@@ -37,8 +37,9 @@ def test_a_single_term_needs_what_it_compares(name: str) -> None:
     assert not weights.compares(term.compares, counterfactual=not causal)
 
 
-def test_strict_needs_swaps_and_teacher_but_no_counterfactual_run() -> None:
-    weights = ObjectiveWeights(task=1.0, strict=0.5)
+@pytest.mark.parametrize("name", sorted(OTHERS))
+def test_strict_and_whole_need_swaps_and_teacher_but_no_counterfactual_run(name: str) -> None:
+    weights = ObjectiveWeights(**{"task": 1.0, name: 0.5})
     assert weights.interchange and weights.needs_teacher and weights.needs_alignment and not weights.compares_widths
     assert not weights.of_runs(counterfactual=True) and weights.of_base_runs() == ObjectiveWeights(task=1.5)
 

@@ -31,8 +31,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "paired": {"positions": {"kind": "differing"}, "cost_aware_draw": True},
 }
 """Of each kind of sources, the positions and settings that it is trained with."""
-EVERY_TERM = {name: 0.1 * (1 + index) for index, name in enumerate(ObjectiveWeights.model_fields) if name != "strict"}
-"""`strict` is left out: whole blocks leave nothing out that it could swap."""
+EVERY_TERM = {
+    name: 0.1 * (1 + index)
+    for index, name in enumerate(ObjectiveWeights.model_fields)
+    if name not in ("strict", "whole")
+}
+"""`strict` is left out, since whole blocks leave nothing out that it could swap; `whole`, since nothing is learned."""
 PROJECTED = {"task": 0.2, "cos": 0.3, "hidden_mse": 0.2, "aligned_mse": 0.4, "causal_ce": 0.5, "causal_cos": 0.3}
 CASES = list(itertools.product(TASKS, KINDS, (False, True)))
 CLOCKED = ("step_seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")

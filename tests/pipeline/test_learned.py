@@ -27,13 +27,13 @@ from iit_toolkit.pipeline.explore import explore
 from iit_toolkit.pipeline.prepare import Prepared
 from tests.tiny_runs import tiny_run
 
-RANK = 3
+RANK, OF_TEACHER = 3, 5
 ALIGNMENT: dict[str, Any] = {
     "name": "learned",
     "variables": [
         {
             "name": "middle",
-            "teacher": [{"layer": 0, "component": "block_output"}],
+            "teacher": [{"layer": 0, "component": "block_output", "subspace": {"rank": OF_TEACHER}}],
             "student": [{"layer": 0, "component": "block_output", "subspace": {"rank": RANK}}],
         }
     ],
@@ -44,7 +44,7 @@ def config(place: Path, **changes: Any) -> RunConfig:
     place.mkdir(exist_ok=True, parents=True)
     document = tiny_run(place)
     arms = {
-        "causal": {"alignment": ALIGNMENT, "weights": {"ce": 0.5, "causal_ce": 0.5}},
+        "causal": {"alignment": ALIGNMENT, "weights": {"ce": 0.5, "causal_ce": 0.5, "whole": 0.5}},
         "plain": {"weights": {"ce": 1.0}},
     }
     return parse_config(RunConfig, {**document, "arms": arms, "student": {"layers": 2}, **changes}, (), "test")
@@ -77,7 +77,10 @@ def test_subspaces_lie_beside_the_student_and_those_of_others_in_the_run(finishe
     assert [one.steps for one in (own, *others.values())] == [4, 4, 4]  # at equal power
     bases = [one.basis("middle/0") for one in (own, *others.values())]
     assert all(basis.shape[1] == RANK for basis in bases)
-    assert not any(torch.allclose(one, other, atol=1e-3) for one, other in zip(bases, bases[1:], strict=False))
+    of_teacher = [one.basis("middle/teacher-0") for one in (own, *others.values())]  # each student found its own
+    assert all(basis.shape[1] == OF_TEACHER for basis in of_teacher)
+    for found in (bases, of_teacher):
+        assert not any(torch.allclose(one, other, atol=1e-4) for one, other in zip(found, found[1:], strict=False))
     controls = json.loads((finished / "results.json").read_text())["verdict"]["variables"]["middle"]["controls"]
     assert "untrained" in [control["name"] for control in controls]
     stored = read_outcomes(finished / "controls.parquet")
@@ -124,7 +127,7 @@ def test_an_export_holds_both_and_is_verified_again_without_learning(
     def never(*_: Any) -> None:
         raise AssertionError("learned again")
 
-    monkeypatch.setattr("iit_toolkit.pipeline.learned._kept_after", never)
+    monkeypatch.setattr("iit_toolkit.pipeline.learned._learned_after", never)
     again = verify_export(exported, place / "verified")
     assert again.same, again.sentence
     before, after = (read_outcomes(folder / "outcomes.parquet") for folder in (exported, again.folder))
@@ -133,15 +136,18 @@ def test_an_export_holds_both_and_is_verified_again_without_learning(
         assert len(one) and one.equals(other)
 
 
-def test_stock_pyvene_swaps_the_exported_subspace_as_the_engine_does(exported: Path) -> None:
-    student = AutoModelForMaskedLM.from_pretrained(exported).eval()
+@pytest.mark.parametrize("name", ["student", "teacher"])
+def test_stock_pyvene_swaps_the_exported_subspace_as_the_engine_does(exported: Path, place: Path, name: str) -> None:
+    model = AutoModelForMaskedLM.from_pretrained(exported if name == "student" else place / "teacher").eval()
     tokenizer = AutoTokenizer.from_pretrained(exported)
     alignment = Alignment.from_yaml(exported / "alignment.yaml")
-    document = json.loads((exported / "pyvene-student.json").read_text())
+    document = json.loads((exported / f"pyvene-{name}.json").read_text())
     [entry] = document["representations"]
-    assert document["weights"] == "subspaces.safetensors" and entry["low_rank_dimension"] == RANK
+    assert document["weights"] == "subspaces.safetensors"
+    assert entry["low_rank_dimension"] == (RANK if name == "student" else OF_TEACHER)
     file = weights(exported / document["weights"])
-    state = {name.removeprefix(f"{entry['state']}/"): value for name, value in file.items()}
+    prefix = f"{entry['state']}/"
+    state = {name.removeprefix(prefix): value for name, value in file.items() if name.startswith(prefix)}
     intervention = pv.LowRankRotatedSpaceIntervention(
         embed_dim=entry["embed_dim"], low_rank_dimension=entry["low_rank_dimension"], keep_last_dim=True
     )
@@ -156,12 +162,12 @@ def test_stock_pyvene_swaps_the_exported_subspace_as_the_engine_does(exported: P
         mask[row, swap_positions[1][row]] = True
         taken[row, swap_positions[1][row]] = swap_positions[0][row]
     source = torch.tensor([1, 2, 0])
-    side = InterchangeModel(student, resolve(alignment, student, "student"), subspaces=subspaces)
+    side = InterchangeModel(model, resolve(alignment, model, name), subspaces=subspaces)  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         base = side.base_run({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, ["middle"])
         ours = side.logits(side.counterfactual_run(base, "middle", Swap(source, mask, taken)))
-        for found in (by_hand, to_pyvene(alignment, student, "student", subspaces)):
-            stock = pv.IntervenableModel(found, student)
+        for found in (by_hand, to_pyvene(alignment, model, name, subspaces)):  # pyright: ignore[reportArgumentType]
+            stock = pv.IntervenableModel(found, model)
             inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
             others = {name: value[source] for name, value in inputs.items()}
             _, outputs = stock(inputs, [others], **stock_arguments(found, 0, swap_positions))
@@ -180,7 +186,7 @@ def test_a_student_without_subspaces_is_refused_if_no_arm_trains_them(finished: 
 def test_a_rank_as_wide_as_the_site_is_refused_before_anything_is_trained(place: Path) -> None:
     wide = json.loads(json.dumps(ALIGNMENT))
     wide["variables"][0]["student"][0]["subspace"]["rank"] = 4096
-    arms = {"causal": {"alignment": wide, "weights": {"causal_ce": 1.0}}}
+    arms = {"causal": {"alignment": wide, "weights": {"causal_ce": 1.0, "whole": 1.0}}}
     with pytest.raises(UserError, match="its rank is 4096, but the site has"):
         run(config(place, arms=arms), place / "wide")
 

@@ -151,6 +151,7 @@ def _read(folder: Path, *, figures: bool) -> tuple[_Report, list[Plot]]:
         outcomes,
         read.verdict.student,
         controls=controls,
+        learned=read.learned,
         measure=read.verdict.measure,
         margin=read.verdict.margin,
         **settings,

@@ -5,6 +5,10 @@ from __future__ import annotations
 from iit_toolkit.analysis.statistics.outcomes import OTHER_VARIABLE, RANDOM_NEURONS, SHUFFLED_SOURCES, WRONG_LAYER
 
 FLOOR = "no-intervention floor"
+TOO_FLEXIBLE = (
+    "Subspaces that were learned on the untrained student score as high, up to the margin. Such a map succeeds on a "
+    "random network, so its score says nothing about this one."
+)
 
 
 def describe_control(name: str) -> str:

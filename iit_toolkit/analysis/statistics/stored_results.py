@@ -59,6 +59,12 @@ class StoredResults:
             raise UserError(f'{self.path}: no student "{name}"; there are: {", ".join(self.summary.students)}')
         return self.summary.students[name]
 
+    @property
+    def learned(self) -> bool:
+        """Whether sites of the alignment are learned subspaces."""
+        variables = self.document["alignment"]["variables"]
+        return any("subspace" in part for one in variables for side in ("teacher", "student") for part in one[side])
+
     def held_out(self) -> dict[str, Any]:
         """Return the split that was verified on: `examples`, `tokens`, `fingerprint`."""
         return list(self.document["data"].values())[-1]

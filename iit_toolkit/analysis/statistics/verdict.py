@@ -8,6 +8,10 @@ another source, is asked only in the cases in which the teacher itself does othe
 (`quantities.distinguishing`): if the teacher does the same at two places, so should the student. The student is
 SUPPORTED if it is for every variable and passes the leak check (`leak.py`) at the unaligned neurons of its sites.
 
+Sites that are learned subspaces are an exception. If subspaces that were learned on the untrained student score as
+high, and every other control is passed, the map that was learned is flexible enough to succeed on a random network. It
+then says nothing about the judged one, for or against, and the variable is INCONCLUSIVE.
+
 Errors. Let alpha be (1 - level) / 2, 2.5% by default. A variable is falsely SUPPORTED only if the lower bound exceeds
 a lead that truly does not exceed the margin; as every control must be passed, the control that is hardest to pass
 alone bounds the probability (an intersection-union test: Berger 1982, Technometrics 24). Over variables the bounds
@@ -27,7 +31,7 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from iit_toolkit.analysis.statistics import ranges, verdict_words
-from iit_toolkit.analysis.statistics.control_words import FLOOR, control_meanings
+from iit_toolkit.analysis.statistics.control_words import FLOOR, TOO_FLEXIBLE, control_meanings
 from iit_toolkit.analysis.statistics.decision import Decision, decide, too_few
 from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.input_words import TOKENS, InputWords, words_of
@@ -164,6 +168,11 @@ class Verified(Protocol):
         """The student whose controls were run."""
         ...
 
+    @property
+    def learned(self) -> bool:
+        """Whether sites are learned subspaces."""
+        ...
+
 
 def judge(
     verified: Verified | pd.DataFrame,
@@ -171,6 +180,7 @@ def judge(
     *,
     controls: pd.DataFrame | None = None,
     untrained: str = UNTRAINED,
+    learned: bool = False,
     measure: str = DEFAULT_MEASURE,
     margin: float = 0.05,
     resamples: int = 2000,
@@ -185,6 +195,8 @@ def judge(
         controls: The table of this student's controls, if there is one: shuffled sites and sources, unaligned sites.
             That of `verified` is taken if this student's controls were run.
         untrained: The student before training, a control if the table holds it.
+        learned: Whether sites are learned subspaces, and others were learned on that control; if `verified` says so,
+            they are.
         measure: What the verdict rests on, one of `measures.JUDGED`.
         margin: How far the score must lie above every control, and what a leak may be at most.
         resamples: Bootstrap resamples behind each interval.
@@ -200,6 +212,7 @@ def judge(
     if not isinstance(verified, pd.DataFrame):
         student = student or verified.judged
         controls = verified.controls if controls is None and student == verified.judged else controls
+        learned = learned or verified.learned
     if student is None:
         raise UserError(f"judge needs the student's name; give one of {', '.join(students(outcomes))}")
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "level": level}
@@ -215,7 +228,10 @@ def judge(
         }
         elsewhere = cases.distinguishing(graded=score.measure.kind == "explained", **settings)
         given = {"margin": margin, "level": level}
-        return judge_variables(resampled, score, rivals, elsewhere, **given, words=words_of(outcomes))
+        flexible = untrained if learned else None
+        return judge_variables(
+            resampled, score, rivals, elsewhere, **given, words=words_of(outcomes), flexible=flexible
+        )
 
     judged, beside = found(measure), _BESIDE[chosen.kind]
     label = _overall(judged, leaks)
@@ -270,6 +286,7 @@ def judge_variables(
     margin: float,
     level: float,
     words: InputWords = TOKENS,
+    flexible: str | None = None,
 ) -> dict[str, VariableVerdict]:
     """Give the verdict on each variable, by Holm's procedure.
 
@@ -281,6 +298,7 @@ def judge_variables(
         margin: How far the score must lie above every control.
         level: Coverage of the interval for a single variable.
         words: For the inputs.
+        flexible: The control on which subspaces were learned, too: to fail it alone decides nothing.
     """
     judged: dict[str, VariableVerdict] = {}
     left = list(resampled)
@@ -288,7 +306,15 @@ def judge_variables(
         adjusted = 1 - (1 - level) / len(left)
         found = {
             name: _judged(
-                name, resampled[name], score, controls[name], (elsewhere or {}).get(name, {}), margin, adjusted, words
+                name,
+                resampled[name],
+                score,
+                controls[name],
+                (elsewhere or {}).get(name, {}),
+                margin,
+                adjusted,
+                words,
+                flexible,
             )
             for name in left
         }
@@ -307,6 +333,7 @@ def _judged(
     margin: float,
     level: float,
     words: InputWords,
+    flexible: str | None,
 ) -> VariableVerdict:
     own = estimate(resampled, score)
     controls = [
@@ -315,8 +342,11 @@ def _judged(
         else _distinguished(elsewhere[name], own, score, name, rival, margin, level, words)
         for name, rival in rivals.items()
     ]
+    controls = [
+        replace(one, meaning=TOO_FLEXIBLE) if one.name == flexible and one.passed is False else one for one in controls
+    ]
     asked = [one for one in controls if one.applies]
-    label = _label(own, asked)
+    label = _label(own, asked, flexible)
     if too_few(own):
         tested = estimate(resampled, Score(MEASURES["iia"], score.student)).cases
         sentence, detectable = verdict_words.untested(score.measure, own, tested, words), None
@@ -374,10 +404,10 @@ def _all_counted(score: Score) -> Score:
     return replace(score, measure=replace(score.measure, counted="cases", unit="distinguishing case"))
 
 
-def _label(own: Estimate, controls: list[Control]) -> Label:
+def _label(own: Estimate, controls: list[Control], flexible: str | None) -> Label:
     if too_few(own):
         return "INCONCLUSIVE"
-    if any(one.passed is False for one in controls):
+    if any(one.passed is False and one.name != flexible for one in controls):
         return "NOT SUPPORTED"
     return "SUPPORTED" if all(one.passed for one in controls) else "INCONCLUSIVE"
 

@@ -89,6 +89,11 @@ def sentence(
         "INCONCLUSIVE": f"contains the margin of {decimal(margin, 2)}: more cases, of more {words.texts}, could "
         "decide.",
     }[label]
+    if label == "INCONCLUSIVE" and decides.passed is False:
+        end = (
+            f"is below the margin of {decimal(margin, 2)}: the learned map succeeds on a random network, too, so its "
+            "score says nothing about this one."
+        )
     given = {"student": score.student, "estimate": interval(own), "outside": words.outside}
     facts = measure.scored.format(basis=basis(own, measure.unit), **given)
     if decides.difference.value is None:
@@ -200,5 +205,6 @@ def _deciding(controls: Sequence[Asked], label: str) -> Asked:
     """Return the control that brings the label about, by the bound of its interval that does."""
     if label == "NOT SUPPORTED":
         return min(controls, key=lambda one: math.inf if one.difference.high is None else one.difference.high)
-    open_ones = [one for one in controls if not one.passed] or controls
+    open_ones = [one for one in controls if one.passed is False] or [one for one in controls if not one.passed]
+    open_ones = open_ones or controls
     return min(open_ones, key=lambda one: -math.inf if one.difference.low is None else one.difference.low)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -24,6 +24,7 @@ from iit_toolkit.analysis.verification.controls import Plan, plan_controls
 from iit_toolkit.analysis.verification.measured_runs import Runs, groups
 from iit_toolkit.analysis.verification.off_manifold import MANIFOLD_PAIRS, off_manifold
 from iit_toolkit.analysis.verification.self_checks import SELF_CHECK_PAIRS, self_checks
+from iit_toolkit.analysis.verification.teacher_sides import teacher_sides
 from iit_toolkit.config.task import Task, refuse_unknown_task
 from iit_toolkit.data.batch import Collator, Numbered, Rows
 from iit_toolkit.data.collate import collator_for
@@ -58,6 +59,7 @@ class Verification:
         judged: The student whose controls were run; `None` if none were asked for.
         choices: A table as `outcomes`, of the questions that have candidate answers, if models may choose among these
             only: answers are numbers of candidates. `None` if there are no such questions.
+        learned: Whether sites are learned subspaces.
     """
 
     outcomes: pd.DataFrame
@@ -69,6 +71,7 @@ class Verification:
     off_manifold: tuple[OffManifold, ...] = ()
     judged: str | None = None
     choices: pd.DataFrame | None = None
+    learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,10 @@ def verify(
         name: side_of(student.eval(), alignment, "student", subspaces=learned.get(name))
         for name, student in students.items()
     }
-    teacher_side = side_of(teacher, alignment, "teacher", next((side.device for side in sides.values()), None))
+    of_students = {name: learned.get(name) for name in students}
+    device = next((side.device for side in sides.values()), None)
+    taught = teacher_sides(teacher, alignment, of_students, judged or next(iter(students), None), device)
+    teacher_side = taught.side
     teacher_side.eval()
     drawn = draw_pairs(
         Numbered(rows),
@@ -194,13 +200,15 @@ def verify(
         if not (isinstance(teacher_side, InterchangeModel) and isinstance(side, InterchangeModel)):
             refuse_failed(certify_sides(teacher_side, side, next(drawn.first(_CERTIFIED_PAIRS)).base, name))
     if judged is None:
-        return tabulate(teacher_side, sides, names, drawn, top_k)
+        found = tabulate(taught.whole, sides, names, drawn, top_k, teachers=taught.names)
+        return replace(found, learned=alignment.learns)
     plan = plan_controls(alignment, teacher_side, sides[judged], list(drawn.first(SELF_CHECK_PAIRS)), seed)
     shuffled = {_name(*key): sites for key, sites in plan.shuffled.items()}
     elsewhere = {_name(*key): sites for key, sites in plan.elsewhere.items()}
-    teacher_side = teacher_side.with_sites({**elsewhere, **plan.teacher, **teacher_side.sites})
+    teacher_side = teacher_side.with_sites({**elsewhere, **plan.teacher, **taught.others, **teacher_side.sites})
     sides[judged] = sides[judged].with_sites({**shuffled, **plan.student, **sides[judged].sites})
-    return tabulate(teacher_side, sides, names, drawn, top_k, Controls(judged, plan))
+    found = tabulate(teacher_side, sides, names, drawn, top_k, Controls(judged, plan), taught.names)
+    return replace(found, learned=alignment.learns)
 
 
 def _require_equal_power(judged: str, subspaces: Mapping[str, LearnedSubspaces | None]) -> None:
@@ -231,6 +239,7 @@ def tabulate(
     drawn: DrawnPairs,
     top_k: int = 10,
     controls: Controls | None = None,
+    teachers: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Verification:
     """Intervene on models whose sites are known already; see `verify`.
 
@@ -243,6 +252,7 @@ def tabulate(
         drawn: The pairs.
         top_k: Tokens of each run that the effect correlation looks at.
         controls: The controls of one student, whose sites (and the teacher's) hold those of the plan, too.
+        teachers: By student and variable, what is swapped in the teacher, if that is not the variable itself.
     """
     table, control_table, choice_table, off = Table(), Table(), Table(), list[OffManifold]()
     examples: list[dict[str, Any]] = []
@@ -251,6 +261,8 @@ def tabulate(
     if controls is not None:
         for name, named in ((controls.judged, controls.names), ("", controls.names_of_teacher)):
             swaps[name] = {variable: [variable, *named(variable).values()] for variable in variables}
+    for own in (teachers or {}).values():
+        swaps[""] = {variable: [*swapped, own[variable]] for variable, swapped in swaps[""].items()}
     grouped = groups(variables, [(side, swaps[name]) for name, side in models.items()])
     chosen = 0
     for pairs in drawn:
@@ -269,19 +281,23 @@ def tabulate(
             }
             base = {name: log_probabilities(run.base()) for name, run in runs.items()}
             for variable in group:
-                truth = Answers(base[""], log_probabilities(runs[""].counterfactual(variable)))
+                plain = truth = Answers(base[""], log_probabilities(runs[""].counterfactual(variable)))
                 for name in students:
+                    if (own := (teachers or {}).get(name)) is not None:
+                        truth = Answers(base[""], log_probabilities(runs[""].counterfactual(own[variable])))
+                    else:
+                        truth = plain
                     found = Answers(base[name], log_probabilities(runs[name].counterfactual(variable)))
                     table.add(tabulated(name, variable, pairs.cases, truth, found, top_k))
                     if choices is not None:
                         few = choices.among(truth), choices.among(found)
                         choice_table.add(tabulated(name, variable, choices.cases, *few, top_k))
                 if controls is not None:
-                    names, teachers = controls.names(variable), controls.names_of_teacher(variable)
+                    truth, names, elsewhere = plain, controls.names(variable), controls.names_of_teacher(variable)
                     for control, logits in _shuffled(names, variable, pairs, runs[controls.judged]):
                         found = Answers(base[controls.judged], log_probabilities(logits))
                         control_table.add(tabulated(control, variable, pairs.cases, truth, found, top_k))
-                    for control, logits in _shuffled(teachers, variable, pairs, runs[""]):
+                    for control, logits in _shuffled(elsewhere, variable, pairs, runs[""]):
                         found = Answers(base[""], log_probabilities(logits))
                         control_table.add(tabulated(IN_TEACHER[control], variable, pairs.cases, truth, found, top_k))
     if controls is not None:

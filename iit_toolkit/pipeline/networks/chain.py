@@ -10,6 +10,7 @@ from torch import nn
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.verification.verify import verify
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, with_program
 from iit_toolkit.pipeline.networks.rows import HELD_OUT
 from iit_toolkit.runs.progress import phase
@@ -18,7 +19,11 @@ TEACHER = "teacher"
 
 
 def chain_of(
-    prepared: PreparedNetworks, alignment: Alignment, students: Mapping[str, nn.Module], summary: Mapping[str, Any]
+    prepared: PreparedNetworks,
+    alignment: Alignment,
+    students: Mapping[str, nn.Module],
+    summary: Mapping[str, Any],
+    subspaces: Mapping[str, LearnedSubspaces],
 ) -> list[dict[str, Any]]:
     """Verify a network that teaches, and its students, against the program that it was taught.
 
@@ -27,6 +32,7 @@ def chain_of(
         alignment: The alignment between the networks. Its variables have the names of the program's.
         students: The students, by name.
         summary: What was measured of the students against the teacher, as plain data.
+        subspaces: The learned subspaces of the students, by name; none if none are learned.
 
     Returns:
         The lines of the chain: the teacher against the program, then every student against the teacher and against the
@@ -46,6 +52,7 @@ def chain_of(
             pairs=settings.pairs,
             batch_size=settings.batch_size,
             seed=seed,
+            subspaces=subspaces if side == "student" and subspaces else None,
         )
         measured = summarise(found.outcomes, resamples=settings.resamples, seed=seed).to_dict()
         against.append(_lines("program", measured))

@@ -17,6 +17,7 @@ from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import Check
 from iit_toolkit.interchange.sides import side_of
 from iit_toolkit.pipeline.networks.facts import certified
+from iit_toolkit.pipeline.networks.learned import fresh_subspaces, require_learner
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, program_variables, with_program
 from iit_toolkit.pipeline.networks.rows import HELD_OUT, TRAIN, shared_inputs
 from iit_toolkit.runs.progress import phase
@@ -46,6 +47,7 @@ def validate_prepared_networks(prepared: PreparedNetworks) -> list[Check]:
         one = prepared.arm_alignment(name)
         if one is not None:
             alignments[name] = one
+    require_learner(prepared, verified)
     require_rows(prepared, alignments.values())
     single = prepared.rows.single
     checks = [Check("data", True, f"{len(single[TRAIN]):,} training rows, {len(single[HELD_OUT]):,} held-out rows")]
@@ -78,8 +80,9 @@ def certify_networks(prepared: PreparedNetworks, student: nn.Module, alignment: 
     """
     rows = prepared.rows.drawn[HELD_OUT]
     batch = rows.batch(torch.arange(min(_TRIED_ROWS, len(rows))))
-    own = side_of(student, alignment, "student")
-    other = side_of(prepared.teacher, alignment, "teacher", own.device)
+    learned = fresh_subspaces(prepared, alignment, student)
+    own = side_of(student, alignment, "student", subspaces=learned)
+    other = side_of(prepared.teacher, alignment, "teacher", own.device, subspaces=learned)
     for side in (own, other):
         side.eval()
     batch = {name: value.to(own.device) for name, value in batch.items()}
@@ -89,7 +92,7 @@ def certify_networks(prepared: PreparedNetworks, student: nn.Module, alignment: 
         for part in ("teacher", "student"):
             aligned = with_program(alignment, part)
             model = prepared.teacher if part == "teacher" else student
-            side = side_of(model, aligned, "student")
+            side = side_of(model, aligned, "student", subspaces=learned if aligned.learns else None)
             side.eval()
             found = certify_sides(side_of(prepared.program, aligned, "teacher", side.device), side, batch, part)
             checks += [Check(f"program and {part}: {one.name}", one.passed, one.detail) for one in found]

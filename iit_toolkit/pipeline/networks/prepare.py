@@ -77,6 +77,13 @@ class PreparedNetworks:
         """
         return self.student_of(self.config.student.weights)
 
+    def control(self, alignment: Alignment) -> nn.Module:
+        """Make the untrained control: a student before training; at random as its function makes it, if sites learn.
+
+        What is learned on trained weights would show no more than that they are trained.
+        """
+        return self.student_of(None) if alignment.learns else self.new_student()
+
     def student_of(self, weights: str | None) -> nn.Module:
         """Make a student with the weights of a folder, or with those that the function makes.
 
@@ -99,7 +106,8 @@ class PreparedNetworks:
         Rows of numbers have one position, so `positions` may be left out.
 
         Raises:
-            UserError: If it is no alignment, chooses positions, or has learned subspaces.
+            UserError: If it is no alignment, or chooses positions. If it has learned subspaces of the teacher, and the
+                teacher is verified against a program, too.
         """
         content: Any = read_yaml(Path(require_path(given, where))) if isinstance(given, str) else given
         if isinstance(content, dict):
@@ -110,10 +118,10 @@ class PreparedNetworks:
                 f"{where}: positions {alignment.positions.kind}: rows of numbers have one position; leave `positions` "
                 "out, or write {kind: all}"
             )
-        if alignment.learns:
+        if alignment.learns_in("teacher") and self.config.verification.program is not None:
             raise UserError(
-                f"{where}: a `subspace` of a network is learned in Python only so far: "
-                "iit.train_network(..., subspaces=iit.new_subspaces(...)); give `neurons` here"
+                f"{where}: a `subspace` of the teacher is another one for every student, so verification.program can't "
+                "be asked about the teacher; give `neurons` of the teacher, or leave verification.program out"
             )
         paired, data = alignment.sources.kind == "paired", self.config.data
         if paired != (data.balance == "changed") and (not paired or data.source == "program"):
@@ -145,7 +153,14 @@ class PreparedNetworks:
         """
         given = self.config.arms[arm].alignment
         alignment = None if given is None else self.alignment(given, f"arms.{arm}.alignment")
-        size = self.arm_training(arm).batch_size
+        training = self.arm_training(arm)
+        weights, size = ObjectiveWeights.from_dict(training.weights, f"arms.{arm}.weights"), training.batch_size
+        weights.require_learnable(f"arms.{arm}.weights", alignment, frozen=training.frozen)
+        if training.frozen and (alignment is None or not alignment.learns):
+            raise UserError(
+                f"arms.{arm}: training.frozen trains learned subspaces alone, but there are none; give it an alignment "
+                "with a `subspace`"
+            )
         if alignment is not None and size < 2 and alignment.sources.kind == "in_batch":
             raise UserError(
                 f"arms.{arm}: in-batch sources need batches of at least 2 rows; raise training.batch_size, or give its "

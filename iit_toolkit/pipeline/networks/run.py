@@ -27,10 +27,12 @@ from iit_toolkit.config.loading import dump_config
 from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.config.run_config import refuse_no_arms
 from iit_toolkit.interchange.checks import refuse_failed
+from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.inputs import refuse_other_config
 from iit_toolkit.pipeline.networks.chain import chain_of
 from iit_toolkit.pipeline.networks.check import certify_networks, require_rows, validate_prepared_networks
 from iit_toolkit.pipeline.networks.facts import accuracy, facts_of_program, write_inputs_read
+from iit_toolkit.pipeline.networks.learned import network_subspaces
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, program_variables, with_alignment_files_read
 from iit_toolkit.pipeline.networks.rows import HELD_OUT, fingerprint_of_tensors
 from iit_toolkit.pipeline.networks.training import finished_network_arm, train_network_arm
@@ -101,7 +103,11 @@ def _train_arms(
                     file.unlink(missing_ok=True)
             students[name], arms[name] = finished or train_network_arm(prepared, folder, name, inputs)
         if verified:
-            _verify_and_report(prepared, folder, alignment, {**students, UNTRAINED: prepared.new_student()}, arms)
+            students[UNTRAINED] = prepared.control(alignment)
+            subspaces = network_subspaces(
+                prepared, folder, alignment, students, {name: folder.arm(name) for name in names}
+            )
+            _verify_and_report(prepared, folder, alignment, students, arms, subspaces)
     return folder.path
 
 
@@ -128,7 +134,9 @@ def verify_networks(
         model = prepared.student_of(student)
         refuse_failed(certify_networks(prepared, model, chosen))
         _write_inputs(folder, config, chosen)
-        _verify_and_report(prepared, folder, chosen, {name: model, UNTRAINED: prepared.new_student()}, {})
+        students = {name: model, UNTRAINED: prepared.control(chosen)}
+        subspaces = network_subspaces(prepared, folder, chosen, students, dict.fromkeys(students, Path(student)))
+        _verify_and_report(prepared, folder, chosen, students, {}, subspaces)
     return folder.path
 
 
@@ -144,18 +152,19 @@ def _verify_and_report(
     alignment: Alignment,
     students: dict[str, nn.Module],
     arms: dict[str, dict[str, Any]],
+    subspaces: Mapping[str, LearnedSubspaces],
 ) -> None:
     started, cpu = time.perf_counter(), time.process_time()
     phase(f"verifying {', '.join(students)}")
     judged = judged_student(prepared.config, students)
-    verification = _verified(prepared, alignment, students, judged)
+    verification = _verified(prepared, alignment, students, judged, subspaces)
     prepared.refuse_changed_teacher()
     assert verification.controls is not None  # since a student is judged
     write_outcomes(verification.outcomes, folder.outcomes)
     write_outcomes(verification.controls, folder.controls)
     held_out, variables = prepared.rows.drawn[HELD_OUT], program_variables(alignment)
     write_inputs_read(folder, verification, held_out, prepared.program, variables)
-    results = _results(prepared, alignment, students, arms, verification, judged)
+    results = _results(prepared, alignment, students, arms, verification, judged, subspaces)
     spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
     folder.write_results({**results, "verification": spent})
     for name in arms:
@@ -165,7 +174,11 @@ def _verify_and_report(
 
 
 def _verified(
-    prepared: PreparedNetworks, alignment: Alignment, students: Mapping[str, nn.Module], judged: str
+    prepared: PreparedNetworks,
+    alignment: Alignment,
+    students: Mapping[str, nn.Module],
+    judged: str,
+    subspaces: Mapping[str, LearnedSubspaces],
 ) -> Verification:
     settings = prepared.config.verification
     return verify_students(
@@ -178,6 +191,7 @@ def _verified(
         top_k=settings.top_k,
         seed=prepared.config.seed,
         judged=judged,
+        subspaces=subspaces or None,
     )
 
 
@@ -188,15 +202,15 @@ def _results(
     arms: dict[str, dict[str, Any]],
     verification: Verification,
     judged: str,
+    subspaces: Mapping[str, LearnedSubspaces],
 ) -> dict[str, Any]:
     config, outcomes = prepared.config, verification.outcomes
     settings = config.verification
     bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": config.seed}
     phase("computing measures and intervals")
     asked: dict[str, Any] = {"measure": settings.measure, **bootstrap}
-    verdict = judge(
-        outcomes, judged, controls=verification.controls, untrained=UNTRAINED, margin=settings.margin, **asked
-    )
+    tested: dict[str, Any] = {"controls": verification.controls, "untrained": UNTRAINED, "learned": alignment.learns}
+    verdict = judge(outcomes, judged, **tested, margin=settings.margin, **asked)
     control_results = ControlResults(
         self_swap=verification.self_swap,
         ceiling=verification.ceiling,
@@ -209,7 +223,7 @@ def _results(
     program, teacher = prepared.program, prepared.teacher
     told = {} if program is None else _told_of_program(prepared, alignment)
     summary = summarise(outcomes, **bootstrap).to_dict()
-    chain = {} if settings.program is None else {"chain": chain_of(prepared, alignment, students, summary)}
+    chain = {} if settings.program is None else {"chain": chain_of(prepared, alignment, students, summary, subspaces)}
     return {
         "name": config.name,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

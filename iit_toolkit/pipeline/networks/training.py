@@ -16,10 +16,12 @@ from iit_toolkit.distillation.networks import step_flops, train_network
 from iit_toolkit.distillation.objective import Losses
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.json_files import read_object
+from iit_toolkit.pipeline.networks.learned import fresh_subspaces
 from iit_toolkit.pipeline.networks.objects import WEIGHTS
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks
 from iit_toolkit.pipeline.networks.rows import TRAIN
 from iit_toolkit.pipeline.saving import RECORD
+from iit_toolkit.pipeline.subspace_files import SUBSPACES
 from iit_toolkit.runs.folder import RunFolder, folder_written_whole, write_json
 from iit_toolkit.runs.progress import Step, phase, tell
 from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
@@ -48,8 +50,9 @@ def train_network_arm(
     cost = step_flops(student, prepared.teacher, alignment, rows, **settings)
     phase(f"training {name} (seed {training.seed}): {training.steps} steps of {training.batch_size} rows")
     history = History(name, training.steps)
+    subspaces = fresh_subspaces(prepared, alignment, student)
     started, cpu = time.perf_counter(), time.process_time()
-    train_network(student, prepared.teacher, alignment, rows, log=history.log, **settings)
+    train_network(student, prepared.teacher, alignment, rows, subspaces=subspaces, log=history.log, **settings)
     seconds = time.perf_counter() - started
     prepared.refuse_changed_teacher()
     record: dict[str, Any] = {
@@ -72,6 +75,8 @@ def train_network_arm(
     phase(f"saving {name}")
     with folder_written_whole(folder.arm(name)) as written:
         save_file({key: value.contiguous() for key, value in student.state_dict().items()}, written / WEIGHTS)
+        if subspaces is not None:
+            subspaces.save(written / SUBSPACES)
         write_json(written / RECORD, {**record, "inputs": _inputs_of_arm(prepared, name, inputs)})
     return student, record
 

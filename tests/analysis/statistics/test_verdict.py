@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iit_toolkit.analysis.statistics.control_words import FLOOR
+from iit_toolkit.analysis.statistics.control_words import FLOOR, TOO_FLEXIBLE
 from iit_toolkit.analysis.statistics.verdict import SCOPE, Verdict, judge
+from iit_toolkit.analysis.statistics.verdict_lines import verdict_lines
 from tests.analysis.synthetic import SHUFFLED, make_controls, make_outcomes
 
 
@@ -45,6 +46,24 @@ def test_what_the_untrained_student_reaches_does_not_count():
     assert found.label == "NOT SUPPORTED"
     assert "The untrained student scores as high" in untrained.meaning
     assert verdict({"causal": 0.8}).label == "SUPPORTED"
+
+
+def test_a_learned_map_that_succeeds_on_a_random_network_decides_nothing():
+    """For or against: the map is so flexible. A student that fails another control, too, is not supported."""
+    outcomes = make_outcomes({"causal": 0.8, "untrained": 0.8})
+    found = judge(outcomes, "causal", learned=True, resamples=300)
+    untrained = found.variables["middle"].controls[1]
+    assert (found.label, untrained.passed) == ("INCONCLUSIVE", False)
+    assert untrained.meaning == TOO_FLEXIBLE
+    assert "is below the margin of 0.05: the learned map succeeds on a random network" in found.sentence
+    assert "contains the margin" not in found.sentence
+    [line] = verdict_lines(found)
+    assert line.label == "INCONCLUSIVE" and "give its subspaces a lower rank" in line.next
+    assert judge(outcomes, "causal", resamples=300).label == "NOT SUPPORTED"
+    fails_all = make_outcomes({"causal": 0.0, "untrained": 0.0})
+    assert judge(fails_all, "causal", learned=True, resamples=300).label == "NOT SUPPORTED"
+    passes = make_outcomes({"causal": 0.8, "untrained": 0.1})
+    assert judge(passes, "causal", learned=True, resamples=300).label == "SUPPORTED"
 
 
 def test_an_interval_that_holds_the_margin_is_inconclusive():
