@@ -1,7 +1,7 @@
 """A question with two choices, answered by a small language model of our own.
 
-*A red, B blue; the cup is blue*: the right choice is the one with the fact's colour, and the answer is its symbol. After
-the multiple-choice task of MIB (Mueller et al. 2025, arXiv 2504.13151), in fewer words.
+*A red, B blue; the cup is blue*: the right choice is the one with the fact's colour, and the answer is its symbol.
+After the multiple-choice task of MIB (Mueller et al. 2025, arXiv 2504.13151), in fewer words.
 """
 
 from __future__ import annotations
