@@ -151,7 +151,10 @@ def draw(tasks: dict[str, Records]) -> Drawing:
         axes.set_xlim(0, 1.03)
         axes.set_title(TITLES[task])
         if task != "equality-student":  # its variables are those of the first
-            axes.legend(loc="lower left" if place == 0 else "lower right", fontsize=7 if len(variables) > 4 else 8)
+            if task == "mqnli":  # many variables: beside the arms that reach little
+                axes.legend(loc="center right", bbox_to_anchor=(1.02, 4 / 7), fontsize=7, labelspacing=0.2)
+            else:
+                axes.legend(loc="lower left" if place == 0 else "lower right", fontsize=8)
     data = pd.DataFrame(rows, columns=["task", "arm", "seed", "variable", "value"])
     return Drawing("gallery", figure, "", "", data)
 
