@@ -38,6 +38,7 @@ TASKS = {
     "mnist-pvr": _PROGRAM_ARMS,
     "carry": _PROGRAM_ARMS,
     "mqnli": _PROGRAM_ARMS,
+    "two-choice": _PROGRAM_ARMS,
 }
 """The arms of each task, in the order of its table."""
 SEARCHES = {"handset": ("planted", "other-circuit", "untrained")}
@@ -48,10 +49,18 @@ TITLES = {
     "mnist-pvr": "MNIST-PVR: effective IIA",
     "carry": "addition: effective IIA",
     "mqnli": "MQNLI: effective IIA",
+    "two-choice": "two choices: effective IIA",
 }
 MEASURE = {"equality-program": "iia"}
 """What the figure shows, if not effective IIA. Each of these variables changes the answer in half of all pairs."""
-CHANCE = {"equality-program": 0.5, "equality-student": 0.5, "mnist-pvr": 0.1, "carry": 0.005, "mqnli": 1 / 7}
+CHANCE = {
+    "equality-program": 0.5,
+    "equality-student": 0.5,
+    "mnist-pvr": 0.1,
+    "carry": 0.005,
+    "mqnli": 1 / 7,
+    "two-choice": 1 / 8,
+}
 """What a network reaches that answers at random."""
 NONE = "No results yet: `make gallery` makes them."
 _COLOURS = (*PALETTE, "#000000")
@@ -142,8 +151,8 @@ def draw(tasks: dict[str, Records]) -> Drawing:
         axes.set_xlim(0, 1.03)
         axes.set_title(TITLES[task])
         if task != "equality-student":  # its variables are those of the first
-            if task == "mqnli":  # many variables: in the free place beside it
-                axes.legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), fontsize=8).set_in_layout(False)
+            if task == "mqnli":  # many variables: beside the arms that reach little
+                axes.legend(loc="center right", bbox_to_anchor=(1.02, 4 / 7), fontsize=7, labelspacing=0.2)
             else:
                 axes.legend(loc="lower left" if place == 0 else "lower right", fontsize=8)
     data = pd.DataFrame(rows, columns=["task", "arm", "seed", "variable", "value"])

@@ -1,6 +1,6 @@
 """Train and verify every arm and seed of the gallery; what is done already is not done again.
 
-    python experiments/gallery/run.py [--seeds 0 1 2] [--tasks equality handset mqnli carry mnist-pvr]
+    python experiments/gallery/run.py [--seeds 0 1 2] [--tasks equality handset mqnli carry two-choice mnist-pvr]
 
 An arm and seed is one file, `results/TASK/ARM-SEED.json`. Files of other settings are written anew. A task without its
 data is left out, and said so.
@@ -22,6 +22,7 @@ import handset
 import mqnli
 import pvr
 import torch
+import two_choice
 from torch import nn
 
 import iit_toolkit as iit
@@ -32,7 +33,7 @@ from iit_toolkit.runs.folder import write_json
 
 Network = TypeVar("Network", bound=nn.Module)
 RESULTS = Path(__file__).parent / "results"
-TASKS = ("equality", "handset", "mqnli", "carry", "mnist-pvr")
+TASKS = ("equality", "handset", "mqnli", "carry", "two-choice", "mnist-pvr")
 
 
 def main() -> None:
@@ -52,6 +53,8 @@ def main() -> None:
             _by_program("mqnli", mqnli.TASK, seed)
         if "carry" in given.tasks:
             _by_program("carry", carry.TASK, seed)
+        if "two-choice" in given.tasks:
+            _by_program("two-choice", two_choice.TASK, seed)
         if "mnist-pvr" in given.tasks:
             if pvr.DIGITS.is_file():
                 _by_program("mnist-pvr", pvr.TASK, seed)

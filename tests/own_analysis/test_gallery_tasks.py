@@ -62,7 +62,7 @@ def test_images_show_their_digits_and_the_first_points_to_the_answer(task: Any) 
     assert torch.equal(cells.round().long() - 1, more["digits"])
 
 
-@pytest.mark.parametrize("task", ["carry", "pvr", "equality", "mqnli"], indirect=True)
+@pytest.mark.parametrize("task", ["carry", "pvr", "equality", "mqnli", "two_choice"], indirect=True)
 def test_the_crossed_alignment_gives_every_variable_the_sites_of_another(task: Any) -> None:
     right, crossed = task.TASK.alignment(), task.TASK.alignment(crossed=True)
     assert [one.teacher for one in right.variables] == [one.teacher for one in crossed.variables]
