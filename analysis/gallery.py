@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -21,34 +21,46 @@ from matplotlib.figure import Figure
 
 from iit_toolkit.analysis.report.figures.style import GREY, PALETTE, STYLE, Drawing, save
 from iit_toolkit.analysis.report.markdown import markdown_table
+from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, pair
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "gallery"
 _PROGRAM_ARMS = ("iit", "strict", "task", "augmentation", "multi-task", "wrong-map", "untrained")
+_STUDENT_ARMS = (
+    "causal",
+    "causal-strict",
+    "plain",
+    "plain-compute",
+    "aligned-mse",
+    "aligned-mse-compute",
+    "aligned-mse-100-compute",
+    "layer-mse-100-compute",
+    "wrong-map",
+    "untrained",
+)
 TASKS = {
     "equality-program": ("iit", "strict", "iit-left", "strict-left", *_PROGRAM_ARMS[2:]),
-    "equality-student": (
-        "causal",
-        "plain",
-        "plain-compute",
-        "aligned-mse",
-        "aligned-mse-compute",
-        "wrong-map",
-        "untrained",
-    ),
+    "equality-student": _STUDENT_ARMS,
     "mnist-pvr": _PROGRAM_ARMS,
     "carry": _PROGRAM_ARMS,
+    "carry-student": _STUDENT_ARMS,
     "mqnli": _PROGRAM_ARMS,
+    "mqnli-student": _STUDENT_ARMS,
     "two-choice": _PROGRAM_ARMS,
 }
 """The arms of each task, in the order of its table."""
+STUDENTS = tuple(task for task in TASKS if task.endswith("-student"))
+TREATMENT, RIVALS = "causal", _STUDENT_ARMS[3:-1]
+"""What the table of leads compares."""
 SEARCHES = {"handset": ("planted", "other-circuit", "untrained")}
 """The same of tasks in which blocks are searched for, and nothing is trained."""
 TITLES = {
     "equality-program": "equality, by a program: IIA",
     "equality-student": "equality, by a network: effective IIA",
     "mnist-pvr": "MNIST-PVR: effective IIA",
-    "carry": "addition: effective IIA",
-    "mqnli": "MQNLI: effective IIA",
+    "carry": "addition, by a program: effective IIA",
+    "carry-student": "addition, by a network: effective IIA",
+    "mqnli": "MQNLI, by a program: effective IIA",
+    "mqnli-student": "MQNLI, by a network: effective IIA",
     "two-choice": "two choices: effective IIA",
 }
 MEASURE = {"equality-program": "iia"}
@@ -58,7 +70,9 @@ CHANCE = {
     "equality-student": 0.5,
     "mnist-pvr": 0.1,
     "carry": 0.005,
+    "carry-student": 0.005,
     "mqnli": 1 / 7,
+    "mqnli-student": 1 / 7,
     "two-choice": 1 / 8,
 }
 """What a network reaches that answers at random."""
@@ -115,6 +129,27 @@ def search_table(records: Records) -> str:
     return markdown_table(["arm", "accuracy", "planted blocks found", "effect R², lowest", "SUPPORTED"], lines)
 
 
+def leads_table(tasks: dict[str, Records]) -> str:
+    """Return `causal` minus its rivals by task, a mean over variables, paired by seed, with 95% t intervals."""
+    lines: list[list[str]] = []
+    for task in STUDENTS:
+        by_seed = {(one["arm"], one["seed"]): one["variables"].values() for one in tasks[task]}
+        for rival in RIVALS:
+            seeds = sorted(seed for arm, seed in by_seed if arm == rival and (TREATMENT, seed) in by_seed)
+            cells = [
+                difference(pair(Row(StudyMeasure(title, True, 3), values), TREATMENT, rival))
+                for title, name in (("effective IIA", "effective_iia"), ("effect R²", "effect_r2"))
+                for values in [{a: tuple(_mean(by_seed[a, seed], name) for seed in seeds) for a in (TREATMENT, rival)}]
+            ]
+            if seeds:
+                lines.append([task.removesuffix("-student"), rival, str(len(seeds)), *cells])
+    return markdown_table(["teacher of", "causal minus", "seeds", "effective IIA", "effect R²"], lines)
+
+
+def _mean(variables: Iterable[Mapping[str, float]], measure: str) -> float:
+    return mean(one[measure] for one in variables)
+
+
 def _supported(records: Records) -> str:
     return f"{sum(record['label'] == 'SUPPORTED' for record in records)} of {len(records)}"
 
@@ -150,11 +185,10 @@ def draw(tasks: dict[str, Records]) -> Drawing:
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.set_xlim(0, 1.03)
         axes.set_title(TITLES[task])
-        if task != "equality-student":  # its variables are those of the first
-            if task == "mqnli":  # many variables: beside the arms that reach little
-                axes.legend(loc="center right", bbox_to_anchor=(1.02, 4 / 7), fontsize=7, labelspacing=0.2)
-            else:
-                axes.legend(loc="lower left" if place == 0 else "lower right", fontsize=8)
+        if task == "mqnli":  # many variables: beside the arms that reach little
+            axes.legend(loc="center right", bbox_to_anchor=(1.02, 4 / 7), fontsize=7, labelspacing=0.2)
+        elif not task.endswith("-student"):  # its variables are the program's
+            axes.legend(loc="lower left" if place == 0 else "lower right", fontsize=8)
     data = pd.DataFrame(rows, columns=["task", "arm", "seed", "variable", "value"])
     return Drawing("gallery", figure, "", "", data)
 
@@ -163,6 +197,8 @@ def page(text: str, tasks: dict[str, Records]) -> str:
     """Return the page with its tables written anew."""
 
     def written(found: re.Match[str]) -> str:
+        if found[2] == "leads":
+            return f"{found[1]}{leads_table(tasks)}\n{found[3]}"
         records, made = tasks[found[2]], search_table if found[2] in SEARCHES else table
         return f"{found[1]}{made(records) if records else NONE}\n{found[3]}"
 

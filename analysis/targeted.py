@@ -29,12 +29,15 @@ from iit_toolkit.analysis.report.markdown import markdown_table
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.analysis.statistics.quantities import counted, graded
 from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, pair
+from iit_toolkit.files.json_files import read_object
 from iit_toolkit.runs.folder import RunFolder, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
 SPLITS = {"words": "new words", "templates": "new words and templates", "texts": "new words and texts"}
 TREATMENT = "causal"
+OTHER_STUDENTS = ("half-", "gpt2-")
+"""How arms are named whose students have another width or family; they are compared with each other."""
 CLOSEST = ("plain-compute", "aligned-mse", "aligned-mse-10")
 _TABLE = re.compile(r"(<!-- ([\w/-]+):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _SUMS = ("cases", "changed", "effective", "effective_floor", "effect_size", "explained", "kl_ignored", "recovered")
@@ -85,8 +88,17 @@ def _record(run: RunFolder, arm: str, seed: int) -> dict[str, Any]:
         "cpu_seconds": trained["cpu_seconds"],
         "general": dict(_general(name, found, arm) for name, found in results.get("evaluation", {}).items()),
         "hardware": trained["provenance"]["hardware"]["cpu"],
+        **_scores(run.path / "finetune" / "finetune.json"),
         "groups": {name: _sums(cast(pd.DataFrame, cases[of_case == name])) for name in sorted(set(kinds.values()))},
     }
+
+
+def _scores(path: Path) -> dict[str, dict[str, float]]:
+    """Return the scores of a student that was fine-tuned."""
+    if not path.is_file():
+        return {}
+    tasks = read_object(path)["tasks"]
+    return {"tasks": {name: found["score"]["mean"] for name, found in tasks.items()}}
 
 
 def _general(name: str, found: Mapping[str, Any], arm: str) -> tuple[str, float]:
@@ -319,12 +331,37 @@ def scale(records: Records) -> str:
     )
 
 
+def tasks_table(records: Records) -> str:
+    """Return the scores of fine-tuned students, and the treatment's lead over the arm in the mean of all tasks."""
+    scored = [one for one in records if "tasks" in one]
+    names = list(scored[0]["tasks"])
+    lines: list[list[str]] = []
+    for arm in arms_of(scored):
+        runs = _of(scored, arm)
+        cells = [_spread([one["tasks"][name] for one in runs], 1) for name in names]
+        overall = _spread([_mean_score(one) for one in runs], 1)
+        lead = "" if arm == TREATMENT else _paired(scored, TREATMENT, arm, StudyMeasure("mean", True, 1), _mean_score)
+        lines.append([arm, str(len(runs)), *cells, overall, lead])
+    return markdown_table(["arm", "seeds", *names, "mean", f"{TREATMENT} minus the arm, mean"], lines)
+
+
+def _mean_score(record: dict[str, Any]) -> float:
+    return mean(record["tasks"].values())
+
+
+def _named(records: Records, prefix: str) -> Records:
+    return [one for one in records if one["arm"].startswith(prefix)]
+
+
 TABLES: dict[str, Callable[[Records], str]] = {
     "arms": lambda records: f"{arms_table(records)}\n\n{scale(records)}",
     "short": short_table,
-    "rivals": rivals_table,
+    "rivals": lambda records: rivals_table([one for one in records if not one["arm"].startswith(OTHER_STUDENTS)]),
     "spans-rivals": lambda records: rivals_table(records, "spans"),
+    "half-rivals": lambda records: rivals_table(_named(records, "half-"), "half-causal"),
+    "gpt2-rivals": lambda records: rivals_table(_named(records, "gpt2-"), "gpt2-causal"),
     "families": families_table,
+    "tasks": tasks_table,
     "family-rivals": family_rivals_table,
 }
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import torch
 from arms import EVERY_VARIABLE, Columns, Task
+from lessons import Lesson
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -80,18 +81,21 @@ def augmented(rows: Columns) -> Columns:
     return _labelled(torch.where(ones == places, other, inputs))
 
 
+def _layer(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
+
+
 class Adder(nn.Module):
     """One block of a transformer over four tokens, then two layers on its last one, and the logits of sums."""
 
-    def __init__(self) -> None:
-        """Make the layers."""
+    def __init__(self, width: int) -> None:
+        """Make the layers; those that no variable is in have `width` neurons, or four times as many."""
         super().__init__()
-        self.tokens, self.places = nn.Embedding(10, WIDTH), nn.Embedding(4, WIDTH)
-        self.norm, self.mixed, self.joined = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.feed = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 4 * WIDTH), nn.ReLU())
-        self.lower = nn.Sequential(nn.Linear(4 * WIDTH, 4 * PART), nn.ReLU())
-        self.upper = nn.Sequential(nn.Linear(4 * PART, 4 * PART), nn.ReLU())
-        self.head = nn.Sequential(nn.Linear(4 * PART, 4 * WIDTH), nn.ReLU(), nn.Linear(4 * WIDTH, 200))
+        self.tokens, self.places = nn.Embedding(10, width), nn.Embedding(4, width)
+        self.norm, self.mixed, self.joined = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.feed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU())
+        self.lower, self.upper = _layer(4 * width, 4 * PART), _layer(4 * PART, 4 * PART)
+        self.head = nn.Sequential(_layer(4 * PART, 4 * width), nn.Linear(4 * width, 200))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (B, 200) of digits (B, 4)."""
@@ -102,10 +106,10 @@ class Adder(nn.Module):
         return self.head(self.upper(self.lower(self.feed(last))))
 
 
-def network(seed: int) -> Adder:
+def network(seed: int, width: int = WIDTH) -> Adder:
     """Return an untrained network."""
     torch.manual_seed(seed)
-    return Adder()
+    return Adder(width)
 
 
 TASK = Task(
@@ -115,7 +119,14 @@ TASK = Task(
     augmented=augmented,
     tests=tests,
     sites=SITES,
-    training={"steps": 2000, "batch_size": 512, "learning_rate": 0.003},
+    training={"steps": 1200, "batch_size": 512, "learning_rate": 0.004},
     arms=EVERY_VARIABLE,
     settings={"width": WIDTH, "part": PART},
 )
+LESSON = Lesson(
+    task=TASK,
+    teacher="strict",
+    student=lambda seed: network(seed, WIDTH // 2),
+    layers=[[iit.Site.module(f"{layer}.output", (0, 4 * PART))] for layer in ("lower", "upper")],
+)
+"""Apart from the aligned layers, the student is half as wide."""

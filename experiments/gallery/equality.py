@@ -1,7 +1,7 @@
 """Hierarchical equality: the program, its data, the networks, and what every arm trains.
 
 Four vectors a, b, c, d; `left` is a = b, `right` is c = d, and the answer is whether these two are the same. The
-program teaches a network (`program`), and the trained network teaches a smaller one (`student`).
+program teaches a network (`TASK`), and the trained network teaches a smaller one (`LESSON`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from arms import Columns, Task
+from lessons import Lesson
 from torch import Tensor, nn
 
 import iit_toolkit as iit
-from iit_toolkit.data.tensor_rows import TensorRows
-from iit_toolkit.distillation.networks import train_network
 
 WIDTH = 4
 NEURONS = 16
@@ -87,30 +86,10 @@ TASK = Task(
     ),
     settings={"rows": ROWS, "test_rows": TEST_ROWS},
 )  # fmt: skip
-STUDENT_ARMS = ("causal", "plain", "plain-compute", "aligned-mse", "aligned-mse-compute", "wrong-map", "untrained")
-
-
-def between_networks(*, crossed: bool = False) -> iit.Alignment:
-    """Return the alignment of both networks' neurons; crossed, with the other variable's in the student."""
-    left, right = SITES["left"], SITES["right"]
-    pairs = {"left": (left, right if crossed else left), "right": (right, left if crossed else right)}
-    return iit.Alignment.pairs("hierarchical equality", positions="all", **pairs)
-
-
-def train_by_network(arm: str, teacher: nn.Sequential, seed: int) -> nn.Sequential:
-    """Return the network of an arm, of two hidden layers, distilled from a network."""
-    student, rows = network(1000 + seed, layers=2), TensorRows(columns(ROWS, seed))
-    right = between_networks()
-    settings: dict[str, tuple[iit.Alignment | None, dict[str, float], int]] = {
-        "causal": (right, {"ce": 1.0, "causal_ce": 1.0}, 1),
-        "wrong-map": (between_networks(crossed=True), {"ce": 1.0, "causal_ce": 1.0}, 1),
-        "plain": (None, {"ce": 1.0}, 1),
-        "plain-compute": (None, {"ce": 1.0}, 2),  # a counterfactual run costs what a base run does
-        "aligned-mse": (right, {"ce": 1.0, "aligned_mse": 1.0}, 1),
-        "aligned-mse-compute": (right, {"ce": 1.0, "aligned_mse": 1.0}, 2),
-    }
-    if arm in settings:
-        aligned, weights, times = settings[arm]
-        training = {**TRAINING, "steps": times * TRAINING["steps"]}
-        train_network(student, teacher, aligned, rows, weights=weights, seed=seed, **training)
-    return student.eval()
+LESSON = Lesson(
+    task=TASK,
+    teacher="iit",
+    student=lambda seed: network(seed, layers=2),
+    layers=[[iit.Site.module("1.output", (0, NEURONS))]],
+)
+"""The student has two hidden layers, and the teacher three."""

@@ -13,6 +13,7 @@ from itertools import product
 
 import torch
 from arms import EVERY_VARIABLE, Columns, Task
+from lessons import Lesson
 from torch import Tensor, nn
 
 import iit_toolkit as iit
@@ -243,15 +244,15 @@ def _layer(wide: int, out: int) -> nn.Sequential:
 class Reader(nn.Module):
     """An MLP over the words of both sentences, with two layers in which variables have neurons."""
 
-    def __init__(self) -> None:
-        """Make the layers."""
+    def __init__(self, width: int) -> None:
+        """Make the layers; those between the aligned ones have `width` neurons."""
         super().__init__()
         self.words = nn.Embedding(2 * PLACES * 3, 8)
-        self.first = _layer(2 * PLACES * 8, WIDTH)
-        self.lower = _layer(WIDTH, len(LOWER) * PART + REST)
-        self.middle = _layer(len(LOWER) * PART + REST, WIDTH)
-        self.upper = _layer(WIDTH, len(UPPER) * PART + REST)
-        self.head = nn.Sequential(_layer(len(UPPER) * PART + REST, WIDTH), nn.Linear(WIDTH, len(RELATIONS)))
+        self.first = _layer(2 * PLACES * 8, width)
+        self.lower = _layer(width, len(LOWER) * PART + REST)
+        self.middle = _layer(len(LOWER) * PART + REST, width)
+        self.upper = _layer(width, len(UPPER) * PART + REST)
+        self.head = nn.Sequential(_layer(len(UPPER) * PART + REST, width), nn.Linear(width, len(RELATIONS)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (B, 7) of pairs of sentences (B, 18)."""
@@ -259,10 +260,10 @@ class Reader(nn.Module):
         return self.head(self.upper(self.middle(self.lower(self.first(words)))))
 
 
-def network(seed: int) -> Reader:
+def network(seed: int, width: int = WIDTH) -> Reader:
     """Return an untrained network."""
     torch.manual_seed(seed)
-    return Reader()
+    return Reader(width)
 
 
 TASK = Task(
@@ -276,3 +277,13 @@ TASK = Task(
     arms=EVERY_VARIABLE,
     settings={"rows": ROWS, "test_rows": TEST_ROWS, "part": PART, "rest": REST},
 )
+LESSON = Lesson(
+    task=TASK,
+    teacher="strict",
+    student=lambda seed: network(seed, WIDTH // 2),
+    layers=[
+        [iit.Site.module("lower.output", (0, len(LOWER) * PART + REST))],
+        [iit.Site.module("upper.output", (0, len(UPPER) * PART + REST))],
+    ],
+)
+"""The student's layers between the aligned ones are half as wide."""

@@ -1,6 +1,6 @@
 """Train and verify every arm and seed of the gallery; what is done already is not done again.
 
-    python experiments/gallery/run.py [--seeds 0 1 2] [--tasks equality handset mqnli carry two-choice mnist-pvr]
+    python experiments/gallery/run.py [--seeds 0 1 2] [--tasks equality-program equality-student ...]
 
 An arm and seed is one file, `results/TASK/ARM-SEED.json`. Files of other settings are written anew. A task without its
 data is left out, and said so.
@@ -19,6 +19,7 @@ import arms
 import carry
 import equality
 import handset
+import lessons
 import mqnli
 import pvr
 import torch
@@ -33,7 +34,15 @@ from iit_toolkit.runs.folder import write_json
 
 Network = TypeVar("Network", bound=nn.Module)
 RESULTS = Path(__file__).parent / "results"
-TASKS = ("equality", "handset", "mqnli", "carry", "two-choice", "mnist-pvr")
+PROGRAMS = {
+    "equality-program": equality.TASK,
+    "mqnli": mqnli.TASK,
+    "carry": carry.TASK,
+    "two-choice": two_choice.TASK,
+    "mnist-pvr": pvr.TASK,
+}
+STUDENTS = {"equality-student": equality.LESSON, "mqnli-student": mqnli.LESSON, "carry-student": carry.LESSON}
+TASKS = ("handset", *PROGRAMS, *STUDENTS)
 
 
 def main() -> None:
@@ -43,23 +52,17 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     torch.set_num_threads(1)
     given = parser.parse_args()
-    for seed in given.seeds:
-        if "equality" in given.tasks:
-            _by_program("equality-program", equality.TASK, seed)
-            _by_network(seed)
-        if "handset" in given.tasks:
-            _by_search(seed)
-        if "mqnli" in given.tasks:
-            _by_program("mqnli", mqnli.TASK, seed)
-        if "carry" in given.tasks:
-            _by_program("carry", carry.TASK, seed)
-        if "two-choice" in given.tasks:
-            _by_program("two-choice", two_choice.TASK, seed)
-        if "mnist-pvr" in given.tasks:
-            if pvr.DIGITS.is_file():
-                _by_program("mnist-pvr", pvr.TASK, seed)
+    for task in given.tasks:
+        if task == "mnist-pvr" and not pvr.DIGITS.is_file():
+            print(f"{task} is left out: there are no digits at {pvr.DIGITS}", flush=True)
+            continue
+        for seed in given.seeds:
+            if task in PROGRAMS:
+                _by_program(task, PROGRAMS[task], seed)
+            elif task in STUDENTS:
+                _by_network(task, STUDENTS[task], seed)
             else:
-                print(f"mnist-pvr is left out: there are no digits at {pvr.DIGITS}", flush=True)
+                _by_search(seed)
 
 
 def _by_program(name: str, task: arms.Task, seed: int) -> None:
@@ -76,17 +79,19 @@ def _by_program(name: str, task: arms.Task, seed: int) -> None:
         )
 
 
-def _by_network(seed: int) -> None:
-    """Train and verify every student of a network that was trained by the program of equality."""
-    teacher = cache(lambda: arms.train(equality.TASK, "iit", seed))
-    for arm in equality.STUDENT_ARMS:
+def _by_network(name: str, lesson: lessons.Lesson, seed: int) -> None:
+    """Train and verify every student of a network that was trained by a program."""
+    task = lesson.task
+    teacher, tests = cache(lambda: arms.train(task, lesson.teacher, seed)), cache(task.tests)
+    for arm in lessons.STUDENT_ARMS:
         _record(
-            "equality-student",
+            name,
             arm,
             seed,
-            {**equality.TASK.training, **equality.TASK.settings},
-            lambda arm=arm: equality.train_by_network(arm, teacher(), seed),
-            lambda network: _verified(teacher(), network, equality.between_networks(), equality.TASK.tests()),
+            {**task.training, **task.settings},
+            lambda arm=arm: lessons.train_by_network(lesson, arm, teacher(), seed),
+            lambda network: _verified(teacher(), network, lesson.alignment(), tests()),
+            prepare=teacher,
         )
 
 
@@ -111,11 +116,13 @@ def _record(
     settings: dict[str, Any],
     train: Callable[[], Network],
     verified: Callable[[Network], dict[str, Any]],
+    prepare: Callable[[], object] = lambda: None,
 ) -> None:
-    """Write the record of an arm and seed, unless it is there."""
+    """Write the record of an arm and seed, unless it is there; what `prepare` costs is not counted."""
     path = RESULTS / task / f"{arm}-{seed}.json"
     if path.is_file() and read_object(path)["settings"] == settings:
         return
+    prepare()
     started = time.process_time()
     network = train()
     cpu = time.process_time() - started

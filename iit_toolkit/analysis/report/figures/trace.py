@@ -79,8 +79,6 @@ def _draw(axes: Axes, found: Trace, positions: str, norm: Normalize) -> None:
 
 
 def _alt(found: Trace) -> str:
-    rows = (
-        f"{positions}, {part}: " + ", ".join(f"{cell.changed.value or 0.0:.1%}" for cell in found.row(part, positions))
-        for positions, part in dict.fromkeys((cell.place.positions, cell.place.part) for cell in found.cells)
-    )
-    return f"Share of answers that change, from block 0 up. {'; '.join(rows)}."
+    part, positions = found.main_part, found.positions[0]
+    shares = ", ".join(f"{cell.changed.value or 0.0:.1%}" for cell in found.row(part, positions))
+    return f"Share of answers that change if {part} is swapped at {positions} positions, from block 0 up: {shares}."
