@@ -121,7 +121,15 @@ def _halves(rows: Rows, pairs: int) -> tuple[list[Row], list[Row]]:
 
 
 def _drawn(
-    rows: Sequence[Row], collator: Collator, task: Task, *, paired: bool, pairs: int, batch_size: int, seed: int, what: str
+    rows: Sequence[Row],
+    collator: Collator,
+    task: Task,
+    *,
+    paired: bool,
+    pairs: int,
+    batch_size: int,
+    seed: int,
+    what: str,
 ) -> DrawnPairs:
     positions, sources = traced_policy(paired)
     return draw_pairs(
