@@ -36,13 +36,13 @@ def neurons_line(found: TraceNeurons) -> str:
     every, least = found.shares[-1], found.enough
     if least is None:
         return f"No answer changes if all {every.neurons} neurons are swapped."
-    if least is every:
-        return f"Fewer than all {every.neurons} neurons do not change {NEARLY:.0%} of the answers that all change."
-    line = (
-        f"{least.neurons} of {every.neurons} neurons change {NEARLY:.0%} or more of the answers that all change "
-        f"({least.chosen.value or 0.0:.1%} against {every.chosen.value or 0.0:.1%})"
+    if least.random is None:
+        return f"It takes all {every.neurons} neurons: no fewer that were tried reach {NEARLY:.0%} of what all change."
+    shares = [f"{share.value or 0.0:.1%}" for share in (least.chosen, every.chosen, least.random)]
+    return (
+        f"{least.neurons} of {every.neurons} neurons are enough for {NEARLY:.0%} of what all change: they change "
+        f"{shares[0]} of answers, all {shares[1]}, as many random ones {shares[2]}."
     )
-    return line if least.random is None else f"{line}; as many random ones change {least.random.value or 0.0:.1%}."
 
 
 def trace_page(found: Trace, title: str, plot: Plot, proposal: str | None, neurons: TraceNeurons | None = None) -> str:
