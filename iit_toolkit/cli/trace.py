@@ -90,7 +90,9 @@ def _print_trace(folder: Path) -> None:
     console = Console(highlight=False, markup=False)
     console.print(f"Answers that change if {part} is swapped, by block and positions:", soft_wrap=True)
     for some in in_pieces(kinds, console.width - _BLOCK, max(map(len, (*kinds, "100.0%"))) + 2):
-        rows = [[str(layer), *(_share(shown[kind, layer]) for kind in some)] for layer in range(found["trace"]["layers"])]
+        rows = [
+            [str(layer), *(_share(shown[kind, layer]) for kind in some)] for layer in range(found["trace"]["layers"])
+        ]
         console.print(_table(("block", *some), rows))
     console.print(found["place"], soft_wrap=True)
     if found["neurons"] is not None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iit_toolkit.analysis.statistics.resampling import Estimate, Resampled
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.analysis.statistics.teacher_trace import Place
 
 NEARLY = 0.9

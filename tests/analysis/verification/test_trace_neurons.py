@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from iit_toolkit.analysis.statistics.resampling import Estimate
+from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.teacher_neurons import NeuronShare, TraceNeurons, numbers_of_neurons, ranked
 from iit_toolkit.analysis.statistics.teacher_trace import Place, Trace, TraceCell
 from iit_toolkit.analysis.verification.cases import Pairs, draw_pairs
