@@ -8,11 +8,12 @@ from pathlib import Path
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.report.figures.trace import write_trace_figure
-from iit_toolkit.analysis.report.trace_page import RULE, place_line, trace_page
+from iit_toolkit.analysis.report.trace_page import RULE, neurons_line, place_line, trace_page
 from iit_toolkit.analysis.statistics.teacher_trace import BLOCK, TRACE_SCHEMA
 from iit_toolkit.analysis.verification.trace import TRACED, refuse_depth, traced_sites
 from iit_toolkit.analysis.verification.trace import propose as propose_alignment
 from iit_toolkit.analysis.verification.trace import trace as trace_teacher
+from iit_toolkit.analysis.verification.trace_neurons import find_neurons
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.data.tokenization import spread_examples
 from iit_toolkit.errors import UserError
@@ -33,6 +34,7 @@ def trace(
     pairs: int = 256,
     components: Sequence[str] = TRACED,
     heads: bool = False,
+    neurons: bool = False,
     propose: bool = False,
     student_layers: int | None = None,
 ) -> Path:
@@ -45,6 +47,7 @@ def trace(
         pairs: Pairs of base and source; at most the number of rows is used.
         components: Components of a block.
         heads: Whether single attention heads are swapped, too.
+        neurons: Whether to find the neurons that carry the effect at the place to swap.
         propose: Propose an alignment for the config's student.
         student_layers: Propose an alignment for a student of so many blocks instead.
 
@@ -78,6 +81,20 @@ def trace(
             resamples=config.verification.resamples,
             seed=config.seed,
         )
+        carriers = None
+        if neurons:
+            rows_of_neurons = spread_examples(prepared.train_rows, 2 * pairs)
+            phase(f"finding neurons on {len(rows_of_neurons)} rows")
+            carriers = find_neurons(
+                teacher,
+                rows_of_neurons,  # pyright: ignore[reportArgumentType]
+                found,
+                prepared.collator,
+                pairs=pairs,
+                batch_size=config.verification.batch_size,
+                resamples=config.verification.resamples,
+                seed=config.seed,
+            )
         prepared.refuse_changed_teacher()
         proposed: Alignment | None = None
         if student_layers is not None:
@@ -85,7 +102,7 @@ def trace(
         phase("writing the report")
         plot = write_trace_figure(found, folder.figures)
         text = None if proposed is None else proposed.to_yaml()
-        write_atomically(folder.path / "README.md", trace_page(found, config.teacher, plot, text))
+        write_atomically(folder.path / "README.md", trace_page(found, config.teacher, plot, text, carriers))
         if text is not None:
             write_atomically(folder.alignment, text)
         document = {
@@ -99,6 +116,7 @@ def trace(
             "trace": found.to_dict(),
             "rule": RULE,
             "place": place_line(found),
+            "neurons": None if carriers is None else {**carriers.to_dict(), "line": neurons_line(carriers)},
             "student_layers": student_layers,
             "alignment": None if proposed is None else proposed.to_dict(),
             "config": config.model_dump(mode="json"),

@@ -82,7 +82,8 @@ def make_trace(folder: Path) -> None:
         for component in ("block_output", "mlp_output")
         for layer in range(2)
     ]
-    document = {"trace": {"layers": 2, "cells": cells}, "place": "Swap block 1.", "alignment": {"name": "traced"}}
+    document = {"trace": {"layers": 2, "cells": cells}, "place": "Swap block 1.", "neurons": None}
+    document["alignment"] = {"name": "traced"}
     (folder / "trace.json").write_text(json.dumps(document))
 
 
@@ -346,15 +347,31 @@ def test_search_hands_everything_over_and_prints_what_was_found(
 def test_trace_hands_everything_over_and_prints_a_line_per_block(
     calls: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ("--pairs", "9", "--components", "block_output, mlp_output", "--heads", "--student-layers", "3")
+    options = (
+        "--pairs",
+        "9",
+        "--components",
+        "block_output, mlp_output",
+        "--heads",
+        "--neurons",
+        "--student-layers",
+        "3",
+    )
     assert run("trace", "quickstart", "seed=7", *options, "-o", "out") == 0
     printed = capsys.readouterr().out
     assert run("trace", "quickstart", "--propose", "-o", "out", "--json") == 0
     (_, config, given), (_, _, defaults) = calls
     folder = {"output": Path("out")}
     named = {"components": ["block_output", "mlp_output"], "student_layers": 3}
-    assert config.seed == 7 and given == {**folder, "pairs": 9, "heads": True, "propose": False, **named}
-    assert defaults == {**folder, "pairs": 256, "heads": False, "propose": True, "student_layers": None}
+    assert config.seed == 7 and given == {
+        **folder,
+        **{"pairs": 9, "heads": True, "neurons": True, "propose": False},
+        **named,
+    }
+    assert defaults == {
+        **folder,
+        **{"pairs": 256, "heads": False, "neurons": False, "propose": True, "student_layers": None},
+    }
     assert json.loads(capsys.readouterr().out)["folder"] == "out"
     assert re.search(r"^ +0 +25.0% +25.0% *$", printed, re.MULTILINE) and re.search(
         r"^ +1 +15.0%", printed, re.MULTILINE

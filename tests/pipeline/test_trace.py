@@ -99,6 +99,46 @@ def test_what_is_proposed_can_be_validated(caplog: pytest.LogCaptureFixture) -> 
     assert "next to nothing" not in caplog.text
 
 
+def test_neurons_are_found_told_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    chosen = ("--components", "block_output", "--pairs", "24", "--neurons")
+    printed = call("trace", "config.yaml", *chosen, "-o", "neurons").splitlines()
+    document = json.loads(Path("neurons/trace.json").read_text())
+    neurons, width = document["neurons"], int(llama(4).config.hidden_size)
+    assert sorted(neurons["order"]) == list(range(width))
+    assert neurons["attribution"] == sorted(neurons["attribution"], reverse=True)
+    assert (neurons["layer"], neurons["component"], neurons["positions"]) == (MOVER - 1, "block_output", "span")
+    numbers = [row["neurons"] for row in neurons["shares"]]
+    assert numbers[:3] == [1, 2, 4] and numbers[-1] == width
+    for row in neurons["shares"]:
+        assert row["chosen_low"] <= row["chosen"] <= row["chosen_high"]
+        assert (row["random"] is None) == (row["neurons"] == width)
+    start = printed.index(f"Answers that change if only neurons of block {MOVER - 1} are swapped:")
+    table = printed[start + 1 : start + 4 + len(numbers)]
+    assert [int(line.split()[0]) for line in table[-len(numbers) :]] == numbers
+    assert max(map(len, table)) <= 60 and neurons["line"] in printed
+    page = Path("neurons/README.md").read_text()
+    assert f"## Neurons of block {MOVER - 1}" in page and neurons["line"] in page
+    assert ", ".join(map(str, neurons["order"][:1])) in page
+    assert document["neurons"]["cases"] > 0
+    call("trace", "config.yaml", "--components", "block_output", "--pairs", "24", "-o", "without")
+    without = json.loads(Path("without/trace.json").read_text())
+    assert without["neurons"] is None and without["trace"] == document["trace"]
+    assert "Neurons" not in Path("without/README.md").read_text()
+
+
+def test_without_an_effect_no_neurons_are_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """In this component, the blocks do nothing."""
+    teacher = llama(4)
+    for block in teacher.model.layers:
+        torch.nn.init.zeros_(block.self_attn.o_proj.weight)
+    save(teacher, Path("still").absolute())
+    refused("trace", "config.yaml", "teacher=still", "--neurons", "--components", "block_output", "-o", "refused")
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("error: no neurons can be found: swaps of span positions change nothing")
+    assert not Path("refused").exists()
+
+
 def test_validate_warns_of_what_hardly_moves_the_teacher(caplog: pytest.LogCaptureFixture) -> None:
     """The attention of block 3 adds nothing; the output of block 1 is what block 2 reads."""
     assert all(check.passed for check in pipeline.validate(load_config("config.yaml", [])))

@@ -6,12 +6,14 @@ from iit_toolkit.analysis.report.figures.style import Plot
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.numbers import count, inputs
+from iit_toolkit.analysis.statistics.teacher_neurons import NEARLY, TraceNeurons
 from iit_toolkit.analysis.statistics.teacher_trace import BLOCK, ENOUGH, POSITIONS, STILL, Trace, TraceCell
 
 RULE = (
     f"The place to swap is the last block whose swap still moves {STILL:.0%} of the probability that the strongest "
     "block's moves: as much as possible has been computed there, and it is still read."
 )
+_MOST_NAMED = 32  # neurons that the page names one by one
 _READ_FROM = "What a swap changes tells what is read from a place, not what is stored there."
 
 
@@ -29,7 +31,21 @@ def place_line(found: Trace) -> str:
     return f"{line}."
 
 
-def trace_page(found: Trace, title: str, plot: Plot, proposal: str | None) -> str:
+def neurons_line(found: TraceNeurons) -> str:
+    """Say in one line how many neurons suffice, and what as many random ones do."""
+    every, least = found.shares[-1], found.enough
+    if least is None:
+        return f"No answer changes if all {every.neurons} neurons are swapped."
+    if least.random is None:
+        return f"It takes all {every.neurons} neurons: no fewer that were tried reach {NEARLY:.0%} of what all change."
+    shares = [f"{share.value or 0.0:.1%}" for share in (least.chosen, every.chosen, least.random)]
+    return (
+        f"{least.neurons} of {every.neurons} neurons are enough for {NEARLY:.0%} of what all change: they change "
+        f"{shares[0]} of answers, all {shares[1]}, as many random ones {shares[2]}."
+    )
+
+
+def trace_page(found: Trace, title: str, plot: Plot, proposal: str | None, neurons: TraceNeurons | None = None) -> str:
     """Return the page as Markdown.
 
     Args:
@@ -37,6 +53,7 @@ def trace_page(found: Trace, title: str, plot: Plot, proposal: str | None) -> st
         title: The teacher.
         plot: The figure, in `figures/`.
         proposal: The text of the proposed alignment file, if there is one.
+        neurons: The neurons that carry the effect, if they were looked for.
     """
     parts = [
         f"# Trace of {markdown_cell(title)}",
@@ -54,10 +71,35 @@ def trace_page(found: Trace, title: str, plot: Plot, proposal: str | None) -> st
         basis = f"{count(cells[0].changed.cases, 'case')} of {inputs(cells[0].changed)}"
         parts += [f"## Swapped: {kind}", f"{POSITIONS[kind].capitalize()}; {basis}. Answers that change, by block:"]
         parts.append(markdown_table(["block", *(name.replace("_", " ") for name in names)], rows))
+    if neurons is not None:
+        parts += _neurons(neurons)
     parts += ["## How the place is chosen", RULE]
     if proposal is not None:
         parts += ["## Proposed alignment", f"```yaml\n{proposal.rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
+
+
+def _neurons(found: TraceNeurons) -> list[str]:
+    every, place, least = found.shares[-1], found.place, found.enough
+    basis = f"{count(every.chosen.cases, 'case')} of {inputs(every.chosen)}"
+    rows = [
+        [
+            str(one.neurons),
+            percent(one.chosen),
+            *("" if two is None else percent(two) for two in (one.random, one.lead)),
+        ]
+        for one in found.shares
+    ]
+    named = found.order[: min(_MOST_NAMED, every.neurons if least is None else least.neurons)]
+    return [
+        f"## Neurons of block {place.layer}",
+        f"The {every.neurons} neurons of {place.component.replace('_', ' ')}, swapped at {place.positions} positions. "
+        f"Attribution ranks them on {count(found.cases, 'case')} of other rows: gradient times change of the "
+        f"activation, a first-order estimate. Answers that change in {basis}:",
+        markdown_table(["neurons", "largest attribution", "random", "difference"], rows),
+        f"{neurons_line(found)} Intervals are over texts, not over draws of random neurons.",
+        f"First in order: {', '.join(map(str, named))}. `trace.json` has all, with their attribution.",
+    ]
 
 
 def percent(share: Estimate) -> str:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -47,6 +49,17 @@ class Cases:
     inside: Tensor
     gold: Tensor
     candidates: Tensor | None = None
+
+
+def by_pair(cases: Cases) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
+    """Return what the P pairs are that cases belong to, and of each case (N,) the number of its pair.
+
+    Returns:
+        `base`, `source`, `base_text` and `source_text` of the pairs (P,), and the numbers.
+    """
+    first, owner = np.unique(cases.base.numpy(), return_index=True, return_inverse=True)[1:]
+    names = ("base", "source", "base_text", "source_text")
+    return {name: getattr(cases, name).numpy()[first] for name in names}, owner
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,16 @@ from iit_toolkit.alignment.architectures import COMPONENTS, blocks
 from iit_toolkit.alignment.positions import DifferingPositions, Positions, SpanPositions
 from iit_toolkit.alignment.resolve import resolve_site
 from iit_toolkit.alignment.spec import Sources
-from iit_toolkit.analysis.statistics.teacher_trace import AT_ANSWERS, BLOCK, PairSums, Place, Trace, estimated
-from iit_toolkit.analysis.verification.cases import Pairs, draw_pairs
+from iit_toolkit.analysis.statistics.teacher_trace import BLOCK, PairSums, Place, Trace, estimated
+from iit_toolkit.analysis.verification.cases import by_pair, draw_pairs
 from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.analysis.verification.teacher_effects import OwnEffects
-from iit_toolkit.analysis.verification.trace_positions import kinds_of
+from iit_toolkit.analysis.verification.trace_positions import counted_cases, kinds_of
 from iit_toolkit.config.task import Task, refuse_unknown_task
 from iit_toolkit.data.batch import Collator, Numbered, Rows
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.errors import UserError, did_you_mean
-from iit_toolkit.interchange import InterchangeModel, Swap
+from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.models.task import task_of
 
 TRACED = ("block_output", "attention_output", "mlp_output")
@@ -81,9 +81,7 @@ def trace(
     """
     refuse_unknown_task(task, "task")
     task = task or task_of(teacher)
-    if collator is None and tokenizer is None:
-        raise UserError("trace needs the tokenizer that made the rows, or a collator; give tokenizer=...")
-    collator = collator or collator_for(task, cast(PreTrainedTokenizerBase, tokenizer), seed)
+    collator = traced_collator(collator, tokenizer, task, seed)
     sites = traced_sites(teacher, components, heads=heads)
     numbered = Numbered(rows)
     paired = len(numbered) > 0 and "source_input_ids" in numbered[0]
@@ -97,23 +95,36 @@ def trace(
     who: dict[str, list[NDArray[np.int64]]] = {}
     sums: _Sums = {Place(*key, kind): {} for kind in kinds for key in sites}
     for batch in drawn:
-        first, owner = np.unique(batch.cases.base.numpy(), return_index=True, return_inverse=True)[1:]
-        for name in ("base", "source", "base_text", "source_text"):
-            who.setdefault(name, []).append(getattr(batch.cases, name).numpy()[first])
+        pair, owner = by_pair(batch.cases)
+        for name, column in pair.items():
+            who.setdefault(name, []).append(column)
         effects = OwnEffects(Runs(side, batch, list(names.values()), "teacher"))
         for kind, draw in kinds.items():
             swap = draw(batch, task)
-            counted = _counted(batch, swap, kind)
+            counted = counted_cases(batch, swap, kind)
             for key, name in names.items():
                 found = {"cases": np.ones(len(counted)), **effects.of(name, swap)} if counted.any() else {}
                 for quantity in ("cases", "changed", "moved", "effect"):
                     column = found[quantity] * counted if found else np.zeros(len(counted))
-                    added = np.bincount(owner, weights=column, minlength=len(first)).astype(np.float64)
+                    added = np.bincount(owner, weights=column, minlength=len(pair["base"])).astype(np.float64)
                     sums[Place(*key, kind)].setdefault(quantity, []).append(added)
     joined = {place: {name: np.concatenate(parts) for name, parts in held.items()} for place, held in sums.items()}
     swapped = {place: held for place, held in joined.items() if held["cases"].any()}
     table = PairSums(**{name: np.concatenate(parts) for name, parts in who.items()}, sums=swapped)
     return Trace(task, paired, len(blocks(teacher)), estimated(table, resamples=resamples, seed=seed))
+
+
+def traced_collator(
+    collator: Collator | None, tokenizer: PreTrainedTokenizerBase | None, task: Task, seed: int
+) -> Collator:
+    """Return the collator, by default that of the task.
+
+    Raises:
+        UserError: If there is neither a collator nor a tokenizer.
+    """
+    if collator is None and tokenizer is None:
+        raise UserError("trace needs the tokenizer that made the rows, or a collator; give tokenizer=...")
+    return collator or collator_for(task, cast(PreTrainedTokenizerBase, tokenizer), seed)
 
 
 def traced_policy(paired: bool) -> tuple[Positions, Sources]:
@@ -196,15 +207,3 @@ def refuse_depth(student_layers: int, teacher_layers: int) -> None:
             f"a student of {student_layers} layers cannot be aligned with a teacher of {teacher_layers}; give 1 to "
             f"{teacher_layers}"
         )
-
-
-def _counted(batch: Pairs, swap: Swap, kind: str) -> NDArray[np.bool_]:
-    """Say of each case (N,) whether it counts for a kind of positions."""
-    cases, rows = batch.cases, swap.mask.any(1)
-    if cases.tokens is None:
-        return rows[: batch.bases].numpy()
-    row = cases.tokens.nonzero()[:, 0]
-    counted = rows[row]
-    if kind not in AT_ANSWERS:
-        counted = counted & ~swap.mask[cases.tokens]
-    return counted.numpy()

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from iit_toolkit.alignment.positions import AllPositions, Eligible
+from iit_toolkit.analysis.statistics.teacher_trace import AT_ANSWERS
 from iit_toolkit.analysis.verification.by_row import first_real
 from iit_toolkit.analysis.verification.cases import Pairs
 from iit_toolkit.config.task import FACTS, Task
@@ -36,6 +39,18 @@ def kinds_of(task: Task, *, paired: bool) -> dict[str, Draw]:
     else:
         kinds |= {"first token": _first, "last token": _last}
     return kinds | ({"others": _others} if paired else {}) | {"all": _all}
+
+
+def counted_cases(pairs: Pairs, swap: Swap, kind: str) -> NDArray[np.bool_]:
+    """Say of each case (N,) whether it counts for a kind of positions."""
+    cases, rows = pairs.cases, swap.mask.any(1)
+    if cases.tokens is None:
+        return rows[: pairs.bases].numpy()
+    row = cases.tokens.nonzero()[:, 0]
+    counted = rows[row]
+    if kind not in AT_ANSWERS:
+        counted = counted & ~swap.mask[cases.tokens]
+    return counted.numpy()
 
 
 def _answers(pairs: Pairs, task: Task) -> Swap:
