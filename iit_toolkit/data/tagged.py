@@ -179,7 +179,8 @@ def numbered_tags(texts: Dataset, classes: Mapping[int, str], where: str) -> Dat
         UserError: Naming the first row that has no tag for every word, a word that is missing, or a tag that is no
             class. The number -100 stands for no tag.
     """
-    table = texts.with_format("arrow")[:].replace_schema_metadata(None)
+    rows: Any = texts.with_format("arrow")[:]
+    table = rows.replace_schema_metadata(None)
     words, tags = (table.column(name).combine_chunks() for name in ("text", "tags"))
     counts, given_tags = (
         _COMPUTE.fill_null(_COMPUTE.list_value_length(one), 0).to_numpy(zero_copy_only=False) for one in (words, tags)

@@ -119,7 +119,16 @@ def estimated_shares(sums: NeuronSums, *, resamples: int = 2000, seed: int = 0) 
     columns = {"cases": sums.cases}
     columns |= {f"chosen/{number}": column for number, column in sums.chosen.items()}
     columns |= {f"random/{number}": column for number, column in sums.random.items()}
-    resampled = Resampled(columns, **sums.pairs, resamples=resamples, seed=seed)
+    pairs = sums.pairs
+    resampled = Resampled(
+        columns,
+        base=pairs["base"],
+        source=pairs["source"],
+        base_text=pairs["base_text"],
+        source_text=pairs["source_text"],
+        resamples=resamples,
+        seed=seed,
+    )
 
     def share(number: int) -> NeuronShare:
         chosen, random = f"chosen/{number}", f"random/{number}"

@@ -207,11 +207,11 @@ def _swapped(
         for name, column in pair.items():
             who.setdefault(name, []).append(column)
         counted = counted_cases(pairs, pairs.swap, kind)
-        cases.append(np.bincount(owner, counted, len(pair["base"])))
+        cases.append(np.bincount(owner, counted, len(pair["base"])).astype(np.float64))
         effects = OwnEffects(Runs(swapping, pairs, list(sites), "teacher"))
         for key, several in names.items():
             mean = np.mean([effects.of(name)["changed"] for name in several], axis=0)
-            changed[key].append(np.bincount(owner, mean * counted, len(pair["base"])))
+            changed[key].append(np.bincount(owner, mean * counted, len(pair["base"])).astype(np.float64))
     joined = {key: np.concatenate(parts) for key, parts in changed.items()}
     return NeuronSums(
         pairs={name: np.concatenate(parts) for name, parts in who.items()},
