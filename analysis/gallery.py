@@ -136,13 +136,15 @@ def leads_table(tasks: dict[str, Records]) -> str:
         by_seed = {(one["arm"], one["seed"]): one["variables"].values() for one in tasks[task]}
         for rival in RIVALS:
             seeds = sorted(seed for arm, seed in by_seed if arm == rival and (TREATMENT, seed) in by_seed)
-            cells = [
-                difference(pair(Row(StudyMeasure(title, True, 3), values), TREATMENT, rival))
-                for title, name in (("effective IIA", "effective_iia"), ("effect R²", "effect_r2"))
-                for values in [{a: tuple(_mean(by_seed[a, seed], name) for seed in seeds) for a in (TREATMENT, rival)}]
-            ]
-            if seeds:
-                lines.append([task.removesuffix("-student"), rival, str(len(seeds)), *cells])
+            if not seeds:
+                continue
+            line = [task.removesuffix("-student"), rival, str(len(seeds))]
+            for title, name in (("effective IIA", "effective_iia"), ("effect R²", "effect_r2")):
+                values: dict[str, tuple[float | None, ...]] = {
+                    arm: tuple(_mean(by_seed[arm, seed], name) for seed in seeds) for arm in (TREATMENT, rival)
+                }
+                line.append(difference(pair(Row(StudyMeasure(title, True, 3), values), TREATMENT, rival)))
+            lines.append(line)
     return markdown_table(["teacher of", "causal minus", "seeds", "effective IIA", "effect R²"], lines)
 
 

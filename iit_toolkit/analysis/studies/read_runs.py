@@ -80,7 +80,8 @@ class _Run:
 
 
 def _record(run: _Run, arm: str) -> Record:
-    labels = (task := run.results.document.get("task")) == NETWORKS or (task in FACTS and FACTS[task].classes)
+    task = str(run.results.document.get("task"))
+    labels = task == NETWORKS or (task in FACTS and FACTS[task].classes)
     return Record(arm, run.seed, run.results, {}, _accuracy(run.outcomes, arm) if labels else None)
 
 
