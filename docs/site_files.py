@@ -33,8 +33,9 @@ PATTERNS = (
     "experiments/*/results/teacher.json",
     "experiments/*/report/figures/*.svg",
     "experiments/gallery/gallery.svg",
-    "experiments/*/kept.svg",
+    "experiments/**/kept.svg",
     "experiments/traces/*/figures/*.svg",
+    "experiments/relations/trace/figures/*.svg",
     "iit_toolkit/analysis/statistics/resampling.py",
     "tests/traps/test_traps.py",
 )
