@@ -35,6 +35,8 @@ PATTERNS = (
     "experiments/gallery/gallery.svg",
     "experiments/**/kept.svg",
     "experiments/traces/*/figures/*.svg",
+    "experiments/traces/*.json",
+    "experiments/relations/language.py",
     "experiments/relations/trace/figures/*.svg",
     "iit_toolkit/analysis/statistics/resampling.py",
     "tests/traps/test_traps.py",
