@@ -20,6 +20,7 @@ import torch
 import transformers as tf
 import yaml
 
+from iit_toolkit.analysis.statistics.input_words import words_for
 from iit_toolkit.analysis.statistics.numbers import decimal
 from iit_toolkit.cli import main
 from tests.data.conftest import SPECIAL, words_of
@@ -238,7 +239,8 @@ def refused(folder: str, results: Any) -> None:
     code, printed = call("gate", folder, "--min-lower", "0.9")
     assert code == 1 and printed.startswith("### Gate FAILED (1 check of 2): student")
     value = measured(results, "half")["effect_r2"]["outside"]["value"]
-    assert f"| lower bound | half | NO | Effect R² outside is {decimal(value)}" in printed
+    where = words_for(results["task"]).region
+    assert f"| lower bound | half | NO | Effect R²{where} is {decimal(value)}" in printed
     assert "its lower end is below 0.9" in printed and "Verdict of the run: NOT SUPPORTED." in printed
 
 
@@ -284,7 +286,10 @@ def trained(place: Path) -> list[str]:
     return folders
 
 
-def test_a_student_that_training_left_as_its_teacher_beats_one_that_it_wrecked(trained: list[str]) -> None:
+def test_a_student_that_training_left_as_its_teacher_beats_one_that_it_wrecked(
+    trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     code, printed = call("compare", *trained, "-o", "compared")
     assert code == 0 and "still and wrecked each made 3 steps;" in printed
     assert re.search(r"effective IIA outside, half \+0\.\d+ \[\+0\.\d+, \+[\d.]+\] BEATS", printed)

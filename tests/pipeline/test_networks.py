@@ -284,7 +284,7 @@ def test_pairs_are_balanced_in_training_and_verification(place: Path) -> None:
     moved = (base[:, 0] == base[:, 1]) != (source[:, 0] == source[:, 1])
     assert moved.tolist() == (some["teacher_cf"] != some["teacher_base"]).tolist()
     assert 0.4 < float(moved.double().mean()) < 0.6
-    assert "sources: paired" not in (folder / "report.md").read_text()
+    assert "Alignment planted; sources: paired." in (folder / "report.md").read_text()
 
 
 @pytest.mark.usefixtures("place")

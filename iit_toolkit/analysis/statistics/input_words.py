@@ -12,6 +12,7 @@ from iit_toolkit.config.task import FACTS
 
 NETWORKS = "networks"
 """The `task` of a run whose students are networks of torch: they answer with a class and read no text."""
+_WITHOUT_TOKENS = (NETWORKS, *(name for name, facts in FACTS.items() if not facts.at_tokens))
 
 
 @dataclass(frozen=True)
@@ -60,4 +61,4 @@ def words_of(outcomes: pd.DataFrame) -> InputWords:
 
 def words_for(task: str) -> InputWords:
     """Return the words for the task of a run, as results.json names it."""
-    return WHOLE if task == NETWORKS or (task in FACTS and not FACTS[task].at_tokens) else TOKENS
+    return WHOLE if task in _WITHOUT_TOKENS else TOKENS

@@ -116,12 +116,12 @@ def test_of_many_variables_the_others_are_named() -> None:
     found = map_regions(outcomes, "causal", resamples=100)
     assert map_words(found, ["a"], TOKENS)[-1].startswith("The regions of 2 other variables are in figures/")
     assert len(where_it_holds(found, ["a"], TOKENS)[0].figure.axes) == 1
-    assert len(where_it_holds(found, ["a", "b", "c"])[0].figure.axes) == 3
-    assert where_it_holds(found, ["d"]) == []
+    assert len(where_it_holds(found, ["a", "b", "c"], TOKENS)[0].figure.axes) == 3
+    assert where_it_holds(found, ["d"], TOKENS) == []
 
 
 def test_a_measure_with_a_floor_is_shown_above_it() -> None:
     found = map_regions(planted(), "causal", Inputs(None, {}, {}), measure="effective_iia", resamples=100)
     assert map_title(found) == "Effective IIA above its floor"
-    [drawing] = where_it_holds(found, ["middle"])
+    [drawing] = where_it_holds(found, ["middle"], TOKENS)
     assert drawing.caption.startswith("Effective IIA above its floor of causal") and "number 100" in drawing.alt

@@ -110,6 +110,7 @@ def test_controls_count() -> None:
 
     class Verified:
         judged = "causal"
+        learned = False
         controls = make_controls({"wrong layer": 0.5, "shuffled sources": 0.0}, bases=64)
 
     Verified.outcomes = outcomes  # pyright: ignore[reportAttributeAccessIssue]
