@@ -37,6 +37,13 @@ def test_of_many_variables_the_lowest_is_told_and_every_test_set_has_its_accurac
     assert row.startswith("| iit | 1.000 | 0.250 | 0.700 | 0.400 | 0.300 |")
 
 
+def test_leads_are_means_over_variables_paired_by_seed() -> None:
+    records = [record(arm, seed, iia) for seed in (0, 1) for arm, iia in (("causal", 0.9), ("aligned-mse", 0.5))]
+    tasks = {task: records if task == "mqnli-student" else [] for task in gallery.STUDENTS}
+    *_, line = gallery.leads_table({**tasks, "mqnli-student": [*records, record("causal", 2, 0.1)]}).splitlines()
+    assert line == "| mqnli | aligned-mse | 2 | +0.400 [no interval] | +0.400 [no interval] |"
+
+
 def test_the_table_of_a_search_counts_the_seeds_in_which_the_planted_blocks_are_found() -> None:
     right = {"arm": "planted", "label": "SUPPORTED", "accuracy": 1.0, "planted": [0, 2], "effect_r2": 1.0}
     records = [{**right, "found": [0, 2]}, {**right, "found": [0, 3], "label": "NOT SUPPORTED", "effect_r2": 0.5}]

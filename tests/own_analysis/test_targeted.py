@@ -58,6 +58,25 @@ def test_tables_pair_by_seed() -> None:
     assert "0.750 ± 0.000" in families and " - |" in families
 
 
+def test_scores_are_of_runs_that_were_fine_tuned() -> None:
+    scores = {("causal", 1): 80.0, ("causal", 2): 70.0, ("plain", 1): 60.0, ("plain", 2): 70.0}
+    scored = [
+        {**record(arm, seed, 1.0), "tasks": {"sst2": score, "mrpc": 50.0}} for (arm, seed), score in scores.items()
+    ]
+    table = targeted.TABLES["tasks"]([*scored, record("causal", 3, 1.0), record("spans", 1, 1.0)]).splitlines()
+    assert table[2:] == [
+        "| causal | 2 | 75.0 ± 7.1 | 50.0 ± 0.0 | 62.5 ± 3.5 |  |",
+        "| plain | 2 | 65.0 ± 7.1 | 50.0 ± 0.0 | 57.5 ± 3.5 | +5.0 [-58.5, +68.5] |",
+    ]
+
+
+def test_students_of_other_kinds_are_compared_with_each_other() -> None:
+    records = RECORDS + [record(f"half-{arm}", 1, value) for arm, value in (("causal", 1.5), ("plain-compute", 1.0))]
+    assert "half-" not in targeted.TABLES["rivals"](records)
+    half = targeted.TABLES["half-rivals"](records).splitlines()
+    assert len(half) == 3 and half[2].startswith("| half-plain-compute | 1 | +0.062 [no interval] |")
+
+
 def test_the_committed_page_is_what_the_measures_give() -> None:
     studies = targeted.stored_studies()
     assert "targeted" in studies
