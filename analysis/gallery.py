@@ -54,17 +54,18 @@ TREATMENT, RIVALS = "causal", _STUDENT_ARMS[3:-1]
 SEARCHES = {"handset": ("planted", "other-circuit", "untrained")}
 """The same of tasks in which blocks are searched for, and nothing is trained."""
 TITLES = {
-    "equality-program": "equality, by a program: IIA",
-    "equality-student": "equality, by a network: effective IIA",
-    "mnist-pvr": "MNIST-PVR: effective IIA",
-    "carry": "addition, by a program: effective IIA",
-    "carry-student": "addition, by a network: effective IIA",
-    "mqnli": "MQNLI, by a program: effective IIA",
-    "mqnli-student": "MQNLI, by a network: effective IIA",
-    "two-choice": "two choices: effective IIA",
+    "equality-program": "equality, by a program",
+    "equality-student": "equality, by a network",
+    "mnist-pvr": "MNIST-PVR",
+    "carry": "addition, by a program",
+    "carry-student": "addition, by a network",
+    "mqnli": "MQNLI, by a program",
+    "mqnli-student": "MQNLI, by a network",
+    "two-choice": "two choices",
 }
 MEASURE = {"equality-program": "iia"}
 """What the figure shows, if not effective IIA. Each of these variables changes the answer in half of all pairs."""
+_MEASURES = {"iia": "IIA", "effective_iia": "effective IIA"}
 CHANCE = {
     "equality-program": 0.5,
     "equality-student": 0.5,
@@ -167,7 +168,7 @@ def draw(tasks: dict[str, Records]) -> Drawing:
     """Draw, by task, arm and variable, every seed and the mean."""
     tasks = {task: records for task, records in tasks.items() if records}
     high = (len(tasks) + 1) // 2
-    figure = Figure(figsize=(8.4, 3.4 * high), layout="constrained")
+    figure = Figure(figsize=(8.8, 3.5 * high), layout="constrained")
     rows: list[tuple[str, str, int, str, float]] = []
     for place, (task, records) in enumerate(tasks.items()):
         arms = list(dict.fromkeys(record["arm"] for record in records))
@@ -187,6 +188,7 @@ def draw(tasks: dict[str, Records]) -> Drawing:
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.set_xlim(0, 1.03)
         axes.set_title(TITLES[task])
+        axes.set_xlabel(_MEASURES[MEASURE.get(task, "effective_iia")])
         if task == "mqnli":  # many variables: beside the arms that reach little
             axes.legend(loc="center right", bbox_to_anchor=(1.02, 4 / 7), fontsize=7, labelspacing=0.2)
         elif not task.endswith("-student"):  # its variables are the program's
