@@ -49,6 +49,12 @@ class Task:
     arms: Sequence[str]
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def students_sites(self, *, crossed: bool) -> dict[str, list[iit.Site]]:
+        """Return every variable's sites in a student; crossed, those of the next one."""
+        names = list(self.sites)
+        taken = names[1:] + names[:1] if crossed else names
+        return {name: list(self.sites[other]) for name, other in zip(names, taken, strict=True)}
+
     def alignment(self, *, crossed: bool = False, only: str | None = None) -> iit.Alignment:
         """Return the alignment of the variables with their sites.
 
@@ -56,9 +62,7 @@ class Task:
             crossed: Whether every variable gets the sites of the next one.
             only: The one variable that is ever swapped; all, if absent.
         """
-        names = list(self.sites)
-        taken = names[1:] + names[:1] if crossed else names
-        pairs = {name: (name, list(self.sites[other])) for name, other in zip(names, taken, strict=True)}
+        pairs = {name: (name, sites) for name, sites in self.students_sites(crossed=crossed).items()}
         draw = "uniform" if only is None else {only: 1.0}
         return iit.Alignment.pairs("gallery", positions="all", draw=draw, **pairs)
 
@@ -88,6 +92,11 @@ _ARMS = {
     "task": Arm({"task": 1.0}),
     "wrong-map": Arm(_IIT, crossed=True),
 }
+
+
+def normalised_layer(inputs: int, outputs: int) -> nn.Sequential:
+    """Return an untrained linear layer with batch normalisation and ReLU."""
+    return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
 
 
 def train(task: Task, arm: str, seed: int) -> nn.Module:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from arms import EVERY_VARIABLE, Columns, Task
+from arms import EVERY_VARIABLE, Columns, Task, normalised_layer
 from lessons import Lesson
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -81,10 +81,6 @@ def augmented(rows: Columns) -> Columns:
     return _labelled(torch.where(ones == places, other, inputs))
 
 
-def _layer(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
-
-
 class Adder(nn.Module):
     """One block of a transformer over four tokens, then two layers on its last one, and the logits of sums."""
 
@@ -94,8 +90,8 @@ class Adder(nn.Module):
         self.tokens, self.places = nn.Embedding(10, width), nn.Embedding(4, width)
         self.norm, self.mixed, self.joined = nn.LayerNorm(width), nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.feed = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU())
-        self.lower, self.upper = _layer(4 * width, 4 * PART), _layer(4 * PART, 4 * PART)
-        self.head = nn.Sequential(_layer(4 * PART, 4 * width), nn.Linear(4 * width, 200))
+        self.lower, self.upper = normalised_layer(4 * width, 4 * PART), normalised_layer(4 * PART, 4 * PART)
+        self.head = nn.Sequential(normalised_layer(4 * PART, 4 * width), nn.Linear(4 * width, 200))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (B, 200) of digits (B, 4)."""

@@ -37,9 +37,8 @@ class Lesson:
 
     def alignment(self, *, crossed: bool = False) -> iit.Alignment:
         """Return the alignment of both networks' neurons; crossed, with the next variable's in the student."""
-        sites, names = self.task.sites, list(self.task.sites)
-        taken = names[1:] + names[:1] if crossed else names
-        pairs = {name: (list(sites[name]), list(sites[other])) for name, other in zip(names, taken, strict=True)}
+        students = self.task.students_sites(crossed=crossed)
+        pairs = {name: (list(sites), students[name]) for name, sites in self.task.sites.items()}
         return iit.Alignment.pairs("gallery", positions="all", **pairs)
 
     def whole_layers(self) -> iit.Alignment:

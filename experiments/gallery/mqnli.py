@@ -12,7 +12,7 @@ from functools import cache
 from itertools import product
 
 import torch
-from arms import EVERY_VARIABLE, Columns, Task
+from arms import EVERY_VARIABLE, Columns, Task, normalised_layer
 from lessons import Lesson
 from torch import Tensor, nn
 
@@ -237,10 +237,6 @@ def augmented(rows: Columns) -> Columns:
     return _labelled(torch.where((premise | hypothesis)[:, None], inputs, mixed))
 
 
-def _layer(wide: int, out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(wide, out), nn.BatchNorm1d(out), nn.ReLU())
-
-
 class Reader(nn.Module):
     """An MLP over the words of both sentences, with two layers in which variables have neurons."""
 
@@ -248,11 +244,11 @@ class Reader(nn.Module):
         """Make the layers; those between the aligned ones have `width` neurons."""
         super().__init__()
         self.words = nn.Embedding(2 * PLACES * 3, 8)
-        self.first = _layer(2 * PLACES * 8, width)
-        self.lower = _layer(width, len(LOWER) * PART + REST)
-        self.middle = _layer(len(LOWER) * PART + REST, width)
-        self.upper = _layer(width, len(UPPER) * PART + REST)
-        self.head = nn.Sequential(_layer(len(UPPER) * PART + REST, width), nn.Linear(width, len(RELATIONS)))
+        self.first = normalised_layer(2 * PLACES * 8, width)
+        self.lower = normalised_layer(width, len(LOWER) * PART + REST)
+        self.middle = normalised_layer(len(LOWER) * PART + REST, width)
+        self.upper = normalised_layer(width, len(UPPER) * PART + REST)
+        self.head = nn.Sequential(normalised_layer(len(UPPER) * PART + REST, width), nn.Linear(width, len(RELATIONS)))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits (B, 7) of pairs of sentences (B, 18)."""

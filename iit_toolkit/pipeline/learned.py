@@ -17,11 +17,10 @@ from transformers.trainer_utils import SaveStrategy
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
-from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.arms import training_settings
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.pipeline.subspace_files import SUBSPACES, kept_or_learned
+from iit_toolkit.pipeline.subspace_files import arm_that_learns, kept_or_learned
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.progress import phase
@@ -63,14 +62,8 @@ def subspaces_of(
 
 def _learned_after(prepared: Prepared, alignment: Alignment, name: str, student: PreTrainedModel) -> LearnedSubspaces:
     """Learn subspaces on a student that stays as it is, as the arm does that trains such ones."""
-    arms = prepared.config.arms
-    trained = ((arm, prepared.arm_alignment(arm, student)) for arm in arms)
-    arm = next((arm for arm, own in trained if own is not None and own.variables == alignment.variables), None)
-    if arm is None:
-        raise UserError(
-            f"student {name}: its alignment has learned subspaces, but no {SUBSPACES} beside it fits, and no "
-            "arm of the config trains them; give a student and a config that `run` or `export` wrote"
-        )
+    trained = ((arm, prepared.arm_alignment(arm, student)) for arm in prepared.config.arms)
+    arm = arm_that_learns(trained, alignment, name)
     with tempfile.TemporaryDirectory() as scratch:
         settings = training_settings(prepared, arm, Path(scratch))
         settings.save_strategy, settings.report_to, settings.freeze_student = SaveStrategy.NO, [], True

@@ -23,6 +23,36 @@ SUBSPACES = "subspaces.safetensors"
 _Student = TypeVar("_Student", bound=nn.Module)
 
 
+def learner(trained: Iterable[tuple[str, Alignment | None]], alignment: Alignment) -> str | None:
+    """Return the first arm that trains the learned sites of an alignment; `None` if none does.
+
+    Args:
+        trained: The arms, each with its alignment.
+        alignment: The alignment.
+    """
+    return next((arm for arm, own in trained if own is not None and own.variables == alignment.variables), None)
+
+
+def arm_that_learns(trained: Iterable[tuple[str, Alignment | None]], alignment: Alignment, student: str) -> str:
+    """Return the arm as whose subspaces a student's are learned, which has none.
+
+    Args:
+        trained: The arms, each with its alignment.
+        alignment: The alignment that is verified.
+        student: The student's name.
+
+    Raises:
+        UserError: If no arm trains its learned sites.
+    """
+    arm = learner(trained, alignment)
+    if arm is None:
+        raise UserError(
+            f"student {student}: its alignment has learned subspaces, but no {SUBSPACES} beside it fits, and no arm of "
+            "the config trains them; give a student and a config that `run` or `export` wrote"
+        )
+    return arm
+
+
 def kept_or_learned(
     alignment: Alignment,
     teacher: Teacher,

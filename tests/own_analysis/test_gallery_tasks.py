@@ -97,3 +97,5 @@ def test_every_task_of_the_gallery_is_made_and_has_a_table(gallery_module: Calla
     )
     assert made and sorted(made[1].split()) == sorted(run.TASKS)
     assert {*gallery.TASKS, *gallery.SEARCHES} == set(run.TASKS)
+    assert {name: tuple(task.arms) for name, task in run.PROGRAMS.items()}.items() <= gallery.TASKS.items()
+    assert all(gallery.TASKS[name] == gallery_module("lessons").STUDENT_ARMS for name in run.STUDENTS)

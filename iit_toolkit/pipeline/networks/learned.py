@@ -18,7 +18,7 @@ from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sides import new_subspaces
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks
 from iit_toolkit.pipeline.networks.rows import TRAIN
-from iit_toolkit.pipeline.subspace_files import SUBSPACES, kept_or_learned
+from iit_toolkit.pipeline.subspace_files import arm_that_learns, kept_or_learned, learner
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.progress import phase
 
@@ -72,26 +72,19 @@ def require_learner(prepared: PreparedNetworks, alignment: Alignment) -> None:
     Raises:
         UserError: If none does.
     """
-    if alignment.learns and _learner(prepared, alignment) is None:
+    if alignment.learns and learner(_trained(prepared), alignment) is None:
         raise UserError(
             "verification.alignment has learned subspaces, but no arm trains them; give an arm the same variables"
         )
 
 
-def _learner(prepared: PreparedNetworks, alignment: Alignment) -> str | None:
-    """Return the first arm that trains the learned sites of an alignment."""
-    trained = ((arm, prepared.arm_alignment(arm)) for arm in prepared.config.arms)
-    return next((arm for arm, own in trained if own is not None and own.variables == alignment.variables), None)
+def _trained(prepared: PreparedNetworks) -> list[tuple[str, Alignment | None]]:
+    return [(arm, prepared.arm_alignment(arm)) for arm in prepared.config.arms]
 
 
 def _learned_after(prepared: PreparedNetworks, alignment: Alignment, name: str, student: nn.Module) -> LearnedSubspaces:
     """Learn subspaces on a network that stays as it is, as the arm does that trains such ones."""
-    arm = _learner(prepared, alignment)
-    if arm is None:
-        raise UserError(
-            f"student {name}: its alignment has learned subspaces, but no {SUBSPACES} beside it fits, and no arm of "
-            "the config trains them; give a student and a config that `run` or `export` wrote"
-        )
+    arm = arm_that_learns(_trained(prepared), alignment, name)
     learned = fresh_subspaces(prepared, alignment, student)
     assert learned is not None
     phase(f"learning the subspaces of {name}, which stays as it is, as long as {arm} learned its own")
