@@ -1,6 +1,4 @@
-"""Search for the variables of a program or network in a finished network: chosen on one half of the rows, confirmed on
-the other.
-"""
+"""Search for a teacher's variables in a finished network: chosen on one half of the rows, confirmed on the other."""
 
 from __future__ import annotations
 
@@ -150,11 +148,12 @@ def halves(rows: TensorRows, most: int, seed: int) -> tuple[TensorRows, TensorRo
             f"a search needs {needed} held-out rows or more, one half to choose and one to confirm, but "
             f"verification.pairs is {most} and the data give {len(rows)}; raise the one or give more of the other"
         )
-    taken = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
+    generator = torch.Generator().manual_seed(seed)
+    taken = torch.randperm(len(rows), generator=generator)[:count]
     read = [name for name in ("example_id", "source_example_id") if name in rows.columns]
     numbers = torch.stack([rows.columns[name].cpu()[taken] for name in read], 1)
-    known = list(dict.fromkeys(numbers.flatten().tolist()))
-    first = torch.isin(numbers, torch.tensor(known[: len(known) // 2]))
+    known = numbers.unique()
+    first = torch.isin(numbers, known[torch.randperm(len(known), generator=generator)[: len(known) // 2]])
     found = [taken[inside.all(1)].sort().values for inside in (first, ~first)]
     if (fewest := min(map(len, found))) < MINIMUM_CLUSTERS:
         raise UserError(
