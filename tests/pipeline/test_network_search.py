@@ -18,8 +18,10 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.report.stored_search import read_stored_search
 from iit_toolkit.analysis.statistics.outcomes import read_outcomes
 from iit_toolkit.config.loading import load_config
+from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.data.tensor_rows import TensorRows
 from iit_toolkit.errors import UserError
+from iit_toolkit.pipeline.networks.prepare import PreparedNetworks
 from iit_toolkit.pipeline.networks.search import halves
 from iit_toolkit.runs.folder import RunFolder
 from tests.cli.test_bad_programs import refused as refused
@@ -104,12 +106,16 @@ def test_the_planted_sites_are_found_confirmed_and_verified(place: Path, monkeyp
     assert files == {"search.json", "alignment.yaml", "outcomes.parquet", "controls.parquet"} | figure
     table = pd.read_csv("found/figures/sites.csv")
     assert len(table) == len(document["matrix"]["cells"]) == 2 * len(document["matrix"]["sites"])
-    chosen = table[table["chosen"]]
-    assert list(chosen[["variable", "component", "low", "high"]].itertuples(index=False, name=None)) == [
-        ("left", "0.output", 0, 2),
-        ("right", "0.output", 2, 4),
+    chosen = [one for one in table.to_dict("records") if one["chosen"]]
+    assert [[one[name] for name in ("variable", "component", "low", "high")] for one in chosen] == [
+        ["left", "0.output", 0, 2],
+        ["right", "0.output", 2, 4],
     ]
-    assert len(set(read_outcomes(Path("found/outcomes.parquet"))["base"])) == 150
+    config = load_config("planted.yaml")
+    assert isinstance(config, NetworkRunConfig)
+    _, confirming = halves(PreparedNetworks(config).rows.drawn["held-out"], 300, config.seed)
+    confirmed = read_outcomes(Path("found/outcomes.parquet"))
+    assert set(confirmed["base"]) == set(confirmed["source"]) == set(confirming.columns["example_id"].tolist())
 
     found = Alignment.from_yaml("found/alignment.yaml")
     assert (found.name, found.sources.kind) == ("planted-searched", "in_batch")

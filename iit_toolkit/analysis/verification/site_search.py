@@ -10,7 +10,7 @@ which is what `verify` and `judge` are for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,9 @@ def _tried(student: nn.Module, rows: TensorRows, count: int, *, any_input: bool)
     outputs: dict[str, tuple[Tensor, Tensor]] = {}  # as they are at the end, and as they were when they were given
     weighted = any_input
 
+    def looking_at(path: str) -> Callable[[nn.Module, object, object], None]:
+        return lambda module, _args, output: look(path, module, output)
+
     def look(path: str, module: nn.Module, output: object) -> None:
         nonlocal weighted
         weighted = weighted or any(True for _ in module.parameters())
@@ -117,11 +120,7 @@ def _tried(student: nn.Module, rows: TensorRows, count: int, *, any_input: bool)
         if not passed_on and len(output) == count and output.numel():
             outputs[path] = output, output.clone()
 
-    handles = [
-        module.register_forward_hook(lambda module, _args, output, path=path: look(path, module, output))
-        for path, module in student.named_modules()
-        if path
-    ]
+    handles = [one.register_forward_hook(looking_at(path)) for path, one in student.named_modules() if path]
     try:
         side = NetworkSide(student, {})
         side.eval()

@@ -65,7 +65,11 @@ def by_hooks(model: nn.Module, module: nn.Module, given: TensorRows, neurons: Se
     before, after = list[Tensor](), list[Tensor]()
     for base, source in zip(given.columns["inputs"], given.columns["source_inputs"], strict=True):
         noted: list[Tensor] = []
-        handle = module.register_forward_hook(lambda _m, _a, output, noted=noted: noted.append(output.clone()))
+
+        def note(_module: nn.Module, _args: object, output: Tensor, noted: list[Tensor] = noted) -> None:
+            noted.append(output.clone())
+
+        handle = module.register_forward_hook(note)
         model(source[None])
         before.append(model(base[None]).softmax(-1)[0])
         handle.remove()
