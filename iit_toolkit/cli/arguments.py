@@ -48,14 +48,14 @@ def read_text_config(config: str, overrides: list[str] | None) -> RunConfig:
     return load_text_config(config, overrides or [])
 
 
-def with_measure(config: RunConfig, measure: str | None) -> RunConfig:
+def with_measure(config: AnyRunConfig, measure: str | None) -> AnyRunConfig:
     """Return the config with another measure to judge by; the same config if none is given."""
     from iit_toolkit.analysis.statistics.measures import judged_measure
 
     if measure is None:
         return config
-    verification = config.verification.model_copy(update={"measure": judged_measure(measure).name})
-    return config.model_copy(update={"verification": verification})
+    named = {"measure": judged_measure(measure).name}
+    return config.model_copy(update={"verification": config.verification.model_copy(update=named)})
 
 
 RESUMED = "repeat the command with --resume to go on from here"

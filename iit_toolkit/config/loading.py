@@ -63,7 +63,8 @@ def text_config(config: AnyRunConfig) -> RunConfig:
     if not isinstance(config, RunConfig):
         raise UserError(
             f"config {config.name}: its teacher is a program or a network of torch, for which validate, explain, run, "
-            "train, verify, report, export, compare, gate and ls work; use one of these, or a model of transformers"
+            "train, verify, search, report, export, compare, gate and ls work; use one of these, or a model of "
+            "transformers"
         )
     return config
 

@@ -24,6 +24,7 @@ from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.search import Matrix, answer_layers, choose_map, layer_matrix, mapped_alignment
 from iit_toolkit.analysis.verification.verify import Verification
+from iit_toolkit.config.loading import AnyRunConfig
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.errors import UserError
@@ -119,20 +120,37 @@ class SearchInputs:
         """Return what a document says of where its numbers come from."""
         config = self.prepared.config
         halves = {"choosing": self.choosing, "confirming": self.confirming}
-        return {
-            "schema": schema,
-            "name": config.name,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "provenance": provenance(),
-            "seed": config.seed,
-            "task": config.task,
-            "teacher": config.teacher,
-            "student": self.name,
-            "data": {
-                name: {"examples": len(rows), "fingerprint": fingerprint_of_rows(rows)} for name, rows in halves.items()
-            },
-            "config": config.model_dump(mode="json"),
+        data = {
+            name: {"examples": len(rows), "fingerprint": fingerprint_of_rows(rows)} for name, rows in halves.items()
         }
+        return document_head(schema, config, config.task, config.teacher, self.name, data)
+
+
+def document_head(
+    schema: str, config: AnyRunConfig, task: str, teacher: str, student: str, data: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return how the document of a search begins.
+
+    Args:
+        schema: Of the document.
+        config: The config.
+        task: What is answered.
+        teacher: What the teacher is called.
+        student: The student's folder, or its Hub id.
+        data: How many examples each half of the rows has, and their fingerprint.
+    """
+    return {
+        "schema": schema,
+        "name": config.name,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "provenance": provenance(),
+        "seed": config.seed,
+        "task": task,
+        "teacher": teacher,
+        "student": student,
+        "data": data,
+        "config": config.model_dump(mode="json"),
+    }
 
 
 def search_inputs(config: RunConfig, student: str) -> SearchInputs:
@@ -175,12 +193,12 @@ def _halves(rows: Dataset, count: int) -> tuple[list[int], list[int]]:
     return halves
 
 
-def confirmation(config: RunConfig, verification: Verification, judged: str, control: str) -> dict[str, Any]:
+def confirmation(config: AnyRunConfig, verification: Verification, judged: str, control: str) -> dict[str, Any]:
     """Return what a document says of a verification on the confirming rows."""
     settings = config.verification
     bootstrap: dict[str, Any] = {"resamples": settings.resamples, "seed": config.seed}
     asked: dict[str, Any] = {"measure": settings.measure, "margin": settings.margin, **bootstrap}
-    verdict = judge(verification.outcomes, judged, untrained=control, **asked)
+    verdict = judge(verification.outcomes, judged, controls=verification.controls, untrained=control, **asked)
     return {
         "summary": summarise(verification.outcomes, **bootstrap).to_dict(),
         "verdict": verdict.to_dict(),

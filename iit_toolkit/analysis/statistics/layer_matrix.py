@@ -15,7 +15,12 @@ SEARCH_SCHEMA = "iit_toolkit/search/2"
 _AtMostOne = Annotated[float, Field(le=1, allow_inf_nan=False)]
 
 
-def _known(name: str) -> str:
+def known_measure(name: str) -> str:
+    """Return the name of a measure that a search can rest on.
+
+    Raises:
+        ValueError: If there is no such measure, or no verdict rests on it.
+    """
     if name not in JUDGED:
         raise ValueError(f'no search rests on "{name}", {did_you_mean(name, JUDGED)}')
     return name
@@ -74,7 +79,7 @@ class Matrix:
         cells: One per pair of layers, student layers varying fastest.
     """
 
-    measure: Annotated[str, AfterValidator(_known)]
+    measure: Annotated[str, AfterValidator(known_measure)]
     teacher_layers: int
     student_layers: int
     minimum_bases: int

@@ -11,7 +11,7 @@ which is what `verify` and `judge` are for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -29,13 +29,14 @@ from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.layer_matrix import Cell, Matrix, Region
 from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, Measure, judged_measure
 from iit_toolkit.analysis.statistics.quantities import NOTICEABLE, Columns, counted, graded
-from iit_toolkit.analysis.verification.cases import draw_pairs
+from iit_toolkit.analysis.verification.cases import Pairs, draw_pairs
 from iit_toolkit.analysis.verification.layer_effects import compare_layers
 from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Collator
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange.sides import SitedSide
 
 Answers = NDArray[Any]
 _DIGITS = 5
@@ -137,8 +138,20 @@ def answer_layers(
         seed=seed,
         what="searching",
     )
-    sides = {"teacher": _every_block(teacher.eval()), "student": _every_block(student.eval())}
-    layers = list(sides["teacher"].sites), list(sides["student"].sites)
+    return answer_sides(_every_block(teacher.eval()), _every_block(student.eval()), batches)
+
+
+@torch.no_grad()
+def answer_sides(teacher: SitedSide, student: SitedSide, batches: Iterable[Pairs]) -> LayerAnswers:
+    """Swap every variable of both sides in turn, on the same pairs: any variable of one against any of the other.
+
+    Args:
+        teacher: The teacher. Its variables are the teacher's layers of what is returned, in their order.
+        student: The student, likewise.
+        batches: The pairs.
+    """
+    sides = {"teacher": teacher, "student": student}
+    layers = list(teacher.sites), list(student.sites)
     found: dict[str, list[Answers]] = {}
     for drawn in batches:
         for name in ("base", "position", "inside"):
