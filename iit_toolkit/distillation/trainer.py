@@ -31,7 +31,7 @@ from iit_toolkit.distillation.objective import Losses, Objective
 from iit_toolkit.distillation.processes import deal_in_rounds, prepare_group
 from iit_toolkit.distillation.spoilt import NonFiniteLossError as NonFiniteLossError
 from iit_toolkit.distillation.spoilt import refuse_spoilt_gradient, refuse_spoilt_losses, refuse_spoilt_weights
-from iit_toolkit.distillation.step import DistillationStep
+from iit_toolkit.distillation.step import DistillationStep, pass_over_unreached
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange import Interchange, Sampler, refuse_empty
@@ -120,9 +120,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
     Raises:
         UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models. If
             settings or environment ask for anything but one process or DDP. If a given optimizer would not train the
-            projection between unequal widths, or learned subspaces. If subspaces are to be learned by several
-            processes. In training, if batches lack `special_tokens_mask`, or sources are `fixed` and rows have other
-            numbers.
+            projection between unequal widths, or learned subspaces. In training, if batches lack
+            `special_tokens_mask`, or sources are `fixed` and rows have other numbers.
     """
 
     def __init__(
@@ -154,8 +153,6 @@ class CausalDistillationTrainer(WholeCheckpoints):
             teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         set_seed(args.seed)
         self.objective = make_objective(model, teacher, alignment, args, subspaces)
-        if self.objective.subspaces is not None and args.world_size > 1:
-            raise UserError("learned subspaces are trained by one process; start it without torchrun")
         if args.freeze_student:
             model.requires_grad_(False)
         if data_collator is None and isinstance(processing_class, PreTrainedTokenizerBase):
@@ -235,8 +232,6 @@ class CausalDistillationTrainer(WholeCheckpoints):
             self._gather(losses, inputs, interchanges)
         weight = self._weights.pop(0) if self._weights else 1.0
         loss = losses.total if weight == 1 else losses.total * weight
-        if self.settings.freeze_student and not loss.requires_grad:  # the variable has no learned site
-            loss = loss.requires_grad_()
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def draw_interchanges(self, batch: Mapping[str, Tensor]) -> list[Interchange]:
@@ -397,6 +392,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 rate = self.settings.subspace_learning_rate
                 own = {"params": list(self.subspaces.parameters()), "lr": rate, "weight_decay": 0.0, "learned": True}
                 created.add_param_group(own)
+                created.register_step_pre_hook(pass_over_unreached)
         return created
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
