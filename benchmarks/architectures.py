@@ -28,9 +28,10 @@ from iit_toolkit.alignment import Alignment, resolve
 from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.analysis.verification.verify import verify
 from iit_toolkit.distillation.config import training_config
+from iit_toolkit.distillation.from_settings import make_objective
 from iit_toolkit.distillation.students import student_from_teacher
 from iit_toolkit.distillation.terms import ObjectiveWeights
-from iit_toolkit.distillation.trainer import CausalDistillationTrainer, make_objective
+from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange import Interchange, InterchangeModel, Swap, draw_swap, other_rows
 from iit_toolkit.interchange.certify import certify

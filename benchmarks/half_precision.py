@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers.utils import logging
 
 from iit_toolkit.config.loading import load_text_config
-from iit_toolkit.distillation.trainer import make_objective
+from iit_toolkit.distillation.from_settings import make_objective
 from iit_toolkit.interchange import Interchange, draw_swap, other_rows
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.provenance import provenance

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -63,6 +64,8 @@ class DistillationStep(nn.Module):
             added = self.objective(one.batch, one.interchanges, one.weights(self.objective.weights))
             total = total + one.weight * added.total
             terms |= {f"{one.name}/{name}": value for name, value in added.terms.items()}
+        if self.objective.subspaces is not None:
+            total = total + _reach(self.objective.subspaces).to(total.dtype)
         return total, terms
 
     # The student answers what transformers asks of a model that it trains.
@@ -93,3 +96,25 @@ class DistillationStep(nn.Module):
     def get_input_embeddings(self) -> nn.Module:
         """Return the student's."""
         return self.student.get_input_embeddings()  # pyright: ignore[reportReturnType]
+
+
+def pass_over_unreached(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Let an optimizer leave learned subspaces as they are that no process's losses have reached in this update.
+
+    Their gradients are zero throughout. Momentum would move them all the same.
+
+    Args:
+        optimizer: It has the weights of subspaces in groups that are marked `learned`.
+    """
+    for group in optimizer.param_groups:
+        for weight in group["params"] if group.get("learned") else ():
+            if weight.grad is not None and not weight.grad.any():
+                weight.grad = None
+
+
+def _reach(subspaces: nn.Module) -> Tensor:
+    """Return a loss of 0 that reaches all weights of the subspaces.
+
+    Each process draws variables of its own, and so reaches some subspaces. DDP waits for the gradients of all.
+    """
+    return torch.stack([weight.sum() for weight in subspaces.parameters()]).sum() * 0

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
@@ -21,80 +18,29 @@ from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_train
 from iit_toolkit.config.task import refuse_unknown_task
 from iit_toolkit.data.batch import Collator, both_directions
 from iit_toolkit.data.collate import collator_for
-from iit_toolkit.distillation.checkpoints import WholeCheckpoints
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
+from iit_toolkit.distillation.from_settings import make_objective
 from iit_toolkit.distillation.length_groups import SeededLengthGroups
-from iit_toolkit.distillation.losses import HiddenProjection
 from iit_toolkit.distillation.mixture import Mixed, MixedBatch, mixed_batch
-from iit_toolkit.distillation.objective import Losses, Objective
+from iit_toolkit.distillation.objective import Losses
+from iit_toolkit.distillation.plain_student import PlainStudentTrainer
 from iit_toolkit.distillation.processes import deal_in_rounds, prepare_group
 from iit_toolkit.distillation.spoilt import NonFiniteLossError as NonFiniteLossError
 from iit_toolkit.distillation.spoilt import refuse_spoilt_gradient, refuse_spoilt_losses, refuse_spoilt_weights
-from iit_toolkit.distillation.step import DistillationStep
+from iit_toolkit.distillation.step import DistillationStep, pass_over_unreached
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange import Interchange, Sampler, refuse_empty
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
-from iit_toolkit.interchange.sides import new_subspaces, side_of
-from iit_toolkit.models.task import task_of
 
-_COMPANIONS = "companions.safetensors"
 _GRADIENT_ROWS = 4
 _Gradients = tuple[Tensor | None, ...]
 
 
-def make_objective(
-    student: PreTrainedModel,
-    teacher: PreTrainedModel | CausalModel,
-    alignment: Alignment | None,
-    args: CausalDistillationConfig,
-    subspaces: LearnedSubspaces | None = None,
-) -> Objective:
-    """Make the objective that settings describe, on the models' live sites.
-
-    Hidden states of unequal widths are compared through a projection, on the settings' device. Learned sites get
-    subspaces at random, if none are given.
-
-    Raises:
-        UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models.
-    """
-    weights = args.objective_weights
-    if weights.needs_alignment and alignment is None:
-        raise UserError("causal_*, strict and aligned_mse loss weights need an alignment; give one, or set them to 0")
-    widths = (student.config.hidden_size, 0 if isinstance(teacher, CausalModel) else teacher.config.hidden_size)
-    if weights.compares_widths and not widths[1]:
-        raise UserError("a program has no hidden states; set the weights of hidden states and aligned_mse to 0")
-    projected = weights.compares_widths and widths[0] != widths[1]
-    weights.require_learnable("weights", alignment, frozen=args.freeze_student)
-    if alignment is not None and alignment.learns and subspaces is None:
-        subspaces = new_subspaces(student, alignment, seed=args.seed, teacher=teacher)
-    if args.freeze_student:
-        if subspaces is None:
-            raise UserError(
-                "freeze_student trains learned subspaces alone, but there are none; give an alignment with a `subspace`"
-            )
-        weights = weights.of_counterfactual_runs()
-    return Objective(
-        side_of(teacher, alignment, "teacher", args.device, share_prefix=args.share_prefix, subspaces=subspaces),
-        side_of(student, alignment, "student", share_prefix=args.share_prefix, subspaces=subspaces),
-        weights,
-        args.task or task_of(student),
-        temperature=args.temperature,
-        projection=HiddenProjection(*widths).to(args.device) if projected else None,
-        subspaces=subspaces,
-        loss_dtype=getattr(torch, args.loss_dtype),
-        teacher_dtype=getattr(torch, args.teacher_dtype),
-        base_tokens=args.base_tokens,
-        counterfactual_tokens=args.counterfactual_tokens,
-        aligned_tokens=args.aligned_tokens,
-        counterfactual_weighting=args.counterfactual_weighting,
-    )
-
-
-class CausalDistillationTrainer(WholeCheckpoints):
+class CausalDistillationTrainer(PlainStudentTrainer):
     """Trains a student to answer like its teacher, also when aligned neurons are swapped between inputs.
 
     The Trainer trains a `DistillationStep`. Its student stays a plain `PreTrainedModel`, here `student`: it is saved,
@@ -120,9 +66,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
     Raises:
         UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models. If
             settings or environment ask for anything but one process or DDP. If a given optimizer would not train the
-            projection between unequal widths, or learned subspaces. If subspaces are to be learned by several
-            processes. In training, if batches lack `special_tokens_mask`, or sources are `fixed` and rows have other
-            numbers.
+            projection between unequal widths, or learned subspaces. In training, if batches lack
+            `special_tokens_mask`, or sources are `fixed` and rows have other numbers.
     """
 
     def __init__(
@@ -154,8 +99,6 @@ class CausalDistillationTrainer(WholeCheckpoints):
             teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         set_seed(args.seed)
         self.objective = make_objective(model, teacher, alignment, args, subspaces)
-        if self.objective.subspaces is not None and args.world_size > 1:
-            raise UserError("learned subspaces are trained by one process; start it without torchrun")
         if args.freeze_student:
             model.requires_grad_(False)
         if data_collator is None and isinstance(processing_class, PreTrainedTokenizerBase):
@@ -204,12 +147,8 @@ class CausalDistillationTrainer(WholeCheckpoints):
         finally:
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         refuse_spoilt_weights(self.objective, self.state.global_step)
-        self._count_steps()
+        self.count_steps()
         return result
-
-    def _count_steps(self) -> None:
-        if self.subspaces is not None:
-            self.subspaces.steps = self.state.global_step
 
     def compute_loss(
         self,
@@ -235,8 +174,6 @@ class CausalDistillationTrainer(WholeCheckpoints):
             self._gather(losses, inputs, interchanges)
         weight = self._weights.pop(0) if self._weights else 1.0
         loss = losses.total if weight == 1 else losses.total * weight
-        if self.settings.freeze_student and not loss.requires_grad:  # the variable has no learned site
-            loss = loss.requires_grad_()
         return (loss, {"loss": loss}) if return_outputs else loss
 
     def draw_interchanges(self, batch: Mapping[str, Tensor]) -> list[Interchange]:
@@ -397,6 +334,7 @@ class CausalDistillationTrainer(WholeCheckpoints):
                 rate = self.settings.subspace_learning_rate
                 own = {"params": list(self.subspaces.parameters()), "lr": rate, "weight_decay": 0.0, "learned": True}
                 created.add_param_group(own)
+                created.register_step_pre_hook(pass_over_unreached)
         return created
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
@@ -413,60 +351,6 @@ class CausalDistillationTrainer(WholeCheckpoints):
     def _save_checkpoint(self, *arguments: Any, **named: Any) -> None:
         refuse_spoilt_weights(self.objective, self.state.global_step)
         super()._save_checkpoint(*arguments, **named)
-
-    # transformers saves, loads and looks at the plain student; companions have a file of their own.
-
-    @contextlib.contextmanager
-    def _student_alone(self) -> Generator[None]:
-        step: Any = self.model
-        self.model = step.student
-        try:
-            yield
-        finally:
-            self.model = step
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        with self._student_alone():
-            super()._save(output_dir, state_dict)
-        if self.model.companions and self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir or ".")
-            weights = {name: value.contiguous() for name, value in self.model.companions.state_dict().items()}
-            safetensors.torch.save_file(weights, folder / _COMPANIONS)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        del model  # what is wrapped
-        with self._student_alone():
-            super()._load_from_checkpoint(resume_from_checkpoint, self.student)  # pyright: ignore[reportArgumentType]
-        self.load_companions(Path(resume_from_checkpoint))
-
-    def load_companions(self, checkpoint: Path) -> None:
-        """Load what trains with the student, if anything does, from a checkpoint."""
-        if self.model.companions:
-            weights = safetensors.torch.load_file(checkpoint / _COMPANIONS)
-            self.model.companions.load_state_dict(weights)
-            self._count_steps()
-
-    def _prepare_for_training(self, *arguments: Any, **named: Any) -> Any:
-        prepared = super()._prepare_for_training(*arguments, **named)
-        self.callback_handler.model = self.student
-        return prepared
-
-    def create_model_card(self, *arguments: Any, **named: Any) -> None:
-        """Write the model card that transformers makes of the student."""
-        with self._student_alone():
-            super().create_model_card(*arguments, **named)
-
-    def _load_best_model(self) -> None:
-        with self._student_alone():
-            super()._load_best_model()
-
-    def _set_signature_columns_if_needed(self) -> None:
-        with self._student_alone():
-            super()._set_signature_columns_if_needed()
-
-    def _build_accelerator_args(self, **named: Any) -> dict[str, Any]:
-        with self._student_alone():
-            return super()._build_accelerator_args(**named)
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

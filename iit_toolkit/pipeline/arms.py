@@ -224,7 +224,7 @@ def micro_batches_run(settings: CausalDistillationConfig, rows: int, steps: int)
 
 def finished_arm(prepared: Prepared, folder: RunFolder, name: str) -> tuple[PreTrainedModel, dict[str, Any]] | None:
     """Return what `train_arm` returned for an arm that an earlier run has finished; `None` if none has."""
-    record = _record(folder, name)
+    record = _record(folder.arm(name))
     if record is None:
         return None
     if processes.is_main():
@@ -248,7 +248,7 @@ def require_arm(prepared: Prepared, folder: RunFolder, name: str, inputs: Mappin
     home, checkpoints = folder.arm(name), folder.checkpoints(name)
     refuse_links_out(folder.path, home, checkpoints.parent, checkpoints, *numbered(checkpoints).values())
     again = "restore it, or remove that folder to train the arm again"
-    record = _record(folder, name)
+    record = _record(home)
     if record is None:
         if not is_free(home):
             raise UserError(f"{home} holds something, but no {RECORD}, which a finished arm has; {again}")
@@ -263,8 +263,21 @@ def require_arm(prepared: Prepared, folder: RunFolder, name: str, inputs: Mappin
     refuse_other_inputs(home, cast(dict[str, str], trained_with), _inputs_of_arm(prepared, name, inputs))
 
 
-def _record(folder: RunFolder, name: str) -> dict[str, Any] | None:
-    path = folder.arm(name) / RECORD
+def processes_of(home: Path) -> int | None:
+    """Return how many processes trained a student; `None` if its folder has no record.
+
+    Args:
+        home: The student's folder.
+
+    Raises:
+        UserError: If the record is damaged.
+    """
+    record = _record(home)
+    return None if record is None else record["processes"]
+
+
+def _record(home: Path) -> dict[str, Any] | None:
+    path = home / RECORD
     if not path.is_file():
         return None
     found = read_object(path)

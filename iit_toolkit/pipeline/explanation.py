@@ -14,8 +14,8 @@ from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.data.batch import both_directions, model_inputs
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import ExpectedCost, expected_cost, fastest_rate
+from iit_toolkit.distillation.from_settings import make_objective
 from iit_toolkit.distillation.objective import Objective
-from iit_toolkit.distillation.trainer import make_objective
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.checks import attempt, refuse_failed
 from iit_toolkit.pipeline.prepare import Prepared

@@ -2,12 +2,13 @@
 
 An arm whose alignment has learned subspaces trains them with its student, and saves both in one folder. Students that
 are verified by that alignment without having been trained by it are left as they are, and subspaces are learned on
-them: by the arm's data, settings and steps, and by the terms that reach subspaces. So the untrained control, and arms
-without that alignment, have as much power to find directions as the arm has.
+them: by the arm's data, settings and steps, with as many rows in a step, and by the terms that reach subspaces. So the
+untrained control, and arms without that alignment, have as much power to find directions as the arm has.
 """
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +17,13 @@ from transformers import PreTrainedModel
 from transformers.trainer_utils import SaveStrategy
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.interchange.learned import LearnedSubspaces
-from iit_toolkit.pipeline.arms import training_settings
+from iit_toolkit.pipeline.arms import processes_of, training_settings
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.subspace_files import arm_that_learns, kept_or_learned
+from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder
 from iit_toolkit.runs.memory import told_if_out_of_memory
 from iit_toolkit.runs.progress import phase
@@ -56,17 +59,20 @@ def subspaces_of(
         students,
         homes,
         folder,
-        lambda name, student: _learned_after(prepared, alignment, name, student),
+        lambda name, student: _learned_after(prepared, alignment, name, student, homes),
     )
 
 
-def _learned_after(prepared: Prepared, alignment: Alignment, name: str, student: PreTrainedModel) -> LearnedSubspaces:
+def _learned_after(
+    prepared: Prepared, alignment: Alignment, name: str, student: PreTrainedModel, homes: Mapping[str, Path]
+) -> LearnedSubspaces:
     """Learn subspaces on a student that stays as it is, as the arm does that trains such ones."""
     trained = ((arm, prepared.arm_alignment(arm, student)) for arm in prepared.config.arms)
     arm = arm_that_learns(trained, alignment, name)
     with tempfile.TemporaryDirectory() as scratch:
         settings = training_settings(prepared, arm, Path(scratch))
         settings.save_strategy, settings.report_to, settings.freeze_student = SaveStrategy.NO, [], True
+        settings.gradient_accumulation_steps = _micro_steps(settings, homes.get(arm, homes.get(name)))
         phase(f"learning the subspaces of {name}, which stays as it is, as long as {arm} learned its own")
         trainer = CausalDistillationTrainer(
             model=student,
@@ -79,7 +85,17 @@ def _learned_after(prepared: Prepared, alignment: Alignment, name: str, student:
             processing_class=prepared.tokenizer,
         )
         say_steps(trainer, f"subspaces of {name}", None)
-        with told_if_out_of_memory(f"subspaces of {name}", "lower training.per_device_train_batch_size"):
+        with (
+            processes.told_if_lost(),
+            told_if_out_of_memory(f"subspaces of {name}", "lower training.per_device_train_batch_size"),
+        ):
             trainer.train()
     assert trainer.subspaces is not None
     return trainer.subspaces
+
+
+def _micro_steps(settings: CausalDistillationConfig, home: Path | None) -> int:
+    """Return how many micro-steps give an update as many rows as one of the arm had, whose processes may be others."""
+    before = None if home is None else processes_of(home)
+    micro_batches = settings.gradient_accumulation_steps * (before or settings.world_size)
+    return math.ceil(micro_batches / settings.world_size)

@@ -57,7 +57,7 @@ def run(config: RunConfig, output: str | Path, *, resume: bool = False) -> Path:
     """Train every arm, verify every student against the teacher, and write results and report.
 
     With several processes (torchrun, accelerate launch), all train, and the main one does the rest. The others return
-    when the last arm is trained.
+    when the last arm is trained, and the learned subspaces of the control.
 
     Args:
         config: The run config.
@@ -120,11 +120,14 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
                         file.unlink(missing_ok=True)
                 measured = None if time_of_all is None or name != missing[0] else partial(time_of_all.say, name)
                 students[name], arms[name] = finished or train_arm(prepared, folder, name, inputs, measured)
+            subspaces: dict[str, LearnedSubspaces] = {}
+            if verified:
+                assert alignment is not None
+                students[UNTRAINED] = untrained
+                homes = {name: folder.arm(name) for name in names}
+                subspaces = subspaces_of(prepared, folder, alignment, students, homes)
         if verified and processes.is_main():
             assert alignment is not None
-            students[UNTRAINED] = untrained
-            homes = {name: folder.arm(name) for name in names}
-            subspaces = subspaces_of(prepared, folder, alignment, students, homes)
             _verify_and_report(prepared, folder, alignment, students, arms, subspaces)
     return folder.path
 

@@ -16,6 +16,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.files.plain_files import refuse_links_out
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sides import Teacher
+from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder
 
 SUBSPACES = "subspaces.safetensors"
@@ -63,6 +64,8 @@ def kept_or_learned(
 ) -> dict[str, LearnedSubspaces]:
     """Return the learned subspaces that students are verified by; those that are not kept are learned, and kept.
 
+    All processes learn them together, and the main one writes.
+
     Args:
         alignment: The alignment that is verified.
         teacher: The teacher.
@@ -79,14 +82,17 @@ def kept_or_learned(
     """
     found: dict[str, LearnedSubspaces] = {}
     for name, student in students.items() if alignment.learns else ():
-        kept = kept_subspaces(alignment, teacher, student, name, homes.get(name, folder.path), folder.path)
-        if kept is None:
-            found[name] = learn(name, student)
-            path = folder.path / _place(name)
-            path.parent.mkdir(exist_ok=True)
-            found[name].save(path)
-        else:
+        with processes.main_first():
+            kept = kept_subspaces(alignment, teacher, student, name, homes.get(name, folder.path), folder.path)
+        if kept is not None:
             found[name] = kept[0]
+            continue
+        found[name] = learn(name, student)
+        with processes.main_first():
+            if processes.is_main():
+                path = folder.path / _place(name)
+                path.parent.mkdir(exist_ok=True)
+                found[name].save(path)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, TrainerCallback
 
 from iit_toolkit.alignment import Alignment, Site
 from iit_toolkit.distillation.config import training_config
@@ -19,7 +19,6 @@ from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.checked import verify
 from tests.distillation.test_trainer import trainer
-from tests.forked import two_processes
 
 WORDS, WIDTH, RANK, LENGTH = 20, 16, 4, 10
 LEARNED = Alignment.pairs("learned", a=(0, Site.learned(0, 3)), b=(2, Site.learned(1, 5)))
@@ -177,9 +176,28 @@ def test_what_cannot_be_learned_is_refused_in_one_line(tmp_path: Path, given: di
     assert "\n" not in str(caught.value)
 
 
-def test_several_processes_are_refused(tmp_path: Path) -> None:
-    def work(rank: int) -> None:
-        with pytest.raises(UserError, match="by one process"):
-            trainer(tmp_path / str(rank), alignment=LEARNED, weights=CAUSAL)
+def test_an_update_passes_over_a_subspace_whose_variable_was_not_drawn(tmp_path: Path) -> None:
+    """Adam has moved all of them before, and would go on."""
+    one = trainer(tmp_path, alignment=LEARNED, weights=CAUSAL, max_steps=10)
+    drawn: list[str] = []
+    moved: list[list[str]] = []
+    last: dict[str, Tensor] = {}
+    draw = one.draw_interchanges
 
-    assert [ended.code for ended in two_processes(work, tmp_path)] == [0, 0]
+    def noted(batch: Any) -> Any:
+        found = draw(batch)
+        drawn.append(found[0].variable)
+        return found
+
+    class Noting(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            assert one.subspaces is not None
+            now = {key: one.subspaces.basis(key) for key in one.subspaces}
+            moved.append([key for key in now if key not in last or not torch.equal(now[key], last[key])])
+            last.update(now)
+
+    one.draw_interchanges = noted
+    one.add_callback(Noting())
+    one.settings.gradient_shares = False  # it draws, too
+    one.train()
+    assert moved[1:] == [[f"{name}/0"] for name in drawn[1:]] and set(drawn) == {"a", "b"}
