@@ -52,7 +52,7 @@ from iit_toolkit.models.finite import refuse_non_finite_weights
 from iit_toolkit.models.loading import load_config, load_model, refuse_other_problem
 from iit_toolkit.models.task import refuse_other_classifier
 from iit_toolkit.pipeline.rows import load_rows
-from iit_toolkit.runs.provenance import fingerprint_of_lists
+from iit_toolkit.runs.provenance import fingerprint_of_lists, fingerprint_of_weights
 
 _MODEL_REMEDY = "give a folder written by save_pretrained, with its tokenizer, or a Hub id"
 
@@ -302,11 +302,12 @@ def tokenizer_settings(task: Task) -> dict[str, Any]:
 def untrained_control(prepared: Prepared, alignment: Alignment, student: PreTrainedModel) -> dict[str, PreTrainedModel]:
     """Return the control of a finished student: the config's, if it is as deep and has the alignment's sites.
 
-    If the config says neither what is trained nor from where, it is the student's own class with random weights.
+    If the config says neither what is trained nor from where, or names the student itself as the checkpoint to start
+    from, it is the student's own class with random weights.
     """
-    if not prepared.config.arms and prepared.config.student == StudentConfig():
-        set_seed(prepared.config.seed)
-        return {UNTRAINED: drawn_anew(student)}
+    origin = prepared.config.student
+    if not prepared.config.arms and origin == StudentConfig():
+        return {UNTRAINED: _at_random(prepared, student)}
     untrained = prepared.new_student()
     if untrained.config.num_hidden_layers != student.config.num_hidden_layers:
         return {}
@@ -314,7 +315,24 @@ def untrained_control(prepared: Prepared, alignment: Alignment, student: PreTrai
         resolve(alignment, untrained, "student")
     except UserError:
         return {}
-    return {UNTRAINED: untrained}
+    one, other = (fingerprint_of_weights(model.state_dict()) for model in (untrained, student))
+    itself = origin.checkpoint is not None and one == other
+    return {UNTRAINED: _at_random(prepared, student) if itself else untrained}
+
+
+def control_of_run(prepared: Prepared, untrained: PreTrainedModel) -> PreTrainedModel:
+    """Return the control of a run: the student before training, or its class with random weights if an arm is frozen.
+
+    A frozen student is after training what it was before: what is learned on it twice says nothing.
+    """
+    arms = prepared.config.arms
+    frozen = any(prepared.arm_training(arm, Path("unused")).freeze_student for arm in arms)
+    return _at_random(prepared, untrained) if frozen else untrained
+
+
+def _at_random(prepared: Prepared, model: PreTrainedModel) -> PreTrainedModel:
+    set_seed(prepared.config.seed)
+    return drawn_anew(model)
 
 
 def _positions(data: MixedConfig, name: str) -> Positions | None:

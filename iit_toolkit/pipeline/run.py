@@ -42,7 +42,7 @@ from iit_toolkit.pipeline.check import (
 from iit_toolkit.pipeline.estimates import TrainingTime, measured_rate, verification_seconds
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs, refuse_other_config
 from iit_toolkit.pipeline.learned import subspaces_of
-from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows, untrained_control
+from iit_toolkit.pipeline.prepare import Prepared, control_of_run, fingerprint_of_rows, untrained_control
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.pipeline.verifying import judged_student, verified
 from iit_toolkit.runs import processes
@@ -123,7 +123,7 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
             subspaces: dict[str, LearnedSubspaces] = {}
             if verified:
                 assert alignment is not None
-                students[UNTRAINED] = untrained
+                students[UNTRAINED] = control_of_run(prepared, untrained)
                 homes = {name: folder.arm(name) for name in names}
                 subspaces = subspaces_of(prepared, folder, alignment, students, homes)
         if verified and processes.is_main():

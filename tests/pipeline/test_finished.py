@@ -13,6 +13,7 @@ from transformers import BertConfig, BertForMaskedLM, LlamaConfig
 
 from iit_toolkit.cli import main
 from iit_toolkit.config.loading import load_config
+from iit_toolkit.config.run_config import StudentConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline import finished_config
 from iit_toolkit.pipeline.prepare import Prepared, untrained_control
@@ -67,6 +68,10 @@ def test_without_arms_the_control_is_the_students_class_with_random_weights() ->
     assert all(torch.equal(weight, again[name]) for name, weight in weights.items())
     dense = [name for name in weights if name.endswith("dense.weight")]
     assert dense and not any(torch.equal(weights[name], of_student[name]) for name in dense)
+    student.save_pretrained("itself")
+    named = Prepared(prepared.config.model_copy(update={"student": StudentConfig(checkpoint="itself")}))
+    itself = untrained_control(named, alignment, student)["untrained"]  # not the student that is judged
+    assert all(torch.equal(weight, weights[name]) for name, weight in itself.named_parameters())
     given = Prepared(prepared.config.model_copy(update={"student": load_config("demo").student}))
     assert untrained_control(given, alignment, student) == {}  # its own says six blocks
 

@@ -24,7 +24,7 @@ from iit_toolkit.interchange import InterchangeModel, Swap
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline import explain, export, run, validate, verify, verify_export
 from iit_toolkit.pipeline.explore import explore
-from iit_toolkit.pipeline.prepare import Prepared
+from iit_toolkit.pipeline.prepare import Prepared, control_of_run
 from tests.tiny_runs import tiny_run
 
 RANK, OF_TEACHER = 3, 5
@@ -103,6 +103,28 @@ def test_the_control_is_the_untrained_network_with_subspaces_learned_on_it(finis
     stored = stored[stored["student"] == "untrained"].reset_index(drop=True)
     for name in ("student_base", "student_cf", "teacher_cf"):
         assert found[name].tolist() == stored[name].tolist()
+
+
+def test_the_control_of_a_frozen_student_has_random_weights(finished: Path, place: Path) -> None:
+    """Before training, a frozen student is what it is after it: the same network would be compared with itself."""
+    student = {"checkpoint": str(finished / "plain")}
+    weights = {"causal_ce": 0.5, "whole": 0.5}
+    arms = {"das": {"alignment": ALIGNMENT, "weights": weights, "training": {"freeze_student": True}}}
+    frozen = config(place / "frozen", student=student, arms=arms)
+    folder = run(frozen, place / "frozen" / "run")
+    stored = read_outcomes(folder / "outcomes.parquet")
+    base = {name: own["kl"].to_numpy() for name, own in stored.groupby("student")}
+    assert not (base["das"] == base["untrained"]).all()
+    prepared = Prepared(frozen)
+    control, again, before = (
+        control_of_run(prepared, prepared.new_student()), control_of_run(prepared, prepared.new_student()),
+        prepared.new_student(),
+    )  # fmt: skip
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    one, two, trained = (model.state_dict()[name] for model in (control, again, before))
+    assert torch.equal(one, two) and not torch.equal(one, trained)
+    trains = Prepared(config(place))
+    assert control_of_run(trains, before) is before
 
 
 def test_a_run_that_was_stopped_gives_the_subspaces_of_one_that_was_not(finished: Path, place: Path) -> None:

@@ -166,6 +166,16 @@ def test_a_verification_is_a_plain_loop_of_hooks(place: Path, turned: bool) -> N
     assert results["evaluation"]["held-out"]["accuracy"]["student"]["value"] == 1.0
 
 
+def test_the_control_of_a_finished_student_is_not_that_student(place: Path) -> None:
+    """Without arms nothing is trained, and the folder that the config names may hold the student that is judged."""
+    planted(made(), turned=False)
+    config = load_config("planted.yaml", ["student.weights=weights"])
+    folder = pipeline.verify(config, "weights", "alignment.yaml", place / "run")
+    results = json.loads((folder / "results.json").read_text())
+    assert results["verdict"]["label"] == "SUPPORTED", results["verdict"]["sentence"]
+    assert results["evaluation"]["held-out"]["accuracy"]["untrained"]["value"] < 0.9
+
+
 def test_every_verb_works_on_a_program(place: Path) -> None:
     small = ["verification.pairs=60", "verification.resamples=100", "data.eval_rows=200"]
     assert call("init", "symbolic")[0] == 0

@@ -77,12 +77,18 @@ class PreparedNetworks:
         """
         return self.student_of(self.config.student.weights)
 
-    def control(self, alignment: Alignment) -> nn.Module:
-        """Make the untrained control: a student before training; at random as its function makes it, if sites learn.
+    def control(self, alignment: Alignment, judged: nn.Module | None = None) -> nn.Module:
+        """Make the untrained control: a student before training.
 
-        What is learned on trained weights would show no more than that they are trained.
+        It is as its function makes it, without weights of a folder, if sites learn: what is learned on trained weights
+        would show no more than that they are trained. So it is if the folder holds the finished student that is judged.
         """
-        return self.student_of(None) if alignment.learns else self.new_student()
+        if alignment.learns:
+            return self.student_of(None)
+        made = self.new_student()
+        if judged is None or fingerprint_of_weights(made.state_dict()) != fingerprint_of_weights(judged.state_dict()):
+            return made
+        return self.student_of(None)
 
     def student_of(self, weights: str | None) -> nn.Module:
         """Make a student with the weights of a folder, or with those that the function makes.

@@ -134,7 +134,7 @@ def verify_networks(
         model = prepared.student_of(student)
         refuse_failed(certify_networks(prepared, model, chosen))
         _write_inputs(folder, config, chosen)
-        students = {name: model, UNTRAINED: prepared.control(chosen)}
+        students = {name: model, UNTRAINED: prepared.control(chosen, model)}
         subspaces = network_subspaces(prepared, folder, chosen, students, dict.fromkeys(students, Path(student)))
         _verify_and_report(prepared, folder, chosen, students, {}, subspaces)
     return folder.path

@@ -103,7 +103,7 @@ def search_networks(
         refuse_failed(certify_networks(prepared, model, alignment))
         verification = verify(
             prepared.teacher,
-            {"student": model, UNTRAINED: prepared.control(alignment)},
+            {"student": model, UNTRAINED: prepared.control(alignment, model)},
             alignment,
             confirming,
             pairs=len(confirming),
