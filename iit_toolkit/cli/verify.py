@@ -82,10 +82,9 @@ def verify(
     if plan:
         with stdout_for_results():
             from iit_toolkit import pipeline
-            from iit_toolkit.config.loading import text_config
 
             settings = settings or pipeline.finished_config(str(teacher), student, str(data), overrides or [])
-            planned, rows = pipeline.plan_verification(text_config(settings), student, alignment)
+            planned, rows = pipeline.plan_verification(settings, student, alignment)
         if as_json:
             typer.echo(json.dumps({**planned.to_dict(), "held_out_rows": rows}, indent=1, allow_nan=False))
         else:

@@ -8,9 +8,15 @@ from typing import Any
 
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.analysis.statistics.planning import Plan, plan
+from iit_toolkit.analysis.verification.verify import Verification
+from iit_toolkit.config.loading import AnyRunConfig
+from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.learned import subspaces_of
+from iit_toolkit.pipeline.networks.learned import network_subspaces
+from iit_toolkit.pipeline.networks.rows import HELD_OUT
+from iit_toolkit.pipeline.networks.run import networks_to_verify, verified_networks
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.run import to_verify
 from iit_toolkit.pipeline.verifying import verified
@@ -23,12 +29,12 @@ PILOT = 64
 
 
 @told_if_out_of_memory("verify --plan", "lower verification.batch_size or data.max_length")
-def plan_verification(config: RunConfig, student: str, alignment: str) -> tuple[Plan, int]:
+def plan_verification(config: AnyRunConfig, student: str, alignment: str) -> tuple[Plan, int]:
     """Verify a finished student on a few pairs, and say how many a verdict needs.
 
     Args:
         config: Gives teacher, data and settings of the verification.
-        student: Folder or Hub id of the student.
+        student: Folder or Hub id of the student; of a network, the folder of its weights.
         alignment: An alignment file or a preset.
 
     Returns:
@@ -37,19 +43,41 @@ def plan_verification(config: RunConfig, student: str, alignment: str) -> tuple[
     Raises:
         UserError: If the alignment does not hold on the live models, or there are too few held-out rows for a pilot.
     """
+    if isinstance(config, RunConfig):
+        pilot, rows = _pilot_of_texts(config, student, alignment)
+    else:
+        pilot, rows = _pilot_of_networks(config, student, alignment)
+    phase("computing how many pairs are needed")
+    settings = config.verification
+    asked: dict[str, Any] = {"measure": settings.measure, "margin": settings.margin, "resamples": settings.resamples}
+    return plan(pilot, "student", **asked, seed=config.seed), rows
+
+
+def _pilot_of_texts(config: RunConfig, student: str, alignment: str) -> tuple[Verification, int]:
     prepared = Prepared(config)
     rows = len(prepared.eval_rows)
-    if rows < MINIMUM_CLUSTERS:
-        raise UserError(
-            f"a pilot needs {MINIMUM_CLUSTERS} held-out rows or more, but the data give {rows}; give more texts"
-        )
+    _require_rows(rows)
     chosen, students = to_verify(prepared, student, alignment, "student")
     phase(f"verifying the pilot of {PILOT} pairs")
     with tempfile.TemporaryDirectory() as scratch:
         homes = dict.fromkeys(students, Path(student))
         subspaces = subspaces_of(prepared, RunFolder(Path(scratch)), chosen, students, homes)
-    pilot = verified(prepared, chosen, students, PILOT, subspaces)
-    phase("computing how many pairs are needed")
-    settings = config.verification
-    asked: dict[str, Any] = {"measure": settings.measure, "margin": settings.margin, "resamples": settings.resamples}
-    return plan(pilot, "student", **asked, seed=config.seed), rows
+    return verified(prepared, chosen, students, PILOT, subspaces), rows
+
+
+def _pilot_of_networks(config: NetworkRunConfig, student: str, alignment: str) -> tuple[Verification, int]:
+    prepared, chosen, students = networks_to_verify(config, student, alignment, "student")
+    rows = len(prepared.rows.drawn[HELD_OUT])
+    _require_rows(rows)
+    phase(f"verifying the pilot of {PILOT} pairs")
+    with tempfile.TemporaryDirectory() as scratch:
+        homes = dict.fromkeys(students, Path(student))
+        subspaces = network_subspaces(prepared, RunFolder(Path(scratch)), chosen, students, homes)
+    return verified_networks(prepared, chosen, students, "student", PILOT, subspaces), rows
+
+
+def _require_rows(rows: int) -> None:
+    if rows < MINIMUM_CLUSTERS:
+        raise UserError(
+            f"a pilot needs {MINIMUM_CLUSTERS} held-out rows or more, but the data give {rows}; give more data"
+        )

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from iit_toolkit import pipeline
 from iit_toolkit.alignment import Alignment, Site
+from iit_toolkit.analysis.statistics.planning import plan
 from iit_toolkit.cli import main
 from iit_toolkit.config.loading import load_config
 from iit_toolkit.config.network_config import NetworkRunConfig
@@ -174,6 +176,24 @@ def test_the_control_of_a_finished_student_is_not_that_student(place: Path) -> N
     results = json.loads((folder / "results.json").read_text())
     assert results["verdict"]["label"] == "SUPPORTED", results["verdict"]["sentence"]
     assert results["evaluation"]["held-out"]["accuracy"]["untrained"]["value"] < 0.9
+
+
+def test_a_pilot_says_how_many_rows_a_network_needs(place: Path) -> None:
+    """The plan is that of the first 64 rows' verification, and nothing is written."""
+    planted(made(), turned=False)
+    config = load_config("planted.yaml", ["verification.pairs=64"])
+    there = sorted(Path().rglob("*"))
+    planned, rows = pipeline.plan_verification(config, "weights", "alignment.yaml")
+    assert rows == 600 and sorted(Path().rglob("*")) == there
+    folder = pipeline.verify(config, "weights", "alignment.yaml", place / "pilot")
+    outcomes, controls = (pd.read_parquet(folder / f"{name}.parquet") for name in ("outcomes", "controls"))
+    pilot: Any = SimpleNamespace(outcomes=outcomes, controls=controls, judged="student", learned=False)
+    assert planned == plan(pilot, "student", resamples=200, seed=config.seed)
+    asked = ("verify", "planted.yaml", "--student", "weights", "--alignment", "alignment.yaml", "--plan")
+    code, printed, said = call(*asked)
+    assert code == 0 and "64 pairs" in printed and "600" in printed, printed + said
+    code, printed, said = call(*asked, "data.eval_rows=10")
+    assert code == 2 and "a pilot needs 20 held-out rows or more, but the data give 10" in said, printed + said
 
 
 def test_every_verb_works_on_a_program(place: Path) -> None:

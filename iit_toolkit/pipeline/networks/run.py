@@ -126,18 +126,29 @@ def verify_networks(
     Raises:
         UserError: If the alignment does not hold on both sides, the weights do not fit, or the folder is taken.
     """
-    by_this = config.verification.model_copy(update={"alignment": alignment})
-    prepared = PreparedNetworks(config.model_copy(update={"verification": by_this}))
     with written_at_once(output) as folder:
-        chosen = prepared.verified_alignment()
-        require_rows(prepared, [chosen])
-        model = prepared.student_of(student)
-        refuse_failed(certify_networks(prepared, model, chosen))
+        prepared, chosen, students = networks_to_verify(config, student, alignment, name)
         _write_inputs(folder, config, chosen)
-        students = {name: model, UNTRAINED: prepared.control(chosen, model)}
         subspaces = network_subspaces(prepared, folder, chosen, students, dict.fromkeys(students, Path(student)))
         _verify_and_report(prepared, folder, chosen, students, {}, subspaces)
     return folder.path
+
+
+def networks_to_verify(
+    config: NetworkRunConfig, student: str, alignment: str, name: str
+) -> tuple[PreparedNetworks, Alignment, dict[str, nn.Module]]:
+    """Return what a finished student is verified with: what the config names, the alignment, and student and control.
+
+    Raises:
+        UserError: As `verify_networks`.
+    """
+    by_this = config.verification.model_copy(update={"alignment": alignment})
+    prepared = PreparedNetworks(config.model_copy(update={"verification": by_this}))
+    chosen = prepared.verified_alignment()
+    require_rows(prepared, [chosen])
+    model = prepared.student_of(student)
+    refuse_failed(certify_networks(prepared, model, chosen))
+    return prepared, chosen, {name: model, UNTRAINED: prepared.control(chosen, model)}
 
 
 def _write_inputs(folder: RunFolder, config: NetworkRunConfig, alignment: Alignment) -> None:
@@ -157,7 +168,9 @@ def _verify_and_report(
     started, cpu = time.perf_counter(), time.process_time()
     phase(f"verifying {', '.join(students)}")
     judged = judged_student(prepared.config, students)
-    verification = _verified(prepared, alignment, students, judged, subspaces)
+    verification = verified_networks(
+        prepared, alignment, students, judged, prepared.config.verification.pairs, subspaces
+    )
     prepared.refuse_changed_teacher()
     assert verification.controls is not None  # since a student is judged
     write_outcomes(verification.outcomes, folder.outcomes)
@@ -173,20 +186,22 @@ def _verify_and_report(
     write_report(folder.path)
 
 
-def _verified(
+def verified_networks(
     prepared: PreparedNetworks,
     alignment: Alignment,
     students: Mapping[str, nn.Module],
     judged: str,
+    pairs: int,
     subspaces: Mapping[str, LearnedSubspaces],
 ) -> Verification:
+    """Verify networks on held-out rows as the config says, on so many pairs."""
     settings = prepared.config.verification
     return verify_students(
         prepared.teacher,
         students,
         alignment,
         prepared.rows.drawn[HELD_OUT],
-        pairs=settings.pairs,
+        pairs=pairs,
         batch_size=settings.batch_size,
         top_k=settings.top_k,
         seed=prepared.config.seed,
