@@ -68,8 +68,6 @@ def _self_swapped(side: Side, batch: Batch, what: str) -> int:
     logits = side.logits(base)
     rows, length = batch["special_tokens_mask"].shape
     refuse_non_finite_answers(logits, torch.arange(rows), what, side.module)
-    if isinstance(side, NetworkSide):
-        _require_rows_alone(side, batch, logits, what)
     own = Swap(
         torch.arange(rows),
         torch.ones(rows, length, dtype=torch.bool),
@@ -82,4 +80,6 @@ def _self_swapped(side: Side, batch: Batch, what: str) -> int:
                 f"{what}: an example swapped with itself changes the logits, at the sites of variable {name!r}; give a "
                 "network that computes the same in every run"
             )
+    if isinstance(side, NetworkSide):
+        _require_rows_alone(side, batch, logits, what)
     return logits.shape[-1]
