@@ -66,10 +66,19 @@ class Mistake:
         return "; write true or false" if self.kind == "bool_type" else ""
 
 
+_MESSAGES = {"missing": "this key is missing"}
+"""Words for what pydantic says in those of forms."""
+
+
 def mistakes(error: ValidationError) -> list[Mistake]:
     """Return what pydantic found wrong, in its order."""
     return [
-        Mistake(one["loc"], one["type"], one["msg"].removeprefix("Value error, "), one["input"])
+        Mistake(
+            one["loc"],
+            one["type"],
+            _MESSAGES.get(one["type"]) or one["msg"].removeprefix("Value error, "),
+            one["input"],
+        )
         for one in error.errors(include_url=False)
     ]
 

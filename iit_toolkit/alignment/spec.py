@@ -349,18 +349,21 @@ class Alignment(Strict):
         """Draw both stacks of blocks, and what each variable aligns.
 
         Args:
-            teacher: The teacher, or how many blocks it has.
+            teacher: The teacher, or how many blocks it has. A program, or a network of torch, has none.
             student: The student, or how many blocks it has.
             ax: Where to draw; if absent, a new figure of pyplot, which a notebook shows.
 
         Returns:
             The axes.
         """
-        of_teacher, of_student = (
-            one if isinstance(one, int) else int(one.config.num_hidden_layers) for one in (teacher, student)
-        )
+        of_teacher, of_student = map(_blocks, (teacher, student))
         axes = new_axes((5.2, 0.5 * max(of_teacher, of_student) + 0.8)) if ax is None else ax
         return draw_alignment(self.to_dict(), of_teacher, of_student, axes)
+
+
+def _blocks(model: Any) -> int:
+    """Return how many blocks a model has, or the number itself; none of what is no model of transformers."""
+    return model if isinstance(model, int) else int(getattr(getattr(model, "config", None), "num_hidden_layers", 0))
 
 
 def _explain(error: ValidationError, model: type[BaseModel]) -> str:
@@ -368,7 +371,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = mistakes(error)[0]
     where = ".".join(str(key) for key in first.keys if key not in (_SITE, _PROGRAM_VARIABLE))
     if first.kind == "extra_forbidden":
-        return f"unknown key `{where}`" + _nearest(str(first.keys[-1]), _all_keys(model))
+        return f"unknown key `{where}`" + _nearest(str(first.keys[-1]), {*_all_keys(model)} - {first.keys[-1]})
     if first.kind in ("model_type", "model_attributes_type"):
         return (
             f"`{where}`: needs keys, such as {{kind: ...}}" if where else "must hold keys, such as name and variables"

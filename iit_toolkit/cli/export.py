@@ -31,7 +31,7 @@ def export(
 
         folder = pipeline.export(run, output, arm)
     typer.echo(folder)
-    typer.echo(f"load it with transformers, or verify it again: iit-toolkit verify --from {folder}", err=True)
+    typer.echo(f"verify it again: iit-toolkit verify --from {folder}", err=True)
     if push_to_hub is not None:
         with stdout_for_results():
             address = pipeline.push_to_hub(folder, push_to_hub)

@@ -22,7 +22,7 @@ class TensorRows(Sequence[Row]):
             else a program reads.
 
     Raises:
-        UserError: If `inputs` or `labels` are missing, or columns are unequally long.
+        UserError: If `inputs` or `labels` are missing, columns are unequally long, or `inputs` are not finite.
     """
 
     def __init__(self, columns: Mapping[str, Tensor]) -> None:
@@ -37,6 +37,10 @@ class TensorRows(Sequence[Row]):
         if columns["labels"].dim() != 1 or columns["labels"].is_floating_point():
             shape, kind = list(columns["labels"].shape), columns["labels"].dtype
             raise UserError(f"labels are {kind} of shape {shape}; give one whole number per row, its class")
+        inputs = columns["inputs"]
+        if inputs.is_floating_point() and not bool(inputs.isfinite().all()):
+            row = int((~inputs.isfinite()).reshape(count, -1).any(1).nonzero()[0])
+            raise UserError(f"column 'inputs' holds NaN or infinity, first in row {row}; give finite numbers")
         self.columns = {"example_id": torch.arange(count), **columns}
 
     def __len__(self) -> int:

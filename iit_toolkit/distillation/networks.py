@@ -18,17 +18,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.fields import Strict
+from iit_toolkit.data.batch import Batch
 from iit_toolkit.data.tensor_rows import TensorRows
 from iit_toolkit.distillation.objective import Losses, Objective
 from iit_toolkit.distillation.spoilt import refuse_spoilt_losses, refuse_spoilt_weights
 from iit_toolkit.distillation.terms import ObjectiveWeights
-from iit_toolkit.errors import UserError, mistakes
+from iit_toolkit.errors import UserError, did_you_mean, mistakes
 from iit_toolkit.interchange import Interchange, Sampler
 from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.interchange.learned import LearnedSubspaces
+from iit_toolkit.interchange.program_side import ProgramSide
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
-from iit_toolkit.interchange.sides import Teacher, new_subspaces, side_of
+from iit_toolkit.interchange.sides import SitedSide, Teacher, new_subspaces, side_of
 
 _CERTIFIED_ROWS = 256
 _Positive = Annotated[int, Field(strict=True, ge=1)]
@@ -68,8 +70,10 @@ class NetworkTraining(Strict):
         try:
             return cls(**settings)
         except ValidationError as error:
-            first = mistakes(error)[0]
-            raise UserError(f"training.{first.place}: {first.message}") from None
+            first = min(mistakes(error), key=lambda one: one.kind != "extra_forbidden")
+            unknown = first.kind == "extra_forbidden"
+            near = f"unknown setting, {did_you_mean(str(first.keys[-1]), cls.model_fields)}"
+            raise UserError(f"training.{first.place}: {near if unknown else first.message}") from None
 
 
 Logged = Callable[[int, Losses], None]
@@ -125,6 +129,8 @@ def train_network(
             optimizer.zero_grad()
             if losses.total.requires_grad:  # a frozen network's variable may have no learned site
                 losses.total.backward()
+            elif not training.frozen:
+                raise _untrainable(student)
             optimizer.step()
             schedule.step()
             if log is not None:
@@ -191,8 +197,13 @@ def _counted(
 ) -> int:
     counter = FlopCounterMode(display=False)
     with counter:
-        objective(batch, interchanges, weights).total.backward()
-    assert objective.student.module is not None
+        losses = objective(batch, interchanges, weights)
+        if not bool(losses.total.isfinite()):
+            refuse_spoilt_losses(objective, losses, batch, 0)
+        assert objective.student.module is not None
+        if not losses.total.requires_grad:
+            raise _untrainable(objective.student.module)
+        losses.total.backward()
     objective.student.module.zero_grad()
     return counter.get_total_flops()
 
@@ -225,11 +236,38 @@ def _made(
         teacher.requires_grad_(False)
     for side in (own, other):
         side.eval()
-    refuse_failed(certify_sides(other, own, rows.batch(torch.arange(min(_CERTIFIED_ROWS, len(rows))))))
+    tried = rows.batch(torch.arange(min(_CERTIFIED_ROWS, len(rows))))
+    refuse_failed(certify_sides(other, own, tried))
+    if any(weights.compares("hidden", counterfactual=one) for one in (False, True)):
+        _require_hidden(own, other, tried)
     objective = Objective(
         other, own, weights, "sequence_classification", temperature=training.temperature, subspaces=subspaces
     )
     return objective, _Draw(alignment, weights, rows, training), own.device
+
+
+@torch.no_grad()
+def _require_hidden(student: SitedSide, teacher: SitedSide, batch: Batch) -> None:
+    """Check that both sides have hidden states of one width."""
+    terms = "cos, hidden_mse and their causal_ twins compare last hidden states"
+    if isinstance(teacher, ProgramSide):
+        raise UserError(f"{terms}, and a program has none; set their weights to 0")
+    widths = [
+        side.base_run({name: value.to(side.device) for name, value in side.reads(batch).items()}).hidden.shape[-1]
+        for side in (student, teacher)
+    ]
+    if widths[0] != widths[1]:
+        raise UserError(
+            f"{terms}, of which the student has {widths[0]} and the teacher {widths[1]}; give networks with as many, "
+            "or set their weights to 0"
+        )
+
+
+def _untrainable(student: nn.Module) -> UserError:
+    """Return the error for a network whose answers have no gradient."""
+    trained = any(weight.requires_grad for weight in student.parameters())
+    why = "its answers are computed without gradients" if trained else "it has none with requires_grad"
+    return UserError(f"{type(student).__name__}: no weight can be trained, since {why}; give one that can be trained")
 
 
 def _parameters(student: nn.Module, subspaces: LearnedSubspaces | None, training: NetworkTraining) -> list[Any]:

@@ -43,7 +43,7 @@ class CausalModel:
 
     Raises:
         UserError: If parents form a cycle or are no variables, a function is missing or has no variable, or the answer
-            has no domain of two or more values. If a domain holds anything but numbers and booleans.
+            has no domain of two or more values. If a domain holds anything but numbers and booleans, or one twice.
     """
 
     def __init__(
@@ -83,6 +83,9 @@ class CausalModel:
             if not values or wrong is not None:
                 found = "is empty" if not values else f"holds {shown(wrong)}"
                 raise UserError(f"the domain of variable {name!r} {found}; give numbers or booleans, such as range(3)")
+            twice = next((one for place, one in enumerate(values) if one in values[:place]), None)
+            if twice is not None:
+                raise UserError(f"the domain of variable {name!r} holds {twice} twice; give every value once")
         self._domains = {name: torch.tensor(values) for name, values in self.domains.items()}
 
     @classmethod
@@ -134,7 +137,7 @@ class CausalModel:
 
         Raises:
             UserError: If an input is missing, what is set is no variable, a value is outside its domain, or has another
-                number of rows. If a function fails on what it is given.
+                number of rows. If a function fails on what it is given, or changes it in place.
         """
         given = dict(setting or {})
         for name in given:
@@ -177,6 +180,17 @@ class CausalModel:
         found = values[self.answer]
         return (found[:, None] == self._domains[self.answer].to(found.device)).long().argmax(1)
 
+    def past(self, variables: Collection[str]) -> list[str]:
+        """Return the inputs that reach the answer by a path without any of some variables, in their order."""
+        reached: set[str] = set()
+        following = [self.answer]
+        while following:
+            name = following.pop()
+            if name not in reached and name not in variables:
+                reached.add(name)
+                following += self.parents[name]
+        return [name for name in self.inputs if name in reached]
+
     def require_variables(self, names: Sequence[str], where: str) -> None:
         """Check that the program has these variables.
 
@@ -192,18 +206,27 @@ class CausalModel:
 
     def _computed(self, name: str, given: Sequence[Tensor]) -> Tensor:
         """Return what a variable's function makes of its parents' values."""
+        before = [_version(one) for one in given]
         try:
-            return self.functions[name](*given)
+            found = self.functions[name](*given)
         except UserError:
             raise
         except Exception as error:
             shapes = ", ".join(
                 f"{parent} {list(one.shape)}" for parent, one in zip(self.parents[name], given, strict=True)
             )
+            said = ": ".join(filter(None, [type(error).__name__, one_line(error)]))
             raise UserError(
-                f"the function of variable {name!r} fails on {shapes}: {type(error).__name__}: {one_line(error)}; "
-                "correct it, or give inputs of the shapes that it reads"
+                f"the function of variable {name!r} fails on {shapes}: {said}; correct it, or give inputs of the "
+                "shapes that it reads"
             ) from error
+        for parent, value, version in zip(self.parents[name], given, before, strict=True):
+            if _version(value) != version:
+                raise UserError(
+                    f"the function of variable {name!r} changes {parent!r} in place, which others read, too; return a "
+                    "new tensor"
+                )
+        return found
 
     def _require(self, name: str, where: str) -> None:
         if name not in self.parents:
@@ -232,3 +255,8 @@ class CausalModel:
                     f"{shown(list(self.domains[name]))}"
                 )
         return len(value)
+
+
+def _version(value: Tensor) -> int:
+    """Return how often a tensor was changed in place; torch does not count this in inference mode."""
+    return 0 if value.is_inference() else value._version  # pyright: ignore[reportPrivateUsage]

@@ -1,5 +1,7 @@
 """Certification of a program on data: it answers as the data say, and each of its variables can change the answer.
 
+A program has no state: a variable is computed from the values of its parents in the same row, and from nothing else.
+
 It also draws pairs in which this happens as often as not. Random pairs can be a poor test: in natural-logic inference,
 most answers are of one class, and a swap of one variable rarely changes them.
 """
@@ -36,10 +38,12 @@ def certify_program(
         The check of the answers, then one of every variable.
 
     Raises:
-        UserError: If the program cannot be run on the data, or has no such variable.
+        UserError: If the program cannot be run on the data, or has no such variable. If a variable is another in a
+            second run, or without other rows.
     """
     program.require_variables(variables, "alignment")
     base = program.run(inputs)
+    _require_repeatable(program, inputs, base)
     answers = program.answers(base)
     source = other_rows(len(answers), torch.Generator().manual_seed(seed)).to(answers.device)
     checks = [_answers_as_labelled(answers, labels)]
@@ -98,6 +102,26 @@ def balanced_pairs(
         chosen.append(members[torch.randint(len(members), (wanted,), generator=generator)])
     shuffled = torch.cat(chosen)[torch.randperm(count, generator=generator)]
     return base[shuffled], source[shuffled]
+
+
+def _require_repeatable(program: CausalModel, inputs: Values, base: Values) -> None:
+    """Refuse a program that gives the first half of the rows other values if they are run again without the others.
+
+    Only variables with a domain are compared: numbers that are not whole may be rounded otherwise.
+    """
+    rows = len(base[program.answer]) // 2
+    again = program.run({name: inputs[name] for name in program.inputs})
+    fewer = program.run({name: inputs[name][:rows] for name in program.inputs})
+    for name in (one for one in program.order if one in program.domains):
+        if not torch.equal(again[name], base[name]):
+            raise UserError(
+                f"variable {name!r} has other values in a second run on the same inputs; give a program without chance"
+            )
+        if not torch.equal(fewer[name], base[name][:rows]):
+            raise UserError(
+                f"variable {name!r} has other values if it is computed without the other rows of the batch; compute "
+                "every row from its own values alone"
+            )
 
 
 def _answers_as_labelled(answers: Tensor, labels: Tensor) -> Check:

@@ -113,7 +113,7 @@ def test_probabilities_sum_to_one() -> None:
         (content(variables=[]), "variables"),
         (content(variables=[{**OF_PROGRAM, "teacher": []}]), "`variables.0.teacher`: "),
         (content(variables=[{**OF_PROGRAM, "teacher": [{"variable": ""}]}]), "`variables.0.teacher.0.variable`: "),
-        (content(variables=[{**OF_PROGRAM, "teacher": [{"variabel": "x"}]}]), "Field required"),
+        (content(variables=[{**OF_PROGRAM, "teacher": [{"variabel": "x"}]}]), "this key is missing"),
         (content(variables=[{**OF_PROGRAM, "teacher": [{"variable": "x", "layer": 1}]}]), "unknown key `variables.0"),
         (
             content(

@@ -30,6 +30,60 @@ few = iit.CausalModel(
 number = 3
 
 
+def changed(**functions):
+    return iit.CausalModel(program.parents, {**program.functions, **functions}, program.domains, "same")
+
+
+def chance():
+    return changed(left=lambda inputs: torch.rand(len(inputs)) < 0.5)
+
+
+def across():
+    return changed(left=lambda inputs: inputs[:, 0] == inputs[:, 1].flip(0))
+
+
+def in_place():
+    return changed(left=lambda inputs: inputs.sub_(1)[:, 0] == 0)
+
+
+def twice():
+    domains = {**program.domains, "same": (False, True, True)}
+    return iit.CausalModel(program.parents, program.functions, domains, "same")
+
+
+def untrainable():
+    return network().requires_grad_(False)
+
+
+class Around(torch.nn.Module):
+    def __init__(self, then):
+        super().__init__()
+        self.net, self.then = network(), then
+
+    def forward(self, inputs):
+        return self.then(self.net(inputs))
+
+
+def detached():
+    return Around(torch.Tensor.detach)
+
+
+def infinite():
+    return Around(lambda logits: logits / 0)
+
+
+def together():
+    return Around(lambda logits: logits - logits.mean(0))
+
+
+def labelled():
+    return [{**some, "labels": program.answers(program.run(some))} for some in rows()]
+
+
+def unfinished():
+    return [{"inputs": some["inputs"] / 0} for some in rows()]
+
+
 def wide():
     return torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).double()
 
@@ -63,6 +117,14 @@ program = iit.CausalModel(
     {"a": ("b",), "b": ("a",)}, {"a": lambda b: b, "b": lambda a: a}, {"b": (0, 1)}, "b"
 )
 """
+DEAD = """
+import planted
+
+def network():
+    made = planted.network()
+    made[3].weight.data[:, :2] = 0  # reads nothing of the first two neurons
+    return made
+"""
 SITE = "{component: 2.output, neurons: [0, 2]}"
 
 
@@ -71,6 +133,8 @@ def aligned(teacher: str = "{variable: left}", student: str = SITE, rest: str = 
     return f"arms.iit.alignment={{name: x, variables: [{variable}]{rest}}}"
 
 
+IN_NET = aligned(student="{component: net.2.output, neurons: [0, 2]}")
+VERIFIED = "verification.alignment=null"
 WRONG: dict[str, tuple[list[str], list[str]]] = {
     "a subspace as wide as its site": (
         [aligned(student="{component: 2.output, subspace: {rank: 4}}")],
@@ -128,8 +192,47 @@ WRONG: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no path": (["data={}"], ["data: source function and path need each other"]),
     "too many rows": (["data.train_rows=5000"], ["5,000 rows are asked for, but the function returns 300"]),
-    "unknown setting": (["training.stepps=3"], ["training.stepps"]),
-    "no steps": (["training={}"], ["training.steps"]),
+    "unknown setting": (["training.stepps=3"], ['training.stepps: unknown setting, did you mean "steps"?']),
+    "another unknown setting": (["training={max_steps: 3}"], ["training.max_steps: unknown setting"]),
+    "no steps": (["training={}"], ["training.steps: this key is missing"]),
+    "a program with chance": (
+        ["teacher.program=mistakes.py:chance", "data.path=mistakes.py:labelled"],
+        ["variable 'left' has other values in a second run"],
+    ),
+    "a program that mixes rows": (
+        ["teacher.program=mistakes.py:across", "data.path=mistakes.py:labelled"],
+        ["variable 'left' has other values if it is computed without the other rows"],
+    ),
+    "a program that changes its inputs": (
+        ["teacher.program=mistakes.py:in_place"],
+        ["the program, run on data.path", "the function of variable 'left' changes 'inputs' in place"],
+    ),
+    "a value twice in a domain": (["teacher.program=mistakes.py:twice"], ["variable 'same' holds True twice"]),
+    "no weight to train": (
+        ["student.network=mistakes.py:untrainable"],
+        ["no weight can be trained, since it has none with requires_grad"],
+    ),
+    "no gradient": (
+        ["student.network=mistakes.py:detached", IN_NET, VERIFIED],
+        ["no weight can be trained, since its answers are computed without gradients"],
+    ),
+    "infinite answers": (
+        ["student.network=mistakes.py:infinite", IN_NET, VERIFIED],
+        ["student: answers are NaN or infinite in 16 of 16 rows"],
+    ),
+    "a network that mixes rows": (
+        ["student.network=mistakes.py:together", IN_NET, VERIFIED],
+        ["student: a row's answer depends on the other rows of its batch"],
+    ),
+    "inputs that are not finite": (
+        ["data.path=mistakes.py:unfinished"],
+        ["column 'inputs' holds NaN or infinity, first in row 0"],
+    ),
+    "hidden states of a program": (["arms.iit.weights={task: 1, cos: 1}"], ["and a program has none"]),
+    "neurons of a program's variable": (
+        [aligned("{variable: left, neurons: [0, 1]}")],
+        ["unknown key `variables.0.teacher.0.neurons`"],
+    ),
     "a seed in the training": (["training.seed=3"], ["training.seed: this is set by the config's arms and seed"]),
     "unknown key": (["teacher.programm=x.py:y"], ["teacher.programm: unknown key", 'did you mean "program"?']),
     "unknown loss term": (["arms.iit.weights={tusk: 1}"], ["arms.iit.weights.tusk", 'did you mean "task"?']),
@@ -164,6 +267,33 @@ def test_a_run_refuses_in_one_line(refused: Callable[..., str], place: Path, nam
     for word in words:
         assert word in said, said
     assert not (place / "run").exists()
+
+
+def test_a_key_that_is_valid_elsewhere_is_not_proposed_for_itself(refused: Callable[..., str]) -> None:
+    assert "did you mean" not in refused("run", "planted.yaml", aligned("{variable: left, neurons: [0, 1]}"), "-o", "x")
+
+
+def warned(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main(["validate", "planted.yaml", *overrides])
+    assert exit_.value.code == 0
+    return capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("place")
+def test_an_input_that_reaches_the_answer_past_the_alignment_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "past the aligned variables" not in warned(capsys)
+    said = warned(capsys, aligned(), VERIFIED)
+    assert said.count("verification: the answer depends on inputs past the aligned variables") == 1
+    assert "arms.iit" not in said, "the same alignment twice"
+
+
+def test_sites_that_no_answer_depends_on_are_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "dead.py").write_text(DEAD)
+    assert "moves none of its logits" not in warned(capsys)
+    said = warned(capsys, "student.network=dead.py:network")
+    assert said.count('verification: swapping "left" in the student moves none of its logits in 16 rows') == 1, said
+    assert '"right"' not in said
 
 
 def test_verbs_of_text_refuse_in_one_line(refused: Callable[..., str]) -> None:

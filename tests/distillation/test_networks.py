@@ -194,7 +194,7 @@ def wrong_labels() -> CausalModel:
             lambda: train_network(mlp(), equality(), None, one_row(), weights={"task": 1.0}, **SETTINGS),
             "the data have 1 rows; give 2 or more",
         ),
-        (lambda: train(stepps=3), "training.stepps: Extra inputs are not permitted"),
+        (lambda: train(stepps=3), "training.stepps: unknown setting"),
         (lambda: train(weights={"tusk": 1.0}), 'training.weights.tusk: no such loss term, did you mean "task"'),
         (lambda: train(alignment=None), "loss weights need an alignment; give one"),
         (lambda: train(mlp(classes=3)), "same answers: the teacher answers among 2 classes, student among 3"),

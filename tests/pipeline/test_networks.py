@@ -383,3 +383,9 @@ def test_rows_of_a_program_and_their_balance() -> None:
         program.run(pairs, {"carry": program.run({"a": pairs["source_a"], "b": pairs["source_b"]})["carry"]})
     )
     assert float((before != after).float().mean()) > 0.3
+
+
+def test_an_alignment_with_a_program_is_drawn() -> None:
+    network = nn.Sequential(nn.Linear(4, 4))
+    texts = [one.get_text() for one in Alignment.from_dict(ALIGNMENT).plot(object(), network).texts]
+    assert any("left" in one for one in texts) and not any(one.startswith("block") for one in texts)

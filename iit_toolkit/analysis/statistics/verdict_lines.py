@@ -15,9 +15,10 @@ from iit_toolkit.analysis.statistics.verdict import Control, Label, VariableVerd
 LEAKS = "leak check"
 
 _MORE = "more data or a larger verification.pairs could decide; `iit-toolkit verify --plan` says how many"
+_TRACE = " (of models of text, `iit-toolkit trace` says where)"
 _FAILED = {
-    FLOOR: "the student ignores the swap: train it with interchanges where `iit-toolkit trace` shows an effect",
-    UNTRAINED: "training did not cause the score: train longer, or swap where `iit-toolkit trace` shows an effect",
+    FLOOR: "the student ignores the swap: train it with interchanges, where its teacher shows an effect" + _TRACE,
+    UNTRAINED: "training did not cause the score: train longer, or swap where the teacher shows an effect" + _TRACE,
 }
 _FLEXIBLE = "the learned map succeeds on a random network, too: give its subspaces a lower rank"
 _ELSEWHERE = "the score does not single out these sites: `iit-toolkit search` finds the map of layers"
@@ -80,5 +81,9 @@ def _next(label: Label, control: Control) -> str:
 
 def _leak(one: Leak) -> VerdictLine:
     label: Label = "INCONCLUSIVE" if one.passed is None else "NOT SUPPORTED"
-    following = _MORE if one.passed is None else "the neurons that are left out carry the variable, too: align them"
+    following = (
+        _MORE
+        if one.passed is None
+        else "what the alignment leaves out moves the answer, too: align it, or train with `strict`"
+    )
     return VerdictLine(label, LEAKS, f"at {one.site}", following)

@@ -11,11 +11,15 @@ from torch import nn
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.statistics.decision import MINIMUM_CLUSTERS
 from iit_toolkit.config.network_config import NetworkRunConfig
+from iit_toolkit.data.batch import Batch
 from iit_toolkit.distillation.networks import step_flops
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, listed
+from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import Check
-from iit_toolkit.interchange.sides import side_of
+from iit_toolkit.interchange.learned import LearnedSubspaces
+from iit_toolkit.interchange.sides import SitedSide, side_of
+from iit_toolkit.interchange.swap import Swap
 from iit_toolkit.pipeline.networks.facts import certified
 from iit_toolkit.pipeline.networks.learned import fresh_subspaces, require_learner
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, program_variables, with_program
@@ -57,7 +61,12 @@ def validate_prepared_networks(prepared: PreparedNetworks) -> list[Check]:
             found = certified(prepared.program, rows, program_variables(verified))
             checks += [Check(f"{check.name} ({split})", check.passed, check.detail) for check in found]
     student = prepared.new_student()
+    told: list[Alignment] = []
     for name, alignment in alignments.items():
+        if alignment not in told:
+            _warn_of_paths(prepared, name, alignment)
+            _warn_of_dead_sites(prepared, student, name, alignment)
+            told.append(alignment)
         checks += [
             Check(f"{name}: {check.name}", check.passed, check.detail)
             for check in certify_networks(prepared, student, alignment)
@@ -78,14 +87,10 @@ def certify_networks(prepared: PreparedNetworks, student: nn.Module, alignment: 
     Raises:
         UserError: If it does not fit a side.
     """
-    rows = prepared.rows.drawn[HELD_OUT]
-    batch = rows.batch(torch.arange(min(_TRIED_ROWS, len(rows))))
     learned = fresh_subspaces(prepared, alignment, student)
-    own = side_of(student, alignment, "student", subspaces=learned)
+    own, batch = _tried(prepared, student, alignment, learned)
     other = side_of(prepared.teacher, alignment, "teacher", own.device, subspaces=learned)
-    for side in (own, other):
-        side.eval()
-    batch = {name: value.to(own.device) for name, value in batch.items()}
+    other.eval()
     checks = certify_sides(other, own, batch)
     if prepared.config.verification.program is not None:
         assert prepared.program is not None
@@ -112,6 +117,48 @@ def require_rows(prepared: PreparedNetworks, alignments: Iterable[Alignment]) ->
                     f"data: {split} rows have no sources, which alignment {alignment.name} takes; give "
                     "data.balance: changed, return TensorRows.pairs(...), or leave `sources` out"
                 )
+
+
+def _tried(
+    prepared: PreparedNetworks, student: nn.Module, alignment: Alignment, learned: LearnedSubspaces | None
+) -> tuple[SitedSide, Batch]:
+    """Return the student's side in eval mode, and the first held-out rows."""
+    own = side_of(student, alignment, "student", subspaces=learned)
+    own.eval()
+    rows = prepared.rows.drawn[HELD_OUT]
+    batch = rows.batch(torch.arange(min(_TRIED_ROWS, len(rows))))
+    return own, {name: value.to(own.device) for name, value in batch.items()}
+
+
+def _warn_of_paths(prepared: PreparedNetworks, where: str, alignment: Alignment) -> None:
+    """Warn of inputs of the program that the answer depends on beside all aligned variables."""
+    past = prepared.teacher.past(program_variables(alignment)) if isinstance(prepared.teacher, CausalModel) else []
+    if past:
+        _LOG.warning(
+            "%s: the answer depends on %s past the aligned variables, so the student needs neurons for that, and the "
+            "leak check fails if they are at the same places; align a variable on that path, too",
+            where,
+            listed(past),
+        )
+
+
+@torch.no_grad()
+def _warn_of_dead_sites(prepared: PreparedNetworks, student: nn.Module, where: str, alignment: Alignment) -> None:
+    """Warn of variables whose swap moves no answer of the student at all."""
+    side, batch = _tried(prepared, student, alignment, fresh_subspaces(prepared, alignment, student))
+    rows, length = batch["special_tokens_mask"].shape
+    swapped = torch.ones(rows, length, dtype=torch.bool)
+    others = Swap(torch.arange(rows).roll(1), swapped, torch.arange(length).expand(rows, length)).to(side.device)
+    base = side.base_run(side.reads(batch), list(side.variables))
+    for name in side.variables:
+        if torch.equal(side.logits(side.counterfactual_run(base, name, others)), side.logits(base)):
+            _LOG.warning(
+                '%s: swapping "%s" in the student moves none of its logits in %d rows: its answers do not depend on '
+                "these sites",
+                where,
+                name,
+                rows,
+            )
 
 
 def _warn_of_rows(prepared: PreparedNetworks) -> None:

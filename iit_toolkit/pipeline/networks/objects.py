@@ -155,10 +155,13 @@ def labelled(columns: Mapping[str, Tensor], what: str, program: CausalModel | No
     Raises:
         UserError: If they are no rows, or the program can't be run on them.
     """
+    if "labels" not in columns and program is not None:
+        try:
+            columns = {**columns, "labels": program.answers(program.run(columns))}
+        except UserError as error:
+            raise UserError(f"the program, run on {what}: {error}") from None
     try:
-        if "labels" in columns or program is None:
-            return TensorRows(columns)
-        return TensorRows({**columns, "labels": program.answers(program.run(columns))})
+        return TensorRows(columns)
     except UserError as error:
         raise UserError(f"{what}: {error}") from None
 
