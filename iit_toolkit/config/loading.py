@@ -196,18 +196,18 @@ def _describe(error: ValidationError, schema: type[BaseModel]) -> str:
     by_place: dict[str, list[str]] = {}
     given: set[str] = set()
     for mistake in found[:_MOST_MISTAKES]:
-        keys = _keys_of(mistake.keys, schema)
-        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema, given))
+        keys, section = _place_of(mistake.keys, schema)
+        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, section, given))
     told_of = [f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()]
     if len(found) > _MOST_MISTAKES:
         told_of.append(f"and {len(found) - _MOST_MISTAKES:,} more mistakes")
     return "; ".join(told_of)
 
 
-def _describe_one(mistake: Mistake, keys: list[str], schema: type[BaseModel], given: set[str]) -> str:
+def _describe_one(mistake: Mistake, keys: list[str], section: Any, given: set[str]) -> str:
     """One mistake in words; the hints in `given` are not repeated."""
     if mistake.kind == "extra_forbidden":
-        hint = did_you_mean(keys[-1], _valid_keys(keys[:-1], schema))
+        hint = did_you_mean(keys[-1], list(section.model_fields) if _is_section(section) else [])
         repeated = hint in given
         given.add(hint)
         return "unknown key" if repeated else f"unknown key, {hint}"
@@ -218,25 +218,23 @@ def _describe_one(mistake: Mistake, keys: list[str], schema: type[BaseModel], gi
     return f"{mistake.inside}, not {shown(mistake.given)}{mistake.remedy}"
 
 
-def _keys_of(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
-    """Return the keys of an error's place, without the names pydantic adds for the alternatives of a union."""
+def _place_of(location: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[str], Any]:
+    """Return the keys of an error's place, and what holds the last of them.
+
+    The names that pydantic adds for the alternatives of a union are no keys.
+    """
     keys: list[str] = []
     annotation: Any = schema
+    section: Any = None
     for part in location:
         inner = _inner(annotation, str(part))
         if inner is None:
             break
         if not _is_choice(annotation):
             keys.append(str(part))
+            section = annotation
         annotation = inner
-    return keys or [str(part) for part in location]
-
-
-def _valid_keys(keys: list[str], schema: type[BaseModel]) -> list[str]:
-    annotation: Any = schema
-    for key in keys:
-        annotation = _inner(annotation, key)
-    return list(annotation.model_fields) if _is_section(annotation) else []
+    return keys or [str(part) for part in location], section
 
 
 def _inner(annotation: Any, key: str) -> Any:

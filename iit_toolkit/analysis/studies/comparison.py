@@ -33,8 +33,8 @@ _SAME_KIND = ("objective", "alignment")
 COMPUTE_TOLERANCE = 0.1
 """Up to this share, training FLOPs count as equal."""
 _SCOPE = (
-    "Seeds vary {}; teacher, data and verified alignment are the same throughout. Intervals are not corrected for their "
-    "number: of twenty, one is expected to miss the true value."
+    "Seeds vary {}; teacher, data and verified alignment are the same throughout. Intervals are not corrected for "
+    "their number: of twenty, one is expected to miss the true value."
 )
 _OF_TEXTS, _OF_NETWORKS = "the training, the verified pairs and the masks", "the training and the verified pairs"
 

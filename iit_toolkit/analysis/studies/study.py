@@ -120,7 +120,7 @@ class Study:
 
     def verdicts(self) -> dict[str, dict[int, Label]]:
         """Return the verdict on every arm by seed; none if the verdict of a run is on another arm than its own."""
-        found = {
+        found: dict[str, dict[int, Label]] = {
             arm: {seed: run.verdict.label for seed, run in runs.items() if run.verdict is not None}
             for arm, runs in self.records.items()
         }
