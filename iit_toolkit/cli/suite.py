@@ -169,7 +169,7 @@ def _print(planned: list[PlannedPiece], *, texts: bool) -> None:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("piece", no_wrap=True, overflow="ignore")
     for head in ("state", "steps", unit, "least", "took"):
-        table.add_column(head, justify="right", no_wrap=True)
+        table.add_column(head, justify="right")
     for one in planned:
         table.add_row(
             str(one.piece),

@@ -28,7 +28,7 @@ def require_shared_inputs(config: SuiteConfig) -> None:
     Raises:
         UserError: If teacher or rows depend on the seed.
     """
-    first, *others = {piece.seed: piece for piece in reversed(pieces(config))}.values()
+    first, *others = {piece.seed: piece for piece in pieces(config)}.values()
     if not others:
         return
     inputs, again = (_of_networks(config, one).shared_inputs() for one in (first, others[0]))
@@ -40,8 +40,8 @@ def require_shared_inputs(config: SuiteConfig) -> None:
                 else "draw them with a torch.Generator of their own"
             )
             raise UserError(
-                f"{name}: other ones with seed {first.seed} than with seed {others[0].seed}, but runs that differ in "
-                f"the seed are compared; {remedy}"
+                f"seeds {first.seed} and {others[0].seed} do not have the same {name}, but seeds of a suite are "
+                f"compared; {remedy}"
             )
 
 

@@ -320,10 +320,12 @@ FINETUNE = "finetune={tasks: {rte: {}}}"
         ),
         (
             ["run.teacher={network: 'planted.py:network'}", PROGRAM, "run.arms.iit.alignment=networks.yaml"],
-            "teacher: other ones with seed 2 than with seed 1, but runs that differ in the seed are compared; give "
-            "teacher.weights",
+            "seeds 1 and 2 do not have the same teacher, but seeds of a suite are compared; give teacher.weights, or",
         ),
-        (["run.data.path=drawn.py:rows"], "train rows: other ones with seed 2 than with seed 1, but"),
+        (
+            ["run.data.path=drawn.py:rows"],
+            "seeds 1 and 2 do not have the same train rows, but seeds of a suite are compared; draw them",
+        ),
         (
             ["run.arms.iit.alignment=learned.yaml"],
             "verification.alignment has learned subspaces, but no arm trains them",
