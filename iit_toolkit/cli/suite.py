@@ -35,14 +35,17 @@ Folder = Annotated[
 def plan(suite: Suite, overrides: Overrides = None, output: Folder = None) -> None:
     """Print what is done, and what the rest will cost.
 
+    "least" is the least time that its matrix products take; "took" is what the piece took, or a similar one.
+
     Example: iit-toolkit suite plan experiments/paper-claims/suite.yaml
     """
     with stdout_for_results():
+        from iit_toolkit.config.run_config import RunConfig
         from iit_toolkit.pipeline.suite.plan import plan as plan_suite
 
         config = _read(suite, overrides)
         planned = plan_suite(config, _folder(config, output))
-    _print(planned)
+    _print(planned, texts=isinstance(config.run, RunConfig))
 
 
 @suite.command(no_args_is_help=True)
@@ -153,34 +156,38 @@ def _refuse_to_overwrite(suite: str, folder: Path) -> None:
         raise UserError(f"{suite} would be overwritten: {folder} keeps the resolved suite there; choose another folder")
 
 
-def _print(planned: list[PlannedPiece]) -> None:
+def _print(planned: list[PlannedPiece], *, texts: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD)
+    from iit_toolkit.analysis.studies.rows import unit_of_flops
+
+    left = [one for one in planned if not one.done]
+    flops = sum(one.flops or 0 for one in left)
+    unit, size = unit_of_flops(flops)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("piece", no_wrap=True, overflow="ignore")
-    for head in ("state", "steps", "TFLOP", "at least", "took (or a similar piece)"):
+    for head in ("state", "steps", unit, "least", "took"):
         table.add_column(head, justify="right")
     for one in planned:
         table.add_row(
             str(one.piece),
             "done" if one.done else "to do",
             "" if one.steps is None else f"{one.steps:,}",
-            "" if one.flops is None else f"{one.flops / 1e12:,.3g}",
+            "" if one.flops is None else f"{one.flops / size:,.3g}",
             _time(one.least_seconds),
             _time(one.seconds),
         )
     console = Console(highlight=False, markup=False)
     console.print(table)
-    left = [one for one in planned if not one.done]
-    flops = sum(one.flops or 0 for one in left)
     least = sum(one.least_seconds or 0 for one in left)
     known = [one.seconds for one in left if one.seconds is not None]
     console.print(f"{len(planned) - len(left)} of {len(planned)} pieces are done")
+    further = "perplexity, verification and fine-tuning come" if texts else "verification comes"
     console.print(
-        f"to do: {len(left)}; their training takes {flops / 1e12:,.3g} TFLOP, at least {_time(least)} on this machine "
-        "(at the speed of one large matrix product); perplexity, verification and fine-tuning come on top"
+        f"to do: {len(left)}; their training takes {flops / size:,.3g} {unit}, at least {_time(least)} on this machine "
+        f"(at the speed of one large matrix product); {further} on top"
     )
     if known:
         console.print(f"by what the like of {len(known)} of them took: {_time(sum(known))}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Discriminator, Tag, ValidationError
 
 from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.config.run_config import RunConfig
@@ -18,6 +18,21 @@ from iit_toolkit.files.text_files import MAX_DEPTH
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 AnyRunConfig: TypeAlias = RunConfig | NetworkRunConfig
 """A run of models of transformers, or one of programs and other networks."""
+_TEXTS, _NETWORKS = "texts", "networks"
+
+
+def _kind(config: Any) -> str:
+    """Return which of both a config is, or will be: of networks if its `teacher` holds keys."""
+    of_networks = isinstance(config, NetworkRunConfig)
+    if isinstance(config, dict):
+        of_networks = isinstance(cast(dict[str, Any], config).get("teacher"), dict)
+    return _NETWORKS if of_networks else _TEXTS
+
+
+RunSection = Annotated[
+    Annotated[RunConfig, Tag(_TEXTS)] | Annotated[NetworkRunConfig, Tag(_NETWORKS)], Discriminator(_kind)
+]
+"""The same as a section of another file; which of both it is, is told as `load_config` tells it."""
 _LONG = 80  # characters of an override in a message
 _MOST_MISTAKES = 5  # in one message
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -41,7 +56,7 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> AnyR
     document, where = read_mapping(_config_path(path_or_name)), f"config {path_or_name}"
     for override in overrides:
         apply_override(document, override)
-    schema = NetworkRunConfig if isinstance(document.get("teacher"), dict) else RunConfig
+    schema = NetworkRunConfig if _kind(document) == _NETWORKS else RunConfig
     return parse_config(schema, document, (), where)
 
 
@@ -63,7 +78,7 @@ def text_config(config: AnyRunConfig) -> RunConfig:
     if not isinstance(config, RunConfig):
         raise UserError(
             f"config {config.name}: its teacher is a program or a network of torch, for which validate, explain, run, "
-            "train, verify, search, report, export, compare, gate and ls work; use one of these, or a model of "
+            "train, verify, search, report, export, compare, suite, gate and ls work; use one of these, or a model of "
             "transformers"
         )
     return config
@@ -181,18 +196,18 @@ def _describe(error: ValidationError, schema: type[BaseModel]) -> str:
     by_place: dict[str, list[str]] = {}
     given: set[str] = set()
     for mistake in found[:_MOST_MISTAKES]:
-        keys = _keys_of(mistake.keys, schema)
-        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, schema, given))
+        keys, section = _place_of(mistake.keys, schema)
+        by_place.setdefault(".".join(keys), []).append(_describe_one(mistake, keys, section, given))
     told_of = [f"{place}: {' or '.join(texts)}" if place else " or ".join(texts) for place, texts in by_place.items()]
     if len(found) > _MOST_MISTAKES:
         told_of.append(f"and {len(found) - _MOST_MISTAKES:,} more mistakes")
     return "; ".join(told_of)
 
 
-def _describe_one(mistake: Mistake, keys: list[str], schema: type[BaseModel], given: set[str]) -> str:
+def _describe_one(mistake: Mistake, keys: list[str], section: Any, given: set[str]) -> str:
     """One mistake in words; the hints in `given` are not repeated."""
     if mistake.kind == "extra_forbidden":
-        hint = did_you_mean(keys[-1], _valid_keys(keys[:-1], schema))
+        hint = did_you_mean(keys[-1], list(section.model_fields) if _is_section(section) else [])
         repeated = hint in given
         given.add(hint)
         return "unknown key" if repeated else f"unknown key, {hint}"
@@ -203,24 +218,23 @@ def _describe_one(mistake: Mistake, keys: list[str], schema: type[BaseModel], gi
     return f"{mistake.inside}, not {shown(mistake.given)}{mistake.remedy}"
 
 
-def _keys_of(location: tuple[int | str, ...], schema: type[BaseModel]) -> list[str]:
-    """Return the keys of an error's place, without the names pydantic adds for the alternatives of a union."""
+def _place_of(location: tuple[int | str, ...], schema: type[BaseModel]) -> tuple[list[str], Any]:
+    """Return the keys of an error's place, and what holds the last of them.
+
+    The names that pydantic adds for the alternatives of a union are no keys.
+    """
     keys: list[str] = []
     annotation: Any = schema
+    section: Any = None
     for part in location:
         inner = _inner(annotation, str(part))
         if inner is None:
             break
-        keys.append(str(part))
+        if not _is_choice(annotation):
+            keys.append(str(part))
+            section = annotation
         annotation = inner
-    return keys or [str(part) for part in location]
-
-
-def _valid_keys(keys: list[str], schema: type[BaseModel]) -> list[str]:
-    annotation: Any = schema
-    for key in keys:
-        annotation = _inner(annotation, key)
-    return list(annotation.model_fields) if _is_section(annotation) else []
+    return keys or [str(part) for part in location], section
 
 
 def _inner(annotation: Any, key: str) -> Any:
@@ -228,9 +242,16 @@ def _inner(annotation: Any, key: str) -> Any:
     if _is_section(annotation):
         field = annotation.model_fields.get(key)
         return Any if field is None else field.annotation
+    if _is_choice(annotation):
+        return next((one.__origin__ for one in get_args(annotation) if Tag(key) in one.__metadata__), None)
     if get_origin(annotation) is dict:
         return get_args(annotation)[1]
     return None
+
+
+def _is_choice(annotation: Any) -> bool:
+    """Whether this is a union whose alternatives have tags, which pydantic adds to the place of an error."""
+    return bool(get_args(annotation)) and all(get_origin(one) is Annotated for one in get_args(annotation))
 
 
 def _is_section(annotation: Any) -> bool:

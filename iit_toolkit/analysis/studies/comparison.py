@@ -32,10 +32,11 @@ STUDY_SCHEMA = "iit_toolkit/study/1"
 _SAME_KIND = ("objective", "alignment")
 COMPUTE_TOLERANCE = 0.1
 """Up to this share, training FLOPs count as equal."""
-SCOPE = (
-    "Seeds vary the training, the verified pairs and the masks; teacher, data and verified alignment are the same "
-    "throughout. Intervals are not corrected for their number: of twenty, one is expected to miss the true value."
+_SCOPE = (
+    "Seeds vary {}; teacher, data and verified alignment are the same throughout. Intervals are not corrected for "
+    "their number: of twenty, one is expected to miss the true value."
 )
+_OF_TEXTS, _OF_NETWORKS = "the training, the verified pairs and the masks", "the training and the verified pairs"
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ class StudyComparison:
             "variables": self.variables,
             "groups": {group: [asdict(row) for row in rows] for group, rows in self.groups.items()},
             "teacher": [asdict(row) for row in self.teacher],
+            "verdicts": self.study.verdicts(),
             "headline": self.headline,
             "comparisons": [asdict(one) for one in self.comparisons],
             "level": self.level,
@@ -177,7 +179,7 @@ def compare_study(
         headline=headline_names(groups, shown),
         comparisons=tuple(comparisons),
         level=LEVEL,
-        scope=SCOPE,
+        scope=_SCOPE.format(_OF_NETWORKS if study.of_networks else _OF_TEXTS),
     )
 
 

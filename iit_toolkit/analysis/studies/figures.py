@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from iit_toolkit.analysis.report.figures.style import GREY, LINES, MARKERS, PALETTE, STYLE, Drawing, save
+from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import NETWORKS
 from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import count, first_upper
 from iit_toolkit.analysis.studies.comparison import StudyComparison
@@ -21,7 +23,12 @@ from iit_toolkit.analysis.studies.rows import TASKS, flop_unit, measured
 
 _COLUMNS = 4
 _HANDLE, _LETTER, _LINE = 0.6, 0.075, 0.19  # inches in the legend: of a mark, of a letter of a name, of a line
-_PREDICTED = {"causal_lm": "tokens", "sequence_classification": "labels", "token_classification": "tags"}
+_PREDICTED = {
+    "causal_lm": "tokens",
+    "sequence_classification": "labels",
+    "token_classification": "tags",
+    NETWORKS: "labels",
+}
 """What is predicted; of masked language models, masked tokens."""
 _FILES = {"effective_iia": "iia"}
 """What the figure against perplexity is called, if not as its measure."""
@@ -34,14 +41,15 @@ def write_figures(comparison: StudyComparison, folder: Path) -> None:
 
     `training-perplexity`: exp of the logged loss of the task, such as of masked tokens, over steps and training FLOPs.
     `iia-perplexity`: effective IIA outside against perplexity, per arm and seed, with the intervals of the run;
-    `effect_r2-perplexity` and so on, if the comparison shows another measure.
+    `effect_r2-perplexity` and so on, if the comparison shows another measure. Of networks, the same against accuracy:
+    `effect_r2-accuracy`.
     `task-gains`: differences of task scores from the baseline at equal steps, paired by seed.
 
     Raises:
         UserError: If they can't be written.
     """
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "both"}):
-        for drawing in (_training(comparison), _against_perplexity(comparison), _gains(comparison)):
+        for drawing in (_training(comparison), _against_behaviour(comparison), _gains(comparison)):
             if drawing is not None:
                 save(folder, drawing)
 
@@ -66,14 +74,17 @@ def _training(comparison: StudyComparison) -> Drawing | None:
         axes.set_xlabel(label)
         axes.set_ylabel(f"perplexity of {predicted} in training")
         axes.set_title(f"Over {label}")
-    seen = "pale: seen before" if (data["epoch"] > 1).any() else "none seen before"
-    figure.suptitle(f"{predicted.capitalize()} of training batches, {seen}; with dropout", fontsize=9)
-    add_legend(figure, comparison, arms)
     caption = (
         f"Perplexity of the {predicted} of training batches: exp of the mean over seeds of the logged loss, which is "
-        "itself a mean over the steps since the last line. Arms without this loss have no curve. Pale past epoch 1, "
-        "where rows were seen before. Dropout is on, so it is higher than in evaluation."
+        "itself a mean over the steps since the last line. Arms without this loss have no curve."
     )
+    title = f"{predicted.capitalize()} of training batches"
+    if not comparison.study.of_networks:  # their rows are drawn with replacement, and their dropout is their own
+        seen = "pale: seen before" if (data["epoch"] > 1).any() else "none seen before"
+        title += f", {seen}; with dropout"
+        caption += " Pale past epoch 1, where rows were seen before. Dropout is on, so it is higher than in evaluation."
+    figure.suptitle(title, fontsize=9)
+    add_legend(figure, comparison, arms)
     return Drawing("training-perplexity", figure, caption, "Curves of perplexity while training, per arm.", data)
 
 
@@ -96,17 +107,18 @@ def training_curves(comparison: StudyComparison) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _against_perplexity(comparison: StudyComparison) -> Drawing | None:
+def _against_behaviour(comparison: StudyComparison) -> Drawing | None:
     measure, title = comparison.measure, MEASURES[comparison.measure].title
     sets = list(comparison.study.first.evaluation)
     if not sets:
         return None
+    kind = "accuracy" if comparison.study.of_networks else "perplexity"
     rows: list[dict[str, Any]] = []
     for arm in comparison.arms:
         for seed, run in comparison.study.records[arm].items():
             if not measured(run, measure):
                 continue
-            perplexity = (run.evaluation[sets[0]].perplexity or {})[arm]
+            measured_of_arm: Estimate = getattr(run.evaluation[sets[0]], kind)[arm]
             for variable in comparison.variables:
                 found = run.student.variables[variable].estimate(measure)
                 rows.append(
@@ -114,7 +126,7 @@ def _against_perplexity(comparison: StudyComparison) -> Drawing | None:
                         "arm": arm,
                         "seed": seed,
                         "variable": variable,
-                        **{f"perplexity{end}": getattr(perplexity, key) for end, key in _ENDS.items()},
+                        **{f"{kind}{end}": getattr(measured_of_arm, key) for end, key in _ENDS.items()},
                         **{f"{measure}{end}": getattr(found, key) for end, key in _ENDS.items()},
                     }
                 )
@@ -128,17 +140,18 @@ def _against_perplexity(comparison: StudyComparison) -> Drawing | None:
             for row in rows:
                 if (row["arm"], row["variable"]) == (arm, variable) and row[measure] is not None:
                     look: dict[str, Any] = arm_look(comparison, arm) | {"ls": "none", "ms": 5, "elinewidth": 0.8}
-                    bars = _bars(row, "perplexity"), _bars(row, measure)
-                    axes.errorbar(row["perplexity"], row[measure], xerr=bars[0], yerr=bars[1], **look)
-        axes.set_xscale("log")
-        axes.set_xlabel(f"perplexity, {sets[0]}")
+                    bars = _bars(row, kind), _bars(row, measure)
+                    axes.errorbar(row[kind], row[measure], xerr=bars[0], yerr=bars[1], **look)
+        if kind == "perplexity":
+            axes.set_xscale("log")
+        axes.set_xlabel(f"{kind}, {sets[0]}")
         axes.set_ylabel(f"{title} outside")
         points = sum(row["variable"] == variable and row[measure] is not None for row in rows)
         axes.set_title(f"{variable}, n = {count(points, 'run')}")
     add_legend(figure, comparison, comparison.arms)
-    what = f"{first_upper(title)} outside against perplexity"
+    what = f"{first_upper(title)} outside against {kind}"
     caption = f"{what}: one point per arm and seed, with the 95% intervals of the run."
-    name = f"{_FILES.get(measure, measure)}-perplexity"
+    name = f"{_FILES.get(measure, measure)}-{kind}"
     return Drawing(name, figure, caption, f"{what}, per arm.", data)
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from iit_toolkit.analysis.statistics.estimates import Estimate
+from iit_toolkit.analysis.statistics.input_words import NETWORKS
 from iit_toolkit.analysis.statistics.numbers import EVALUATED
-from iit_toolkit.analysis.statistics.results_layout import Evaluated
 from iit_toolkit.analysis.statistics.stored_results import (
     evaluation_facts,
     read_stored,
@@ -87,10 +87,11 @@ def _read_run(path: Path, arm: str, seed: int) -> Record:
     stored.student(arm)
     refuse_untrained(path, arm, stored.document["arms"][arm])
     run = Record(arm, seed, stored, _read_scores(path.parent))
+    always = "accuracy" if stored.document["task"] == NETWORKS else "perplexity"
     for name, found in run.evaluation.items():
         for measure in EVALUATED:
             models: dict[str, Estimate] | None = getattr(found, measure)
-            if models is None and measure != "perplexity":
+            if models is None and measure != always:
                 continue
             for model in (arm, TEACHER):
                 if models is None or model not in models or models[model].value is None:
@@ -143,7 +144,10 @@ def _refuse_other_masks(study: Study) -> None:
     first: dict[tuple[int, str], tuple[Record, float]] = {}
     for run in (run for runs in study.records.values() for run in runs.values()):
         for name, found in run.evaluation.items():
-            perplexity = _perplexity(found)
+            if found.perplexity is None:
+                continue  # networks read no tokens
+            perplexity = found.perplexity[TEACHER].value
+            assert perplexity is not None  # as each run was read
             other, expected = first.setdefault((run.seed, name), (run, perplexity))
             if not math.isclose(perplexity, expected, rel_tol=_SAME_PERPLEXITY):
                 raise UserError(
@@ -151,12 +155,6 @@ def _refuse_other_masks(study: Study) -> None:
                     f"{name} is {perplexity:.6g}, not {expected:.6g}, so other tokens were masked; give runs of one "
                     "suite"
                 )
-
-
-def _perplexity(found: Evaluated) -> float:
-    value = None if found.perplexity is None else found.perplexity[TEACHER].value
-    assert value is not None  # as each run was read
-    return value
 
 
 def _refuse_other_seeds(study: Study, root: Path) -> None:

@@ -17,6 +17,7 @@ BEHAVIOUR, TASKS, COST = "Perplexity, and agreement with the teacher", "Tasks", 
 EFFECT, RECOVERED = "effect R² outside", "KL recovered outside"
 EFFECTIVE, FLOOR, ABOVE = "effective IIA outside", "no-intervention floor outside", "effective IIA outside, above floor"
 IIA = "IIA"
+LEAK = "leak"
 GLUE = ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb")
 """The tasks of the paper's mean, which leaves WNLI out and takes MNLI's matched split alone."""
 
@@ -69,6 +70,8 @@ def study_rows(study: Study, arms: Sequence[str], variables: Sequence[str]) -> G
             continue  # a measure that came later than these results
         found = _variables(study, kind, lambda one, name=name, region=region: _value(one, name, region), variables)
         groups[kind] = tuple(row(measure, value) for measure, value in found)
+    if study.verdicts() and any(_leak(run) is not None for run in _runs(study)):
+        groups[LEAK] = (row(StudyMeasure(LEAK, False, 3), _leak),)
     tasks = _task_measures(_tasks(study))
     groups[TASKS] = tuple(row(measure, lambda run, value=value: value(run.tasks)) for measure, value in tasks.items())
     groups[COST] = tuple(row(StudyMeasure(name, False, digits), value) for name, digits, value in _costs(study))
@@ -239,6 +242,12 @@ def _score(tasks: _Tasks, name: str) -> float | None:
     return tasks[name].score if name in tasks else None
 
 
+def _leak(run: Record) -> float | None:
+    """Return the largest leak among those that decide the verdict."""
+    leaks = [] if run.verdict is None else [one for one in run.verdict.leaks if one.decides]
+    return max((one.difference.value for one in leaks if one.difference.value is not None), default=None)
+
+
 def _whole(run: Record, key: str) -> float | None:
     """Return a time of the training; None if it was resumed, since the time before is not in it."""
     return None if run.training.get("resumed_at_step") else run.training.get(key)
@@ -246,17 +255,24 @@ def _whole(run: Record, key: str) -> float | None:
 
 def flop_unit(study: Study) -> tuple[str, float]:
     """Return the unit in which the operations of the study's trainings are written, and how many operations it is."""
-    most = max(run.flops for run in _runs(study))
+    return unit_of_flops(max(run.flops for run in _runs(study)))
+
+
+def unit_of_flops(most: float) -> tuple[str, float]:
+    """Return the unit in which up to so many operations are written, and how many operations it is."""
     return next((one for one in _UNITS.items() if most >= one[1] / 100), ("GFLOP", 1e9))
 
 
 def _costs(study: Study) -> list[tuple[str, int, Callable[[Record], float | None]]]:
-    unit, size = flop_unit(study)
+    (unit, size), digits = flop_unit(study), 1 if study.of_networks else 0
+    read: list[tuple[str, int, Callable[[Record], float | None]]] = [
+        ("tokens read", 0, lambda run: run.training["tokens"])
+    ]
     return [
         ("steps", 0, lambda run: run.training["steps"]),
-        ("tokens read", 0, lambda run: run.training["tokens"]),
+        *([] if study.of_networks else read),
         ("student's parameters", 0, lambda run: run.training["student_parameters"]),
         (f"{_TRAINING} {unit}", 3, lambda run: run.flops / size),
-        ("time (s)", 0, lambda run: _whole(run, "seconds")),
-        ("CPU time (s)", 0, lambda run: _whole(run, "cpu_seconds")),
+        ("time (s)", digits, lambda run: _whole(run, "seconds")),
+        ("CPU time (s)", digits, lambda run: _whole(run, "cpu_seconds")),
     ]

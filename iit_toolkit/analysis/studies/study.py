@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from iit_toolkit.analysis.statistics.input_words import NETWORKS
 from iit_toolkit.analysis.statistics.results_layout import Evaluated
 from iit_toolkit.analysis.statistics.stored_results import StoredResults
 from iit_toolkit.analysis.statistics.summary import StudentSummary
+from iit_toolkit.analysis.statistics.verdict import Label, Verdict
 from iit_toolkit.errors import UserError
 
 TEACHER = "teacher"
@@ -72,6 +74,11 @@ class Record:
         return self.results.evaluation
 
     @property
+    def verdict(self) -> Verdict | None:
+        """The verdict on the arm; None if that of its run is on another one."""
+        return self.results.verdict if self.results.judged == self.arm else None
+
+    @property
     def flops(self) -> float:
         """Multiplications and additions of the training: as recorded of one micro-batch, times all that were run."""
         return self.training["cost"]["flops"] * self.training["micro_batches_run"]
@@ -105,6 +112,19 @@ class Study:
     def first(self) -> Record:
         """The record whose teacher, data and alignment are those of all."""
         return next(iter(next(iter(self.records.values())).values()))
+
+    @property
+    def of_networks(self) -> bool:
+        """Whether its students are networks of torch, which read no text."""
+        return self.first.results.document["task"] == NETWORKS
+
+    def verdicts(self) -> dict[str, dict[int, Label]]:
+        """Return the verdict on every arm by seed; none if the verdict of a run is on another arm than its own."""
+        found: dict[str, dict[int, Label]] = {
+            arm: {seed: run.verdict.label for seed, run in runs.items() if run.verdict is not None}
+            for arm, runs in self.records.items()
+        }
+        return found if all(found[arm].keys() == runs.keys() for arm, runs in self.records.items()) else {}
 
     def training(self, arm: str) -> dict[str, Any]:
         """Return what is the same in all trainings of an arm, of the first."""

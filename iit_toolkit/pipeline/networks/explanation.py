@@ -6,6 +6,7 @@ from torch import nn
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.config.network_config import NetworkRunConfig
+from iit_toolkit.distillation.cost import fastest_rate
 from iit_toolkit.distillation.networks import step_flops
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks
@@ -36,6 +37,21 @@ def explain_networks(config: NetworkRunConfig) -> str:
             lines += _explain_alignment(alignment)
         lines += _explain_cost(prepared, name, student)
     return "\n".join([*lines, "", "verification", *_explain_alignment(verified)])
+
+
+def training_cost(prepared: PreparedNetworks, arm: str) -> tuple[int, int, float]:
+    """Return an arm's steps, the operations in their matrix products, and the least seconds that these take.
+
+    The rate is that of one large product where the network is.
+
+    Raises:
+        UserError: If the arm's settings or alignment do not hold on program, networks and rows.
+    """
+    student, training = prepared.new_student(), prepared.arm_training(arm)
+    alignment, rows = prepared.arm_alignment(arm), prepared.rows.drawn[TRAIN]
+    flops = training.steps * step_flops(student, prepared.teacher, alignment, rows, **training.model_dump()).flops
+    weight = next(student.parameters())
+    return training.steps, flops, flops / fastest_rate(weight.device, weight.dtype)
 
 
 def _describe(model: nn.Module | CausalModel) -> str:

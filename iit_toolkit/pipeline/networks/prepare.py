@@ -229,12 +229,12 @@ class PreparedNetworks:
 
     def inputs(self) -> dict[str, str]:
         """Return a fingerprint of each thing that a run's students and numbers rest on."""
-        found = {f"{split} rows": fingerprint_of_tensors(rows) for split, rows in self.rows.drawn.items()}
-        return {
-            "teacher": self.fingerprint_of_teacher(),
-            "student": fingerprint_of_weights(self.new_student().state_dict()),
-            **found,
-        }
+        return {**self.shared_inputs(), "student": fingerprint_of_weights(self.new_student().state_dict())}
+
+    def shared_inputs(self) -> dict[str, str]:
+        """Return those of `inputs` that runs with other seeds have, too."""
+        rows = {f"{split} rows": fingerprint_of_tensors(rows) for split, rows in self.rows.drawn.items()}
+        return {"teacher": self.fingerprint_of_teacher(), **rows}
 
     def fingerprint_of_teacher(self) -> str:
         """Identify a network by its weights, and a program by the file that it is in, or else by its variables."""

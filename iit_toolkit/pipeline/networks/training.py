@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save_file
@@ -89,6 +89,32 @@ def finished_network_arm(
     Raises:
         UserError: If it was trained with other inputs, or its weights do not fit.
     """
+    found = _record(folder, name)
+    if found is None:
+        return None
+    record, trained_with = found
+    refuse_other_inputs(folder.arm(name), trained_with, _inputs_of_arm(prepared, name, inputs))
+    return prepared.student_of(str(folder.arm(name))), record
+
+
+def refuse_trained_otherwise(folder: RunFolder, name: str, inputs: Mapping[str, str]) -> None:
+    """Refuse an arm that an earlier run has finished with other inputs than these, if one has.
+
+    Args:
+        folder: The run folder.
+        name: The arm.
+        inputs: Some of what a run must share with an earlier one.
+
+    Raises:
+        UserError: If it was.
+    """
+    found = _record(folder, name)
+    if found is not None:
+        refuse_other_inputs(folder.arm(name), found[1], inputs)
+
+
+def _record(folder: RunFolder, name: str) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """Return what is said of an arm's training, and its inputs; `None` if the arm was not trained."""
     path = folder.arm(name) / RECORD
     if not path.is_file():
         return None
@@ -96,8 +122,7 @@ def finished_network_arm(
     trained_with = record.pop("inputs", None)
     if not isinstance(trained_with, dict):
         raise UserError(f"{path}: inputs: should be a mapping; remove {path.parent} to train the arm again")
-    refuse_other_inputs(folder.arm(name), trained_with, _inputs_of_arm(prepared, name, inputs))
-    return prepared.student_of(str(folder.arm(name))), record
+    return record, cast(dict[str, str], trained_with)
 
 
 def _inputs_of_arm(prepared: PreparedNetworks, name: str, inputs: Mapping[str, str]) -> dict[str, str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from iit_toolkit.analysis.statistics.stored_results import read_stored
-from iit_toolkit.config.loading import dump_config
-from iit_toolkit.config.run_config import RunConfig
+from iit_toolkit.config.loading import AnyRunConfig, dump_config
 from iit_toolkit.downstream.config import FinetuneConfig
 from iit_toolkit.errors import UserError
 from iit_toolkit.files.plain_files import read_plain, refuse_links_out
@@ -64,7 +63,7 @@ def _refuse_other_settings(config: SuiteConfig, earlier: SuiteConfig, copy: Suit
             )
 
 
-def _settings(config: SuiteConfig, piece: Piece) -> tuple[RunConfig | None, FinetuneConfig | None]:
+def _settings(config: SuiteConfig, piece: Piece) -> tuple[AnyRunConfig | None, FinetuneConfig | None]:
     """Return what made the piece: for a fine-tuning, also the run that made its student."""
     run = None if piece.seed is None else config.run_config(piece.arm, piece.seed)
-    return run, config.finetune_config(config.run.teacher) if piece.stage == "finetune" else None
+    return run, config.finetune_config(config.texts.teacher) if piece.stage == "finetune" else None

@@ -1,4 +1,4 @@
-"""What a suite is made of: a run config, its seeds, and the tasks that its students are fine-tuned on."""
+"""What a suite is made of: a run config of either kind, its seeds, and the tasks that students are fine-tuned on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from iit_toolkit.config.loading import apply_override, parse_config, read_mapping
+from iit_toolkit.config.loading import AnyRunConfig, RunSection, apply_override, parse_config, read_mapping
 from iit_toolkit.config.run_config import RunConfig, StudentConfig
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
 from iit_toolkit.errors import did_you_mean, listed
 from iit_toolkit.files.paths import Name
 from iit_toolkit.pipeline.alignment_files import with_alignments_read
+from iit_toolkit.pipeline.networks.prepare import with_alignment_files_read
 
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 
@@ -27,14 +28,15 @@ class SuiteConfig(BaseModel):
 
     name: Name
     """Names the folder it is written to."""
-    run: RunConfig
-    """Everything but the seeds; in a file: the run config, or the path of its file, beside the suite's."""
+    run: RunSection
+    """Everything but the seeds; in a file: the run config, or the path of its file, beside the suite's. It is one of
+    programs and networks if its `teacher` holds keys."""
     seeds: Seeds
     """Every arm is run with each of these."""
     arm_seeds: dict[str, Seeds] = Field(default_factory=dict)
     """The seeds of arms that are run with others."""
     arm_students: dict[str, StudentConfig] = Field(default_factory=dict)
-    """Where the student comes from, by arm, if not from where `run.student` says."""
+    """Where the student comes from, by arm, if not from where `run.student` says; of models of transformers only."""
     baseline: str
     """The arm that the others are compared with, at equal steps."""
     equal_compute: str | None = None
@@ -42,7 +44,8 @@ class SuiteConfig(BaseModel):
     variables: list[str] | None = None
     """Variables of the verification whose mean is compared; null: all."""
     finetune: FinetuneTasks | None = None
-    """Tasks that teacher and students are fine-tuned on, if any; in a file: these, or the path of their file."""
+    """Tasks that teacher and students are fine-tuned on, if any; in a file: these, or the path of their file. Only
+    models of transformers are fine-tuned."""
 
     @field_validator("seeds", "arm_seeds")
     @classmethod
@@ -54,6 +57,13 @@ class SuiteConfig(BaseModel):
 
     @model_validator(mode="after")
     def _known_arms(self) -> SuiteConfig:
+        if not isinstance(self.run, RunConfig):
+            for name, given in (("finetune", self.finetune), ("arm_students", self.arm_students)):
+                if given:
+                    raise ValueError(
+                        f"{name} is for models of transformers, but the run's teacher is a program or a network of "
+                        "torch; leave it out"
+                    )
         named = {"baseline": self.baseline, "equal_compute": self.equal_compute}
         named |= {f"arm_seeds.{arm}": arm for arm in self.arm_seeds}
         named |= {f"arm_students.{arm}": arm for arm in self.arm_students}
@@ -68,11 +78,17 @@ class SuiteConfig(BaseModel):
         """Return the seeds that an arm is run with."""
         return self.arm_seeds.get(arm, self.seeds)
 
-    def student_of(self, arm: str) -> StudentConfig:
-        """Return where the student of an arm comes from."""
-        return self.arm_students.get(arm, self.run.student)
+    @property
+    def texts(self) -> RunConfig:
+        """The run config of a suite of models of transformers, which alone has what is asked of it."""
+        assert isinstance(self.run, RunConfig)
+        return self.run
 
-    def run_config(self, arm: str, seed: int) -> RunConfig:
+    def student_of(self, arm: str) -> StudentConfig:
+        """Return where the student of an arm comes from, in a suite of models of transformers."""
+        return self.arm_students.get(arm, self.texts.student)
+
+    def run_config(self, arm: str, seed: int) -> AnyRunConfig:
         """Return the config of one arm's run with one seed; all arms are verified by one alignment."""
         settings = self.run.verification
         aligned = (one.alignment for one in self.run.arms.values() if one.alignment is not None)
@@ -82,7 +98,7 @@ class SuiteConfig(BaseModel):
             update={
                 "name": self.name,
                 "seed": seed,
-                "student": self.student_of(arm),
+                "student": self.student_of(arm) if isinstance(self.run, RunConfig) else self.run.student,
                 "arms": {arm: self.run.arms[arm]},
                 "verification": verification,
             }
@@ -108,7 +124,9 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
         apply_override(document, override)
         _read_sections(document, Path(path).parent)
     config = parse_config(SuiteConfig, document, where=f"suite {path}")
-    return config.model_copy(update={"run": with_alignments_read(config.run)})
+    run = config.run
+    read = with_alignments_read(run) if isinstance(run, RunConfig) else with_alignment_files_read(run)
+    return config.model_copy(update={"run": read})
 
 
 def _read_sections(document: dict[str, Any], folder: Path) -> None:

@@ -23,7 +23,7 @@ class Piece:
     """One part of a suite that is done or not.
 
     Attributes:
-        stage: `run`: train, measure perplexity and verify; `finetune`: fine-tune on every task.
+        stage: `run`: train, measure perplexity or accuracy, and verify; `finetune`: fine-tune on every task.
         arm: An arm, or `teacher`.
         seed: The arm's seed; None for the teacher.
     """
@@ -119,7 +119,7 @@ class SuiteFolder:
             reported = RunFolder(self.home(piece)).report_html.is_file()  # the last file that is written
             return reported and self._is_the_suites_run(config, piece)
         written = load_finetune_config(self.finetuning(piece).config)
-        model = Prepared(config.run).teacher_path if piece.seed is None else written.model  # the suite may be moved
+        model = Prepared(config.texts).teacher_path if piece.seed is None else written.model  # the suite may be moved
         if written != config.finetune_config(model).model_copy(update={"name": written.name}):
             return False
         assert config.finetune is not None

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from statistics import median
 
 from iit_toolkit.analysis.statistics.stored_results import read_stored
 from iit_toolkit.errors import UserError
-from iit_toolkit.pipeline.arms import micro_batches_run, steps_of_one_process, training_settings
-from iit_toolkit.pipeline.explanation import least_seconds, step_cost
-from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.pipeline.suite.config import SuiteConfig
+from iit_toolkit.pipeline.suite.costs import training_costs
 from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, alike, pieces
 from iit_toolkit.runs.finetuned import read_scores, read_summary
-from iit_toolkit.runs.progress import phase
 
 
 @dataclass(frozen=True)
@@ -51,25 +47,13 @@ def plan(config: SuiteConfig, output: str | Path) -> list[PlannedPiece]:
     every = pieces(config)
     done = {piece: folder.is_done(config, piece) for piece in every}
     took = {piece: seconds for piece in every if done[piece] and (seconds := _took(folder, piece)) is not None}
-    prepared = Prepared(config.run)
-
-    @cache
-    def step(arm: str) -> tuple[float, float]:
-        phase(f"counting what a step of {arm} costs")
-        student = prepared.new_student(config.student_of(arm))
-        cost, _ = step_cost(prepared, arm, prepared.arm_alignment(arm, student), student)
-        return cost.flops, least_seconds(cost.flops, training_settings(prepared, arm, Path("unused")))
-
+    cost = training_costs(config)
     planned: list[PlannedPiece] = []
     for piece in every:
         like = [seconds for other, seconds in took.items() if alike(piece, other)]
         seconds = took.get(piece, median(like) if like else None)
-        steps, flops, least = None, None, None
-        if piece.stage == "run" and not done[piece]:
-            settings, rows = training_settings(prepared, piece.arm, Path("unused")), len(prepared.train_rows)
-            steps = steps_of_one_process(settings, rows)
-            batches = micro_batches_run(settings, rows, steps)
-            flops, least = (batches * one for one in step(piece.arm))
+        known = cost(piece.arm) if piece.stage == "run" and not done[piece] else None
+        steps, flops, least = (None,) * 3 if known is None else (known.steps, known.flops, known.least_seconds)
         planned.append(PlannedPiece(piece, done[piece], steps, flops, seconds, least))
     return planned
 

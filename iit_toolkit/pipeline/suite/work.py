@@ -20,15 +20,14 @@ from iit_toolkit.config.loading import dump_config
 from iit_toolkit.downstream.finetune import finetune
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.files.plain_files import refuse_links_out
-from iit_toolkit.pipeline.inputs import TEACHER_WEIGHTS, recorded_inputs
 from iit_toolkit.pipeline.prepare import Prepared
-from iit_toolkit.pipeline.run import run
 from iit_toolkit.pipeline.suite.check import require_sound
 from iit_toolkit.pipeline.suite.config import SuiteConfig
 from iit_toolkit.pipeline.suite.pieces import Piece, SuiteFolder, alike, pieces
+from iit_toolkit.pipeline.suite.shared import refuse_other_inputs
+from iit_toolkit.pipeline.verbs import run
 from iit_toolkit.runs.folder import AtWorkError, RunFolder, clear_left_overs, is_free, locked, write_atomically
 from iit_toolkit.runs.progress import PIECE, duration, in_piece, phase
-from iit_toolkit.runs.provenance import fingerprint_of_weights
 
 _LOG = logging.getLogger(__name__)
 _ENDING = 40.0  # seconds that a launcher has to end; torchrun waits 30 before it kills
@@ -46,8 +45,8 @@ def work(
     """Do the pieces of a suite that are not done.
 
     A call that was killed can be repeated. It skips pieces that are done. A training continues from its last
-    checkpoint, a fine-tuning with the task and seed that it was at. Several processes may work on one folder; one of
-    them does each piece.
+    checkpoint, a training of networks from its start, a fine-tuning with the task and seed that it was at. Several
+    processes may work on one folder; one of them does each piece.
 
     Args:
         config: The suite.
@@ -77,7 +76,7 @@ def work(
         folder.refuse_other(config, piece)
     todo = [piece for piece in chosen if not folder.is_done(config, piece)]
     if todo:
-        _refuse_other_teacher(config, folder, begun)
+        refuse_other_inputs(config, folder, begun)
     require_sound(config, todo)
     write_atomically(folder.config, dump_config(config))
     took: dict[Piece, float] = {}
@@ -105,21 +104,6 @@ def _chosen(config: SuiteConfig, arms: Sequence[str], seeds: Sequence[int]) -> l
         if seed not in its_seeds:
             raise UserError(f"suite {config.name}: no seed {seed}; its seeds are {', '.join(map(str, its_seeds))}")
     return [one for one in every if (not arms or one.arm in arms) and (not seeds or one.seed in (None, *seeds))]
-
-
-def _refuse_other_teacher(config: SuiteConfig, folder: SuiteFolder, begun: Sequence[Piece]) -> None:
-    """Refuse to go on if a run was begun with other weights of the teacher than it has now."""
-    runs = {piece: recorded_inputs(RunFolder(folder.home(piece))) for piece in begun if piece.stage == "run"}
-    weights = {piece: inputs[TEACHER_WEIGHTS] for piece, inputs in runs.items() if inputs and TEACHER_WEIGHTS in inputs}
-    if not weights:
-        return
-    now = fingerprint_of_weights(Prepared(config.run).teacher.state_dict())
-    for piece, before in weights.items():
-        if before != now:
-            raise UserError(
-                f"{folder.home(piece)} was begun with another teacher: the weights of {config.run.teacher} changed "
-                "since; restore them, or choose another --output"
-            )
 
 
 def _do_once(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequence[str]) -> bool:
@@ -176,7 +160,7 @@ def _do(config: SuiteConfig, folder: SuiteFolder, piece: Piece, launcher: Sequen
             run(one, home, resume=True)
         shutil.rmtree(home / "checkpoints", ignore_errors=True)
     else:
-        model = Prepared(config.run).teacher_path if piece.seed is None else str(folder.student(piece))
+        model = Prepared(config.texts).teacher_path if piece.seed is None else str(folder.student(piece))
         finetune(config.finetune_config(model), folder.finetuning(piece).path)
 
 
