@@ -298,8 +298,7 @@ def test_sites_that_no_answer_depends_on_are_told(place: Path, capsys: pytest.Ca
 
 def test_verbs_of_text_refuse_in_one_line(refused: Callable[..., str]) -> None:
     assert "its teacher is a program or a network of torch" in refused("trace", "planted.yaml", "--neurons")
-    said = refused("verify", "planted.yaml", "--student", "x", "--alignment", "alignment.yaml", "--plan")
-    assert "its teacher is a program" in said
+    assert "its teacher is a program or a network of torch" in refused("trace", "planted.yaml")
 
 
 def test_a_file_that_is_damaged_is_one_line(refused: Callable[..., str], place: Path) -> None:
