@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timezone
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -16,22 +14,19 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.analysis.statistics.control_results import ControlResults
 from iit_toolkit.analysis.statistics.estimates import Estimate
-from iit_toolkit.analysis.statistics.outcomes import write_outcomes
 from iit_toolkit.analysis.statistics.summary import Summary, summarise
 from iit_toolkit.analysis.statistics.verdict import Verdict, judge
 from iit_toolkit.analysis.statistics.verdict_lines import verdict_lines
 from iit_toolkit.analysis.verification.verify import Verification, answered_task
 from iit_toolkit.analysis.verification.verify import verify as verify_students
-from iit_toolkit.config.task import FACTS, Task
+from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Collator, Rows
+from iit_toolkit.data.tensor_rows import TensorRows
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sides import Teacher
 from iit_toolkit.pipeline.run import blocks_of
-from iit_toolkit.runs.folder import RunFolder, write_atomically
-from iit_toolkit.runs.provenance import fingerprint_of_json, provenance
 
 if TYPE_CHECKING:
     from iit_toolkit.pipeline.plots import Plots
@@ -51,6 +46,7 @@ class Check(Verification):
         task: What was answered.
         seed: Of the verification.
         blocks: How many blocks each model has.
+        rows: What was verified on, if it is rows of numbers.
         tokenizer: That of the rows, if it was given; a report without it shows no texts.
     """
 
@@ -59,6 +55,7 @@ class Check(Verification):
     task: Task = "masked_lm"
     seed: int = 0
     blocks: Mapping[str, int] = field(default_factory=dict[str, int])
+    rows: TensorRows | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
 
     @cached_property
@@ -124,69 +121,12 @@ class Check(Verification):
             The file.
 
         Raises:
-            UserError: If no student was judged, the teacher is no model of transformers, or the file cannot be written.
+            UserError: If no student was judged, the file cannot be written, or the teacher is neither a model of
+                transformers nor was verified on `TensorRows`.
         """
-        if not isinstance(self.teacher, PreTrainedModel):
-            raise UserError("reports are of models of transformers; of others, use to_frame() and plot")
-        from iit_toolkit.analysis.report.report import write_report
+        from iit_toolkit.pipeline.checked_report import write_checked
 
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = RunFolder(Path(scratch) / "run")
-            folder.path.mkdir()
-            write_outcomes(self.outcomes, folder.outcomes)
-            if self.controls is not None:
-                write_outcomes(self.controls, folder.controls)
-            if self.choices is not None:
-                write_outcomes(self.choices, folder.choices)
-            self._write_texts(folder)
-            folder.write_results(self._results())
-            write_atomically(Path(path), write_report(folder.path, "html").read_bytes())
-        return Path(path)
-
-    def _write_texts(self, folder: RunFolder) -> None:
-        from iit_toolkit.analysis.report.examples import Answers, write_answers
-        from iit_toolkit.pipeline.texts import answer_ids, class_texts, token_texts, write_read_examples
-
-        if self.tokenizer is None or not isinstance(self.teacher, PreTrainedModel):
-            return
-        write_read_examples(folder, self, self.tokenizer, {})
-        answers = answer_ids(self)
-        classes = FACTS[self.task].classes
-        texts = class_texts(self.teacher, answers) if classes else token_texts(self.tokenizer, answers)
-        write_answers(Answers(texts, {}, "held-out"), folder.answers)
-
-    def _results(self) -> dict[str, Any]:
-        """Return what results.json says of a verification whose models and rows are in memory."""
-        assert self.alignment is not None and isinstance(self.teacher, PreTrainedModel)
-        tokens = self.examples["base_tokens"]
-        controls = ControlResults(self.self_swap, self.ceiling, list(self.absent), list(self.off_manifold))
-        rows = {
-            "examples": len(self.examples),
-            "tokens": int(sum(len(one) for one in tokens)),
-            "fingerprint": fingerprint_of_json([one.tolist() for one in tokens]),
-        }
-        config = self.teacher.config
-        return {
-            "name": self.alignment.name,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "provenance": provenance(),
-            "seed": self.seed,
-            "task": self.task,
-            "alignment": self.alignment.to_dict(),
-            "data": {"held-out": rows},
-            "teacher": {
-                "name": str(getattr(config, "name_or_path", "")) or type(self.teacher).__name__,
-                "parameters": self.teacher.num_parameters(),
-            },
-            "blocks": self.blocks,
-            "arms": {},
-            "summary": self.summary.to_dict(),
-            **({} if (among := self.among_candidates) is None else {"choices": among.to_dict()}),
-            "controls": asdict(controls),
-            "evaluation": {},
-            "comparison": None,
-            "verdict": asdict(self.verdict),
-        }
+        return write_checked(self, path)
 
     def __repr__(self) -> str:
         """Return the verdict with a line per variable."""
@@ -301,5 +241,6 @@ def verify(
         task=answered_task(teacher, task),
         seed=seed,
         blocks=blocks_of(of_transformers),
+        rows=rows if isinstance(rows, TensorRows) else None,
         tokenizer=tokenizer,
     )

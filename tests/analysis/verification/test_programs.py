@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ ALIGNMENT = iit.Alignment.pairs(
     "equality",
     left=("left", iit.Site.module("state.output", (0, 4))),
     right=("right", iit.Site.module("state.output", (4, 8))),
+)
+BETWEEN = iit.Alignment.pairs(
+    "networks",
+    positions="all",
+    left=(iit.Site.module("state.output", (0, 4)), iit.Site.module("state.output", (0, 4))),
+    right=(iit.Site.module("state.output", (4, 8)), iit.Site.module("state.output", (4, 8))),
 )
 
 
@@ -178,11 +185,17 @@ def test_a_program_trains_a_model_of_transformers() -> None:
     assert (cases["student_cf"] == cases["teacher_cf"]).mean() > 0.9
 
 
-def test_a_check_of_a_network_can_be_asked_but_has_no_report(tmp_path: Path) -> None:
+def test_a_check_of_a_network_can_be_asked_and_has_a_report(tmp_path: Path) -> None:
     check = iit.verify(equality(), Planted(), ALIGNMENT, TensorRows(equality_rows(PAIRS)), pairs=PAIRS, batch_size=100)
     assert check.verdict.label == "SUPPORTED" and check.task == "sequence_classification"
     assert set(check.to_frame()["variable"]) == {"left", "right"}
     assert check.measures["left"]["effect_r2"].value == pytest.approx(1.0, abs=0.01)
-    with pytest.raises(UserError, match="reports are of models of transformers"):
-        check.report(tmp_path / "report.html")
-    assert not list(tmp_path.iterdir())
+    page = check.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "SUPPORTED" in page and "Certification on the held-out rows" in page and "inputs of bases" in page
+    network = iit.verify(Planted(), Planted(), BETWEEN, TensorRows(equality_rows(PAIRS)), pairs=PAIRS, batch_size=100)
+    page = network.report(tmp_path / "network.html").read_text(encoding="utf-8")
+    assert "Planted" in page and "Certification on" not in page
+    unknown = replace(check, rows=None)
+    with pytest.raises(UserError, match="verify on TensorRows"):
+        unknown.report(tmp_path / "none.html")
+    assert not (tmp_path / "none.html").exists()
