@@ -15,12 +15,19 @@ from safetensors.torch import load_file
 from tests import images as given
 from tests.pipeline.test_networks import call
 
-W = given.WIDTH
+
+def patches(width: int) -> dict[str, Any]:
+    """Return the sites of both halves in a ViT."""
+    block = "model.vit.layers.0.output"
+    return {
+        "top": {"component": block, "neurons": [width, 3 * width]},
+        "bottom": {"component": block, "neurons": [3 * width, 5 * width]},
+    }
+
+
 SITES: dict[str, dict[str, Any]] = {
-    "vit": {
-        "top": {"component": "model.vit.layers.0.output", "neurons": [W, 3 * W]},
-        "bottom": {"component": "model.vit.layers.0.output", "neurons": [3 * W, 5 * W]},
-    },
+    "vit": patches(given.WIDTH),
+    "small_vit": patches(given.WIDTH // 2),
     "resnet": {
         "top": {"component": "model.resnet.encoder.stages.1.output", "neurons": [0, 3]},
         "bottom": {"component": "model.resnet.encoder.stages.1.output", "neurons": [3, 6]},
@@ -114,10 +121,10 @@ def test_a_network_of_images_goes_from_validate_to_report(place: Path, network: 
 
 def test_a_vit_that_a_program_taught_teaches_a_smaller_one(place: Path) -> None:
     taught = {**config("vit"), "arms": {"iit": {"alignment": alignment("vit")}}}
-    taught["training"] = {**taught["training"], "steps": 4}
+    taught["training"] = {**taught["training"], "steps": 150}
     Path("first.yaml").write_text(yaml.safe_dump(taught))
     done("run", "first.yaml", "-o", "first")
-    between = alignment("vit", teacher="vit")
+    between = alignment("small_vit", teacher="vit")
     second = {
         **taught,
         "teacher": {"network": "images.py:vit", "weights": "first/iit"},
@@ -129,3 +136,8 @@ def test_a_vit_that_a_program_taught_teaches_a_smaller_one(place: Path) -> None:
     done("validate", "second.yaml")
     done("run", "second.yaml", "-o", "second")
     assert "Along the chain" in (place / "second" / "report.md").read_text()
+    cases = pd.read_parquet("second/outcomes.parquet")
+    cases = cases[cases["student"] == "causal"]
+    changed = cases["teacher_cf"] != cases["teacher_base"]
+    assert float(changed.mean()) > 0.3
+    assert float((cases["student_cf"] == cases["teacher_cf"])[changed].mean()) > 0.9
