@@ -139,5 +139,5 @@ def test_a_vit_that_a_program_taught_teaches_a_smaller_one(place: Path) -> None:
     cases = pd.read_parquet("second/outcomes.parquet")
     cases = cases[cases["student"] == "causal"]
     changed = cases["teacher_cf"] != cases["teacher_base"]
-    assert float(changed.mean()) > 0.3
+    assert float(changed.mean()) > 0.2
     assert float((cases["student_cf"] == cases["teacher_cf"])[changed].mean()) > 0.9
