@@ -155,7 +155,10 @@ class NetworkSide(Sited):
                             rows = torch.where(mask, swapped, rows)
                         else:
                             rows = directions(rows, swapped, mask)
-                return rows.transpose(1, 2).reshape(value.shape) if value.dim() > 3 else rows.reshape(value.shape)
+                changed = (rows.transpose(1, 2) if value.dim() > 3 else rows).reshape(value.shape)
+                if changed.stride() == value.stride():
+                    return changed
+                return torch.empty_like(value).copy_(changed)  # laid out as before, or convolutions round otherwise
 
             return put
 

@@ -92,6 +92,23 @@ def test_swaps_are_those_of_hooks_by_hand_with_their_gradients(case: str, traini
     assert any(bool(slope.abs().sum() > 0) for slope in slopes[0])
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_swap_leaves_the_layout_of_feature_maps_as_it_is(layout: torch.memory_format) -> None:
+    network = made(given.resnet).to(memory_format=layout)
+    alignment = Alignment.pairs(v=(0, Site.module("model.resnet.encoder.stages.0.output", (2, 5))))
+    side = NetworkSide(network, resolve(alignment, network, "student"))
+    layouts: list[tuple[int, ...]] = []
+    after = network.get_submodule("model.resnet.encoder.stages.1")
+    after.register_forward_pre_hook(lambda _module, args: layouts.append(args[0].stride()))
+    inputs = given.images(ROWS, 0)["inputs"].double().contiguous(memory_format=layout)
+    run = side.base_run({"inputs": inputs}, ["v"])
+    own = Swap(torch.arange(ROWS), torch.ones(ROWS, 1).bool(), torch.zeros(ROWS, 1).long())
+    for one in (swap(), own):
+        found = side.logits(side.counterfactual_run(run, "v", one))
+    assert torch.equal(found, side.logits(run))
+    assert len(set(layouts)) == 1 and len(layouts) == 3
+
+
 def test_neurons_of_feature_maps_are_channels() -> None:
     network = made(given.resnet)
     alignment = Alignment.pairs(v=(0, Site.module(f"{RESNET}.output", (2, 5))))
