@@ -25,6 +25,7 @@ from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, p
 
 FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "gallery"
 _PROGRAM_ARMS = ("iit", "strict", "task", "augmentation", "multi-task", "wrong-map", "untrained")
+_VISION_ARMS = ("iit", "strict", "task", "wrong-map", "untrained")
 _STUDENT_ARMS = (
     "causal",
     "causal-strict",
@@ -46,6 +47,8 @@ TASKS = {
     "mqnli": _PROGRAM_ARMS,
     "mqnli-student": _STUDENT_ARMS,
     "two-choice": _PROGRAM_ARMS,
+    "vision-vit": _VISION_ARMS,
+    "vision-resnet": _VISION_ARMS,
 }
 """The arms of each task, in the order of its table."""
 STUDENTS = tuple(task for task in TASKS if task.endswith("-student"))
@@ -62,8 +65,10 @@ TITLES = {
     "mqnli": "MQNLI, by a program",
     "mqnli-student": "MQNLI, by a network",
     "two-choice": "two choices",
+    "vision-vit": "two digits, ViT",
+    "vision-resnet": "two digits, ResNet",
 }
-MEASURE = {"equality-program": "iia"}
+MEASURE = {"equality-program": "iia", "vision-vit": "iia", "vision-resnet": "iia"}
 """What the figure shows, if not effective IIA. Each of these variables changes the answer in half of all pairs."""
 _MEASURES = {"iia": "IIA", "effective_iia": "effective IIA"}
 CHANCE = {
@@ -75,6 +80,8 @@ CHANCE = {
     "mqnli": 1 / 7,
     "mqnli-student": 1 / 7,
     "two-choice": 1 / 8,
+    "vision-vit": 0.5,
+    "vision-resnet": 0.5,
 }
 """What a network reaches that answers at random."""
 NONE = "No results yet: `make gallery` makes them."

@@ -8,19 +8,14 @@ bottom right.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 
-import numpy as np
 import torch
 from arms import EVERY_VARIABLE, Columns, Task
+from digits import TRAINING, all_digits
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
 
 import iit_toolkit as iit
 
-DIGITS = Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist" / "t10k.npz"
-"""10,000 digits; 8,000 of them are for training, 2,000 for tests."""
 CELL, DIGIT, PART = 16, 14, 32
 ROWS, TEST_ROWS = 40_000, 1000
 HELD_OUT = ((1, 2, 3), (4, 5, 6), (7, 8, 9, 0))
@@ -46,19 +41,11 @@ def program() -> iit.CausalModel:
     )
 
 
-@cache
-def _images() -> tuple[Tensor, Tensor]:
-    """Return all digits (N, 14, 14), between 0 and 1, and their classes (N,)."""
-    with np.load(DIGITS) as file:
-        images, classes = torch.tensor(file["images"]), torch.tensor(file["labels"]).long()
-    return avg_pool2d(images[:, None].float() / 255, 2)[:, 0], classes
-
-
 def _grids(count: int, seed: int, *, train: bool, held_out: bool) -> dict[str, Tensor]:
     """Return images (N, 32, 32), their digits (N, 4) and labels; held out, only of what training never has."""
     generator = torch.Generator().manual_seed(seed)
-    images, classes = _images()
-    usable = torch.arange(len(images)) < 8000
+    images, classes = all_digits()
+    usable = torch.arange(len(images)) < TRAINING
     usable = usable if train else ~usable
     canvas = torch.zeros(count, 2 * CELL, 2 * CELL)
     digits = torch.empty(count, 4, dtype=torch.long)

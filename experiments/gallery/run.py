@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import arms
 import carry
+import digits
 import equality
 import handset
 import lessons
@@ -24,6 +25,7 @@ import mqnli
 import pvr
 import torch
 import two_choice
+import vision
 from torch import nn
 
 import iit_toolkit as iit
@@ -40,7 +42,10 @@ PROGRAMS = {
     "carry": carry.TASK,
     "two-choice": two_choice.TASK,
     "mnist-pvr": pvr.TASK,
+    "vision-vit": vision.VIT,
+    "vision-resnet": vision.RESNET,
 }
+OF_DIGITS = ("mnist-pvr", "vision-vit", "vision-resnet")
 STUDENTS = {"equality-student": equality.LESSON, "mqnli-student": mqnli.LESSON, "carry-student": carry.LESSON}
 TASKS = ("handset", *PROGRAMS, *STUDENTS)
 
@@ -53,8 +58,8 @@ def main() -> None:
     torch.set_num_threads(1)
     given = parser.parse_args()
     for task in given.tasks:
-        if task == "mnist-pvr" and not pvr.DIGITS.is_file():
-            print(f"{task} is left out: there are no digits at {pvr.DIGITS}", flush=True)
+        if task in OF_DIGITS and not digits.DIGITS.is_file():
+            print(f"{task} is left out: there are no digits at {digits.DIGITS}", flush=True)
             continue
         for seed in given.seeds:
             if task in PROGRAMS:

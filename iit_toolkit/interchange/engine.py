@@ -89,8 +89,18 @@ class InterchangeModel(Sited):
         return InterchangeModel(self.model, sites, share_prefix=self._share_prefix, subspaces=self.subspaces)
 
     def reads(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the model's inputs."""
-        return model_inputs(batch)
+        """Return the model's inputs.
+
+        Raises:
+            UserError: If the batch is of `TensorRows`, which a network reads.
+        """
+        read = model_inputs(batch)
+        if "inputs" in batch and self.model.main_input_name not in read:
+            raise UserError(
+                f"{type(self.model).__name__} reads {self.model.main_input_name}, but the rows hold `inputs`; give a "
+                "torch.nn.Module that holds the model, reads `inputs` and gives the logits of classes"
+            )
+        return read
 
     @property
     def head(self) -> nn.Module | None:

@@ -1,6 +1,6 @@
 """The side of any module of torch that is no model of transformers: an MLP, a CNN, an LSTM.
 
-Its sites are module paths. Legend of shapes: B rows, S positions, D neurons, C classes.
+Its sites are module paths. Legend of shapes: B rows, S positions, D neurons, K classes; C channels of H x W places.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ Edit = Callable[[Tensor], Tensor]
 
 
 class NetworkSide(Sited):
-    """A module of torch that takes one tensor and gives the logits (B, C) of classes.
+    """A module of torch that takes one tensor and gives the logits (B, K) of classes.
 
     It reads `inputs` (B, ...) of a batch, or else `input_ids` or `pixel_values`. With `input_ids` (B, S), its sites
-    hold (B, S, D). Else rows have one position: a site's (B, ...) is flattened to (B, 1, D).
+    hold (B, S, D). Else rows have one position. Feature maps (B, C, H, W) are held as (B, H * W, C): their neurons are
+    channels, and a swap moves a channel at every place. A site's (B, D) or (B, T, D) is flattened to one vector per
+    row, (B, 1, ...).
 
     Args:
         model: The module. It is not changed: hooks live only as long as a run.
@@ -90,14 +92,15 @@ class NetworkSide(Sited):
 
         Raises:
             UserError: If a site does not run exactly once, holds no tensor of these rows, or the module gives no logits
-                (B, C) or cannot be run.
+                (B, K) or cannot be run.
         """
         del tokens
         activations: dict[str, Tensor] = {}
 
         def keeping(component: str) -> Edit:
             def keep(value: Tensor) -> Tensor:
-                activations[component] = self._positioned(value, component, inputs)
+                # a copy, as what comes after may change the value in place: blocks of a ResNet add to it
+                activations[component] = self._positioned(value, component, inputs).clone()
                 return value
 
             return keep
@@ -136,21 +139,26 @@ class NetworkSide(Sited):
         def putting(component: str) -> Edit:
             def put(value: Tensor) -> Tensor:
                 rows = self._positioned(value, component, base.inputs)
+                tokens = "input_ids" in base.inputs
+                spread = swap if tokens else _at_every_place(swap, rows.shape[1])
                 for site in self.sites[variable]:
                     if site.write == component:
-                        moved = swap.take(activations[site.read])
-                        if moved.shape != rows.shape:
+                        taken = activations[site.read]
+                        if taken.shape[-1] != rows.shape[-1] or not (tokens or taken.shape[1] == rows.shape[1]):
                             raise UserError(
                                 f"site {component} holds (rows, positions, neurons) {list(rows.shape)}, but "
-                                f"{site.read}, which it takes from, holds {list(moved.shape)}; read a site of its size"
+                                f"{site.read}, which it takes from, holds {list(taken.shape)}; read a site of its size"
                             )
-                        mask, directions = swapped_neurons(swap, site, rows.shape[-1]), self.directions(site)
-                        swapped = moved.to(rows.dtype)
+                        mask, directions = swapped_neurons(spread, site, rows.shape[-1]), self.directions(site)
+                        swapped = spread.take(taken).to(rows.dtype)
                         if directions is None:
                             rows = torch.where(mask, swapped, rows)
                         else:
                             rows = directions(rows, swapped, mask)
-                return rows.reshape(value.shape)
+                changed = (rows.transpose(1, 2) if value.dim() > 3 else rows).reshape(value.shape)
+                if changed.stride() == value.stride():
+                    return changed
+                return torch.empty_like(value).copy_(changed)  # laid out as before, or convolutions round otherwise
 
             return put
 
@@ -159,8 +167,13 @@ class NetworkSide(Sited):
                 stack.enter_context(self._editing(component, putting(component)))
             return self._run(base.inputs)
 
+    def aligned_activation(self, run: Run, variable: str) -> Tensor:
+        """Return (B, S, D) the activation at a variable's last site, where it is read; (B, 1, D) without tokens."""
+        activation = super().aligned_activation(run, variable)
+        return activation if "input_ids" in run.inputs else activation.flatten(1)[:, None]
+
     def logits(self, run: Run) -> Tensor:
-        """Return a run's logits (B, C)."""
+        """Return a run's logits (B, K)."""
         assert run.logits is not None
         return run.logits
 
@@ -215,7 +228,7 @@ class NetworkSide(Sited):
                 f"site {component} holds a tensor of shape {list(value.shape)} for {rows} rows; sites need "
                 "(batch, neurons)"
             )
-        return value.flatten(1)[:, None]
+        return value.flatten(2).transpose(1, 2) if value.dim() > 3 else value.flatten(1)[:, None]
 
     @contextlib.contextmanager
     def _editing(self, component: str, edit: Edit) -> Generator[None, None, None]:
@@ -248,3 +261,10 @@ class NetworkSide(Sited):
             handle.remove()
         if len(ran) != 1:
             raise UserError(f"site {component} ran {len(ran)} times in a forward pass; declare a module that runs once")
+
+
+def _at_every_place(swap: Swap, places: int) -> Swap:
+    """Return a swap of rows that have one position as a swap of every place of their feature maps."""
+    rows = len(swap.source)
+    own = torch.arange(places, device=swap.mask.device).expand(rows, places)
+    return Swap(swap.source, swap.mask.expand(rows, places), own)

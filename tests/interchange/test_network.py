@@ -119,19 +119,6 @@ def test_hidden_states_are_what_the_last_module_reads() -> None:
     assert run.logits is not None and torch.equal(run.hidden[:, 0], run.logits)
 
 
-def test_feature_maps_of_images_are_one_vector_per_row() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 3 * 3, 2)).double()
-    images = inputs(0, 1, 5, 5)
-    one = side(network, Site.module("1.output", (0, 9)))  # the first of two channels
-    run = one.base_run({"inputs": images}, ["v"])
-    assert run.activations["[1].output" if "[1].output" in run.activations else "1.output"].shape == (ROWS, 1, 18)
-    features = network[:2](images)
-    changed = features.clone()
-    changed[:-1, 0] = features.roll(-1, 0)[:-1, 0]
-    found = one.logits(one.counterfactual_run(run, "v", swap()))
-    torch.testing.assert_close(found, network[2:](changed), rtol=0, atol=1e-12)
-
-
 class Recurrent(nn.Module):
     """An LSTM over tokens that answers from its last state."""
 

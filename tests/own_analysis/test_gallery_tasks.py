@@ -24,7 +24,7 @@ def task(
     if request.param == "pvr":  # the digits are not part of the repository
         classes = torch.arange(10).repeat(1000)
         images = (1 + classes[:, None, None].float()).expand(-1, module.DIGIT, module.DIGIT)
-        monkeypatch.setattr(module, "_images", lambda: (images, classes))
+        monkeypatch.setattr(module, "all_digits", lambda: (images, classes))
         monkeypatch.setattr(module, "ROWS", 200)
         monkeypatch.setattr(module, "TEST_ROWS", 200)
     return module
