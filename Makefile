@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Python compiles what is imported; to compile everything would take longer than to install it.
 INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # The longest task comes first: two of them run at a time.
-GALLERY := carry-student mqnli-student carry mqnli mnist-pvr vision-vit vision-resnet two-choice equality-program equality-student handset
+GALLERY := carry-student mqnli-student two-choice-student carry mqnli mnist-pvr vision-vit vision-resnet two-choice equality-program equality-student handset
 OFFLINE := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
 .DEFAULT_GOAL := help

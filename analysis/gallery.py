@@ -47,6 +47,7 @@ TASKS = {
     "mqnli": _PROGRAM_ARMS,
     "mqnli-student": _STUDENT_ARMS,
     "two-choice": _PROGRAM_ARMS,
+    "two-choice-student": _STUDENT_ARMS,
     "vision-vit": _VISION_ARMS,
     "vision-resnet": _VISION_ARMS,
 }
@@ -64,7 +65,8 @@ TITLES = {
     "carry-student": "addition, by a network",
     "mqnli": "MQNLI, by a program",
     "mqnli-student": "MQNLI, by a network",
-    "two-choice": "two choices",
+    "two-choice": "two choices, by a program",
+    "two-choice-student": "two choices, by a network",
     "vision-vit": "two digits, ViT",
     "vision-resnet": "two digits, ResNet",
 }
@@ -80,6 +82,7 @@ CHANCE = {
     "mqnli": 1 / 7,
     "mqnli-student": 1 / 7,
     "two-choice": 1 / 8,
+    "two-choice-student": 1 / 8,
     "vision-vit": 0.5,
     "vision-resnet": 0.5,
 }

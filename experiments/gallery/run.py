@@ -46,7 +46,12 @@ PROGRAMS = {
     "vision-resnet": vision.RESNET,
 }
 OF_DIGITS = ("mnist-pvr", "vision-vit", "vision-resnet")
-STUDENTS = {"equality-student": equality.LESSON, "mqnli-student": mqnli.LESSON, "carry-student": carry.LESSON}
+STUDENTS = {
+    "equality-student": equality.LESSON,
+    "mqnli-student": mqnli.LESSON,
+    "carry-student": carry.LESSON,
+    "two-choice-student": two_choice.LESSON,
+}
 TASKS = ("handset", *PROGRAMS, *STUDENTS)
 
 

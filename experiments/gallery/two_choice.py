@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import torch
 from arms import EVERY_VARIABLE, Columns, Task
+from lessons import Lesson
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -131,15 +132,19 @@ def augmented(rows: Columns) -> Columns:
 
 
 class Answerer(nn.Module):
-    """A GPT-2 of two blocks that was never trained on anything else, and its guess of the next token."""
+    """A GPT-2 of two blocks that was never trained on anything else, and its guess of the next token.
 
-    def __init__(self) -> None:
-        """Make the model."""
+    Args:
+        heads: Attention heads of each block.
+        inner: Hidden neurons of each block's MLP.
+    """
+
+    def __init__(self, heads: int, inner: int) -> None:
         super().__init__()
         config = GPT2Config(
-            vocab_size=len(WORDS), n_positions=TOKENS, n_embd=WIDTH, n_layer=BLOCKS, n_head=4, initializer_range=0.1,
-            resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, tie_word_embeddings=False, use_cache=False,
-            bos_token_id=None, eos_token_id=None,
+            vocab_size=len(WORDS), n_positions=TOKENS, n_embd=WIDTH, n_layer=BLOCKS, n_head=heads, n_inner=inner,
+            initializer_range=0.1, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, tie_word_embeddings=False,
+            use_cache=False, bos_token_id=None, eos_token_id=None,
         )  # fmt: skip
         self.model = GPT2LMHeadModel(config)
 
@@ -151,7 +156,13 @@ class Answerer(nn.Module):
 def network(seed: int) -> Answerer:
     """Return an untrained network."""
     torch.manual_seed(seed)
-    return Answerer()
+    return Answerer(4, 4 * WIDTH)
+
+
+def student(seed: int) -> Answerer:
+    """Return an untrained student, with half the heads and half the neurons in its MLPs."""
+    torch.manual_seed(seed)
+    return Answerer(2, 2 * WIDTH)
 
 
 TASK = Task(
@@ -165,3 +176,10 @@ TASK = Task(
     arms=EVERY_VARIABLE,
     settings={"width": WIDTH, "blocks": BLOCKS, "part": PART, "test_rows": TEST_ROWS},
 )
+LESSON = Lesson(
+    task=TASK,
+    teacher="strict",
+    student=student,
+    layers=[[_site(block, 0, TOKENS * WIDTH)] for block in range(BLOCKS)],
+)
+"""The student's blocks have half the heads and half the neurons in their MLPs."""
