@@ -45,9 +45,9 @@ def test_the_source_of_a_case_is_shown_by_what_was_read(rows: TensorRows, kind: 
         return f"inputs ({', '.join(f'{value:.3g}' for value in inputs.tolist())})"
 
     own, theirs = rows.columns["inputs"], rows.columns["source_inputs"]
+    places = {number: place for place, number in enumerate(rows.columns["example_id"].tolist())}
     assert len(shown) == ROWS
-    for case in shown.itertuples():
-        place = rows.columns["example_id"].tolist().index(case.base)
-        source = theirs[place] if kind == "paired" else own[rows.columns["example_id"].tolist().index(case.source)]
-        assert list(case.base_tokens)[0] == said(own[place])  # pyright: ignore
-        assert list(case.source_tokens)[0] == said(source)  # pyright: ignore
+    for case in shown.to_dict("records"):
+        base = places[case["base"]]
+        source = theirs[base] if kind == "paired" else own[places[case["source"]]]
+        assert [case["base_tokens"][0], case["source_tokens"][0]] == [said(own[base]), said(source)]
