@@ -67,7 +67,7 @@ class Mistake:
 
 
 _MESSAGES = {"missing": "this key is missing"}
-"""Words for what pydantic says in those of forms."""
+"""What is said instead of pydantic's message, by the kind of mistake."""
 
 
 def mistakes(error: ValidationError) -> list[Mistake]:

@@ -19,7 +19,8 @@ class TensorRows(Sequence[Row]):
 
     Args:
         columns: (N, ...) tensors: `inputs`, what networks read; `labels` (N,), the numbers of classes; and whatever
-            else a program reads.
+            else a program reads. Rows without an `example_id` get their place, and sources (`source_inputs`) without a
+            `source_example_id` a number above all places.
 
     Raises:
         UserError: If `inputs` or `labels` are missing, columns are unequally long, or `inputs` are not finite.
@@ -41,7 +42,10 @@ class TensorRows(Sequence[Row]):
         if inputs.is_floating_point() and not bool(inputs.isfinite().all()):
             row = int((~inputs.isfinite()).reshape(count, -1).any(1).nonzero()[0])
             raise UserError(f"column 'inputs' holds NaN or infinity, first in row {row}; give finite numbers")
-        self.columns = {"example_id": torch.arange(count), **columns}
+        numbers = {"example_id": torch.arange(count)}
+        if "source_inputs" in columns:
+            numbers["source_example_id"] = count + torch.arange(count)
+        self.columns = {**numbers, **columns}
 
     def __len__(self) -> int:
         """How many there are."""

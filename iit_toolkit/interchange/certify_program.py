@@ -109,7 +109,7 @@ def _require_repeatable(program: CausalModel, inputs: Values, base: Values) -> N
 
     Only variables with a domain are compared: numbers that are not whole may be rounded otherwise.
     """
-    rows = len(base[program.answer]) // 2
+    rows = (len(base[program.answer]) + 1) // 2
     again = program.run({name: inputs[name] for name in program.inputs})
     fewer = program.run({name: inputs[name][:rows] for name in program.inputs})
     for name in (one for one in program.order if one in program.domains):

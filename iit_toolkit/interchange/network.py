@@ -228,7 +228,7 @@ class NetworkSide(Sited):
                 f"site {component} holds a tensor of shape {list(value.shape)} for {rows} rows; sites need "
                 "(batch, neurons)"
             )
-        return value.flatten(2).transpose(1, 2) if value.dim() > 3 else value.flatten(1)[:, None]
+        return in_places(value)
 
     @contextlib.contextmanager
     def _editing(self, component: str, edit: Edit) -> Generator[None, None, None]:
@@ -261,6 +261,14 @@ class NetworkSide(Sited):
             handle.remove()
         if len(ran) != 1:
             raise UserError(f"site {component} ran {len(ran)} times in a forward pass; declare a module that runs once")
+
+
+def in_places(value: Tensor) -> Tensor:
+    """Return what a site without tokens holds as (B, S, D).
+
+    Feature maps (B, C, H, W) have H * W places with C neurons. Anything else, (B, ...), has one place.
+    """
+    return value.flatten(2).transpose(1, 2) if value.dim() > 3 else value.flatten(1)[:, None]
 
 
 def _at_every_place(swap: Swap, places: int) -> Swap:

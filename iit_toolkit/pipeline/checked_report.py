@@ -111,7 +111,7 @@ def _of_numbers(check: Check, rows: TensorRows, folder: RunFolder) -> dict[str, 
     teacher = check.teacher
     program = teacher if isinstance(teacher, CausalModel) else None
     variables = program_variables(check.alignment)
-    write_inputs_read(folder, check, rows, program, variables)
+    write_inputs_read(folder, check, rows, program, check.alignment)
     name = type(teacher).__name__ if program is None else program.answer
     return {
         "task": NETWORKS,

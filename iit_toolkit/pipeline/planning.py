@@ -67,13 +67,13 @@ def _pilot_of_texts(config: RunConfig, student: str, alignment: str) -> tuple[Ve
 
 def _pilot_of_networks(config: NetworkRunConfig, student: str, alignment: str) -> tuple[Verification, int]:
     prepared, chosen, students = networks_to_verify(config, student, alignment, "student")
-    rows = len(prepared.rows.drawn[HELD_OUT])
-    _require_rows(rows)
+    rows = prepared.rows.drawn[HELD_OUT]
+    _require_rows(len(rows))
     phase(f"verifying the pilot of {PILOT} pairs")
     with tempfile.TemporaryDirectory() as scratch:
         homes = dict.fromkeys(students, Path(student))
         subspaces = network_subspaces(prepared, RunFolder(Path(scratch)), chosen, students, homes)
-    return verified_networks(prepared, chosen, students, "student", PILOT, subspaces), rows
+    return verified_networks(rows, prepared, chosen, students, "student", PILOT, subspaces), len(rows)
 
 
 def _require_rows(rows: int) -> None:

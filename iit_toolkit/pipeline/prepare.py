@@ -302,8 +302,9 @@ def tokenizer_settings(task: Task) -> dict[str, Any]:
 def untrained_control(prepared: Prepared, alignment: Alignment, student: PreTrainedModel) -> dict[str, PreTrainedModel]:
     """Return the control of a finished student: the config's, if it is as deep and has the alignment's sites.
 
-    If the config says neither what is trained nor from where, or names the student itself as the checkpoint to start
-    from, it is the student's own class with random weights.
+    It is the student's own class with random weights if the config says neither what is trained nor from where. So it
+    is if the config's student is the one that is judged, since it is named as the checkpoint to start from or an arm is
+    frozen.
     """
     origin = prepared.config.student
     if not prepared.config.arms and origin == StudentConfig():
@@ -316,18 +317,25 @@ def untrained_control(prepared: Prepared, alignment: Alignment, student: PreTrai
     except UserError:
         return {}
     one, other = (fingerprint_of_weights(model.state_dict()) for model in (untrained, student))
-    itself = origin.checkpoint is not None and one == other
-    return {UNTRAINED: _at_random(prepared, student) if itself else untrained}
+    finished = origin.checkpoint is not None or any(_is_frozen(prepared, arm) for arm in prepared.config.arms)
+    return {UNTRAINED: _at_random(prepared, student) if finished and one == other else untrained}
 
 
-def control_of_run(prepared: Prepared, untrained: PreTrainedModel) -> PreTrainedModel:
-    """Return the control of a run: the student before training, or its class with random weights if an arm is frozen.
+def control_of_run(prepared: Prepared, untrained: PreTrainedModel, judged: str) -> PreTrainedModel:
+    """Return the control of a run: the student before training, or its class with random weights if it is frozen.
 
     A frozen student is after training what it was before: what is learned on it twice says nothing.
+
+    Args:
+        prepared: The config with what it names.
+        untrained: The student before training.
+        judged: The arm that the verdict is on.
     """
-    arms = prepared.config.arms
-    frozen = any(prepared.arm_training(arm, Path("unused")).freeze_student for arm in arms)
-    return _at_random(prepared, untrained) if frozen else untrained
+    return _at_random(prepared, untrained) if _is_frozen(prepared, judged) else untrained
+
+
+def _is_frozen(prepared: Prepared, arm: str) -> bool:
+    return prepared.arm_training(arm, Path("unused")).freeze_student
 
 
 def _at_random(prepared: Prepared, model: PreTrainedModel) -> PreTrainedModel:

@@ -123,7 +123,7 @@ def _train_arms(config: RunConfig, output: str | Path, names: Sequence[str], *, 
             subspaces: dict[str, LearnedSubspaces] = {}
             if verified:
                 assert alignment is not None
-                students[UNTRAINED] = control_of_run(prepared, untrained)
+                students[UNTRAINED] = control_of_run(prepared, untrained, judged_student(config, names))
                 homes = {name: folder.arm(name) for name in names}
                 subspaces = subspaces_of(prepared, folder, alignment, students, homes)
         if verified and processes.is_main():

@@ -24,7 +24,7 @@ from iit_toolkit.interchange import InterchangeModel, Swap
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline import explain, export, run, validate, verify, verify_export
 from iit_toolkit.pipeline.explore import explore
-from iit_toolkit.pipeline.prepare import Prepared, control_of_run
+from iit_toolkit.pipeline.prepare import Prepared, control_of_run, untrained_control
 from tests.tiny_runs import tiny_run
 
 RANK, OF_TEACHER = 3, 5
@@ -116,15 +116,29 @@ def test_the_control_of_a_frozen_student_has_random_weights(finished: Path, plac
     base = {name: own["kl"].to_numpy() for name, own in stored.groupby("student")}
     assert not (base["das"] == base["untrained"]).all()
     prepared = Prepared(frozen)
-    control, again, before = (
-        control_of_run(prepared, prepared.new_student()), control_of_run(prepared, prepared.new_student()),
-        prepared.new_student(),
-    )  # fmt: skip
+    before = prepared.new_student()
+    control, again = (control_of_run(prepared, before, "das") for _ in range(2))
     name = "bert.encoder.layer.0.attention.self.query.weight"
     one, two, trained = (model.state_dict()[name] for model in (control, again, before))
     assert torch.equal(one, two) and not torch.equal(one, trained)
-    trains = Prepared(config(place))
-    assert control_of_run(trains, before) is before
+
+
+def test_only_a_frozen_student_that_is_judged_has_another_control_than_itself_before_training(place: Path) -> None:
+    both = config(place)
+    frozen = {**both.arms["causal"].model_dump(exclude_defaults=True), "training": {"freeze_student": True}}
+    frozen["weights"] = {"causal_ce": 0.5, "whole": 0.5}
+    prepared = Prepared(config(place, arms={"causal": both.arms["causal"].model_dump(), "das": frozen}))
+    before = prepared.new_student()
+    assert control_of_run(prepared, before, "causal") is before
+    random = control_of_run(prepared, before, "das").state_dict()
+    alignment = prepared.verified_alignment(before)
+    finished = untrained_control(prepared, alignment, before)["untrained"].state_dict()  # as the frozen arm is saved
+    assert all(torch.equal(weight, random[name]) for name, weight in finished.items())
+    trained = prepared.new_student()
+    for weight in trained.parameters():
+        weight.data += 0.1
+    kept = untrained_control(prepared, alignment, trained)["untrained"].state_dict()
+    assert all(torch.equal(weight, before.state_dict()[name]) for name, weight in kept.items())
 
 
 def test_a_run_that_was_stopped_gives_the_subspaces_of_one_that_was_not(finished: Path, place: Path) -> None:

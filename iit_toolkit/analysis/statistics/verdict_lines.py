@@ -21,7 +21,7 @@ _FAILED = {
     UNTRAINED: "training did not cause the score: train longer, or swap where the teacher shows an effect" + _TRACE,
 }
 _FLEXIBLE = "the learned map succeeds on a random network, too: give its subspaces a lower rank"
-_ELSEWHERE = "the score does not single out these sites: `iit-toolkit search` finds the map of layers"
+_ELSEWHERE = "the score does not single out these sites: `iit-toolkit search` finds those that correspond"
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,12 @@ def answer_sides(teacher: SitedSide, student: SitedSide, batches: Iterable[Pairs
         teacher: The teacher. Its variables are the teacher's layers of what is returned, in their order.
         student: The student, likewise.
         batches: The pairs.
+
+    Returns:
+        The answers of every pair, with each variable swapped.
+
+    Raises:
+        UserError: If a side cannot be run on the pairs.
     """
     sides = {"teacher": teacher, "student": student}
     layers = list(teacher.sites), list(student.sites)

@@ -25,7 +25,7 @@ from iit_toolkit.analysis.verification.search import answer_sides, layer_matrix
 from iit_toolkit.data.batch import Numbered
 from iit_toolkit.data.tensor_rows import TensorRows, tensor_batch
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.network import NetworkSide
+from iit_toolkit.interchange.network import NetworkSide, in_places
 from iit_toolkit.interchange.sides import Teacher, side_of
 
 PARTS = (1, 2, 4)
@@ -42,9 +42,10 @@ def candidate_sites(
 ) -> tuple[SearchedSite, ...]:
     """Return the sites of a network that can be swapped: outputs of its modules, whole and in equal ranges of neurons.
 
-    A module qualifies if it runs once and its output is one tensor (rows, ...) of floating point, which nothing writes
-    to afterwards. It is flattened to one vector per row. Left out are: the network as a whole; modules that pass on the
-    output of an earlier one as it is; and modules that run before any weight, since their outputs are the inputs.
+    A module qualifies if it runs once and its output is one tensor (rows, ...) of floating point. The neurons of
+    feature maps (rows, channels, height, width) are channels; any other output is flattened to one vector per row. Left
+    out are: the network as a whole; modules that pass on the output of an earlier one as it is; and modules that run
+    before any weight, since their outputs are the inputs.
 
     Args:
         student: The network. It is run on five rows.
@@ -104,7 +105,7 @@ def _widths(student: nn.Module, rows: TensorRows, *, any_input: bool) -> dict[st
 
 def _tried(student: nn.Module, rows: TensorRows, count: int, *, any_input: bool) -> dict[str, int]:
     runs: dict[str, int] = {}
-    outputs: dict[str, tuple[Tensor, Tensor]] = {}  # as they are at the end, and as they were when they were given
+    outputs: dict[str, tuple[Tensor, Tensor]] = {}  # what may be changed in place later, and a copy
     weighted = any_input
 
     def looking_at(path: str) -> Callable[[nn.Module, object, object], None]:
@@ -129,11 +130,7 @@ def _tried(student: nn.Module, rows: TensorRows, count: int, *, any_input: bool)
     finally:
         for handle in handles:
             handle.remove()
-    return {
-        path: output[0].numel()
-        for path, (output, before) in outputs.items()
-        if runs[path] == 1 and torch.equal(before, output)
-    }
+    return {path: in_places(output).shape[-1] for path, (output, _) in outputs.items() if runs[path] == 1}
 
 
 @torch.no_grad()

@@ -11,15 +11,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.report.examples import Answers, write_answers, write_examples
 from iit_toolkit.analysis.statistics.estimates import Estimate
 from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.analysis.verification.verify import Verification
+from iit_toolkit.data.batch import paired_sources
 from iit_toolkit.data.tensor_rows import TensorRows
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.certify_program import certify_program
 from iit_toolkit.interchange.checks import Check
 from iit_toolkit.interchange.sides import Teacher, side_of
+from iit_toolkit.pipeline.networks.prepare import program_variables
 from iit_toolkit.pipeline.networks.rows import HELD_OUT
 from iit_toolkit.runs.folder import RunFolder
 
@@ -72,7 +75,7 @@ def write_inputs_read(
     verification: Verification,
     rows: TensorRows,
     program: CausalModel | None,
-    variables: Sequence[str],
+    alignment: Alignment,
 ) -> None:
     """Write `examples.parquet` and `answers.parquet`: the inputs of every pair, and what classes are called.
 
@@ -84,9 +87,11 @@ def write_inputs_read(
         verification: What was verified.
         rows: The rows that were verified on.
         program: The program, if there is one.
-        variables: Its aligned variables.
+        alignment: The alignment that was verified.
     """
-    bases, sources = (_Read.of(columns, program) for columns in (rows.columns, _sources(rows)))
+    of_sources = paired_sources(rows.columns) if alignment.sources.kind == "paired" else rows.columns
+    bases, sources = (_Read.of(columns, program) for columns in (rows.columns, of_sources))
+    variables = program_variables(alignment)
     examples = verification.examples.drop_duplicates(["base", "source"])
     lines = [
         {
@@ -110,14 +115,6 @@ def write_inputs_read(
         classes = range(len(program.domains[program.answer]))
         texts = {number: _shown(program, program.answer, number) for number in classes}
     write_answers(Answers(texts, {}, HELD_OUT), folder.answers)
-
-
-def _sources(rows: TensorRows) -> Mapping[str, Tensor]:
-    """Return the columns that sources are in: their own, or those of the rows."""
-    prefix = "source_"
-    if f"{prefix}inputs" not in rows.columns:
-        return rows.columns
-    return {name.removeprefix(prefix): one for name, one in rows.columns.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from iit_toolkit.analysis.verification.verify import verify as verify_students
 from iit_toolkit.config.loading import dump_config
 from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.config.run_config import refuse_no_arms
+from iit_toolkit.data.tensor_rows import TensorRows
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.inputs import refuse_other_config
@@ -168,15 +169,13 @@ def _verify_and_report(
     started, cpu = time.perf_counter(), time.process_time()
     phase(f"verifying {', '.join(students)}")
     judged = judged_student(prepared.config, students)
-    verification = verified_networks(
-        prepared, alignment, students, judged, prepared.config.verification.pairs, subspaces
-    )
+    rows, pairs = prepared.rows.drawn[HELD_OUT], prepared.config.verification.pairs
+    verification = verified_networks(rows, prepared, alignment, students, judged, pairs, subspaces)
     prepared.refuse_changed_teacher()
     assert verification.controls is not None  # since a student is judged
     write_outcomes(verification.outcomes, folder.outcomes)
     write_outcomes(verification.controls, folder.controls)
-    held_out, variables = prepared.rows.drawn[HELD_OUT], program_variables(alignment)
-    write_inputs_read(folder, verification, held_out, prepared.program, variables)
+    write_inputs_read(folder, verification, rows, prepared.program, alignment)
     results = _results(prepared, alignment, students, arms, verification, judged, subspaces)
     spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
     folder.write_results({**results, "verification": spent})
@@ -187,6 +186,7 @@ def _verify_and_report(
 
 
 def verified_networks(
+    rows: TensorRows,
     prepared: PreparedNetworks,
     alignment: Alignment,
     students: Mapping[str, nn.Module],
@@ -194,13 +194,17 @@ def verified_networks(
     pairs: int,
     subspaces: Mapping[str, LearnedSubspaces],
 ) -> Verification:
-    """Verify networks on held-out rows as the config says, on so many pairs."""
+    """Verify networks as the config says, on given rows and so many pairs.
+
+    Raises:
+        UserError: As `iit_toolkit.analysis.verification.verify.verify`.
+    """
     settings = prepared.config.verification
     return verify_students(
         prepared.teacher,
         students,
         alignment,
-        prepared.rows.drawn[HELD_OUT],
+        rows,
         pairs=pairs,
         batch_size=settings.batch_size,
         top_k=settings.top_k,

@@ -22,7 +22,7 @@ from iit_toolkit.analysis.verification.site_search import (
     search_sites,
     searched_alignment,
 )
-from iit_toolkit.analysis.verification.verify import Verification, verify
+from iit_toolkit.analysis.verification.verify import Verification
 from iit_toolkit.config.network_config import NetworkRunConfig
 from iit_toolkit.config.yaml_files import read_yaml
 from iit_toolkit.data.tensor_rows import TensorRows
@@ -35,6 +35,7 @@ from iit_toolkit.pipeline.networks.facts import certified
 from iit_toolkit.pipeline.networks.objects import program_named
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, program_variables
 from iit_toolkit.pipeline.networks.rows import HELD_OUT, fingerprint_of_tensors
+from iit_toolkit.pipeline.networks.run import verified_networks
 from iit_toolkit.pipeline.search import EXPLORATORY, confirmation, document_head
 from iit_toolkit.runs.folder import RunFolder, write_atomically, write_json
 from iit_toolkit.runs.memory import told_if_out_of_memory
@@ -101,17 +102,8 @@ def search_networks(
         alignment = searched_alignment(asked, chosen, f"{config.name}-searched")
         phase(f"confirming the sites on {len(confirming)} other rows")
         refuse_failed(certify_networks(prepared, model, alignment))
-        verification = verify(
-            prepared.teacher,
-            {"student": model, UNTRAINED: prepared.control(alignment, model)},
-            alignment,
-            confirming,
-            pairs=len(confirming),
-            batch_size=config.verification.batch_size,
-            top_k=config.verification.top_k,
-            seed=config.seed,
-            judged="student",
-        )
+        students = {"student": model, UNTRAINED: prepared.control(alignment, model)}
+        verification = verified_networks(confirming, prepared, alignment, students, "student", len(confirming), {})
         phase("computing measures and intervals")
         prepared.refuse_changed_teacher()
         data = {

@@ -147,16 +147,47 @@ class _Chosen(nn.Module):
 
 def test_candidates_are_outputs_that_can_be_swapped() -> None:
     found = candidate_sites(_Everything(), rows(), parts=(1,))
-    assert [site.component for site in found] == ["first.0.output", "first.1.output", "last.output"]
-    assert [site.width for site in found] == [8, 8, 2]
+    assert [site.component for site in found] == ["first.0.output", "first.1.output", "written.output", "last.output"]
+    assert [site.width for site in found] == [8, 8, 8, 2]
     [asked] = candidate_sites(_Everything(), rows(), parts=(1,), modules=["flatten"])
     assert asked == SearchedSite("flatten.output", None, 16)
-    for module in ("written", "twice", "never", "recurrent", "turned", "chosen", "dropout"):
+    for module in ("twice", "never", "recurrent", "turned", "chosen", "dropout"):
         with pytest.raises(UserError, match=f"module {module}: it does not run exactly once") as caught:
             candidate_sites(_Everything(), rows(), modules=[module])
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="has no 'frist'"):
         candidate_sites(_Everything(), rows(), modules=["frist.1"])
+
+
+class _Maps(nn.Module):
+    """A network of feature maps, to which it adds in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(4 * 16, 2)
+        for weight in self.parameters():
+            nn.init.normal_(weight)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.relu(self.first(inputs.unflatten(1, (1, 4, 4)))).flatten(1))
+
+
+@torch.no_grad()
+def test_neurons_of_feature_maps_are_channels() -> None:
+    model, given = _Maps(), rows()
+    sites = candidate_sites(model, given, parts=(1, 2))
+    assert [str(one) for one in sites if one.width == 4] == [
+        "first.output", "first.output [0, 2)", "first.output [2, 4)",
+        "relu.output", "relu.output [0, 2)", "relu.output [2, 4)",
+    ]  # fmt: skip
+    matrix = search_sites(equality(), model, ALIGNMENT, sites, given, minimum_bases=1)
+    for place, one in enumerate(sites[:3]):
+        before, after = by_hooks(model, model.first, given, range(*(one.neurons or (0, 4))))
+        moved = int(((after - before).square().sum(1) > 1e-8).sum())
+        assert matrix.of_variable(0)[place].moved == moved > 10
 
 
 def test_outputs_are_parted_in_equal_ranges() -> None:
