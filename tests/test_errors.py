@@ -74,7 +74,7 @@ def test_mistakes_that_pydantic_found_have_place_words_and_remedy() -> None:
     assert found == [
         ("a.0.switch", "bool_type", "input should be a valid boolean", "yes", "; write true or false"),
         ("a.1.switch", "value_error", "nothing is on", False, ""),
-        ("a.2.switch", "missing", "field required", {}, ""),
+        ("a.2.switch", "missing", "this key is missing", {}, ""),
     ]
     with pytest.raises(ValidationError) as caught:
         adapter.validate_python(3)

@@ -52,5 +52,5 @@ def test_a_leak_that_decides_stands_on_a_line_of_its_own() -> None:
     assert [line.name for line in verdict_lines(leaky)] == ["middle"]  # of whole blocks: the alignment says nothing
     decides = replace(leaky.leaks[0], site=f"{UNALIGNED_NEURONS} of middle")
     [_, line] = verdict_lines(replace(leaky, leaks=[decides]))
-    assert (line.name, line.label) == (LEAKS, "NOT SUPPORTED") and "align them" in line.next
+    assert (line.name, line.label) == (LEAKS, "NOT SUPPORTED") and "align it" in line.next
     assert len(verdict_lines(replace(leaky, leaks=[replace(decides, passed=True)]))) == 1
