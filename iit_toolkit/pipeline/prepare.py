@@ -316,9 +316,10 @@ def untrained_control(prepared: Prepared, alignment: Alignment, student: PreTrai
         resolve(alignment, untrained, "student")
     except UserError:
         return {}
-    one, other = (fingerprint_of_weights(model.state_dict()) for model in (untrained, student))
     finished = origin.checkpoint is not None or any(_is_frozen(prepared, arm) for arm in prepared.config.arms)
-    return {UNTRAINED: _at_random(prepared, student) if finished and one == other else untrained}
+    if finished and len({fingerprint_of_weights(model.state_dict()) for model in (untrained, student)}) == 1:
+        return {UNTRAINED: _at_random(prepared, student)}
+    return {UNTRAINED: untrained}
 
 
 def control_of_run(prepared: Prepared, untrained: PreTrainedModel, judged: str) -> PreTrainedModel:
