@@ -180,10 +180,6 @@ class ObjectiveWeights(BaseModel):
             raise UserError(
                 f"{where}.boundary: it is about a `subspace` with `boundary: learned`, but there is none; set it to 0"
             )
-        if learns_boundaries and not self.boundary:
-            raise UserError(
-                f"{where}: nothing holds a learned boundary down; give the term `boundary` a weight, such as 0.1"
-            )
         of_teacher = alignment is not None and alignment.learns_in("teacher")
         if self.whole and not of_teacher:
             raise UserError(f"{where}.whole: it is about a `subspace` of the teacher, but there is none; set it to 0")
@@ -193,6 +189,10 @@ class ObjectiveWeights(BaseModel):
             raise UserError(f"{where}: learned subspaces need a causal_* term; give one, such as causal_ce")
         if self.aligned_mse:
             raise UserError(f"{where}.aligned_mse: it is about neurons, but subspaces are learned; set it to 0")
+        if learns_boundaries and not self.boundary:
+            raise UserError(
+                f"{where}: nothing holds a learned boundary down; give the term `boundary` a weight, such as 0.1"
+            )
         fixed = frozen and not alignment.learns_in("student")
         if of_teacher and not fixed and not self.whole:
             raise UserError(

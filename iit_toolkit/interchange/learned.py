@@ -167,6 +167,18 @@ class LearnedSubspaces(nn.Module):
             key: (place.component, place.rank, place.boundary, place.shared) for key, place in own.items()
         }
 
+    def described(self) -> dict[str, dict[str, int | str]]:
+        """Return, by key, where every subspace is and how many of its directions are swapped, as plain data."""
+        return {
+            key: {
+                "component": place.component,
+                "neurons": place.width,
+                "rank": place.rank,
+                "directions": self[key].directions,
+            }
+            for key, place in self.places.items()
+        }
+
     def save(self, path: str | Path) -> None:
         """Write the subspaces, as they are `decided`, to a file, from which `load` reads them bit for bit.
 

@@ -239,7 +239,7 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
     @property
     def directions(self) -> int:
         """How many directions are swapped: k, or r if the boundary is not learned."""
-        return self.rank if self.boundary_logit is None else max(1, round(float(self._boundary(self.boundary_logit))))
+        return self.rank if self.boundary_logit is None else max(1, round(self._boundary(self.boundary_logit).item()))
 
     def share(self) -> Tensor | None:
         """Return b / r, with gradient; `None` if the boundary is not learned."""
