@@ -59,9 +59,9 @@ def made(folder: Path, subspaces: LearnedSubspaces | None = None, **settings: An
     """Adam's divisors are so large here that they do not enlarge roundings."""
     every: dict[str, Any] = {
         "max_steps": STEPS, "per_device_train_batch_size": 4, "disable_tqdm": True, "task": "causal_lm",
-        "weights": {"ce": 0.4, "causal_ce": 0.4, "whole": 0.2, "boundary": 0.2}, "subspace_learning_rate": 0.05, "learning_rate": 1e-2,
-        "adam_epsilon": 1e-2, "dropout": False, "lr_scheduler_type": "constant", "save_strategy": "no",
-        "gradient_shares": False, **settings,
+        "weights": {"ce": 0.4, "causal_ce": 0.4, "whole": 0.2, "boundary": 0.2}, "subspace_learning_rate": 0.05,
+        "learning_rate": 1e-2, "adam_epsilon": 1e-2, "dropout": False, "lr_scheduler_type": "constant",
+        "save_strategy": "no", "gradient_shares": False, **settings,
     }  # fmt: skip
     return CausalDistillationTrainer(
         llama(1), llama(0), LEARNED, training_config(str(folder), every), subspaces=subspaces,

@@ -1,4 +1,4 @@
-"""Learned boundaries and shared rotations: swaps and gradients are those of a plain loop, files keep what was decided."""
+"""Learned boundaries and shared rotations: swaps and gradients are a plain loop's, files keep what was decided."""
 
 from __future__ import annotations
 

@@ -85,10 +85,11 @@ def test_subspaces_lie_beside_the_student_and_those_of_others_in_the_run(finishe
         assert not any(torch.allclose(one, other, atol=1e-4) for one, other in zip(found, found[1:], strict=False))
     controls = json.loads((finished / "results.json").read_text())["verdict"]["variables"]["middle"]["controls"]
     assert "untrained" in [control["name"] for control in controls]
+    width = bases[0].shape[0]
     told = json.loads((finished / "results.json").read_text())["subspaces"]
     assert list(told) == ["causal", "plain", "untrained"]
     assert told["untrained"]["middle/0"] | {"component": ""} == {
-        "component": "", "neurons": bases[0].shape[0], "rank": RANK, "directions": KEPT
+        "component": "", "neurons": width, "rank": RANK, "directions": KEPT
     }  # fmt: skip
     said = (
         f"untrained: middle/0: {KEPT} of {bases[0].shape[0]} (rank {RANK} at most), middle/teacher-0: {OF_TEACHER} of"
