@@ -142,7 +142,16 @@ def test_a_resumed_run_is_the_uninterrupted_run(alignment: Alignment, tmp_path: 
         return trainer(tmp_path / folder, alignment=alignment, weights=weights, **every)
 
     whole, resumed = made("whole"), made("whole", save_strategy="no")
+    temperatures: list[float | None] = []
+
+    class Noting(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            assert whole.subspaces is not None
+            temperatures.append(whole.subspaces["a/0"].temperature)
+
+    whole.add_callback(Noting())
     whole.train()
+    assert temperatures == pytest.approx([0.1 ** (step / 6) for step in range(6)])
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     assert whole.subspaces is not None and resumed.subspaces is not None
     for mine, theirs in ((whole.student, resumed.student), (whole.subspaces, resumed.subspaces)):
