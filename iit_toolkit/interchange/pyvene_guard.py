@@ -225,8 +225,8 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
             source: (B, S, D) activation of the source, already moved to the base's positions.
             subspaces: Boolean mask that broadcasts to (B, S, D).
         """
-        columns, soft = self._columns(), self._soft_mask()
-        columns = columns[:, : self.directions] if soft is None else columns
+        soft = self._soft_mask()
+        columns = self.swapped_columns() if soft is None else self._columns()
         change = torch.matmul(source.to(columns.dtype), columns) - torch.matmul(base.to(columns.dtype), columns)
         change = torch.matmul(change if soft is None else change * soft, columns.T)
         return (base + torch.where(subspaces, change, 0)).to(base.dtype)
@@ -247,7 +247,8 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
 
     def swapped_columns(self) -> Tensor:
         """Return the columns of W that are swapped, (D, k), with gradient."""
-        return self._columns()[:, : self.directions]
+        columns = self._columns()
+        return columns if self.boundary_logit is None else columns[:, : self.directions]
 
     def basis(self) -> Tensor:
         """Return the columns of W that are swapped, (D, k), without gradient."""
@@ -264,7 +265,8 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
     def _columns(self) -> Tensor:
         """Return W (D, r), with gradient."""
         rotation: Any = self.rotate_layer
-        return rotation.weight[:, self._part]
+        weight: Tensor = rotation.weight
+        return weight if weight.shape[1] == self.rank else weight[:, self._part]
 
     def _boundary(self, logit: Tensor) -> Tensor:
         return self.rank * logit.sigmoid()
