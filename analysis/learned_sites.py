@@ -23,7 +23,18 @@ NETWORKS = {"iit": "trained by interchanges", "task": "trained on the labels", "
 """The networks, and what each of their tables is called."""
 _TABLE = re.compile(r"(<!-- learned-sites:([\w-]+) -->\n).*?(<!-- /learned-sites -->)", re.DOTALL)
 NONE = "No results yet: `python experiments/learned-sites/run.py` makes them."
-_HEAD = ("rank", "IIA", "IIA, control", "effect R²", "effect R², control", "above all controls", "leak", "verdict")
+_HEAD = (
+    "rank",
+    "directions",
+    "directions, control",
+    "IIA",
+    "IIA, control",
+    "effect R²",
+    "effect R², control",
+    "above all controls",
+    "leak",
+    "verdict",
+)
 Records = Sequence[dict[str, Any]]
 
 
@@ -36,18 +47,24 @@ def read(folder: Path = FOLDER) -> list[dict[str, Any]]:
 def table(records: Records, network: str) -> str:
     """Return the table of a network: by rank, means over seeds with standard deviations, and the verdicts."""
     lines: list[list[str]] = []
-    for rank in records[0]["settings"]["ranks"]:
+    for rank in records[0]["settings"]["maps"]:
         own = [line for one in records for line in one["lines"] if (line["network"], line["rank"]) == (network, rank)]
         cells = [
             _cell([line[name] for line in own]) for name in ("iia", "control_iia", "effect_r2", "control_effect_r2")
         ]
+        kept = [_range([number for line in own for number in line["directions"][one]]) for one in (0, 1)]
         judged = [label for line in own for label in line["variables"]]
         beyond = f"{judged.count('SUPPORTED')} of {len(judged)}"
         leaks = [line["leak"] for line in own if line["leak"] is not None]
         verdicts = Counter(line["label"] for line in own).most_common()
         said = ", ".join(f"{label} {count} of {len(own)}" for label, count in verdicts)
-        lines.append([str(rank), *cells, beyond, _cell(leaks) if leaks else "n/a", said])
+        lines.append([rank, *kept, *cells, beyond, _cell(leaks) if leaks else "n/a", said])
     return markdown_table(_HEAD, lines)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _cell(values: Sequence[float]) -> str:

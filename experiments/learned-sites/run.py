@@ -33,9 +33,25 @@ SITE = "1.output"
 """What the first hidden layer of 16 neurons gives."""
 RANKS = (1, 4, 15, 16)
 """16 is the whole layer, of which nothing is learned."""
+MOST = 8
+"""Directions that a variable takes at most if the boundary is learned: both together could fill the layer."""
+PLAIN, STRICT = {"causal_ce": 1.0}, {"causal_ce": 1.0, "strict": 1.0}
+BOUNDED = {"boundary": "learned", "rotation": "shared"}
+MAPS: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
+    **{str(rank): ({"rank": rank}, PLAIN) for rank in RANKS},
+    "4, strict": ({"rank": 4}, STRICT),
+    "learned": ({"rank": MOST, **BOUNDED}, {**PLAIN, "boundary": 0.1}),
+    "learned, strict": ({"rank": MOST, **BOUNDED}, {**STRICT, "boundary": 0.1}),
+}
+"""What is learned: how both variables' sites are declared, and the weights of the terms."""
 LEARNING: dict[str, Any] = {"steps": 300, "batch_size": 256, "subspace_learning_rate": 0.05}
 TRAINED = ("iit", "task")
-SETTINGS = {**LEARNING, "ranks": list(RANKS), "site": SITE, "network": {**equality.TRAINING, "rows": equality.ROWS}}
+SETTINGS = {
+    **LEARNING,
+    "maps": {name: list(one) for name, one in MAPS.items()},
+    "site": SITE,
+    "network": {**equality.TRAINING, "rows": equality.ROWS},
+}
 
 
 def main() -> None:
@@ -55,30 +71,31 @@ def main() -> None:
 
 
 def _lines(seed: int) -> list[dict[str, Any]]:
-    """Return what every network scores at every rank, beside a random network at the same."""
+    """Return what every network scores by every map, beside a random network by the same."""
     networks: dict[str, nn.Module] = {arm: arms.train(equality.TASK, arm, seed) for arm in TRAINED}
     networks["random"] = equality.network(2000 + seed, layers=3).eval()
     control = equality.network(3000 + seed, layers=3).eval()
     rows = TensorRows(equality.columns(equality.ROWS, seed))
     lines: list[dict[str, Any]] = []
-    for rank in RANKS:
-        site = iit.Site.module(SITE) if rank == equality.NEURONS else iit.Site.learned(SITE, rank)
+    for kind, (declared, weights) in MAPS.items():
+        site = iit.Site.module(SITE) if declared["rank"] == equality.NEURONS else iit.Site.learned(SITE, **declared)
         aligned = iit.Alignment.pairs("learned", positions="all", left=("left", site), right=("right", site))
-        of_control = _learned(control, aligned, rows, seed)
+        of_control = _learned(control, aligned, rows, seed, weights)
         for name, network in networks.items():
-            subspaces = _learned(network, aligned, rows, seed), of_control
+            subspaces = _learned(network, aligned, rows, seed, weights), of_control
             found = _verified({"student": network, "untrained": control}, aligned, subspaces)
-            lines.append({"network": name, "rank": rank, **found})
-            print(f"seed {seed}, rank {rank}, {name}: {found['label']}, {found['effect_r2']:.3f}", flush=True)
+            lines.append({"network": name, "rank": kind, **found})
+            print(f"seed {seed}, rank {kind}, {name}: {found['label']}, {found['effect_r2']:.3f}", flush=True)
     return lines
 
 
-def _learned(network: nn.Module, aligned: iit.Alignment, rows: TensorRows, seed: int) -> LearnedSubspaces | None:
+def _learned(
+    network: nn.Module, aligned: iit.Alignment, rows: TensorRows, seed: int, weights: dict[str, float]
+) -> LearnedSubspaces | None:
     """Return subspaces that were learned on a network, which stays as it is; `None` for the whole layer."""
     if not aligned.learns:
         return None
     found = iit.new_subspaces(network, aligned, rows, seed)
-    weights = {"causal_ce": 1.0}
     train_network(
         network, equality.TASK.program, aligned, rows, subspaces=found, frozen=True, weights=weights, seed=seed,
         **LEARNING,
@@ -101,6 +118,7 @@ def _verified(
     of_student, of_control = (check.summary.students[name].variables.values() for name in networks)
     return {
         "label": check.verdict.label,
+        "directions": [_directions(one) for one in subspaces],
         "variables": [one.label for one in check.verdict.variables.values()],
         "leak": max((leak.difference.value or 0.0 for leak in check.verdict.leaks), default=None),
         "iia": min(one.iia.all.value for one in of_student),
@@ -108,6 +126,11 @@ def _verified(
         "control_iia": min(one.iia.all.value for one in of_control),
         "control_effect_r2": min(one.effect_r2.outside.value for one in of_control),
     }
+
+
+def _directions(subspaces: LearnedSubspaces | None) -> list[int]:
+    """Return how many directions the swap of either variable moves."""
+    return [equality.NEURONS] * 2 if subspaces is None else [subspaces[key].directions for key in subspaces]
 
 
 if __name__ == "__main__":

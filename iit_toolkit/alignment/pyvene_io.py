@@ -34,7 +34,11 @@ class Learned(Protocol):
         ...
 
     def basis(self, key: str) -> torch.Tensor:
-        """Return its basis (D, r)."""
+        """Return the directions of it that are swapped, (D, k)."""
+        ...
+
+    def decided(self) -> Learned:
+        """Return the same with just these directions in each."""
         ...
 
 
@@ -45,7 +49,7 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName, subs
         alignment: The alignment.
         model: The teacher or the student.
         side: Which of them.
-        subspaces: Those of the side's learned sites; their weights are copied.
+        subspaces: Those of the side's learned sites; the weights of the directions that are swapped are copied.
 
     Raises:
         UserError: If a site does not exist in the model, or reads elsewhere than it writes: pyvene cannot do that. If a
@@ -53,6 +57,7 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName, subs
     """
     import pyvene as pv
 
+    decided = None if subspaces is None else subspaces.decided()
     representations: list[Any] = []
     for number, sites in enumerate(resolve(alignment, model, side).values()):
         for site in sites:
@@ -63,14 +68,15 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName, subs
                 )
             partition = None if site.ranges is None else [list(span) for span in site.ranges]
             intervention: Any = pv.VanillaIntervention(subspace_partition=partition)
+            rank = None
             if site.subspace is not None:
-                intervention = _rotated(site.subspace.key, site.write, subspaces)
+                intervention, rank = _rotated(site.subspace.key, site.write, decided)
             representations.append(
                 pv.RepresentationConfig(
                     component=site.write,
                     unit="pos",
                     max_number_of_units=1,
-                    low_rank_dimension=None if site.subspace is None else site.subspace.rank,
+                    low_rank_dimension=rank,
                     intervention=intervention,
                     subspace_partition=partition,
                     group_key=number,
@@ -79,8 +85,8 @@ def to_pyvene(alignment: Alignment, model: PreTrainedModel, side: SideName, subs
     return pv.IntervenableConfig(representations)
 
 
-def _rotated(key: str, where: str, subspaces: Learned | None) -> Any:
-    """Return pyvene's own intervention with the weights of a learned subspace."""
+def _rotated(key: str, where: str, subspaces: Learned | None) -> tuple[Any, int]:
+    """Return pyvene's own intervention with the weights of a learned subspace, and its rank."""
     import pyvene as pv
 
     if subspaces is None:
@@ -89,7 +95,7 @@ def _rotated(key: str, where: str, subspaces: Learned | None) -> Any:
     width, rank = basis.shape
     found = pv.LowRankRotatedSpaceIntervention(embed_dim=width, low_rank_dimension=rank, keep_last_dim=True)
     found.to(basis.device, basis.dtype).load_state_dict(subspaces[key].state_dict())
-    return found
+    return found, rank
 
 
 def to_json(
@@ -118,8 +124,7 @@ def to_json(
         {}
         if site.subspace is None or subspaces is None
         else {
-            "low_rank_dimension": site.subspace.rank,
-            "embed_dim": len(subspaces.basis(site.subspace.key)),
+            **dict(zip(("embed_dim", "low_rank_dimension"), subspaces.basis(site.subspace.key).shape, strict=True)),
             "state": site.subspace.key,
         }
         for site in sites

@@ -26,11 +26,15 @@ class ResolvedSubspace:
     Attributes:
         key: What it is called among those of an alignment: the variable's name and the site's number in it, `left/0`;
             in a teacher's, after `OF_TEACHER`, `left/teacher-0`.
-        rank: How many directions it has.
+        rank: How many directions it has; at most, if the boundary is learned.
+        boundary: Whether training learns how many of the directions are swapped.
+        shared: Whether they are orthogonal to those of the other sites of the place that say so, by one rotation.
     """
 
     key: str
     rank: int
+    boundary: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,8 +162,7 @@ def resolve_site(site: Site, model: nn.Module) -> ResolvedSite:
     read = write if site.read is None else _component(site.read, model)
     _, cut, write_inside = _locate(write, model)
     last, _, read_inside = _locate(read, model)
-    subspace = None if site.subspace is None else ResolvedSubspace("", site.subspace.rank)
-    return ResolvedSite(write, read, _ranges(site, model), cut, last, write_inside or read_inside, subspace)
+    return ResolvedSite(write, read, _ranges(site, model), cut, last, write_inside or read_inside, _subspace(site))
 
 
 def block_of(component: str, model: object) -> tuple[int, str] | None:
@@ -203,6 +206,13 @@ def moved(site: ResolvedSite, model: object, by: int) -> ResolvedSite | None:
     return replace(
         site, write=write, read=read, restart_block=_locate(write, model)[1], last_read_block=_locate(read, model)[0]
     )
+
+
+def _subspace(site: Site) -> ResolvedSubspace | None:
+    declared = site.subspace
+    if declared is None:
+        return None
+    return ResolvedSubspace("", declared.rank, declared.boundary == "learned", declared.rotation == "shared")
 
 
 def _component(place: Place, model: nn.Module) -> str:

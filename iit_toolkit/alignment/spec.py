@@ -54,9 +54,15 @@ class Subspace(Strict):
 
     Attributes:
         rank: How many directions, from 1 to the site's neurons less 1.
+        boundary: `learned` if training also learns how many of the directions are swapped, from 1 to `rank` (Boundless
+            DAS; Wu et al. 2023, arXiv 2305.08809).
+        rotation: `shared` if all sites of the same place that say so hold different directions of one rotation, which
+            are orthogonal (Geiger et al. 2023, arXiv 2303.02536); otherwise the site has its own.
     """
 
     rank: Annotated[Index, Field(ge=1)]
+    boundary: Literal["learned"] | None = None
+    rotation: Literal["shared"] | None = None
 
 
 class Site(Place):
@@ -135,18 +141,27 @@ class Site(Place):
         return cls._made(component=component, neurons=neurons)
 
     @classmethod
-    def learned(cls, place: int | str, rank: int) -> Site:
+    def learned(
+        cls,
+        place: int | str,
+        rank: int,
+        *,
+        boundary: Literal["learned"] | None = None,
+        rotation: Literal["shared"] | None = None,
+    ) -> Site:
         """Return a learned subspace of a block's output, or of the input or output of any module.
 
         Args:
             place: 0-based index of the block; or the module's path, followed by `.input` or `.output`.
             rank: How many directions, from 1 to the site's neurons less 1.
+            boundary: `learned` if training also learns how many of them are swapped.
+            rotation: `shared` if the directions are orthogonal to those of other such sites of the same place.
 
         Raises:
             UserError: If the rank is no whole number of 1 or more, or the path ends otherwise.
         """
         where = {"component": place} if isinstance(place, str) else {"component": "block_output", "layer": place}
-        return cls._made(**where, subspace={"rank": rank})
+        return cls._made(**where, subspace={"rank": rank, "boundary": boundary, "rotation": rotation})
 
     @classmethod
     def _made(cls, **content: Any) -> Site:
@@ -254,8 +269,17 @@ class Alignment(Strict):
 
     def learns_in(self, side: Literal["teacher", "student"]) -> bool:
         """Say whether a site of one side is a learned subspace."""
+        return bool(self._subspaces(side))
+
+    @property
+    def learns_boundaries(self) -> bool:
+        """Whether a site of either side is a learned subspace with a learned boundary."""
+        found = [*self._subspaces("teacher"), *self._subspaces("student")]
+        return any(one.boundary is not None for one in found)
+
+    def _subspaces(self, side: Literal["teacher", "student"]) -> list[Subspace]:
         parts = [part for one in self.variables for part in (one.teacher if side == "teacher" else one.student)]
-        return any(isinstance(part, Site) and part.subspace is not None for part in parts)
+        return [part.subspace for part in parts if isinstance(part, Site) and part.subspace is not None]
 
     @property
     def probabilities(self) -> tuple[float, ...]:

@@ -91,7 +91,9 @@ class MixedBatch:
 
     def weights(self, weights: ObjectiveWeights) -> ObjectiveWeights:
         """Return the weights of the terms that this batch has."""
-        return weights if self.interchanges else weights.of_base_runs()
+        if not self.interchanges:
+            return weights.of_base_runs()
+        return weights.model_copy(update={"boundary": 0.0})  # it is about no batch, and counts once in a step
 
 
 def mixed_batch(

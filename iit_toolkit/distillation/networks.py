@@ -123,6 +123,8 @@ def train_network(
             student.train(not training.frozen)
             batch, interchanges = draw(step)
             batch = {name: value.to(device) for name, value in batch.items()}
+            if subspaces is not None:
+                subspaces.set_progress(step / training.steps)
             losses = objective(batch, interchanges)
             if not bool(losses.total.isfinite()):
                 refuse_spoilt_losses(objective, losses, batch, step)
@@ -141,6 +143,7 @@ def train_network(
     student.eval()
     refuse_spoilt_weights(objective, training.steps)
     if subspaces is not None:
+        subspaces.set_progress(None)
         subspaces.steps += training.steps
     return {name: float(value) / counted for name, value in sums.items()}
 

@@ -57,8 +57,9 @@ class Objective:
     """The weighted sum of distillation terms on base runs and, with `causal_*` weights, on counterfactual runs.
 
     Terms follow arXiv 2112.02505: L_MLM (here `task`), L_CE, L_Cos and their counterfactual forms; MSE forms of both
-    are added, an MSE of the aligned activations, `strict`, which is that of arXiv 2407.14494, and `whole`, for learned
-    subspaces of the teacher. A term of weight 0 costs nothing: what only it needs is not computed.
+    are added, an MSE of the aligned activations, `strict`, which is that of arXiv 2407.14494, and two for learned
+    subspaces: `whole`, for those of the teacher, and `boundary`. A term of weight 0 costs nothing: what only it needs
+    is not computed.
 
     Args:
         teacher: The teacher's side, of any kind; without gradients but those of its learned subspaces.
@@ -169,6 +170,9 @@ class Objective:
                 self._add_counterfactual_terms(sum_, batch, labels, runs, weights)
             if weights.strict:
                 self._add_strict(sum_, batch, labels, runs, weights)
+        if weights.boundary:
+            assert self.subspaces is not None
+            sum_.add("boundary", weights.boundary, self.subspaces.share())
         return Losses(torch.stack(sum_.weighted).sum(), sum_.values)
 
     def task_loss(self, batch: Mapping[str, Tensor]) -> Tensor:

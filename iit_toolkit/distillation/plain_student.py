@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -47,8 +48,9 @@ class PlainStudentTrainer(WholeCheckpoints):
             super()._save(output_dir, state_dict)
         if self.model.companions and self.args.should_save:
             folder = Path(output_dir or self.args.output_dir or ".")
-            weights = {name: value.contiguous() for name, value in self.model.companions.state_dict().items()}
-            safetensors.torch.save_file(weights, folder / _COMPANIONS)
+            state = self.model.companions.state_dict()
+            alone = {name: value.clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+            safetensors.torch.save_file(alone, folder / _COMPANIONS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         del model  # what is wrapped

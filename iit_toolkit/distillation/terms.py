@@ -57,7 +57,7 @@ TERMS = (
 """The terms that compare the student's runs with the same runs of the teacher, in the order in which they are added.
 
 `strict` and `whole` compare others: runs in which what the alignment leaves out is swapped with the teacher's base run,
-and two counterfactual runs of the teacher.
+and two counterfactual runs of the teacher. `boundary` compares nothing.
 """
 
 
@@ -80,6 +80,8 @@ class ObjectiveWeights(BaseModel):
             without a swap.
         whole: The distillation loss of the teacher's counterfactual runs at its learned subspaces, to its own ones at
             the whole sites: the subspaces keep the effect of their sites (`search --subspace` learns them by it).
+        boundary: The share of directions inside of learned boundaries, so that they hold no more than they need (Wu et
+            al. 2023, arXiv 2305.08809).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -96,6 +98,7 @@ class ObjectiveWeights(BaseModel):
     causal_hidden_mse: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     strict: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     whole: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    boundary: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> ObjectiveWeights:
@@ -150,13 +153,13 @@ class ObjectiveWeights(BaseModel):
         kept = {term.name: weights[term.name] for term in TERMS}
         if not any(kept.values()):
             raise UserError("data without swaps need a term of base runs; give one, such as ce, a weight above zero")
-        scale = sum(weights.values()) / sum(kept.values())
+        scale = (sum(weights.values()) - self.boundary) / sum(kept.values())
         return ObjectiveWeights(**{name: scale * weight for name, weight in kept.items()})
 
     def of_counterfactual_runs(self) -> ObjectiveWeights:
-        """Return the weights of the terms that learned subspaces are trained by: `causal_*`, `strict`, `whole`."""
+        """Return the weights of the terms that train learned subspaces: `causal_*`, `strict`, `whole`, `boundary`."""
         kept = {f"{COUNTERFACTUAL}{term.name}": weight for term, weight in self.of_runs(counterfactual=True)}
-        return ObjectiveWeights(**kept, strict=self.strict, whole=self.whole)
+        return ObjectiveWeights(**kept, strict=self.strict, whole=self.whole, boundary=self.boundary)
 
     def require_learnable(self, where: str, alignment: Alignment | None, *, frozen: bool = False) -> None:
         """Check that the learned subspaces of an alignment can be trained.
@@ -169,8 +172,14 @@ class ObjectiveWeights(BaseModel):
         Raises:
             UserError: If no `causal_*` term reaches them, or a term compares neurons where they are. If both the
                 teacher's subspaces and what is swapped in the student are learned, and nothing keeps them from
-                directions that change nothing. If there is `whole`, and the teacher has none.
+                directions that change nothing. If there is `whole`, and the teacher has none. If a boundary is learned
+                without the term `boundary`, or there is this term, and none is learned.
         """
+        learns_boundaries = alignment is not None and alignment.learns_boundaries
+        if self.boundary and not learns_boundaries:
+            raise UserError(
+                f"{where}.boundary: it is about a `subspace` with `boundary: learned`, but there is none; set it to 0"
+            )
         of_teacher = alignment is not None and alignment.learns_in("teacher")
         if self.whole and not of_teacher:
             raise UserError(f"{where}.whole: it is about a `subspace` of the teacher, but there is none; set it to 0")
@@ -180,6 +189,10 @@ class ObjectiveWeights(BaseModel):
             raise UserError(f"{where}: learned subspaces need a causal_* term; give one, such as causal_ce")
         if self.aligned_mse:
             raise UserError(f"{where}.aligned_mse: it is about neurons, but subspaces are learned; set it to 0")
+        if learns_boundaries and not self.boundary:
+            raise UserError(
+                f"{where}: nothing holds a learned boundary down; give the term `boundary` a weight, such as 0.1"
+            )
         fixed = frozen and not alignment.learns_in("student")
         if of_teacher and not fixed and not self.whole:
             raise UserError(

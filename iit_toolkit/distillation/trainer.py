@@ -146,6 +146,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
             result = super().train(*arguments, **named)
         finally:
             self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+            self._set_progress(None)
         refuse_spoilt_weights(self.objective, self.state.global_step)
         self.count_steps()
         return result
@@ -169,12 +170,17 @@ class CausalDistillationTrainer(PlainStudentTrainer):
             dropout = self.settings.dropout and not self.settings.freeze_student
             if any(module.training != dropout for module in self.student.modules()):
                 self.student.train(dropout)
+            self._set_progress(self.state.global_step / self.state.max_steps)
             losses = Losses(*model(inputs, interchanges, self.draw_mixture()))
             refuse_spoilt_losses(self.objective, losses, inputs, self.state.global_step)
             self._gather(losses, inputs, interchanges)
         weight = self._weights.pop(0) if self._weights else 1.0
         loss = losses.total if weight == 1 else losses.total * weight
         return (loss, {"loss": loss}) if return_outputs else loss
+
+    def _set_progress(self, done: float | None) -> None:
+        if self.subspaces is not None:
+            self.subspaces.set_progress(done)
 
     def draw_interchanges(self, batch: Mapping[str, Tensor]) -> list[Interchange]:
         """Draw the variables, the sources and the positions of a batch; none if no term needs them.
@@ -259,7 +265,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         The result is empty if there are causal terms and these rows alone cannot be swapped.
         """
         few = {name: value[:_GRADIENT_ROWS] for name, value in batch.items()}
-        weights = self.objective.weights.model_dump(exclude={"whole"})  # it does not reach the student
+        weights = self.objective.weights.model_dump(exclude={"whole", "boundary"})  # they do not reach the student
         kept = self._micro_step
         try:
             interchanges = self.draw_interchanges(few)

@@ -2,16 +2,19 @@
 
 A subspace of rank r of a site with D neurons is spanned by the orthonormal columns of W (D, r), after Geiger et al.,
 "Finding Alignments Between Interpretable Causal Variables and Distributed Neural Representations" (arXiv 2303.02536).
+Those that share a rotation hold different columns of it. If the boundary of one is learned, the first k columns are
+swapped, after Wu et al., "Interpretability at Scale: Identifying Causal Mechanisms in Alpaca" (arXiv 2305.08809).
 Legend of shapes: B rows, S positions, D neurons.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import safetensors.torch
 import torch
@@ -24,6 +27,10 @@ from iit_toolkit.interchange.pyvene_guard import SubspaceInterchange
 
 SUBSPACES_SCHEMA = "iit_toolkit/learned-subspaces/1"
 """Of the file that `LearnedSubspaces.save` writes."""
+_SOFTEST = 1 / 8
+"""Temperature of a boundary when training begins, in ranks; but 1 direction at least."""
+_HARDEST = 0.1
+"""Temperature of a boundary when training ends, in directions."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,18 @@ class LearnedPlace:
     Attributes:
         component: The component whose activation it is of, in pyvene's module-path form.
         width: D, neurons of the component.
-        rank: r, directions of the subspace.
+        rank: r, directions of the subspace; at most, if the boundary is learned.
+        boundary: Whether training learns how many of them are swapped.
+        shared: Whether it shares the rotation of its side's place with others.
+        kept: k, how many directions are swapped, once training has decided; `None` before, or if it is the rank.
     """
 
     component: str
     width: int
     rank: int
+    boundary: bool = False
+    shared: bool = False
+    kept: int | None = None
 
 
 class LearnedSubspaces(nn.Module):
@@ -56,7 +69,8 @@ class LearnedSubspaces(nn.Module):
         steps: How many updates they have been trained for.
 
     Raises:
-        UserError: If a rank is not between 1 and the width less 1.
+        UserError: If a rank is not between 1 and the width less 1, or the ranks of those that share a rotation are more
+            than the width in all.
     """
 
     def __init__(self, places: Mapping[str, LearnedPlace], seed: int = 0) -> None:
@@ -70,9 +84,20 @@ class LearnedSubspaces(nn.Module):
                 )
         self.places = dict(places)
         self.steps = 0
-        self._learned = nn.ModuleList(
-            SubspaceInterchange(place.width, place.rank, seed + number) for number, place in enumerate(places.values())
-        )
+        rotations = _shared_rotations(places, seed)
+
+        def subspace(number: int, key: str, place: LearnedPlace) -> SubspaceInterchange:
+            rotation, first = rotations.get(key, (None, 0))
+            return SubspaceInterchange(
+                place.width,
+                place.rank if place.kept is None else place.kept,
+                seed + number,
+                boundary=place.boundary and place.kept is None,
+                rotation=rotation,
+                first=first,
+            )
+
+        self._learned = nn.ModuleList(subspace(number, *one) for number, one in enumerate(places.items()))
 
     def __getitem__(self, key: str) -> SubspaceInterchange:
         """Return one subspace.
@@ -91,36 +116,82 @@ class LearnedSubspaces(nn.Module):
         return iter(self.places)
 
     def basis(self, key: str) -> Tensor:
-        """Return the orthonormal directions of one subspace, (D, r), without gradient."""
+        """Return the orthonormal directions of one subspace that are swapped, (D, k), without gradient."""
         return self[key].basis()
+
+    def share(self) -> Tensor:
+        """Return the share of directions inside of the learned boundaries, b / r, as a mean; with gradient.
+
+        It is what the term `boundary` of the objective holds down.
+        """
+        shares = [share for key in self if (share := self[key].share()) is not None]
+        return torch.stack(shares).mean()
+
+    def set_progress(self, done: float | None) -> None:
+        """Set how hard learned boundaries are, which training makes ever harder.
+
+        Args:
+            done: The share of the training that is done, from 0 to 1; `None` after it, for swaps of whole directions.
+        """
+        for key, place in self.places.items():
+            softest = max(1.0, _SOFTEST * place.rank)
+            self[key].temperature = None if done is None else softest * (_HARDEST / softest) ** done
+
+    def decided(self) -> LearnedSubspaces:
+        """Return the subspaces as training left them: each of its k directions, with a rotation of its own.
+
+        They are these themselves, if no boundary was learned and no rotation is shared.
+        """
+        if all(place.kept is not None or not (place.boundary or place.shared) for place in self.places.values()):
+            return self
+        places = {key: replace(place, kept=self[key].directions) for key, place in self.places.items()}
+        found = LearnedSubspaces(places)
+        found.steps = self.steps
+        found._learned = nn.ModuleList(self[key].alone() for key in self)
+        return found
 
     def keys_of(self, side: SideName) -> list[str]:
         """Return the keys of one side's subspaces."""
         return [key for key in self.places if _is_of_teacher(key) == (side == "teacher")]
 
     def fits(self, sites: Mapping[str, Sequence[ResolvedSite]], side: SideName) -> bool:
-        """Say whether those of one side are subspaces of just its sites that swap one, of the same ranks."""
+        """Say whether those of one side are subspaces of just its sites that swap one, declared alike."""
         wanted = {
-            site.subspace.key: (site.write, site.subspace.rank)
+            site.subspace.key: (site.write, site.subspace.rank, site.subspace.boundary, site.subspace.shared)
             for several in sites.values()
             for site in several
             if site.subspace is not None
         }
         own = {key: self.places[key] for key in self.keys_of(side)}
-        return wanted == {key: (place.component, place.rank) for key, place in own.items()}
+        return wanted == {
+            key: (place.component, place.rank, place.boundary, place.shared) for key, place in own.items()
+        }
+
+    def described(self) -> dict[str, dict[str, int | str]]:
+        """Return, by key, where every subspace is and how many of its directions are swapped, as plain data."""
+        return {
+            key: {
+                "component": place.component,
+                "neurons": place.width,
+                "rank": place.rank,
+                "directions": self[key].directions,
+            }
+            for key, place in self.places.items()
+        }
 
     def save(self, path: str | Path) -> None:
-        """Write the subspaces to a file, from which `load` reads them bit for bit.
+        """Write the subspaces, as they are `decided`, to a file, from which `load` reads them bit for bit.
 
         It is a file of safetensors. The tensors of a subspace are called by its key, a slash, and their names in the
         state of a `pyvene.LowRankRotatedSpaceIntervention`, so stock pyvene can load them, too.
         """
+        decided = self.decided()
         weights = {
             f"{key}/{name}": value.detach().cpu().contiguous()
-            for key in self
-            for name, value in self[key].state_dict().items()
+            for key in decided
+            for name, value in decided[key].state_dict().items()
         }
-        places = {key: vars(place) for key, place in self.places.items()}
+        places = {key: vars(place) for key, place in decided.places.items()}
         facts = {"schema": SUBSPACES_SCHEMA, "places": json.dumps(places), "steps": str(self.steps)}
         safetensors.torch.save_file(weights, path, facts)
 
@@ -158,6 +229,27 @@ def _is_of_teacher(key: str) -> bool:
     return key.rpartition("/")[2].startswith(OF_TEACHER)
 
 
+def _shared_rotations(places: Mapping[str, LearnedPlace], seed: int) -> dict[str, tuple[nn.Module, int]]:
+    """Return new rotations by the keys of the subspaces that share them, with the first column of each."""
+    together: dict[tuple[bool, str], list[str]] = {}
+    for key, place in places.items():
+        if place.shared and place.kept is None:
+            together.setdefault((_is_of_teacher(key), place.component), []).append(key)
+    found: dict[str, tuple[nn.Module, int]] = {}
+    for keys in together.values():
+        first = places[keys[0]]
+        ends = list(itertools.accumulate(places[key].rank for key in keys))
+        if ends[-1] > first.width:
+            raise UserError(
+                f"subspaces {', '.join(keys)} share a rotation of {first.component}: their ranks add up to {ends[-1]}, "
+                f"but the site has {first.width} neurons; give ranks that add up to {first.width} at most"
+            )
+        rotation: Any = SubspaceInterchange(first.width, ends[-1], seed + list(places).index(keys[0])).rotate_layer
+        for key, start in zip(keys, [0, *ends], strict=False):
+            found[key] = (rotation, start)
+    return found
+
+
 Subspaces: TypeAlias = LearnedSubspaces | Mapping[str, SubspaceInterchange]
 """Subspaces by key."""
 
@@ -174,10 +266,16 @@ def subspaces_at(*sides: SitesWithActivations, seed: int = 0) -> LearnedSubspace
         seed: Of the start.
 
     Raises:
-        UserError: If a rank is not between 1 and the width less 1.
+        UserError: As for `LearnedSubspaces`.
     """
     places = {
-        site.subspace.key: LearnedPlace(site.write, activations[site.read].shape[-1], site.subspace.rank)
+        site.subspace.key: LearnedPlace(
+            site.write,
+            activations[site.read].shape[-1],
+            site.subspace.rank,
+            site.subspace.boundary,
+            site.subspace.shared,
+        )
         for sites, activations in sides
         for several in sites.values()
         for site in several

@@ -40,9 +40,10 @@ def left_out(sites: Sites, variable: str, widths: Mapping[str, int]) -> tuple[Re
     for site in {site.write: site for site in sites[variable]}.values():
         width = widths[site.read]
         here = [one for one in every if one.write == site.write]
-        ranks = {one.subspace.key: one.subspace.rank for one in here if one.subspace is not None}
-        if ranks and all(one.subspace is not None for one in here) and sum(ranks.values()) < width:
-            rest.append(replace(site, subspace=None, without=tuple(ranks)))
+        learned = {one.subspace.key: one.subspace for one in here if one.subspace is not None}
+        room = sum(one.rank for one in learned.values()) < width or any(one.boundary for one in learned.values())
+        if learned and all(one.subspace is not None for one in here) and room:
+            rest.append(replace(site, subspace=None, without=tuple(learned)))
             continue
         left = ~torch.stack([one.neurons(width) for one in here]).any(0)
         if left.any():

@@ -177,18 +177,43 @@ def collecting_view(model: PreTrainedModel, components: Sequence[str]) -> SafeIn
 class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
     """Replaces the base's part in a subspace with the source's wherever a mask says so: base + (source - base) W W'.
 
-    The columns of W (D, r) are orthonormal and start at random; they can be learned.
+    The columns of W (D, r) are orthonormal and start at random; they can be learned. They may be some of the columns of
+    a rotation that several subspaces share.
+
+    If the boundary is learned, the swap is that of the first k columns of W, where k is 1 or more. In training, k gives
+    way to a boundary b between 0 and r, and column j counts sigmoid((b - j - 1/2) / temperature): the mask of Boundless
+    DAS (Wu et al. 2023, arXiv 2305.08809) with its lower boundary fixed. A low temperature makes it that of k = b.
 
     Args:
         width: D, neurons of the site.
         rank: r, dimensions of the subspace.
         seed: Seed of the start.
+        boundary: Whether k is learned; else it is r.
+        rotation: The rotation that is shared, if one is; its columns are orthonormal.
+        first: The first of its columns that is one of W.
+
+    Attributes:
+        temperature: That of the boundary; `None` for the swap of k columns.
     """
 
-    def __init__(self, width: int, rank: int, seed: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        rank: int,
+        seed: int,
+        *,
+        boundary: bool = False,
+        rotation: nn.Module | None = None,
+        first: int = 0,
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             super().__init__(embed_dim=width, low_rank_dimension=rank, keep_last_dim=True)
+        if rotation is not None:
+            self.rotate_layer = rotation
+        self.temperature: float | None = None
+        self._part = slice(first, first + rank)
+        self.boundary_logit = nn.Parameter(torch.zeros(())) if boundary else None
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, base: Tensor, source: Tensor, subspaces: Tensor, **_: Any
@@ -200,20 +225,65 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
             source: (B, S, D) activation of the source, already moved to the base's positions.
             subspaces: Boolean mask that broadcasts to (B, S, D).
         """
-        rotation: Any = self.rotate_layer
-        change = torch.matmul(rotation(source) - rotation(base), rotation.weight.T)
+        soft = self._soft_mask()
+        columns = self.swapped_columns() if soft is None else self._columns()
+        change = torch.matmul(source.to(columns.dtype), columns) - torch.matmul(base.to(columns.dtype), columns)
+        change = torch.matmul(change if soft is None else change * soft, columns.T)
         return (base + torch.where(subspaces, change, 0)).to(base.dtype)
 
+    @property
+    def rank(self) -> int:
+        """The dimensions r."""
+        return self._part.stop - self._part.start
+
+    @property
+    def directions(self) -> int:
+        """How many directions are swapped: k, or r if the boundary is not learned."""
+        return self.rank if self.boundary_logit is None else max(1, round(self._boundary(self.boundary_logit).item()))
+
+    def share(self) -> Tensor | None:
+        """Return b / r, with gradient; `None` if the boundary is not learned."""
+        return None if self.boundary_logit is None else self._boundary(self.boundary_logit) / self.rank
+
+    def swapped_columns(self) -> Tensor:
+        """Return the columns of W that are swapped, (D, k), with gradient."""
+        columns = self._columns()
+        return columns if self.boundary_logit is None else columns[:, : self.directions]
+
     def basis(self) -> Tensor:
-        """Return W (D, r), without gradient."""
+        """Return the columns of W that are swapped, (D, k), without gradient."""
+        return self.swapped_columns().detach().clone()
+
+    def alone(self) -> SubspaceInterchange:
+        """Return the subspace of the k columns, with a rotation of its own and no boundary."""
+        basis = self.basis()
+        found = SubspaceInterchange(len(basis), basis.shape[1], 0).to(basis.device, basis.dtype)
+        rotation: Any = found.rotate_layer
+        rotation.weight = basis
+        return found
+
+    def _columns(self) -> Tensor:
+        """Return W (D, r), with gradient."""
         rotation: Any = self.rotate_layer
-        return rotation.weight.detach().clone()
+        weight: Tensor = rotation.weight
+        return weight if weight.shape[1] == self.rank else weight[:, self._part]
+
+    def _boundary(self, logit: Tensor) -> Tensor:
+        return self.rank * logit.sigmoid()
+
+    def _soft_mask(self) -> Tensor | None:
+        """Return how much each column counts (r,), in training with a learned boundary."""
+        if self.boundary_logit is None or self.temperature is None:
+            return None
+        places = torch.arange(self.rank, dtype=self.boundary_logit.dtype, device=self.boundary_logit.device) + 0.5
+        return ((self._boundary(self.boundary_logit) - places) / self.temperature).sigmoid()
 
 
 class OtherDirectionsInterchange(pv.Intervention):
     """Replaces the base's part outside of some subspaces with the source's wherever a mask says so.
 
-    With d = source - base, and an orthonormal basis Q of what the subspaces span together: base + d - d Q Q'.
+    With d = source - base, and an orthonormal basis Q of what the subspaces span together: base + d - d Q Q'. Of one
+    whose boundary is learned, these are the columns inside of it.
 
     Args:
         subspaces: The subspaces, all of one site; they are linearly independent.
@@ -234,7 +304,7 @@ class OtherDirectionsInterchange(pv.Intervention):
             subspaces: Boolean mask that broadcasts to (B, S, D).
         """
         learned: list[Any] = list(self.subspaces)
-        together = torch.cat([one.rotate_layer.weight for one in learned], dim=1)
+        together = torch.cat([one.swapped_columns() for one in learned], dim=1)
         basis = torch.linalg.qr(together).Q
         difference = source.to(basis.dtype) - base.to(basis.dtype)
         change = difference - torch.matmul(torch.matmul(difference, basis), basis.T)

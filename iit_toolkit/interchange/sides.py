@@ -103,8 +103,9 @@ def new_subspaces(
         Subspaces that are not trained yet, on the student's device.
 
     Raises:
-        UserError: If no site has a `subspace`, a rank is not between 1 and the site's neurons less 1, a model cannot be
-            run, or the teacher is needed.
+        UserError: If no site has a `subspace`, a rank is not between 1 and the site's neurons less 1, the ranks of
+            those that share a rotation are more than these neurons in all, a model cannot be run, or the teacher is
+            needed.
     """
     if not alignment.learns:
         raise UserError("no site has a `subspace`; declare one, such as Site.learned(1, rank=16)")

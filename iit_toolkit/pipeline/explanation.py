@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment import Alignment, resolve
+from iit_toolkit.alignment.resolve import ResolvedSubspace
 from iit_toolkit.analysis.statistics.numbers import count
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.data.batch import both_directions, model_inputs
@@ -91,7 +92,7 @@ def _explain_alignment(
         for side, engine in engines.items():
             for site in engine.sites[variable.name]:
                 part = "whole vector" if site.ranges is None else f"neurons {[list(r) for r in site.ranges]}"
-                part = part if site.subspace is None else f"learned subspace of rank {site.subspace.rank}"
+                part = part if site.subspace is None else _learned(site.subspace)
                 read = "" if site.read == site.write else f", read from {site.read}"
                 lines.append(f"    {side:8}{site.write} ({part}){read}")
             cut = engine.restart_blocks[variable.name]
@@ -99,6 +100,12 @@ def _explain_alignment(
             again = depth if cut is None else depth - 1 - cut
             lines.append(f"    {'':8}counterfactual run computes {again} of {depth} blocks again")
     return lines
+
+
+def _learned(subspace: ResolvedSubspace) -> str:
+    most = ", at most" if subspace.boundary else ""
+    own = " of a shared rotation" if subspace.shared else ""
+    return f"learned subspace{own} of rank {subspace.rank}{most}"
 
 
 def step_cost(

@@ -43,6 +43,7 @@ from iit_toolkit.pipeline.estimates import TrainingTime, measured_rate, verifica
 from iit_toolkit.pipeline.inputs import begin_inputs, inputs_of, refuse_changed_inputs, refuse_other_config
 from iit_toolkit.pipeline.learned import subspaces_of
 from iit_toolkit.pipeline.prepare import Prepared, control_of_run, fingerprint_of_rows, untrained_control
+from iit_toolkit.pipeline.subspace_files import described_subspaces
 from iit_toolkit.pipeline.texts import write_texts
 from iit_toolkit.pipeline.verifying import judged_student, verified
 from iit_toolkit.runs import processes
@@ -287,6 +288,7 @@ def _verify_and_report(
     )
     write_texts(prepared, folder, verification, split, rows)
     results = _results(prepared, alignment, students, arms, verification)
+    results |= described_subspaces(subspaces)
     spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
     folder.write_results({**results, "verification": spent})
     for name in arms:

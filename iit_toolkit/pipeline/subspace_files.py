@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -87,13 +87,18 @@ def kept_or_learned(
         if kept is not None:
             found[name] = kept[0]
             continue
-        found[name] = learn(name, student)
+        found[name] = learn(name, student).decided()
         with processes.main_first():
             if processes.is_main():
                 path = folder.path / _place(name)
                 path.parent.mkdir(exist_ok=True)
                 found[name].save(path)
     return found
+
+
+def described_subspaces(subspaces: Mapping[str, LearnedSubspaces]) -> dict[str, Any]:
+    """Return the entry of results that says what the subspaces of students are; empty if none are learned."""
+    return {"subspaces": {name: one.described() for name, one in subspaces.items()}} if subspaces else {}
 
 
 def kept_subspaces(

@@ -39,6 +39,11 @@ FIXED = Alignment.pairs(
     left=("left", Site.module("2.output", (0, 2))),
     right=("right", Site.module("2.output", (2, 4))),
 )
+BOUNDED = Alignment.pairs(
+    positions="all",
+    left=("left", Site.learned("2.output", 2, boundary="learned", rotation="shared")),
+    right=("right", Site.learned("2.output", 2, boundary="learned", rotation="shared")),
+)
 SETTINGS: dict[str, Any] = {"steps": 300, "batch_size": 256, "subspace_learning_rate": 0.1}
 
 
@@ -140,16 +145,40 @@ def test_planted_directions_are_found_where_fixed_neurons_fail_and_a_random_netw
     assert caught.verdict.label != "SUPPORTED"
 
 
-@pytest.mark.parametrize("strict", [0.0, 0.7])
-def test_network_and_subspaces_train_together_as_in_a_plain_loop(strict: float) -> None:
+def test_boundaries_end_at_the_planted_number_of_directions_and_name_them() -> None:
+    """One direction holds each variable, of the two that either may take of a rotation that both share."""
+    network, planted = turned()
+    subspaces = new_subspaces(network, BOUNDED, rows())
+    assert [one["directions"] for one in subspaces.described().values()] == [1, 1]  # the middle of 1 and 2
+    for key in subspaces:
+        boundary = subspaces[key].boundary_logit
+        assert boundary is not None
+        boundary.data.fill_(3.0)
+    assert [one["directions"] for one in subspaces.described().values()] == [2, 2]
+    weights = {"causal_ce": 1.0, "boundary": 0.1}
+    terms = train_network(
+        network, program(), BOUNDED, rows(), subspaces=subspaces, frozen=True, weights=weights, **SETTINGS
+    )
+    assert [one["directions"] for one in subspaces.described().values()] == [1, 1]
+    assert max(angle(subspaces.basis(f"{name}/0"), direction) for name, direction in planted.items()) < 3
+    assert terms.keys() == {"causal_ce", "boundary"} and 0 < terms["boundary"] < 0.75
+    greedy = new_subspaces(network, BOUNDED, rows())
+    weights = {"causal_ce": 1.0, "boundary": 1e-4}
+    train_network(network, program(), BOUNDED, rows(), subspaces=greedy, frozen=True, weights=weights, **SETTINGS)
+    assert greedy.share().item() > terms["boundary"]
+
+
+@pytest.mark.parametrize(("strict", "bounded"), [(0.0, False), (0.7, False), (0.0, True)])
+def test_network_and_subspaces_train_together_as_in_a_plain_loop(strict: float, bounded: bool) -> None:
+    alignment = BOUNDED if bounded else NARROW
     steps, batch_size, rate, rate_of_subspaces = 5, 16, 0.01, 0.05
     data = TensorRows({name: one.double() if name == "inputs" else one for name, one in rows(64).columns.items()})
     start = random_network(3).double()
     student, expected = copy.deepcopy(start), copy.deepcopy(start)
-    subspaces, theirs = (new_subspaces(start, NARROW, data, seed=2) for _ in range(2))
+    subspaces, theirs = (new_subspaces(start, alignment, data, seed=2) for _ in range(2))
     terms = train_network(
-        student, program(), NARROW, data, subspaces=subspaces, steps=steps,
-        weights={"task": 1.0, "causal_ce": 0.5, "strict": strict},
+        student, program(), alignment, data, subspaces=subspaces, steps=steps,
+        weights={"task": 1.0, "causal_ce": 0.5, "strict": strict, "boundary": 0.3 * bounded},
         batch_size=batch_size, learning_rate=rate, subspace_learning_rate=rate_of_subspaces,
     )  # fmt: skip
     optimizer = torch.optim.Adam(
@@ -168,7 +197,13 @@ def test_network_and_subspaces_train_together_as_in_a_plain_loop(strict: float) 
         hidden = expected[:3](inputs)
         layers: dict[str, Any] = {name: theirs[f"{name}/0"].rotate_layer for name in VARIABLES}
         weight, difference = layers[variable].weight, hidden[source] - hidden
-        changed = hidden + difference @ weight @ weight.T
+        counts = torch.ones(weight.shape[1]).double()
+        if bounded:
+            weight = weight[:, :2] if variable == "left" else weight[:, 2:]
+            places, temperature = torch.tensor([0.5, 1.5]).double(), 0.1 ** (step / steps)
+            edges: list[Any] = [2 * theirs[f"{name}/0"].boundary_logit.sigmoid() for name in VARIABLES]  # pyright: ignore[reportOptionalMemberAccess]
+            counts = ((edges[VARIABLES.index(variable)] - places) / temperature).sigmoid()
+        changed = hidden + difference @ weight @ counts.diag() @ weight.T
         wanted = program().interchange({"inputs": inputs}, {variable: {"inputs": inputs[source]}})
         loss = cross_entropy(expected(inputs), batch["labels"])
         loss = loss + 0.5 * cross_entropy(expected[3:](changed), program().answers(wanted))
@@ -177,15 +212,20 @@ def test_network_and_subspaces_train_together_as_in_a_plain_loop(strict: float) 
             projector = both @ torch.linalg.inv(both.T @ both) @ both.T
             rest = expected[3:](hidden + difference - difference @ projector)
             loss = loss + strict * cross_entropy(rest, batch["labels"])
+        if bounded:
+            loss = loss + 0.3 * (edges[0] / 2 + edges[1] / 2) / 2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert terms.keys() == {"task", "causal_ce"} | ({"strict"} if strict else set()) and subspaces.steps == steps
+    assert (
+        terms.keys() == {"task", "causal_ce", *(["strict"] * bool(strict)), *(["boundary"] * bounded)}
+        and subspaces.steps == steps
+    )
     pairs = [(student.parameters(), expected.parameters()), (subspaces.parameters(), theirs.parameters())]
     for mine, others in pairs:
         for one, other in zip(mine, others, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
-    fresh = new_subspaces(start, NARROW, data, seed=2)
+    fresh = new_subspaces(start, alignment, data, seed=2)
     assert not all(torch.allclose(subspaces.basis(key), fresh.basis(key), atol=1e-3) for key in fresh)
 
 
@@ -217,6 +257,7 @@ def test_the_leak_check_swaps_the_directions_that_no_variable_has() -> None:
         ({"subspaces": None, "frozen": True}, "there are none"),
         ({"weights": {"causal_ce": 1.0, "strict": 1.0}}, "leaves out no neurons"),
         ({"weights": {"task": 1.0}}, "learned subspaces need a causal_"),
+        ({"weights": {"causal_ce": 1.0, "boundary": 0.1}}, "boundary: it is about .*, but there is none; set it to 0"),
         ({"weights": {"task": 1.0}, "frozen": True}, "learned subspaces need a causal_"),
         ({"subspace_learning_rate": 0.0}, "training.subspace_learning_rate"),
     ],
@@ -227,6 +268,13 @@ def test_what_cannot_be_learned_is_refused_in_one_line(changes: dict[str, Any], 
     with pytest.raises(UserError, match=said) as caught:
         train_network(network, program(), LEARNED, rows(), **given)
     assert "\n" not in str(caught.value)
+
+
+def test_a_boundary_that_nothing_holds_down_is_refused() -> None:
+    network = random_network(0)
+    own = new_subspaces(network, BOUNDED, rows())
+    with pytest.raises(UserError, match="give the term `boundary` a weight, such as 0.1"):
+        train_network(network, program(), BOUNDED, rows(), subspaces=own, steps=1)
 
 
 def test_learned_subspaces_are_judged_beside_those_of_a_random_network_at_equal_power_only() -> None:

@@ -29,10 +29,11 @@ LEARNED = Alignment.pairs(
     "learned on both sides, on one, and nowhere",
     positions="all",
     both=(Site.learned(0, 5), Site.learned(0, 4)),
-    own=(Site.neurons(0, 0, 4), Site.learned(1, 3)),
+    own=(Site.neurons(0, 0, 4), Site.learned(1, 3, boundary="learned", rotation="shared")),
+    beside=(Site.neurons(0, 4, 8), Site.learned(1, 2, rotation="shared")),
     plain=(1, 1),
 )
-KEYS = ("both/0", "both/teacher-0", "own/0")
+KEYS = ("both/0", "both/teacher-0", "own/0", "beside/0")
 CASES: dict[str, dict[str, Any]] = {
     "with the student": {},
     "accumulated": {"gradient_accumulation_steps": 2},
@@ -58,9 +59,9 @@ def made(folder: Path, subspaces: LearnedSubspaces | None = None, **settings: An
     """Adam's divisors are so large here that they do not enlarge roundings."""
     every: dict[str, Any] = {
         "max_steps": STEPS, "per_device_train_batch_size": 4, "disable_tqdm": True, "task": "causal_lm",
-        "weights": {"ce": 0.4, "causal_ce": 0.4, "whole": 0.2}, "subspace_learning_rate": 0.05, "learning_rate": 1e-2,
-        "adam_epsilon": 1e-2, "dropout": False, "lr_scheduler_type": "constant", "save_strategy": "no",
-        "gradient_shares": False, **settings,
+        "weights": {"ce": 0.4, "causal_ce": 0.4, "whole": 0.2, "boundary": 0.2}, "subspace_learning_rate": 0.05,
+        "learning_rate": 1e-2, "adam_epsilon": 1e-2, "dropout": False, "lr_scheduler_type": "constant",
+        "save_strategy": "no", "gradient_shares": False, **settings,
     }  # fmt: skip
     return CausalDistillationTrainer(
         llama(1), llama(0), LEARNED, training_config(str(folder), every), subspaces=subspaces,
@@ -70,7 +71,8 @@ def made(folder: Path, subspaces: LearnedSubspaces | None = None, **settings: An
 
 def weights_of(one: CausalDistillationTrainer) -> dict[str, Tensor]:
     assert one.subspaces is not None
-    return {**one.student.state_dict(), **{key: one.subspaces.basis(key) for key in KEYS}}
+    bases = {key: one.subspaces.basis(key) for key in KEYS}
+    return {**one.student.state_dict(), **bases, "boundary": one.subspaces.share().detach()}
 
 
 def trained(folder: Path, count: int, **settings: Any) -> dict[str, Tensor]:

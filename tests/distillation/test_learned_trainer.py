@@ -22,6 +22,11 @@ from tests.distillation.test_trainer import trainer
 
 WORDS, WIDTH, RANK, LENGTH = 20, 16, 4, 10
 LEARNED = Alignment.pairs("learned", a=(0, Site.learned(0, 3)), b=(2, Site.learned(1, 5)))
+BOUNDED = Alignment.pairs(
+    "bounded",
+    a=(0, Site.learned(1, 3, boundary="learned", rotation="shared")),
+    b=(2, Site.learned(1, 5, rotation="shared")),
+)
 CAUSAL = ObjectiveWeights(ce=0.5, causal_ce=0.5)
 
 
@@ -129,19 +134,34 @@ def test_subspaces_train_with_the_student_by_a_rate_of_their_own(tmp_path: Path)
     assert all("gradient_share/causal_ce" in line for line in one.state.log_history if "loss" in line)
 
 
-def test_a_resumed_run_is_the_uninterrupted_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("alignment", [LEARNED, BOUNDED], ids=["own", "bounded and shared"])
+def test_a_resumed_run_is_the_uninterrupted_run(alignment: Alignment, tmp_path: Path) -> None:
     def made(folder: str, **settings: Any) -> CausalDistillationTrainer:
         every: dict[str, Any] = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6, **settings}
-        return trainer(tmp_path / folder, alignment=LEARNED, weights=CAUSAL, **every)
+        weights = CAUSAL.model_copy(update={"boundary": 0.1 * alignment.learns_boundaries})
+        return trainer(tmp_path / folder, alignment=alignment, weights=weights, **every)
 
     whole, resumed = made("whole"), made("whole", save_strategy="no")
+    temperatures: list[float | None] = []
+
+    class Noting(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            assert whole.subspaces is not None
+            temperatures.append(whole.subspaces["a/0"].temperature)
+
+    whole.add_callback(Noting())
     whole.train()
+    assert temperatures == pytest.approx([0.1 ** (step / 6) for step in range(6)])
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     assert whole.subspaces is not None and resumed.subspaces is not None
     for mine, theirs in ((whole.student, resumed.student), (whole.subspaces, resumed.subspaces)):
         pairs = zip(mine.state_dict().items(), theirs.state_dict().values(), strict=True)
         assert all(torch.equal(one, other) for (_, one), other in pairs)
     assert resumed.subspaces.steps == whole.subspaces.steps == 6
+    assert all(whole.subspaces[key].temperature is None for key in whole.subspaces)  # for whole directions again
+    if alignment is BOUNDED:
+        assert all("loss/boundary" in line for line in whole.state.log_history if "loss" in line)
+        assert abs(whole.subspaces.share().item() - 0.5) > 0.01
     again = made("again", save_strategy="no")
     again.load_companions(tmp_path / "whole" / "checkpoint-6")
     assert again.subspaces is not None

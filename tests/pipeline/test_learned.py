@@ -27,14 +27,16 @@ from iit_toolkit.pipeline.explore import explore
 from iit_toolkit.pipeline.prepare import Prepared, control_of_run, untrained_control
 from tests.tiny_runs import tiny_run
 
-RANK, OF_TEACHER = 3, 5
+RANK, KEPT, OF_TEACHER = 4, 2, 5
+"""A boundary starts in the middle, and a few steps do not move it far."""
+SUBSPACE = {"rank": RANK, "boundary": "learned", "rotation": "shared"}
 ALIGNMENT: dict[str, Any] = {
     "name": "learned",
     "variables": [
         {
             "name": "middle",
             "teacher": [{"layer": 0, "component": "block_output", "subspace": {"rank": OF_TEACHER}}],
-            "student": [{"layer": 0, "component": "block_output", "subspace": {"rank": RANK}}],
+            "student": [{"layer": 0, "component": "block_output", "subspace": SUBSPACE}],
         }
     ],
 }
@@ -44,7 +46,7 @@ def config(place: Path, **changes: Any) -> RunConfig:
     place.mkdir(exist_ok=True, parents=True)
     document = tiny_run(place)
     arms = {
-        "causal": {"alignment": ALIGNMENT, "weights": {"ce": 0.5, "causal_ce": 0.5, "whole": 0.5}},
+        "causal": {"alignment": ALIGNMENT, "weights": {"ce": 0.5, "causal_ce": 0.5, "whole": 0.5, "boundary": 0.1}},
         "plain": {"weights": {"ce": 1.0}},
     }
     return parse_config(RunConfig, {**document, "arms": arms, "student": {"layers": 2}, **changes}, (), "test")
@@ -76,13 +78,25 @@ def test_subspaces_lie_beside_the_student_and_those_of_others_in_the_run(finishe
     assert not (finished / "plain" / "subspaces.safetensors").exists()
     assert [one.steps for one in (own, *others.values())] == [4, 4, 4]  # at equal power
     bases = [one.basis("middle/0") for one in (own, *others.values())]
-    assert all(basis.shape[1] == RANK for basis in bases)
+    assert all(basis.shape[1] == KEPT for basis in bases)
     of_teacher = [one.basis("middle/teacher-0") for one in (own, *others.values())]  # each student found its own
     assert all(basis.shape[1] == OF_TEACHER for basis in of_teacher)
     for found in (bases, of_teacher):
         assert not any(torch.allclose(one, other, atol=1e-4) for one, other in zip(found, found[1:], strict=False))
     controls = json.loads((finished / "results.json").read_text())["verdict"]["variables"]["middle"]["controls"]
     assert "untrained" in [control["name"] for control in controls]
+    width = bases[0].shape[0]
+    told = json.loads((finished / "results.json").read_text())["subspaces"]
+    assert list(told) == ["causal", "plain", "untrained"]
+    assert told["untrained"]["middle/0"] | {"component": ""} == {
+        "component": "", "neurons": width, "rank": RANK, "directions": KEPT
+    }  # fmt: skip
+    said = (
+        f"untrained: middle/0: {KEPT} of {bases[0].shape[0]} (rank {RANK} at most), middle/teacher-0: {OF_TEACHER} of"
+    )
+    for page in ("report.md", "report.html"):
+        assert said in (finished / page).read_text()
+    assert f"subspace rank {RANK}, boundary learned, rotation shared" in (finished / "report.md").read_text()
     stored = read_outcomes(finished / "controls.parquet")
     assert 'unaligned neurons of "middle"' in set(stored["variable"])
 
@@ -108,7 +122,7 @@ def test_the_control_is_the_untrained_network_with_subspaces_learned_on_it(finis
 def test_the_control_of_a_frozen_student_has_random_weights(finished: Path, place: Path) -> None:
     """Before training, a frozen student is what it is after it: the same network would be compared with itself."""
     student = {"checkpoint": str(finished / "plain")}
-    weights = {"causal_ce": 0.5, "whole": 0.5}
+    weights = {"causal_ce": 0.5, "whole": 0.5, "boundary": 0.1}
     arms = {"das": {"alignment": ALIGNMENT, "weights": weights, "training": {"freeze_student": True}}}
     frozen = config(place / "frozen", student=student, arms=arms)
     folder = run(frozen, place / "frozen" / "run")
@@ -126,7 +140,7 @@ def test_the_control_of_a_frozen_student_has_random_weights(finished: Path, plac
 def test_only_a_frozen_student_that_is_judged_has_another_control_than_itself_before_training(place: Path) -> None:
     both = config(place)
     frozen = {**both.arms["causal"].model_dump(exclude_defaults=True), "training": {"freeze_student": True}}
-    frozen["weights"] = {"causal_ce": 0.5, "whole": 0.5}
+    frozen["weights"] = {"causal_ce": 0.5, "whole": 0.5, "boundary": 0.1}
     prepared = Prepared(config(place, arms={"causal": both.arms["causal"].model_dump(), "das": frozen}))
     before = prepared.new_student()
     assert control_of_run(prepared, before, "causal") is before
@@ -180,7 +194,7 @@ def test_stock_pyvene_swaps_the_exported_subspace_as_the_engine_does(exported: P
     document = json.loads((exported / f"pyvene-{name}.json").read_text())
     [entry] = document["representations"]
     assert document["weights"] == "subspaces.safetensors"
-    assert entry["low_rank_dimension"] == (RANK if name == "student" else OF_TEACHER)
+    assert entry["low_rank_dimension"] == (KEPT if name == "student" else OF_TEACHER)
     file = weights(exported / document["weights"])
     prefix = f"{entry['state']}/"
     state = {name.removeprefix(prefix): value for name, value in file.items() if name.startswith(prefix)}
@@ -222,7 +236,7 @@ def test_a_student_without_subspaces_is_refused_if_no_arm_trains_them(finished: 
 def test_a_rank_as_wide_as_the_site_is_refused_before_anything_is_trained(place: Path) -> None:
     wide = json.loads(json.dumps(ALIGNMENT))
     wide["variables"][0]["student"][0]["subspace"]["rank"] = 4096
-    arms = {"causal": {"alignment": wide, "weights": {"causal_ce": 1.0, "whole": 1.0}}}
+    arms = {"causal": {"alignment": wide, "weights": {"causal_ce": 1.0, "whole": 1.0, "boundary": 0.1}}}
     with pytest.raises(UserError, match="its rank is 4096, but the site has"):
         run(config(place, arms=arms), place / "wide")
 
@@ -246,7 +260,7 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_trained(
 
 
 def test_explain_names_the_subspace(place: Path) -> None:
-    assert f"learned subspace of rank {RANK}" in explain(config(place))
+    assert f"learned subspace of a shared rotation of rank {RANK}, at most" in explain(config(place))
 
 
 def test_one_swap_is_explored_in_the_learned_directions(finished: Path, place: Path) -> None:

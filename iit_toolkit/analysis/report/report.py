@@ -27,6 +27,7 @@ from iit_toolkit.analysis.report.tables import (
     control_legend,
     control_rows,
     cost_cells,
+    directions,
     interventions,
     student_rows,
 )
@@ -236,6 +237,7 @@ def _context(report: _Report, plots: Sequence[Plot]) -> dict[str, Any]:
         "arms": results["arms"],
         "costs": {arm: cost_cells(details["cost"]) for arm, details in results["arms"].items()},
         "interventions": interventions(results.get("alignment")),
+        "directions": directions(results.get("subspaces", {})),
         "evaluation": {
             measure: sets for measure in EVALUATED if (sets := _evaluated(report.stored.evaluation, measure))
         },

@@ -290,7 +290,10 @@ def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
 
     def words(options: dict[str, Any]) -> str:
-        return ", ".join(str(value) if name == "kind" else f"{name} {value}" for name, value in options.items())
+        return ", ".join(
+            str(value) if name == "kind" else f"{name} {words(value) if isinstance(value, dict) else value}"
+            for name, value in options.items()
+        )
 
     variables = {
         one["name"]: {side: "; ".join(words(site) for site in one[side]) for side in ("teacher", "student")}
@@ -298,6 +301,19 @@ def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
     }
     rest = {name: words(alignment[name]) for name in ("positions", "sources")}
     return {"name": alignment["name"], "variables": variables, **rest}
+
+
+def directions(subspaces: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Return, by student, how many directions of its learned subspaces are swapped, in words."""
+    return {
+        student: ", ".join(
+            f"{key}: {one['directions']} of {one['neurons']} (rank {one['rank']} at most)"
+            if one["directions"] < one["rank"]
+            else f"{key}: {one['directions']} of {one['neurons']}"
+            for key, one in learned.items()
+        )
+        for student, learned in subspaces.items()
+    }
 
 
 def cost_cells(cost: dict[str, Any]) -> list[str]:

@@ -37,6 +37,7 @@ from iit_toolkit.pipeline.networks.learned import network_subspaces
 from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, program_variables, with_alignment_files_read
 from iit_toolkit.pipeline.networks.rows import HELD_OUT, fingerprint_of_tensors
 from iit_toolkit.pipeline.networks.training import finished_network_arm, train_network_arm
+from iit_toolkit.pipeline.subspace_files import described_subspaces
 from iit_toolkit.pipeline.verifying import judged_student
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, write_atomically
@@ -177,6 +178,7 @@ def _verify_and_report(
     write_outcomes(verification.controls, folder.controls)
     write_inputs_read(folder, verification, rows, prepared.program, alignment)
     results = _results(prepared, alignment, students, arms, verification, judged, subspaces)
+    results |= described_subspaces(subspaces)
     spent = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
     folder.write_results({**results, "verification": spent})
     for name in arms:
