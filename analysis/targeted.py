@@ -1,6 +1,7 @@
 """What targeted interchanges keep of a teacher's computation: measures of suites on minimal pairs, and their pages.
 
-    python -m analysis.targeted targeted runs/targeted    measures the runs of a suite, and writes all anew
+    python -m analysis.targeted targeted runs/targeted    measures the runs of a suite, and writes all anew; committed
+                                                          measures of other arms and seeds stay
     python -m analysis.targeted                           writes tables and figures from the committed measures
 
 A study is a folder of `experiments`, such as `targeted`, with its measures in `measures.json`. Its tables stand in its
@@ -16,21 +17,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, cast
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from iit_toolkit.analysis.report.examples import read_examples
+from analysis.measures import Records, measured, merged
 from iit_toolkit.analysis.report.figures.style import PALETTE, STYLE, Drawing, save
 from iit_toolkit.analysis.report.markdown import markdown_table
-from iit_toolkit.analysis.statistics.outcomes import read_outcomes
-from iit_toolkit.analysis.statistics.quantities import counted, graded
 from iit_toolkit.analysis.studies.paired import Row, StudyMeasure, difference, pair
-from iit_toolkit.files.json_files import read_object
-from iit_toolkit.runs.folder import RunFolder, write_json
+from iit_toolkit.runs.folder import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
@@ -40,81 +38,13 @@ OTHER_STUDENTS = ("half-", "gpt2-")
 """How arms are named whose students have another width or family; they are compared with each other."""
 CLOSEST = ("plain-compute", "aligned-mse", "aligned-mse-10")
 _TABLE = re.compile(r"(<!-- ([\w/-]+):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
-_SUMS = ("cases", "changed", "effective", "effective_floor", "effect_size", "explained", "kl_ignored", "recovered")
 _RATIOS = {
     "effect R²": ("explained", "effect_size"),
     "KL recovered": ("recovered", "kl_ignored"),
     "effective IIA": ("effective", "changed"),
     "its floor": ("effective_floor", "changed"),
 }
-Records = list[dict[str, Any]]
 Chosen = Callable[[str, str], bool]
-
-
-def measured(suite: Path, arms: list[str]) -> Records:
-    """Measure every finished run of a suite: one arm and seed each, with the sums of every family and split.
-
-    Args:
-        suite: The folder of its runs.
-        arms: The arms, in the order of the tables.
-    """
-    homes = sorted(home for home in suite.glob("*/seed-*") if (home / "report.html").is_file())
-    homes.sort(key=lambda home: arms.index(home.parent.name))
-    return [_record(RunFolder(home), home.parent.name, int(home.name.removeprefix("seed-"))) for home in homes]
-
-
-def _record(run: RunFolder, arm: str, seed: int) -> dict[str, Any]:
-    results, outcomes, examples = run.read_results(), read_outcomes(run.outcomes), read_examples(run.examples)
-    assert examples is not None
-    trained, verdict = results["arms"][arm], results["verdict"]
-    [variable] = verdict["variables"].values()
-    kinds: dict[int, str] = dict(zip(examples["base"].tolist(), examples["family"].tolist(), strict=True))
-    cases = cast(pd.DataFrame, outcomes[outcomes["student"] == arm])
-    of_case = np.array([kinds[base] for base in cases["base"].tolist()])
-    return {
-        "arm": arm,
-        "seed": seed,
-        "verdict": {
-            "label": verdict["label"],
-            "score": _interval(variable["score"]),
-            "leads": {
-                one["name"]: {**_interval(one["difference"]), "passed": one["passed"]}
-                for one in variable["controls"]
-                if one["applies"]
-            },
-        },
-        "steps": trained["steps"],
-        "tflop": trained["cost"]["flops"] * trained["micro_batches_run"] / 1e12,
-        "cpu_seconds": trained["cpu_seconds"],
-        "general": dict(_general(name, found, arm) for name, found in results.get("evaluation", {}).items()),
-        "hardware": trained["provenance"]["hardware"]["cpu"],
-        **_scores(run.path / "finetune" / "finetune.json"),
-        "groups": {name: _sums(cast(pd.DataFrame, cases[of_case == name])) for name in sorted(set(kinds.values()))},
-    }
-
-
-def _scores(path: Path) -> dict[str, dict[str, float]]:
-    """Return the scores of a student that was fine-tuned."""
-    if not path.is_file():
-        return {}
-    tasks = read_object(path)["tasks"]
-    return {"tasks": {name: found["score"]["mean"] for name, found in tasks.items()}}
-
-
-def _general(name: str, found: Mapping[str, Any], arm: str) -> tuple[str, float]:
-    """Return how good a student is on an `evaluation` set: its accuracy in classification, else its perplexity."""
-    kind = "accuracy" if "accuracy" in found else "perplexity"
-    return f"{kind}, {name}", found[kind][arm]["value"]
-
-
-def _interval(estimate: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: estimate[name] for name in ("value", "low", "high")}
-
-
-def _sums(cases: pd.DataFrame) -> dict[str, float]:
-    columns = {name: cases[name].to_numpy() for name in cases.columns}
-    quantities = {**counted(columns), **graded(columns)}
-    return {name: float(quantities[f"{name}/outside"].sum()) for name in _SUMS}
 
 
 def value(record: Mapping[str, Any], ratio: str, chosen: Chosen) -> float | None:
@@ -406,7 +336,8 @@ def main() -> None:
     if given.study is not None:
         config = (EXPERIMENTS / given.study / "config.yaml").read_text(encoding="utf-8")
         arms = re.findall(r"^  ([\w-]+): \{", config, re.MULTILINE)
-        write_json(EXPERIMENTS / given.study / "measures.json", {"runs": measured(given.suite, arms)})
+        path, stored = EXPERIMENTS / given.study / "measures.json", stored_studies().get(given.study, [])
+        write_json(path, {"runs": merged(measured(given.suite, arms), stored, arms)})
     studies = stored_studies()
     for path in documents(studies):
         path.write_text(page(path.read_text(encoding="utf-8"), studies), encoding="utf-8")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import targeted
+from analysis import measures, targeted
 from iit_toolkit.analysis.statistics.summary import summarise
 from tests.analysis.synthetic import graded, make_outcomes
 
@@ -37,7 +37,7 @@ def test_a_measure_is_the_ratio_of_sums_over_groups() -> None:
 
 def test_the_sums_of_cases_are_those_of_a_summary() -> None:
     outcomes = graded(make_outcomes({"causal": 0.6}, bases=200))
-    sums = targeted._sums(outcomes)  # pyright: ignore[reportPrivateUsage]
+    sums = measures._sums(outcomes)  # pyright: ignore[reportPrivateUsage]
     [variable] = summarise(outcomes, resamples=100).students["causal"].variables.values()
     for ratio, measure in (
         ("effect R²", "effect_r2"),
@@ -94,3 +94,13 @@ def test_tables_of_other_pages_stay_as_they_are() -> None:
     text = "<!-- results:agreement -->\nold\n<!-- /results -->\n<!-- a/b:short -->\nold\n<!-- /a/b -->\n"
     found = targeted.page(text, {"a/b": RECORDS})
     assert found.startswith("<!-- results:agreement -->\nold\n") and "| causal | 3 of 3 |" in found
+
+
+def test_measures_of_other_arms_and_seeds_stay() -> None:
+    stored = [record("causal", seed, 1.0) for seed in (1, 2, 12)] + [record("gone", 1, 1.0), record("plain", 1, 1.0)]
+    found = [record("causal", 2, 2.0), record("spans", 1, 2.0)]
+    every = measures.merged(found, stored, ["causal", "spans", "plain"])
+    assert [(one["arm"], one["seed"]) for one in every] == [
+        ("causal", 1), ("causal", 2), ("causal", 12), ("spans", 1), ("plain", 1)
+    ]  # fmt: skip
+    assert every[1] is found[0] and every[0] is stored[0]
