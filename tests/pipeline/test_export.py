@@ -34,7 +34,6 @@ from tests.pipeline.test_run import TINY, call
 from tests.pipeline.test_run import finished as finished
 
 
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny run on a short text file, which loads faster than Python's documentation."""
