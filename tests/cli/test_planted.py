@@ -140,7 +140,7 @@ def config(task: str) -> dict[str, Any]:
             **({"label_column": "label"} if task == "sequence_classification" else {}),
         },
         "arms": {"none": {}},
-        "verification": {"pairs": 240, "batch_size": 60, "resamples": 200},
+        "verification": {"pairs": 120, "batch_size": 60, "resamples": 200},
     }
 
 

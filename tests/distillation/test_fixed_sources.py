@@ -34,7 +34,7 @@ def with_numbers(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 def fixed(folder: Path, rows: Rows | None = None, **settings: Any) -> CausalDistillationTrainer:
-    one = trainer(folder, alignment=FIXED, max_steps=16, **settings)  # two epochs
+    one = trainer(folder, alignment=FIXED, max_steps=16, gradient_shares=False, **settings)  # two epochs
     one.train_dataset, one.data_collator = rows or Numbered(), with_numbers  # pyright: ignore
     return one
 
@@ -60,7 +60,7 @@ def pairs_of(one: CausalDistillationTrainer, **arguments: Any) -> list[tuple[int
 
 
 def test_a_row_has_one_other_row_as_its_source_in_every_epoch(tmp_path: Path) -> None:
-    pairs = pairs_of(fixed(tmp_path, gradient_shares=False))
+    pairs = pairs_of(fixed(tmp_path))
     assert len(pairs) == 2 * COUNT
     first, second = dict(pairs[:COUNT]), dict(pairs[COUNT:])
     assert first == second and list(first) != list(second)  # in another order

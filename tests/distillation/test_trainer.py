@@ -108,8 +108,9 @@ def test_without_dropout_a_student_learns_as_one_that_has_none(tmp_path: Path, s
         student = BertForMaskedLM(student.config)
         student.load_state_dict(bert(2).state_dict())
         one = trainer(
-            tmp_path / folder, student=student, share_prefix=share_prefix, gradient_accumulation_steps=2, **settings
-        )
+            tmp_path / folder, student=student, share_prefix=share_prefix, max_steps=2, gradient_accumulation_steps=2,
+            **settings,
+        )  # fmt: skip
         one.train()
         assert one.student.config.hidden_dropout_prob == probability  # what is saved is as it was
         return one.student.state_dict()

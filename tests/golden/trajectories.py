@@ -21,7 +21,7 @@ from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from tests.downstream.tiny import tiny_tokenizer
 from tests.families import BERT_LIKE, LLAMA_LIKE
 
-STEPS, MIDDLE = 20, 10
+STEPS, MIDDLE = 20, 16
 ROWS, BATCH = 24, 4
 TASKS = ("masked_lm", "causal_lm", "sequence_classification")
 KINDS: dict[str, dict[str, Any]] = {

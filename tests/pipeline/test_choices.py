@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.folder import RunFolder
 from tests.pipeline.test_questions import ALIGNMENT, CONFIG
-from tests.pipeline.test_run import call
+from tests.pipeline.test_questions import place as place
 
 LAYER = 2
 SAME_BLOCK = ALIGNMENT.replace("layer: 1", f"layer: {LAYER}")
@@ -105,8 +106,10 @@ def test_choices_are_those_of_a_softmax_over_the_candidates(prepared: Prepared) 
     assert 1 - error / size < 0.999  # so that the numbers are of two models
 
 
-def test_a_run_tells_them_and_a_run_without_candidates_does_not(prepared: Prepared, tmp_path: Path) -> None:
-    call("run", "config.yaml", "training.max_steps=1", "-o", "run")
+def test_a_run_tells_them_and_a_run_without_candidates_does_not(
+    place: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
     run = RunFolder(tmp_path / "run")
     stored = run.read_results()["choices"]["students"]["causal"]["variables"]["middle"]["iia"]["all"]
     again = summarise(read_outcomes(run.choices), resamples=100).students["causal"].variables["middle"]

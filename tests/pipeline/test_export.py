@@ -30,15 +30,8 @@ from iit_toolkit.runs.folder import RunFolder
 from tests.analysis.synthetic import make_outcomes
 from tests.embedded import in_real_use
 from tests.pipeline.hub import fake_hub
-from tests.pipeline.test_run import call
-
-TINY = [
-    "training.max_steps=2",
-    "training.per_device_train_batch_size=4",
-    "data.max_length=32",
-    "verification.pairs=16",
-    "verification.resamples=200",
-]
+from tests.pipeline.test_run import TINY, call
+from tests.pipeline.test_run import finished as finished
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +151,9 @@ def test_the_card_is_valid_for_the_hub_and_says_how_to_verify(exported: Path) ->
         assert f"* `{file}`: " in card.text
 
 
-def test_a_run_is_verified_again_with_equal_numbers(tmp_path: Path) -> None:
-    run, exported, again = (tmp_path / name for name in ("run", "exported", "again"))
+def test_a_run_is_verified_again_with_equal_numbers(finished: tuple[Path, str], tmp_path: Path) -> None:
+    run, exported, again = finished[0], tmp_path / "exported", tmp_path / "again"
     with in_real_use():
-        call("run", "python-docs", *TINY, "-o", str(run))
         call("export", str(run), "--arm", "causal", "-o", str(exported))
         lines = call("verify", "--from", str(exported), "-o", str(again)).splitlines()
     cases = len(read_outcomes(exported / "outcomes.parquet")) // 2  # of the student and of the untrained control

@@ -45,7 +45,7 @@ GIVEN = ("--teacher", "teacher", "--student", "student", "--alignment", "a.yaml"
 
 @pytest.mark.usefixtures("place")
 def test_two_models_and_a_text_are_enough_for_a_verdict() -> None:
-    settings = ["verification.pairs=240", "verification.resamples=200", "data.max_length=24", "data.packing=false"]
+    settings = ["verification.pairs=120", "verification.resamples=200", "data.max_length=24", "data.packing=false"]
     with pytest.raises(SystemExit) as ended:
         main(["verify", *GIVEN, *settings])
     assert ended.value.code in (0, None)

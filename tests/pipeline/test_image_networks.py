@@ -50,7 +50,7 @@ def config(network: str) -> dict[str, Any]:
         "student": {"network": f"images.py:{network}"},
         "data": {"path": "images.py:rows"},
         "arms": {"iit": {"alignment": alignment(network)}, "task": {}},
-        "training": {"steps": 60, "batch_size": 64, "learning_rate": 0.01},
+        "training": {"steps": 40, "batch_size": 64, "learning_rate": 0.01},
         "verification": {"pairs": 100, "resamples": 100, "batch_size": 100},
     }
 
@@ -121,7 +121,7 @@ def test_a_network_of_images_goes_from_validate_to_report(place: Path, network: 
 
 def test_a_vit_that_a_program_taught_teaches_a_smaller_one(place: Path) -> None:
     taught = {**config("vit"), "arms": {"iit": {"alignment": alignment("vit")}}}
-    taught["training"] = {**taught["training"], "steps": 150}
+    taught["training"] = {**taught["training"], "steps": 100}
     Path("first.yaml").write_text(yaml.safe_dump(taught))
     done("run", "first.yaml", "-o", "first")
     between = alignment("small_vit", teacher="vit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.check import validate
 from iit_toolkit.pipeline.prepare import Prepared
 from iit_toolkit.runs.folder import RunFolder
+from tests.made_once import made_once
 from tests.pipeline.test_run import call
 
 CONFIG = """\
@@ -45,12 +47,18 @@ sources: {kind: paired}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    place = tmp_path_factory.mktemp("questions")
+    """The working directory with a config and the folder of its run, which other modules read as well."""
+
+    def make(place: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(place)
+            (place / "config.yaml").write_text(CONFIG)
+            (place / "pairs.yaml").write_text(ALIGNMENT)
+            call("run", "config.yaml", "-o", "run")
+
+    place = made_once(tmp_path_factory, "questions", make)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        (place / "config.yaml").write_text(CONFIG)
-        (place / "pairs.yaml").write_text(ALIGNMENT)
-        call("run", "config.yaml", "-o", "run")
         yield place
 
 
@@ -83,8 +91,10 @@ def test_what_is_mixed_in_is_logged_counted_and_recorded(place: Path) -> None:
 
 
 def test_another_run_mixes_in_the_same_rows(place: Path) -> None:
-    call("run", "config.yaml", "training.max_steps=2", "-o", "half")
-    first, again = (RunFolder(place / name).read_results()["arms"]["causal"]["history"][0] for name in ("run", "half"))
+    call("train", "config.yaml", "training.max_steps=2", "--arm", "causal", "-o", "half")
+    first, again = (
+        json.loads((place / name / "causal" / "training.json").read_text())["history"][0] for name in ("run", "half")
+    )
     assert first["loss/text/ce"] == again["loss/text/ce"]
 
 

@@ -49,6 +49,7 @@ from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
 from iit_toolkit.runs.folder import RunFolder
 from tests.drawing import figures_drawn
 from tests.embedded import in_real_use
+from tests.made_once import made_once
 from tests.tiny_runs import tiny_run
 
 TINY = [
@@ -82,10 +83,14 @@ def call(*arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a tiny run, and what was printed."""
-    folder = tmp_path_factory.mktemp("runs") / "python-docs"
-    with figures_drawn(), in_real_use():
-        return folder, call("run", "python-docs", *TINY, "-o", str(folder))
+    """The folder of a tiny run, which other modules read as well, and what was printed."""
+
+    def make(place: Path) -> None:
+        with figures_drawn(), in_real_use():
+            (place / "printed.txt").write_text(call("run", "python-docs", *TINY, "-o", str(place / "run")))
+
+    place = made_once(tmp_path_factory, "python-docs", make)
+    return place / "run", (place / "printed.txt").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from iit_toolkit.analysis.report.report import write_report
 from iit_toolkit.errors import UserError
 from tests.analysis.synthetic import make_outcomes, make_run
+from tests.drawing import no_figures_drawn
 
 
 def tree(folder: Path) -> set[str]:
@@ -81,6 +82,6 @@ def test_a_browser_that_prints_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     broken.write_text("#!/bin/sh\necho 'no display' >&2\nexit 3\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", str(broken.parent), prepend=":")
-    with pytest.raises(UserError, match="could not print .*report.html: no display") as caught:
+    with no_figures_drawn(), pytest.raises(UserError, match="could not print .*report.html: no display") as caught:
         write_report(tmp_path / "run", "pdf")
     assert "\n" not in str(caught.value) and not (tmp_path / "run" / "report.pdf").exists()

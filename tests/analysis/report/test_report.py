@@ -53,10 +53,17 @@ def test_a_report_needs_no_model(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_all_files_are_written_and_self_contained(tmp_path):
-    assert write_report(make_run(tmp_path)) == tmp_path / "report.html"
-    html, markdown = written(tmp_path)
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """The folder of a run with its report and all figures; tests take a copy of what they change."""
+    folder = make_run(tmp_path_factory.mktemp("reported"))
+    assert write_report(folder) == folder / "report.html"
+    return folder
+
+
+def test_all_files_are_written_and_self_contained(reported):
+    html, markdown = written(reported)
+    assert {path.name for path in (reported / "figures").iterdir()} == {
         f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png", "csv")
     }
     assert html.count('<svg role="img" aria-label=') == len(FIGURES)
@@ -69,7 +76,7 @@ def test_all_files_are_written_and_self_contained(tmp_path):
     }
     assert len(html.encode()) <= 2 * 2**20
     assert all(f"(figures/{name}.svg)" in markdown for name in FIGURES)
-    assert not [path.name for path in tmp_path.rglob(".*")]
+    assert not [path.name for path in reported.rglob(".*")]
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -211,12 +218,13 @@ def test_the_alignment_stands_beside_the_verdict_of_a_run_that_only_verified(tmp
     assert "Blocks above the highest aligned one are not drawn." in written(tmp_path)[0]
 
 
-def test_figures_and_text_are_the_same_each_time(tmp_path):
-    make_run(tmp_path)
-    write_report(tmp_path)
-    first = written(tmp_path)
-    write_report(tmp_path)
-    assert written(tmp_path) == first
+def test_figures_and_text_are_the_same_each_time(reported, tmp_path):
+    again = tmp_path / reported.name
+    shutil.copytree(reported, again)
+    for name in ("report.html", "report.md"):
+        (again / name).unlink()
+    write_report(again)
+    assert written(again) == written(reported)
 
 
 @pytest.mark.parametrize(
