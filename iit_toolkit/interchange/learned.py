@@ -150,6 +150,20 @@ class LearnedSubspaces(nn.Module):
         found._learned = nn.ModuleList(self[key].alone() for key in self)
         return found
 
+    def refuse_decided(self) -> None:
+        """Refuse subspaces that cannot be trained as they are declared, since they are those of a file or `decided`.
+
+        Raises:
+            UserError: If one has lost its boundary, or its part in a shared rotation.
+        """
+        for key, place in self.places.items():
+            if place.kept is not None and (place.boundary or place.shared):
+                what = "how many directions are swapped" if place.boundary else "its part of a shared rotation"
+                raise UserError(
+                    f"subspace {key} of {place.component} can't be trained further: {what} was decided when it was "
+                    "saved; make new ones with new_subspaces"
+                )
+
     def keys_of(self, side: SideName) -> list[str]:
         """Return the keys of one side's subspaces."""
         return [key for key in self.places if _is_of_teacher(key) == (side == "teacher")]
