@@ -43,7 +43,7 @@ class LearnedPlace:
         rank: r, directions of the subspace; at most, if the boundary is learned.
         boundary: Whether training learns how many of them are swapped.
         shared: Whether it shares the rotation of its side's place with others.
-        kept: k, how many directions are swapped, once training has decided; `None` before, or if it is the rank.
+        kept: k, how many directions are swapped, once that is `decided`; `None` before, or if nothing is to decide.
     """
 
     component: str
