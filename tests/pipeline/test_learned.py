@@ -91,9 +91,7 @@ def test_subspaces_lie_beside_the_student_and_those_of_others_in_the_run(finishe
     assert told["untrained"]["middle/0"] | {"component": ""} == {
         "component": "", "neurons": width, "rank": RANK, "directions": KEPT
     }  # fmt: skip
-    said = (
-        f"untrained: middle/0: {KEPT} of {bases[0].shape[0]} (at most {RANK}), middle/teacher-0: {OF_TEACHER} of"
-    )
+    said = f"untrained: middle/0: {KEPT} of {bases[0].shape[0]} (at most {RANK}), middle/teacher-0: {OF_TEACHER} of"
     for page in ("report.md", "report.html"):
         assert said in (finished / page).read_text()
     assert f"subspace rank {RANK}, boundary learned, rotation shared" in (finished / "report.md").read_text()
