@@ -259,5 +259,7 @@ def _refuse_overlaps(sites: tuple[ResolvedSite, ...], where: str) -> None:
         spans = written.setdefault(site.write, [])
         for low, high in site.ranges or ((0, float("inf")),):
             if any(low < other_high and other_low < high for other_low, other_high in spans):
-                raise UserError(f"{where}: two sites write the same neurons of {site.write}; give each its own range")
+                learned = any(one.subspace is not None for one in sites if one.write == site.write)
+                right = "a `subspace` is one of all neurons, so give one site" if learned else "give each its own range"
+                raise UserError(f"{where}: two sites write the same neurons of {site.write}; {right}")
             spans.append((low, high))

@@ -117,7 +117,7 @@ def train_network(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / training.steps)
     sums: dict[str, Tensor] = {}
     counted = max(1, training.steps // 10)
-    with torch.random.fork_rng(), _frozen(student, training.frozen):
+    with torch.random.fork_rng(), _frozen(student, training.frozen), _hardened(subspaces):
         torch.manual_seed(training.seed)
         for step in range(training.steps):
             student.train(not training.frozen)
@@ -143,7 +143,6 @@ def train_network(
     student.eval()
     refuse_spoilt_weights(objective, training.steps)
     if subspaces is not None:
-        subspaces.set_progress(None)
         subspaces.steps += training.steps
     return {name: float(value) / counted for name, value in sums.items()}
 
@@ -292,6 +291,16 @@ def _frozen(student: nn.Module, frozen: bool) -> Generator[None]:
     finally:
         for weight in trainable:
             weight.requires_grad_(True)
+
+
+@contextmanager
+def _hardened(subspaces: LearnedSubspaces | None) -> Generator[None]:
+    """Let learned boundaries be those of whole directions after a training, however it ends."""
+    try:
+        yield
+    finally:
+        if subspaces is not None:
+            subspaces.set_progress(None)
 
 
 class _Draw:

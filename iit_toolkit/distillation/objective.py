@@ -79,7 +79,8 @@ class Objective:
             intervention shifts the teacher's answer there (`answer_shifts`).
 
     Raises:
-        UserError: If tokens are chosen where labels are of rows (sequence classification).
+        UserError: If tokens are chosen where labels are of rows (sequence classification). If subspaces are those of a
+            file, whose boundaries and shared rotations can't be trained any more.
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class Objective:
     ) -> None:
         if not FACTS[task].at_tokens and (base_tokens, counterfactual_tokens) != ("all", "all"):
             raise UserError("base_tokens and counterfactual_tokens must be `all` in classification of whole rows")
+        if subspaces is not None:
+            subspaces.refuse_decided()
         self.teacher = teacher
         self.student = student
         self.subspaces = subspaces

@@ -142,7 +142,7 @@ class ObjectiveWeights(BaseModel):
         return cls(task=0.20, ce=0.20, cos=0.20, causal_ce=0.20, causal_cos=0.20)
 
     def of_base_runs(self) -> ObjectiveWeights:
-        """Return the weights of the terms of base runs, scaled to the sum of all weights.
+        """Return the weights of the terms of base runs, scaled to the sum of all weights but `boundary`.
 
         So rows in which nothing is swapped count as much as rows with swaps do.
 

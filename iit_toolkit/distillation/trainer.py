@@ -170,7 +170,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
             dropout = self.settings.dropout and not self.settings.freeze_student
             if any(module.training != dropout for module in self.student.modules()):
                 self.student.train(dropout)
-            self._set_progress(self.state.global_step / self.state.max_steps)
+            self._set_progress(self.state.global_step / max(1, self.state.max_steps))
             losses = Losses(*model(inputs, interchanges, self.draw_mixture()))
             refuse_spoilt_losses(self.objective, losses, inputs, self.state.global_step)
             self._gather(losses, inputs, interchanges)

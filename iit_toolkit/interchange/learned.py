@@ -43,7 +43,7 @@ class LearnedPlace:
         rank: r, directions of the subspace; at most, if the boundary is learned.
         boundary: Whether training learns how many of them are swapped.
         shared: Whether it shares the rotation of its side's place with others.
-        kept: k, how many directions are swapped, once training has decided; `None` before, or if it is the rank.
+        kept: k, how many directions are swapped, once that is `decided`; `None` before, or if nothing is to decide.
     """
 
     component: str
@@ -149,6 +149,20 @@ class LearnedSubspaces(nn.Module):
         found.steps = self.steps
         found._learned = nn.ModuleList(self[key].alone() for key in self)
         return found
+
+    def refuse_decided(self) -> None:
+        """Refuse subspaces that cannot be trained as they are declared, since they are those of a file or `decided`.
+
+        Raises:
+            UserError: If one has lost its boundary, or its part in a shared rotation.
+        """
+        for key, place in self.places.items():
+            if place.kept is not None and (place.boundary or place.shared):
+                what = "how many directions are swapped" if place.boundary else "its part of a shared rotation"
+                raise UserError(
+                    f"subspace {key} of {place.component} can't be trained further: {what} was decided when it was "
+                    "saved; make new ones with new_subspaces"
+                )
 
     def keys_of(self, side: SideName) -> list[str]:
         """Return the keys of one side's subspaces."""

@@ -6,7 +6,7 @@ what learned subspaces are held against: the whole of their sites.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -17,33 +17,34 @@ from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.engine import InterchangeModel
 from iit_toolkit.interchange.network import NetworkSide
 from iit_toolkit.interchange.side import Run, Side
+from iit_toolkit.interchange.sited import Sited
 
-Sites = Mapping[str, Sequence[ResolvedSite]]
 
-
-def left_out(sites: Sites, variable: str, widths: Mapping[str, int]) -> tuple[ResolvedSite, ...]:
+def left_out(side: Sited, variable: str, widths: Mapping[str, int]) -> tuple[ResolvedSite, ...]:
     """Return the neurons that no variable holds, at the places where one variable holds a part.
 
     If variables hold learned subspaces of a place, these are all directions that are orthogonal to them. If others hold
     neurons of it, too, nothing counts as left out there.
 
     Args:
-        sites: The sites of all variables.
+        side: The side with the sites of all variables, and their learned subspaces. One whose boundary is still learned
+            may hold one direction only.
         variable: The variable at whose places they are.
         widths: How many neurons every place has that the variables read.
 
     Returns:
         One site per place that has such neurons or directions.
     """
-    every = [site for several in sites.values() for site in several]
+    every = [site for several in side.sites.values() for site in several]
     rest: list[ResolvedSite] = []
-    for site in {site.write: site for site in sites[variable]}.values():
+    for site in {site.write: site for site in side.sites[variable]}.values():
         width = widths[site.read]
         here = [one for one in every if one.write == site.write]
-        learned = {one.subspace.key: one.subspace for one in here if one.subspace is not None}
-        room = sum(one.rank for one in learned.values()) < width or any(one.boundary for one in learned.values())
-        if learned and all(one.subspace is not None for one in here) and room:
-            rest.append(replace(site, subspace=None, without=tuple(learned)))
+        learned = tuple(one.subspace.key for one in here if one.subspace is not None)
+        if learned and len(learned) == len(here):
+            assert side.subspaces is not None  # or it swaps no such site
+            if sum(side.subspaces[key].fewest for key in learned) < width:
+                rest.append(replace(site, subspace=None, without=learned))
             continue
         left = ~torch.stack([one.neurons(width) for one in here]).any(0)
         if left.any():
@@ -66,7 +67,7 @@ def left_out_side(side: Side, run: Run, variable: str) -> Side:
     """
     assert isinstance(side, InterchangeModel | NetworkSide)  # what is trained
     widths = {place: activation.shape[-1] for place, activation in run.activations.items()}
-    rest = left_out(side.sites, variable, widths)
+    rest = left_out(side, variable, widths)
     whole = {site.write for site in side.sites[variable]} - {site.write for site in rest}
     if whole:
         raise UserError(

@@ -239,7 +239,15 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
     @property
     def directions(self) -> int:
         """How many directions are swapped: k, or r if the boundary is not learned."""
-        return self.rank if self.boundary_logit is None else max(1, round(self._boundary(self.boundary_logit).item()))
+        if self.boundary_logit is None:
+            return self.rank
+        boundary = self._boundary(self.boundary_logit.detach())
+        return max(1, int(boundary.round().nan_to_num()))  # whoever trains refuses what is not finite
+
+    @property
+    def fewest(self) -> int:
+        """How many directions are swapped at least: 1, or r if the boundary is not learned."""
+        return self.rank if self.boundary_logit is None else 1
 
     def share(self) -> Tensor | None:
         """Return b / r, with gradient; `None` if the boundary is not learned."""

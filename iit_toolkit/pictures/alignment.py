@@ -174,7 +174,7 @@ def _site(site: Mapping[str, Any]) -> DrawnSite:
 
 def _neurons(site: Mapping[str, Any]) -> list[str]:
     if site.get("subspace") is not None:
-        most = ", at most" if site["subspace"].get("boundary") else ""
+        most = " at most" if site["subspace"].get("boundary") else ""
         return [f"subspace of rank {site['subspace']['rank']}{most}"]
     if site.get("neurons") is None:
         return []

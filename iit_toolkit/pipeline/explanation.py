@@ -103,9 +103,9 @@ def _explain_alignment(
 
 
 def _learned(subspace: ResolvedSubspace) -> str:
-    most = ", at most" if subspace.boundary else ""
-    own = " of a shared rotation" if subspace.shared else ""
-    return f"learned subspace{own} of rank {subspace.rank}{most}"
+    most = " at most" if subspace.boundary else ""
+    shared = ", in a shared rotation" if subspace.shared else ""
+    return f"learned subspace of rank {subspace.rank}{most}{shared}"
 
 
 def step_cost(

@@ -122,9 +122,10 @@ def explore(
     positions = torch.arange(mask.shape[1])[None].where(mask.cpu(), torch.tensor(0))
     swap = Swap(torch.zeros(1, dtype=torch.long), mask.cpu(), positions).to(teacher.device)
     rows: list[dict[str, Any]] = []
+    decided = None if subspaces is None else subspaces.decided()
     for side, model in zip(_SIDES, (teacher, student), strict=True):
         sites = resolve(alignment, model, side)
-        engine = InterchangeModel(model.eval(), sites, subspaces=subspaces)  # pyright: ignore[reportArgumentType]
+        engine = InterchangeModel(model.eval(), sites, subspaces=decided)  # pyright: ignore[reportArgumentType]
         run = engine.base_run(inputs, [chosen], tokens=asked_at)
         taken = engine.source_run(others, [chosen])
         after = engine.counterfactual_run(run, chosen, swap, source=taken, tokens=asked_at)

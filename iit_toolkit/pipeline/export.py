@@ -185,10 +185,12 @@ def _without(stored: StoredResults, arms: set[str], verdict: dict[str, Any]) -> 
     def rest(students: dict[str, Any]) -> dict[str, Any]:
         return {name: one for name, one in students.items() if name not in arms}
 
+    learned = {"subspaces": rest(document["subspaces"])} if "subspaces" in document else {}
     chain = {"chain": [one for one in document["chain"] if one["lower"] not in arms]} if document.get("chain") else {}
     return {
         **{name: one for name, one in document.items() if name != "choices"},
         **chain,
+        **learned,
         "arms": rest(document["arms"]),
         "summary": {**document["summary"], "students": rest(document["summary"]["students"])},
         "evaluation": {

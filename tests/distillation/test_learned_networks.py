@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,11 @@ BOUNDED = Alignment.pairs(
     positions="all",
     left=("left", Site.learned("2.output", 2, boundary="learned", rotation="shared")),
     right=("right", Site.learned("2.output", 2, boundary="learned", rotation="shared")),
+)
+SHARED = Alignment.pairs(
+    positions="all",
+    left=("left", Site.learned("2.output", 2, rotation="shared")),
+    right=("right", Site.learned("2.output", 1, rotation="shared")),
 )
 SETTINGS: dict[str, Any] = {"steps": 300, "batch_size": 256, "subspace_learning_rate": 0.1}
 
@@ -166,6 +172,47 @@ def test_boundaries_end_at_the_planted_number_of_directions_and_name_them() -> N
     weights = {"causal_ce": 1.0, "boundary": 1e-4}
     train_network(network, program(), BOUNDED, rows(), subspaces=greedy, frozen=True, weights=weights, **SETTINGS)
     assert greedy.share().item() > terms["boundary"]
+
+
+def test_a_verification_in_the_middle_of_a_training_swaps_whole_directions() -> None:
+    network, _ = turned()
+    subspaces = new_subspaces(network, BOUNDED, rows())
+    shifts: list[list[float]] = []
+    for done in (None, 0.3):
+        subspaces.set_progress(done)
+        check = verify(program(), {"s": network}, BOUNDED, rows(100), subspaces=subspaces, batch_size=100)
+        shifts.append(check.outcomes["student_effect"].tolist())
+    assert shifts[0] == pytest.approx(shifts[1], abs=1e-5)
+    assert subspaces["left/0"].temperature is not None  # the training goes on
+
+
+def test_a_training_that_fails_leaves_whole_directions() -> None:
+    network, _ = turned()
+    subspaces = new_subspaces(network, BOUNDED, rows())
+
+    def stop(*_: Any) -> None:
+        assert subspaces["left/0"].temperature is not None
+        raise KeyboardInterrupt
+
+    weights = {"causal_ce": 1.0, "boundary": 0.1}
+    with pytest.raises(KeyboardInterrupt):
+        train_network(network, program(), BOUNDED, rows(), subspaces=subspaces, log=stop, steps=2, weights=weights)
+    assert subspaces["left/0"].temperature is None
+
+
+@pytest.mark.parametrize(
+    ("alignment", "what"), [(BOUNDED, "how many directions are swapped"), (SHARED, "its part of a shared rotation")]
+)
+def test_subspaces_of_a_file_cannot_be_trained_against_what_they_declare(
+    alignment: Alignment, what: str, tmp_path: Path
+) -> None:
+    network, _ = turned()
+    new_subspaces(network, alignment, rows()).save(tmp_path / "s.safetensors")
+    again = LearnedSubspaces.load(tmp_path / "s.safetensors")
+    weights = {"causal_ce": 1.0, "boundary": 0.1 * alignment.learns_boundaries}
+    with pytest.raises(UserError, match=f"left/0 of 2.output can't be trained further: {what} was decided") as caught:
+        train_network(network, program(), alignment, rows(), subspaces=again, steps=1, weights=weights)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("strict", "bounded"), [(0.0, False), (0.7, False), (0.0, True)])

@@ -135,6 +135,12 @@ def test_subspaces_train_with_the_student_by_a_rate_of_their_own(tmp_path: Path)
     assert all("gradient_share/causal_ce" in line for line in one.state.log_history if "loss" in line)
 
 
+def test_a_loss_is_computed_without_a_training(tmp_path: Path) -> None:
+    one = trainer(tmp_path, alignment=BOUNDED, weights=CAUSAL.model_copy(update={"boundary": 0.1}))
+    batch = next(iter(one.get_train_dataloader()))
+    assert bool(one.compute_loss(one.model, batch).isfinite())
+
+
 @pytest.mark.parametrize("alignment", [LEARNED, BOUNDED], ids=["own", "bounded and shared"])
 def test_a_resumed_run_is_the_uninterrupted_run(alignment: Alignment, tmp_path: Path) -> None:
     def made(folder: str, **settings: Any) -> CausalDistillationTrainer:

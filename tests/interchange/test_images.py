@@ -117,7 +117,7 @@ def test_neurons_of_feature_maps_are_channels() -> None:
     [place] = side.places("v")
     assert run.activations[place].shape == (ROWS, 2, 8)
     assert side.aligned_activation(run, "v").shape == (ROWS, 1, 2 * 3)
-    [rest] = left_out(side.sites, "v", {place: 8})
+    [rest] = left_out(side, "v", {place: 8})
     assert rest.ranges == ((0, 2), (5, 8))
     with pytest.raises(UserError, match=r"neurons \[7, 9\] reach beyond its 8 neurons"):
         beyond = Alignment.pairs(v=(0, Site.module(f"{RESNET}.output", (7, 9))))

@@ -248,8 +248,9 @@ def test_declarations_that_do_not_fit_are_refused(student: dict[str, Any], said:
 
 
 def test_a_subspace_beside_neurons_of_the_same_place_is_refused() -> None:
-    with pytest.raises(UserError, match="two sites write the same neurons"):
-        resolve(learned(Site.learned("1.output", 2), Site.module("1.output", (0, 2))), mlp(), "student")
+    for other in (Site.module("1.output", (0, 2)), Site.learned("1.output", 1)):
+        with pytest.raises(UserError, match="two sites write the same neurons of 1.output; a `subspace` is one of all"):
+            resolve(learned(Site.learned("1.output", 2), other), mlp(), "student")
 
 
 def test_subspaces_that_are_missing_too_wide_or_of_other_sites_are_refused() -> None:

@@ -128,6 +128,27 @@ def test_what_boundaries_leave_out_is_swapped_as_a_plain_loop_does() -> None:
     assert left_out_side(side, side.base_run(inputs(), ["v"]), "v")
 
 
+def test_directions_that_fill_a_site_leave_nothing_out_once_they_are_decided() -> None:
+    network = mlp()
+    full = Alignment.pairs(
+        v=(0, Site.learned(PLACE, 4, boundary="learned", rotation="shared")),
+        w=(0, Site.learned(PLACE, 4, rotation="shared")),
+    )
+    subspaces = new_subspaces(network, full, inputs())
+    boundary = subspaces["v/0"].boundary_logit
+    assert boundary is not None
+    for logit, fills in ((-1.0, False), (30.0, True)):
+        boundary.data.fill_(logit)
+        training, after = (side_of(network, full, "student", subspaces=one) for one in (subspaces, subspaces.decided()))
+        run = training.base_run(inputs(), ["v"])
+        assert left_out_side(training, run, "v")
+        if not fills:
+            assert left_out_side(after, run, "v")
+            continue
+        with pytest.raises(UserError, match=r"it leaves out no neurons of 1.output"):
+            left_out_side(after, run, "v")
+
+
 def test_progress_hardens_boundaries_to_whole_directions() -> None:
     subspaces = LearnedSubspaces({"v/0": LearnedPlace(PLACE, 40, 32, boundary=True), "w/0": LearnedPlace(PLACE, 40, 2)})
     one = subspaces["v/0"]
@@ -140,7 +161,9 @@ def test_progress_hardens_boundaries_to_whole_directions() -> None:
 
 
 def test_no_boundary_leaves_nothing() -> None:
+    """Nor does one that a training has spoilt, which is refused by its weights."""
     assert [subspaces_of(v=-30.0, w=30.0)[key].directions for key in ("v/0", "w/0")] == [1, 4]
+    assert subspaces_of(v=float("nan"))["v/0"].directions == 1
 
 
 def test_a_file_keeps_what_was_decided_and_stock_pyvene_loads_it(tmp_path: Path) -> None:

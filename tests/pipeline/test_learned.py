@@ -91,9 +91,7 @@ def test_subspaces_lie_beside_the_student_and_those_of_others_in_the_run(finishe
     assert told["untrained"]["middle/0"] | {"component": ""} == {
         "component": "", "neurons": width, "rank": RANK, "directions": KEPT
     }  # fmt: skip
-    said = (
-        f"untrained: middle/0: {KEPT} of {bases[0].shape[0]} (rank {RANK} at most), middle/teacher-0: {OF_TEACHER} of"
-    )
+    said = f"untrained: middle/0: {KEPT} of {bases[0].shape[0]} (at most {RANK}), middle/teacher-0: {OF_TEACHER} of"
     for page in ("report.md", "report.html"):
         assert said in (finished / page).read_text()
     assert f"subspace rank {RANK}, boundary learned, rotation shared" in (finished / "report.md").read_text()
@@ -173,6 +171,7 @@ def test_an_export_holds_both_and_is_verified_again_without_learning(
     assert (exported / "subspaces.safetensors").is_file()
     assert (exported / "subspaces" / "untrained.safetensors").is_file()
     assert "subspaces.safetensors" in (exported / "README.md").read_text()
+    assert list(json.loads((exported / "results.json").read_text())["subspaces"]) == ["causal", "untrained"]
 
     def never(*_: Any) -> None:
         raise AssertionError("learned again")
@@ -260,7 +259,7 @@ def test_what_cannot_be_learned_is_refused_before_anything_is_trained(
 
 
 def test_explain_names_the_subspace(place: Path) -> None:
-    assert f"learned subspace of a shared rotation of rank {RANK}, at most" in explain(config(place))
+    assert f"learned subspace of rank {RANK} at most, in a shared rotation" in explain(config(place))
 
 
 def test_one_swap_is_explored_in_the_learned_directions(finished: Path, place: Path) -> None:

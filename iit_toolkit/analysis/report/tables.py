@@ -304,10 +304,10 @@ def interventions(alignment: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def directions(subspaces: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Return, by student, how many directions of its learned subspaces are swapped, in words."""
+    """Return, by student, how many directions the swaps of its learned subspaces move, in words."""
     return {
         student: ", ".join(
-            f"{key}: {one['directions']} of {one['neurons']} (rank {one['rank']} at most)"
+            f"{key}: {one['directions']} of {one['neurons']} (at most {one['rank']})"
             if one["directions"] < one["rank"]
             else f"{key}: {one['directions']} of {one['neurons']}"
             for key, one in learned.items()

@@ -239,7 +239,7 @@ def _free_blocks(runs: _Probed) -> list[int]:
 
 def _add_rest(plan: Plan, variable: str, teacher: _Probed, student: _Probed) -> None:
     """Add the unaligned neurons at the places of a variable; those of variables at the same places are added once."""
-    rest, teachers = (left_out(one.side.sites, variable, one.widths) for one in (student, teacher))
+    rest, teachers = (left_out(one.side, variable, one.widths) for one in (student, teacher))
     if not teachers:  # the teacher swaps whole vectors and leaves nothing over: a swap of no neurons
         teachers = (replace(teacher.side.sites[variable][0], ranges=()),)
     added = zip(plan.student.values(), plan.teacher.values(), strict=True)

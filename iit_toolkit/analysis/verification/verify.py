@@ -153,7 +153,8 @@ def verify(
         top_k: Tokens of each run that the effect correlation looks at.
         seed: Of sources, positions, evaluated tokens and controls.
         judged: The student whose controls are run, too: shuffled sites and sources, and unaligned sites.
-        subspaces: Those of learned sites, by student; or those of the only one.
+        subspaces: Those of learned sites, by student; or those of the only one. They are swapped as `decided`, also in
+            the middle of a training.
 
     Raises:
         UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
@@ -172,7 +173,8 @@ def verify(
     if judged is not None and judged not in students:
         raise UserError(f'no student "{judged}" to judge; there are: {", ".join(students)}')
     names = [variable.name for variable in alignment.variables]
-    learned = dict(subspaces) if isinstance(subspaces, Mapping) else {name: subspaces for name in students}
+    given = subspaces if isinstance(subspaces, Mapping) else dict.fromkeys(students, subspaces)
+    learned = {name: None if one is None else one.decided() for name, one in given.items()}
     if judged is not None and alignment.learns:
         _require_equal_power(judged, learned)
     sides = {
