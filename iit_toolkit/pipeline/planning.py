@@ -28,7 +28,6 @@ PILOT = 64
 """Pairs of the pilot."""
 
 
-@told_if_out_of_memory("verify --plan", "lower verification.batch_size or data.max_length")
 def plan_verification(config: AnyRunConfig, student: str, alignment: str) -> tuple[Plan, int]:
     """Verify a finished student on a few pairs, and say how many a verdict needs.
 
@@ -53,6 +52,7 @@ def plan_verification(config: AnyRunConfig, student: str, alignment: str) -> tup
     return plan(pilot, "student", **asked, seed=config.seed), rows
 
 
+@told_if_out_of_memory("verify --plan", "lower verification.batch_size or data.max_length")
 def _pilot_of_texts(config: RunConfig, student: str, alignment: str) -> tuple[Verification, int]:
     prepared = Prepared(config)
     rows = len(prepared.eval_rows)
@@ -65,6 +65,7 @@ def _pilot_of_texts(config: RunConfig, student: str, alignment: str) -> tuple[Ve
     return verified(prepared, chosen, students, PILOT, subspaces), rows
 
 
+@told_if_out_of_memory("verify --plan", "lower verification.batch_size")
 def _pilot_of_networks(config: NetworkRunConfig, student: str, alignment: str) -> tuple[Verification, int]:
     prepared, chosen, students = networks_to_verify(config, student, alignment, "student")
     rows = prepared.rows.drawn[HELD_OUT]
