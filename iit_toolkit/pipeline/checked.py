@@ -48,6 +48,7 @@ class Check(Verification):
         blocks: How many blocks each model has.
         rows: What was verified on, if it is rows of numbers.
         tokenizer: That of the rows, if it was given; a report without it shows no texts.
+        subspaces: What the learned subspaces of students are, by student (`LearnedSubspaces.described`).
     """
 
     alignment: Alignment | None = None
@@ -57,6 +58,7 @@ class Check(Verification):
     blocks: Mapping[str, int] = field(default_factory=dict[str, int])
     rows: TensorRows | None = None
     tokenizer: PreTrainedTokenizerBase | None = None
+    subspaces: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
 
     @cached_property
     def verdict(self) -> Verdict:
@@ -233,6 +235,9 @@ def verify(
     known = {one.name: getattr(found, one.name) for one in fields(found)}
     given = {"student": students} if isinstance(students, nn.Module) else students
     models = {"teacher": teacher, **given}
+    learned = (
+        subspaces if isinstance(subspaces, Mapping) else {name: subspaces for name in given if subspaces is not None}
+    )
     of_transformers = {name: one for name, one in models.items() if isinstance(one, PreTrainedModel)}
     return Check(
         **known,
@@ -243,4 +248,5 @@ def verify(
         blocks=blocks_of(of_transformers),
         rows=rows if isinstance(rows, TensorRows) else None,
         tokenizer=tokenizer,
+        subspaces={name: one.described() for name, one in learned.items()},
     )

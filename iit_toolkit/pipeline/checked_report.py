@@ -67,6 +67,7 @@ def _common(check: Check) -> dict[str, Any]:
         "provenance": provenance(),
         "seed": check.seed,
         "alignment": check.alignment.to_dict(),
+        **({"subspaces": dict(check.subspaces)} if check.subspaces else {}),
         "arms": {},
         "summary": check.summary.to_dict(),
         **({} if (among := check.among_candidates) is None else {"choices": among.to_dict()}),

@@ -23,6 +23,7 @@ from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.sampling import step_generator
 from iit_toolkit.interchange.sides import new_subspaces
 from iit_toolkit.pipeline.checked import Check, verify
+from tests.drawing import no_figures_drawn
 
 VARIABLES = ("left", "right")
 LEARNED = Alignment.pairs(
@@ -119,7 +120,7 @@ def accuracy(check: Check, student: str = "student") -> dict[str, float]:
     return {name: float(same[outcomes["variable"] == name].mean()) for name in VARIABLES}
 
 
-def test_planted_directions_are_found_where_fixed_neurons_fail_and_a_random_network_is_caught() -> None:
+def test_planted_directions_are_found_where_fixed_neurons_fail_and_a_random_network_is_caught(tmp_path: Path) -> None:
     network, planted = turned()
     before = copy.deepcopy(network.state_dict())
     own, control = learn(network), random_network(1)
@@ -140,6 +141,8 @@ def test_planted_directions_are_found_where_fixed_neurons_fail_and_a_random_netw
     assert min(accuracy(check).values()) > 0.99
     assert check.verdict.label == "SUPPORTED"
     assert "untrained" in [control.name for control in check.verdict.variables["left"].controls]
+    with no_figures_drawn():
+        assert "student: left/0: 2 of 4, right/0: 2 of 4" in check.report(tmp_path / "report.html").read_text()
     fixed = verify(program(), network, FIXED, unseen, batch_size=300)
     assert min(accuracy(fixed).values()) < 0.9 and fixed.verdict.label == "NOT SUPPORTED"
     stranger = random_network(2)

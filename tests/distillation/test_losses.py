@@ -107,7 +107,7 @@ def test_preset_weights_are_those_of_the_paper() -> None:
 @pytest.mark.parametrize("name", list(ObjectiveWeights.model_fields))
 def test_weights_say_what_they_need(name: str) -> None:
     weights = ObjectiveWeights(**{name: 1.0})
-    assert weights.needs_teacher == (name != "task")
+    assert weights.needs_teacher == (name not in ("task", "boundary"))
     assert weights.interchange == (name.startswith("causal_") or name in ("strict", "whole"))
 
 

@@ -7,8 +7,10 @@ import pytest
 from iit_toolkit.distillation.terms import COUNTERFACTUAL, TERMS, ObjectiveWeights
 
 NAMES = [term.name for term in TERMS]
-OTHERS = {"strict", "whole"}
+OTHER_RUNS = {"strict", "whole"}
 """They compare other runs than all others do."""
+OTHERS = {*OTHER_RUNS, "boundary"}
+"""`boundary` compares nothing."""
 
 
 def test_every_weight_is_that_of_a_term_or_of_its_twin_and_every_term_has_one() -> None:
@@ -37,11 +39,18 @@ def test_a_single_term_needs_what_it_compares(name: str) -> None:
     assert not weights.compares(term.compares, counterfactual=not causal)
 
 
-@pytest.mark.parametrize("name", sorted(OTHERS))
+@pytest.mark.parametrize("name", sorted(OTHER_RUNS))
 def test_strict_and_whole_need_swaps_and_teacher_but_no_counterfactual_run(name: str) -> None:
     weights = ObjectiveWeights(**{"task": 1.0, name: 0.5})
     assert weights.interchange and weights.needs_teacher and weights.needs_alignment and not weights.compares_widths
     assert not weights.of_runs(counterfactual=True) and weights.of_base_runs() == ObjectiveWeights(task=1.5)
+
+
+def test_boundary_needs_nothing_and_does_not_count_where_nothing_is_swapped() -> None:
+    weights = ObjectiveWeights(task=1.0, boundary=0.5)
+    assert not (weights.interchange or weights.needs_teacher or weights.needs_alignment or weights.compares_widths)
+    assert weights.of_base_runs() == ObjectiveWeights(task=1.0)
+    assert ObjectiveWeights(task=1.0, causal_ce=1.0, boundary=0.5).of_base_runs() == ObjectiveWeights(task=2.0)
 
 
 def test_rows_without_swaps_count_as_much_as_others() -> None:

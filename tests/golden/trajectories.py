@@ -34,9 +34,9 @@ KINDS: dict[str, dict[str, Any]] = {
 EVERY_TERM = {
     name: 0.1 * (1 + index)
     for index, name in enumerate(ObjectiveWeights.model_fields)
-    if name not in ("strict", "whole")
+    if name not in ("strict", "whole", "boundary")
 }
-"""`strict` is left out, since whole blocks leave nothing out that it could swap; `whole`, since nothing is learned."""
+"""`strict` is left out, since whole blocks leave nothing out that it could swap; others, since nothing is learned."""
 PROJECTED = {"task": 0.2, "cos": 0.3, "hidden_mse": 0.2, "aligned_mse": 0.4, "causal_ce": 0.5, "causal_cos": 0.3}
 CASES = list(itertools.product(TASKS, KINDS, (False, True)))
 CLOCKED = ("step_seconds", "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")
