@@ -255,8 +255,7 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
 
     def swapped_columns(self) -> Tensor:
         """Return the columns of W that are swapped, (D, k), with gradient."""
-        columns = self._columns()
-        return columns if self.boundary_logit is None else columns[:, : self.directions]
+        return self._columns()[:, : self.directions]
 
     def basis(self) -> Tensor:
         """Return the columns of W that are swapped, (D, k), without gradient."""
@@ -273,8 +272,7 @@ class SubspaceInterchange(pv.LowRankRotatedSpaceIntervention):
     def _columns(self) -> Tensor:
         """Return W (D, r), with gradient."""
         rotation: Any = self.rotate_layer
-        weight: Tensor = rotation.weight
-        return weight if weight.shape[1] == self.rank else weight[:, self._part]
+        return rotation.weight[:, self._part]
 
     def _boundary(self, logit: Tensor) -> Tensor:
         return self.rank * logit.sigmoid()
