@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from iit_toolkit.alignment.presets import preset
-    from iit_toolkit.alignment.spec import Alignment, Site, Variable
+    from iit_toolkit.alignment.sites import Site
+    from iit_toolkit.alignment.spec import Alignment, Variable
     from iit_toolkit.analysis.statistics.planning import plan
     from iit_toolkit.analysis.statistics.verdict import judge
     from iit_toolkit.analysis.verification.trace import trace
@@ -42,7 +43,7 @@ _HOMES = {
     "EMBEDDED_TEACHER": "config.loading",
     "InterchangeModel": "interchange.engine",
     "LearnedSubspaces": "interchange.learned",
-    "Site": "alignment.spec",
+    "Site": "alignment.sites",
     "TensorRows": "data.tensor_rows",
     "UserError": "errors",
     "Variable": "alignment.spec",

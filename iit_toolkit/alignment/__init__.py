@@ -5,7 +5,8 @@ from iit_toolkit.alignment.official_nm import alignment_from_nm
 from iit_toolkit.alignment.presets import PRESETS, preset
 from iit_toolkit.alignment.pyvene_io import from_pyvene, to_pyvene
 from iit_toolkit.alignment.resolve import ResolvedSite, resolve
-from iit_toolkit.alignment.spec import Alignment, Place, Site, Variable
+from iit_toolkit.alignment.sites import Place, Site
+from iit_toolkit.alignment.spec import Alignment, Variable
 
 __all__ = [
     "PRESETS",

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
-from iit_toolkit.alignment.spec import Alignment, Place, Site, Variable
+from iit_toolkit.alignment.sites import Place, Site
+from iit_toolkit.alignment.spec import Alignment, Variable
 from iit_toolkit.errors import UserError, did_you_mean
 
 _Map = list[tuple[list[int], int]]

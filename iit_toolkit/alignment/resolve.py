@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from iit_toolkit.alignment.architectures import COMPONENTS, blocks, blocks_path, component_path
-from iit_toolkit.alignment.spec import Alignment, Place, ProgramVariable, Site
+from iit_toolkit.alignment.sites import Place, Site
+from iit_toolkit.alignment.spec import Alignment, ProgramVariable
 from iit_toolkit.errors import UserError, did_you_mean, listed, shown
 
 SideName = Literal["teacher", "student"]

@@ -10,7 +10,7 @@ import transformers as tf
 
 from iit_toolkit.alignment.architectures import blocks, blocks_path
 from iit_toolkit.alignment.resolve import block_of, get_module, moved, resolve_site, split_component
-from iit_toolkit.alignment.spec import Place, Site
+from iit_toolkit.alignment.sites import Place, Site
 from iit_toolkit.errors import UserError
 from tests.cases import resolved
 from tests.families import BERT_LIKE, FAMILIES, HEADS, HIDDEN, make_batch, make_model, with_large_weights

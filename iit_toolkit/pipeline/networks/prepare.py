@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.alignment.spec import ProgramVariable, Site
+from iit_toolkit.alignment.sites import Site
+from iit_toolkit.alignment.spec import ProgramVariable
 from iit_toolkit.config.network_config import NetworkArmConfig, NetworkRunConfig, NetworkVerificationConfig
 from iit_toolkit.config.yaml_files import read_yaml
 from iit_toolkit.distillation.networks import NetworkTraining
