@@ -1,8 +1,8 @@
 """Families in the words of tiny stories, for models that know no others.
 
-A swap needs words of as many tokens in base and source. All names here are of three tokens in the vocabulary of 512
-tokens that the tiny Llamas of such stories have; so are the held-out objects, and the training objects are of two. The
-first tokens of candidates differ there.
+A swap needs words of as many tokens in base and source. All names and objects here are of three tokens in the
+vocabulary of 512 tokens that the tiny Llamas of such stories have, and the first tokens of candidates differ there. The
+held-out ones occur in stories that such a Llama tells, so that a student can know them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from iit_toolkit.data.minimal_pairs.lexicon import Words
 from iit_toolkit.data.minimal_pairs.swaps import exchange_grids
 from iit_toolkit.data.minimal_pairs.templates import Template, templates
 
-_BOYS = Words("Max Tommy Bill Mark Mike Bob", "Sammy Luke Leo Tod")
-_GIRLS = Words("Sue Mia Sara Tina Lisa Sally", "Mary Beth Mina Ivy")
+_BOYS = Words("Max Tommy Tony Simon Sean", "Bob Sammy Leo Mark")
+_GIRLS = Words("Sue Sara Lena Maya Tara", "Mia Sally Lila Lisa")
 _PLACES = Words("park store garden", "zoo beach farm")
 _ANIMALS = Words("dog cat bird bear", "fox duck frog pig")
 _COLORS = Words("big red pretty old funny", "small blue new silly")
-_OBJECTS = Words("ball car toy dog hat", "box fish tree kite duck")
+_OBJECTS = Words("bird tree rock mouse stick duck cup swing pie", "box fish cake map rug")
 _GIVERS = Words("Tim Tom Sam Mom Grandma", "Lily Ben Sue Dad Grandpa Max")
 
 _POSSESSED = templates(
