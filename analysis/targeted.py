@@ -37,6 +37,24 @@ TREATMENT = "causal"
 OTHER_STUDENTS = ("half-", "gpt2-")
 """How arms are named whose students have another width or family; they are compared with each other."""
 CLOSEST = ("plain-compute", "aligned-mse", "aligned-mse-10")
+CAUSES = (
+    ("the swapped positions: words that differ, not random spans", "causal", "spans"),
+    ("the swapped block: 2, not the middle one", "spans", "spans-block-3"),
+    ("the swapped part: a whole vector, not half of its neurons", "spans", "spans-neurons"),
+    ("the swapped part: a whole vector, not what half of the heads write", "spans", "spans-heads"),
+    ("the compared tokens: all, not the answers", "spans-all-tokens", "spans"),
+    ("their weight: by effect, not equal", "spans-by-effect", "spans-all-tokens"),
+    ("the compared tokens, of words: all, not the answers", "words-all-tokens", "causal"),
+    ("their weight, of words: by effect, not equal", "words-by-effect", "words-all-tokens"),
+    ("the steps: twice as many", "spans-long", "spans"),
+    ("the steps of plain distillation: twice as many", "plain-long", "plain-compute"),
+    ("interchanges at all: spans, not plain distillation of equal compute", "spans", "plain-compute"),
+    ("interchanges at all, with twice the steps", "spans-long", "plain-long"),
+)
+"""What may explain that random spans bring nothing, and two arms that differ in it alone."""
+ONE_FACTOR = ("spans-", "words-", "plain-long")
+"""How arms are named that are compared for one factor; they stand in the tables `causes` and `arms`."""
+_COMPARED = ("effect R²", "effective IIA")
 _TABLE = re.compile(r"(<!-- ([\w/-]+):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _RATIOS = {
     "effect R²": ("explained", "effect_size"),
@@ -141,46 +159,41 @@ def _compared(found: float, name: str) -> float:
     return float(np.log(found)) if _is_perplexity(name) else found
 
 
+def _differences_head(records: Records) -> list[str]:
+    ratios = [f"{ratio}, {title}" for ratio in _COMPARED for title in splits_of(records).values()]
+    return ["seeds", *ratios, *(f"log {name}" if _is_perplexity(name) else name for name in records[0]["general"])]
+
+
+def _differences(records: Records, treatment: str, rival: str) -> list[str]:
+    """Return how many seeds two arms share, and the one minus the other in what a student keeps and in general."""
+    cells = [str(len({one["seed"] for one in _of(records, treatment)} & {one["seed"] for one in _of(records, rival)}))]
+    for ratio in _COMPARED:
+        for chosen in map(of_split, splits_of(records)):
+            kept = StudyMeasure(ratio, True, 3)
+            cells.append(
+                _paired(records, treatment, rival, kept, lambda one, r=ratio, chosen=chosen: value(one, r, chosen))
+            )
+    for name in records[0]["general"]:
+        general = StudyMeasure(name, not _is_perplexity(name), 3)
+        cells.append(_paired(records, treatment, rival, general, lambda one, n=name: _compared(one["general"][n], n)))
+    return cells
+
+
 def rivals_table(records: Records, treatment: str = TREATMENT) -> str:
     """Return the treatment minus every rival, paired by seed, with 95% t intervals."""
-    sets, splits = list(records[0]["general"]), splits_of(records)
-    head = [
-        f"{treatment} minus",
-        "seeds",
-        *(f"{r}, {t}" for r in ("effect R²", "effective IIA") for t in splits.values()),
+    rivals = (arm for arm in arms_of(records) if arm != treatment)
+    lines = [[arm, *_differences(records, treatment, arm)] for arm in rivals]
+    return markdown_table([f"{treatment} minus", *_differences_head(records)], lines)
+
+
+def causes_table(records: Records) -> str:
+    """Return pairs of arms that differ in one factor, the one minus the other."""
+    lines = [
+        [cause, f"{one} minus {other}", *_differences(records, one, other)]
+        for cause, one, other in CAUSES
+        if {one, other} <= set(arms_of(records))
     ]
-    lines: list[list[str]] = []
-    for arm in arms_of(records):
-        if arm == treatment:
-            continue
-        line = [
-            arm,
-            str(len({one["seed"] for one in _of(records, arm)} & {one["seed"] for one in _of(records, treatment)})),
-        ]
-        for ratio in ("effect R²", "effective IIA"):
-            for split in splits:
-                chosen = of_split(split)
-                line.append(
-                    _paired(
-                        records,
-                        treatment,
-                        arm,
-                        StudyMeasure(ratio, True, 3),
-                        lambda one, ratio=ratio, chosen=chosen: value(one, ratio, chosen),
-                    )
-                )
-        line += [
-            _paired(
-                records,
-                treatment,
-                arm,
-                StudyMeasure(name, not _is_perplexity(name), 3),
-                lambda one, name=name: _compared(one["general"][name], name),
-            )
-            for name in sets
-        ]
-        lines.append(line)
-    return markdown_table([*head, *(f"log {name}" if _is_perplexity(name) else name for name in sets)], lines)
+    return markdown_table(["factor", "difference", *_differences_head(records)], lines)
 
 
 def families_table(records: Records) -> str:
@@ -283,11 +296,15 @@ def _named(records: Records, prefix: str) -> Records:
     return [one for one in records if one["arm"].startswith(prefix)]
 
 
+def _without(records: Records, prefixes: tuple[str, ...]) -> Records:
+    return [one for one in records if not one["arm"].startswith(prefixes)]
+
+
 TABLES: dict[str, Callable[[Records], str]] = {
     "arms": lambda records: f"{arms_table(records)}\n\n{scale(records)}",
-    "short": short_table,
-    "rivals": lambda records: rivals_table([one for one in records if not one["arm"].startswith(OTHER_STUDENTS)]),
-    "spans-rivals": lambda records: rivals_table(records, "spans"),
+    "short": lambda records: short_table(_without(records, ONE_FACTOR)),
+    "rivals": lambda records: rivals_table(_without(records, OTHER_STUDENTS + ONE_FACTOR)),
+    "causes": causes_table,
     "half-rivals": lambda records: rivals_table(_named(records, "half-"), "half-causal"),
     "gpt2-rivals": lambda records: rivals_table(_named(records, "gpt2-"), "gpt2-causal"),
     "families": families_table,

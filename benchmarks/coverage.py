@@ -32,7 +32,7 @@ from iit_toolkit.analysis.statistics.measures import MEASURES, Score, estimate, 
 from iit_toolkit.analysis.statistics.quantities import graded
 from iit_toolkit.analysis.statistics.resampling import Resampled
 from iit_toolkit.analysis.statistics.sums import Floats, Ints, sum_by_cluster
-from iit_toolkit.analysis.statistics.verdict import judge_variables
+from iit_toolkit.analysis.statistics.variable_verdict import judge_variables
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SIMULATIONS, CONTRAST_SIMULATIONS = 2000, 500

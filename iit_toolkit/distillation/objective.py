@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, real_tokens
-from iit_toolkit.distillation.aligned import aligned_activations
-from iit_toolkit.distillation.losses import HiddenProjection, cross_entropy_to_labels, distillation_loss
+from iit_toolkit.distillation.comparison import Comparison, RunPair, Sum
+from iit_toolkit.distillation.losses import HiddenProjection, distillation_loss
 from iit_toolkit.distillation.shifts import answer_shifts
-from iit_toolkit.distillation.terms import COUNTERFACTUAL, Compared, ObjectiveWeights, Term
-from iit_toolkit.distillation.vocabulary_loss import Head, vocabulary_losses
+from iit_toolkit.distillation.terms import COUNTERFACTUAL, ObjectiveWeights
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Interchange, Run, Side, Swap
 from iit_toolkit.interchange.learned import LearnedSubspaces
@@ -25,8 +23,6 @@ from iit_toolkit.interchange.left_out import left_out_side, whole_side
 BaseTokens = Literal["all", "labelled"]
 CounterfactualTokens = Literal["all", "labelled", "swapped"]
 Weighting = Literal["equal", "effect"]
-_TOGETHER = ("task", "ce")
-"""The terms over the vocabulary. They are computed together, and no logits of a large one are held."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +105,12 @@ class Objective:
         self.subspaces = subspaces
         self.weights = weights
         self.task: Task = task
-        self.temperature = temperature
         self.projection = projection
-        self.loss_dtype = loss_dtype
-        self.teacher_dtype = teacher_dtype
         self.base_tokens: BaseTokens = base_tokens
         self.counterfactual_tokens: CounterfactualTokens = counterfactual_tokens
         self.aligned_tokens: BaseTokens = aligned_tokens or base_tokens
         self.counterfactual_weighting: Weighting = counterfactual_weighting
+        self._comparison = Comparison(teacher, student, temperature, projection, loss_dtype, teacher_dtype)
         self._left_out: dict[str, Side] = {}
         self._whole: dict[str, Side | None] = {}
 
@@ -158,13 +152,12 @@ class Objective:
         student = self.student.base_run(self.student.reads(batch), variables, tokens)
         beside = self._beside(batch, labels, interchanges, weights)
         teacher = self._teacher_base(batch, variables, tokens, beside, weights)
-        sum_ = _Sum()
+        sum_ = Sum()
         base_labels = labels if tokens is None else labels[tokens]
         aligned_at = self._compared(batch, labels, self.aligned_tokens)
         at_base = None if teacher is None else teacher.at(tokens)
-        self._add_terms(
-            sum_, student, at_base, base_labels, compared, weights.of_runs(counterfactual=False), aligned_at
-        )
+        pair = RunPair(student, at_base, base_labels, compared, aligned_at)
+        self._comparison.add_terms(sum_, pair, weights.of_runs(counterfactual=False))
         for one in interchanges:
             assert teacher is not None
             source = self._source(self.student, one)
@@ -213,11 +206,6 @@ class Objective:
         assert swap is not None
         return swap.mask & real
 
-    def _teachers_precision(self) -> contextlib.AbstractContextManager[object]:
-        if self.teacher_dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.teacher.device.type, dtype=self.teacher_dtype)
-
     @torch.no_grad()
     def _teacher_base(
         self,
@@ -233,7 +221,7 @@ class Objective:
         needed = tokens if weights.compares("logits") or tokens is None else tokens & False
         if needed is not None and beside is not None:
             needed = needed | beside
-        with self._teachers_precision():
+        with self._comparison.teachers_precision():
             return _Evaluated(self.teacher.base_run(self.teacher.reads(batch), variables, needed), needed)
 
     def _beside(
@@ -252,7 +240,7 @@ class Objective:
         return torch.stack([one for one in found if one is not None]).any(0)
 
     def _add_counterfactual_terms(
-        self, sum_: _Sum, batch: Mapping[str, Tensor], labels: Tensor, runs: _Swapped, weights: ObjectiveWeights
+        self, sum_: Sum, batch: Mapping[str, Tensor], labels: Tensor, runs: _Swapped, weights: ObjectiveWeights
     ) -> None:
         """Add the terms of one counterfactual run."""
         name, swap = runs.drawn.variable, runs.drawn.swap.to(runs.student.hidden.device)
@@ -261,33 +249,24 @@ class Objective:
         on_compared = weights.compares("logits", counterfactual=True) or weights.whole > 0
         tokens = _evaluated(labels, compared, on_compared=on_compared, on_labelled=False)
         learning = torch.is_grad_enabled() and whole is not None
-        with torch.no_grad(), self._teachers_precision():
+        with torch.no_grad(), self._comparison.teachers_precision():
             source = self._source(self.teacher, runs.drawn)
             with torch.set_grad_enabled(learning):
                 teacher = self.teacher.counterfactual_run(runs.teacher.run, name, swap, source=source, tokens=tokens)
             row_weights = None
             if self.counterfactual_weighting == "effect" and weights.causal_ce:
                 row_weights = answer_shifts(self.teacher, runs.teacher.at(tokens), teacher)
-        one = _Sum()
+        one = Sum()
         if whole is not None and weights.whole:
-            with torch.no_grad(), self._teachers_precision():
+            with torch.no_grad(), self._comparison.teachers_precision():
                 swapped = whole.counterfactual_run(runs.teacher.run, name, swap, source=source, tokens=tokens)
                 target = whole.logits(swapped)
-            with self._teachers_precision():
+            with self._comparison.teachers_precision():
                 given = self.teacher.logits(teacher)
-            one.add("whole", weights.whole, distillation_loss(given, target, self.temperature))
+            one.add("whole", weights.whole, distillation_loss(given, target, self._comparison.temperature))
         student = self.student.counterfactual_run(runs.student, name, swap, source=runs.source, tokens=tokens)
-        self._add_terms(
-            one,
-            student,
-            teacher,
-            None,
-            compared,
-            weights.of_runs(counterfactual=True),
-            None,
-            row_weights,
-            prefix=COUNTERFACTUAL,
-        )
+        pair = RunPair(student, teacher, compared=compared, row_weights=row_weights)
+        self._comparison.add_terms(one, pair, weights.of_runs(counterfactual=True), COUNTERFACTUAL)
         sum_.add_share(one, runs.drawn.weight, runs.count)
 
     def _whole_side(self, variable: str) -> Side | None:
@@ -297,7 +276,7 @@ class Objective:
         return self._whole[variable]
 
     def _add_strict(
-        self, sum_: _Sum, batch: Mapping[str, Tensor], labels: Tensor, runs: _Swapped, weights: ObjectiveWeights
+        self, sum_: Sum, batch: Mapping[str, Tensor], labels: Tensor, runs: _Swapped, weights: ObjectiveWeights
     ) -> None:
         """Add the term of one run in which what the alignment leaves out is swapped, and nothing else."""
         name, swap = runs.drawn.variable, runs.drawn.swap.to(runs.student.hidden.device)
@@ -307,110 +286,15 @@ class Objective:
         compared = self._compared(batch, labels, self.counterfactual_tokens, swap)
         tokens = _evaluated(labels, compared, on_compared=True, on_labelled=False)
         student = side.counterfactual_run(runs.student, name, swap, source=runs.source, tokens=tokens)
-        one = _Sum()
-        self._add_vocabulary_terms(one, student, runs.teacher.at(tokens), None, {"ce": weights.strict}, None, "")
-        sum_.add_share(_Sum(one.weighted, {"strict": one.values["ce"]}), runs.drawn.weight, runs.count)
+        one = Sum()
+        self._comparison.add_vocabulary_terms(one, RunPair(student, runs.teacher.at(tokens)), {"ce": weights.strict})
+        sum_.add_share(Sum(one.weighted, {"strict": one.values["ce"]}), runs.drawn.weight, runs.count)
 
     def _source(self, side: Side, interchanged: Interchange) -> Run | None:
         """Run the source batch if there is one."""
         if interchanged.source is None:
             return None
         return side.source_run(side.reads(interchanged.source), (interchanged.variable,))
-
-    def _add_terms(
-        self,
-        sum_: _Sum,
-        student: Run,
-        teacher: Run | None,
-        labels: Tensor | None,
-        compared: Tensor | None,
-        terms: Sequence[tuple[Term, float]],
-        aligned_at: Tensor | None,
-        row_weights: Tensor | None = None,
-        prefix: str = "",
-    ) -> None:
-        """Add the weighted terms of one pair of runs."""
-        weights = {term.name: weight for term, weight in terms}
-        self._add_vocabulary_terms(sum_, student, teacher, labels, weights, row_weights, prefix)
-        sides: dict[Compared, list[tuple[Tensor, Tensor]]] = {}
-        for term, weight in terms:
-            if term.name in _TOGETHER:
-                continue
-            if term.compares not in sides:
-                tokens = aligned_at if term.compares == "activations" else compared
-                sides[term.compares] = self._sides(term.compares, student, teacher, labels, tokens)
-            losses = [term.loss(*pair) for pair in sides[term.compares]]
-            sum_.add(f"{prefix}{term.name}", weight, losses[0] if len(losses) == 1 else torch.stack(losses).mean())
-
-    def _sides(
-        self, what: Compared, student: Run, teacher: Run | None, labels: Tensor | None, compared: Tensor | None
-    ) -> list[tuple[Tensor, Tensor]]:
-        """Return what a term compares, of student and teacher: one pair, or one per variable."""
-        if what == "labels":
-            assert labels is not None
-            return [(self.student.logits(student), labels)]
-        assert teacher is not None
-        if what == "logits":
-            learned = _carries_gradient(teacher)
-            with torch.set_grad_enabled(learned and torch.is_grad_enabled()), self._teachers_precision():
-                target = self.teacher.logits(teacher)
-            return [(self.student.logits(student), target)]
-        if what == "activations":
-            pairs = aligned_activations(self.student, self.teacher, student, teacher, self.projection)
-            return pairs if compared is None else [(one[compared], target[compared]) for one, target in pairs]
-        hidden, target = (
-            run.hidden.flatten(0, 1) if compared is None else run.hidden[compared] for run in (student, teacher)
-        )
-        return [(hidden if self.projection is None else self.projection(hidden), target)]
-
-    def _add_vocabulary_terms(
-        self,
-        sum_: _Sum,
-        student: Run,
-        teacher: Run | None,
-        labels: Tensor | None,
-        weights: Mapping[str, float],
-        row_weights: Tensor | None,
-        prefix: str,
-    ) -> None:
-        """Add cross entropy and temperature KL: chunk by chunk if both logits are linear in the features.
-
-        A teacher whose subspaces are learned is fitted to the student's answers, as the student is to the teacher's:
-        KL(student || teacher), beside KL(teacher || student). The gradient of the latter vanishes where a teacher is
-        sure of another answer.
-        """
-        task, ce = (weights.get(name, 0.0) for name in _TOGETHER)
-        if not (ce or task):
-            return
-        compared = teacher if ce else None
-        if compared is not None and _carries_gradient(compared):
-            with self._teachers_precision():
-                fitted = self.teacher.logits(compared)
-            target = self.student.logits(student).detach()
-            sum_.weighted.append(ce * distillation_loss(fitted, target, self.temperature, row_weights))
-            compared = _without_gradient(compared)
-        if student.features is not None and (compared is None or compared.features is not None):
-            losses = vocabulary_losses(
-                _head(self.student, student.features),
-                None if compared is None else _head(self.teacher, compared.features),
-                labels if task else None,
-                row_weights=row_weights,
-                ce_weight=ce,
-                task_weight=task,
-                temperature=self.temperature,
-                dtype=self.loss_dtype,
-            )
-            sum_.weighted.append(losses.total)
-            sum_.values |= {f"{prefix}task": losses.task} if task else {}
-            sum_.values |= {f"{prefix}ce": losses.ce} if ce else {}
-            return
-        logits = self.student.logits(student)
-        if task:
-            assert labels is not None
-            sum_.add(f"{prefix}task", task, cross_entropy_to_labels(logits, labels))
-        if compared is not None:
-            teacher_logits = self.teacher.logits(compared)
-            sum_.add(f"{prefix}ce", ce, distillation_loss(logits, teacher_logits, self.temperature, row_weights))
 
 
 @dataclass(frozen=True)
@@ -436,37 +320,3 @@ class _Swapped:
     source: Run | None
     teacher: _Evaluated
     count: int
-
-
-@dataclass
-class _Sum:
-    """The terms gathered so far: weighted with graph, and as plain values."""
-
-    weighted: list[Tensor] = field(default_factory=list[Tensor])
-    values: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
-
-    def add(self, name: str, weight: float, loss: Tensor) -> None:
-        self.weighted.append(weight * loss)
-        self.values[name] = loss.detach()
-
-    def add_share(self, other: _Sum, weight: float, count: int) -> None:
-        """Add one of `count` equal parts: of the total with its weight, of the values without."""
-        self.weighted += [term if weight == count == 1 else term * (weight / count) for term in other.weighted]
-        for name, value in other.values.items():
-            self.values[name] = self.values[name] + value / count if name in self.values else value / count
-
-
-def _carries_gradient(run: Run) -> bool:
-    """Say whether a run of the teacher was made with subspaces that are trained."""
-    answers = run.logits if run.features is None else run.features
-    return answers is not None and answers.requires_grad
-
-
-def _without_gradient(run: Run) -> Run:
-    features, logits = (None if given is None else given.detach() for given in (run.features, run.logits))
-    return replace(run, features=features, logits=logits)
-
-
-def _head(side: Side, features: Tensor | None) -> Head:
-    assert features is not None and isinstance(side.head, nn.Module)
-    return Head(features, side.head.get_parameter("weight"), getattr(side.head, "bias", None))

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 
 import iit_toolkit
 from iit_toolkit.analysis.statistics.estimates import Estimate
-from iit_toolkit.analysis.statistics.verdict import Control, VariableVerdict, Verdict
+from iit_toolkit.analysis.statistics.variable_verdict import Control, VariableVerdict
+from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.cli import app, main
 from iit_toolkit.config import loading as config_module
 from iit_toolkit.errors import UserError

@@ -77,6 +77,15 @@ def test_students_of_other_kinds_are_compared_with_each_other() -> None:
     assert len(half) == 3 and half[2].startswith("| half-plain-compute | 1 | +0.062 [no interval] |")
 
 
+def test_causes_are_the_difference_of_two_arms_that_differ_in_one_factor() -> None:
+    records = [record(arm, seed, kept) for arm, kept in (("spans", 1.5), ("spans-heads", 1.0)) for seed in (1, 2)]
+    table = targeted.TABLES["causes"]([*records, record("spans-heads", 3, 1.0)]).splitlines()
+    factor, difference, seeds, kept = table[2].split(" | ")[:4]
+    assert len(table) == 3 and "what half of the heads write" in factor
+    assert (difference, seeds, kept) == ("spans minus spans-heads", "2", "+0.062 [no interval]")
+    assert "spans-heads" not in targeted.TABLES["short"](records) + targeted.TABLES["rivals"](records + RECORDS)
+
+
 def test_the_committed_page_is_what_the_measures_give() -> None:
     studies = targeted.stored_studies()
     assert "targeted" in studies

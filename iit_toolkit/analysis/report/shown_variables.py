@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from iit_toolkit.analysis.statistics.numbers import count
-from iit_toolkit.analysis.statistics.verdict import VariableVerdict, Verdict
+from iit_toolkit.analysis.statistics.variable_verdict import VariableVerdict
+from iit_toolkit.analysis.statistics.verdict import Verdict
 
 SHOWN, PANELS = 8, 24
 """Variables of a figure in a page; and variables times students, for which a figure grows as well."""

@@ -23,7 +23,8 @@ from iit_toolkit.analysis.statistics.measures import MEASURES, Measure
 from iit_toolkit.analysis.statistics.numbers import count, decimal, interval
 from iit_toolkit.analysis.statistics.quantities import Region
 from iit_toolkit.analysis.statistics.summary import Behaviour, Summary, VariableSummary
-from iit_toolkit.analysis.statistics.verdict import Control, Verdict
+from iit_toolkit.analysis.statistics.variable_verdict import Control
+from iit_toolkit.analysis.statistics.verdict import Verdict
 
 _SELF_SWAP = (
     "Activations swapped for themselves change no answer: what is measured is the swap.",

@@ -13,7 +13,8 @@ from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, 
 from iit_toolkit.analysis.statistics.numbers import basis, interval
 from iit_toolkit.analysis.statistics.power import PairsNeeded, pairs_needed
 from iit_toolkit.analysis.statistics.quantities import cases_of
-from iit_toolkit.analysis.statistics.verdict import Control, VariableVerdict, Verified, judge
+from iit_toolkit.analysis.statistics.variable_verdict import Control, VariableVerdict
+from iit_toolkit.analysis.statistics.verdict import Verified, judge
 
 LEADS = (0.05, 0.1, 0.2)
 

@@ -10,7 +10,8 @@ from iit_toolkit.analysis.statistics.leak import Leak
 from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import count, decimal, interval
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
-from iit_toolkit.analysis.statistics.verdict import Control, Label, VariableVerdict, Verdict
+from iit_toolkit.analysis.statistics.variable_verdict import Control, Label, VariableVerdict
+from iit_toolkit.analysis.statistics.verdict import Verdict
 
 LEAKS = "leak check"
 

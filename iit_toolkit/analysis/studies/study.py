@@ -13,7 +13,8 @@ from iit_toolkit.analysis.statistics.input_words import NETWORKS
 from iit_toolkit.analysis.statistics.results_layout import Evaluated
 from iit_toolkit.analysis.statistics.stored_results import StoredResults
 from iit_toolkit.analysis.statistics.summary import StudentSummary
-from iit_toolkit.analysis.statistics.verdict import Label, Verdict
+from iit_toolkit.analysis.statistics.variable_verdict import Label
+from iit_toolkit.analysis.statistics.verdict import Verdict
 from iit_toolkit.errors import UserError
 
 TEACHER = "teacher"

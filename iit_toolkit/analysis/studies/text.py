@@ -9,7 +9,7 @@ from typing import get_args
 from iit_toolkit.analysis.report.latex import latex_row, latex_table, latex_text
 from iit_toolkit.analysis.report.markdown import markdown_cell, markdown_table
 from iit_toolkit.analysis.statistics.numbers import count, decimal, first_upper
-from iit_toolkit.analysis.statistics.verdict import Label
+from iit_toolkit.analysis.statistics.variable_verdict import Label
 from iit_toolkit.analysis.studies.comparison import ArmComparison, StudyComparison
 from iit_toolkit.analysis.studies.paired import EQUAL_COMPUTE, EQUAL_STEPS, Paired, Row, difference
 from iit_toolkit.analysis.studies.rows import BEHAVIOUR, LEAK, relative_name

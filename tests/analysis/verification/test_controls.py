@@ -28,7 +28,8 @@ from iit_toolkit.analysis.statistics.outcomes import (
     WRONG_LAYER,
 )
 from iit_toolkit.analysis.statistics.quantities import students, variables
-from iit_toolkit.analysis.statistics.verdict import Control, Verdict, judge
+from iit_toolkit.analysis.statistics.variable_verdict import Control
+from iit_toolkit.analysis.statistics.verdict import Verdict, judge
 from iit_toolkit.analysis.verification.cases import draw_pairs
 from iit_toolkit.analysis.verification.controls import Plan, plan_controls
 from iit_toolkit.analysis.verification.verify import Verification, verify

@@ -15,7 +15,8 @@ from iit_toolkit.analysis.statistics.control_words import describe_control
 from iit_toolkit.analysis.statistics.input_words import InputWords
 from iit_toolkit.analysis.statistics.measures import MEASURES
 from iit_toolkit.analysis.statistics.numbers import interval
-from iit_toolkit.analysis.statistics.verdict import Control, Verdict
+from iit_toolkit.analysis.statistics.variable_verdict import Control
+from iit_toolkit.analysis.statistics.verdict import Verdict
 
 NAME = "controls"
 _BAR = {True: PALETTE[2], False: PALETTE[1], None: GREY}
