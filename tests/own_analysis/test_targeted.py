@@ -18,7 +18,8 @@ def record(arm: str, seed: int, explained: float) -> dict[str, Any]:
     sums |= {"explained": explained, "kl_ignored": 5.0, "recovered": 1.0}
     other = {**sums, "effect_size": 6.0, "explained": 0.0}
     return {
-        "arm": arm, "seed": seed, "verdict": {"label": "SUPPORTED"}, "steps": 150, "tflop": 1.5, "cpu_seconds": 3600.0,
+        "arm": arm, "seed": seed, "steps": 150, "tflop": 1.5, "cpu_seconds": 3600.0,
+        "verdict": {"label": "SUPPORTED", "score": {"value": 0.5}, "leads": {"untrained": {"value": 0.375}}},
         "general": {"perplexity, text": 100.0 + seed, "accuracy, reviews": 0.5}, "hardware": "some processor",
         "groups": {"agreement, words": sums, "agreement, templates": sums, "pronouns, words": other},
     }  # fmt: skip
@@ -52,6 +53,7 @@ def test_tables_pair_by_seed() -> None:
     arms, rivals, families = (targeted.TABLES[name](RECORDS) for name in ("arms", "rivals", "families"))
     assert "| causal | 3 | 3 of 3 | 150 | 1.50 | 0.188 ± 0.000 | 0.750 ± 0.000 |" in arms
     assert "Training took 6.0 CPU hours on some processor." in arms
+    assert "has an effect R² of 0.125 over all held-out pairs." in arms
     assert "| plain | 3 | +0.062 [no interval] | +0.250 [no interval] |" in rivals and "| causal |" not in rivals
     assert "| perplexity, text | accuracy, reviews |" in arms and "| 102.0 ± 1.0 | 0.500 ± 0.000 |" in arms
     assert "| log perplexity, text | accuracy, reviews |" in rivals and "| +0.000 [no interval] |" in rivals
