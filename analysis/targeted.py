@@ -50,8 +50,10 @@ CAUSES = (
     ("the steps of plain distillation: twice as many", "plain-long", "plain-compute"),
     ("interchanges at all: spans, not plain distillation of equal compute", "spans", "plain-compute"),
     ("interchanges at all, with twice the steps", "spans-long", "plain-long"),
+    ("the swapped position: the words that differ, not the third token", "causal", "wrong-position"),
+    ("interchanges of the third token, not plain steps", "wrong-position", "plain"),
 )
-"""What may explain that random spans bring nothing, and two arms that differ in it alone."""
+"""What may explain what an arm keeps, above all that random spans bring nothing, and two arms that differ in it."""
 ONE_FACTOR = ("spans-", "words-", "plain-long")
 """How arms are named that are compared for one factor; they stand in the tables `causes` and `arms`."""
 _COMPARED = ("effect R²", "effective IIA")
