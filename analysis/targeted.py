@@ -141,6 +141,10 @@ def short_table(records: Records) -> str:
     return f"{markdown_table(head, lines)}\n\nMean ± standard deviation over {seeds} seeds."
 
 
+def _shared_seeds(records: Records, treatment: str, rival: str) -> set[int]:
+    return {one["seed"] for one in _of(records, treatment)} & {one["seed"] for one in _of(records, rival)}
+
+
 def _paired(
     records: Records,
     treatment: str,
@@ -148,7 +152,7 @@ def _paired(
     measure: StudyMeasure,
     of: Callable[[dict[str, Any]], float | None],
 ) -> str:
-    seeds = sorted({one["seed"] for one in _of(records, treatment)} & {one["seed"] for one in _of(records, rival)})
+    seeds = _shared_seeds(records, treatment, rival)
     values = {arm: tuple(of(one) for one in _of(records, arm) if one["seed"] in seeds) for arm in (treatment, rival)}
     return difference(pair(Row(measure, values), treatment, rival))
 
@@ -172,7 +176,7 @@ def _differences_head(records: Records) -> list[str]:
 
 def _differences(records: Records, treatment: str, rival: str) -> list[str]:
     """Return how many seeds two arms share, and the one minus the other in what a student keeps and in general."""
-    cells = [str(len({one["seed"] for one in _of(records, treatment)} & {one["seed"] for one in _of(records, rival)}))]
+    cells = [str(len(_shared_seeds(records, treatment, rival)))]
     for ratio in _COMPARED:
         for chosen in map(of_split, splits_of(records)):
             kept = StudyMeasure(ratio, True, 3)
