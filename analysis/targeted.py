@@ -54,11 +54,15 @@ CAUSES = (
     ("interchanges at all, of what half of the heads write", "spans-heads", "plain-compute"),
     ("interchanges at all, with all tokens compared", "spans-all-tokens", "plain-compute"),
     ("interchanges at all, with twice the steps", "spans-long", "plain-long"),
+    ("the steps of interchanges of words: twice as many", "causal-long", "causal"),
+    ("the steps of aligned MSE: twice as many", "aligned-mse-10-long", "aligned-mse-10"),
+    ("interchanges of words, not plain distillation, with twice the steps", "causal-long", "plain-long"),
+    ("interchanges of words, not aligned MSE, with twice the steps", "causal-long", "aligned-mse-10-long"),
     ("the swapped position: the words that differ, not the third token", "causal", "wrong-position"),
     ("interchanges of the third token, not plain steps", "wrong-position", "plain"),
 )
 """What may explain what an arm keeps, above all that random spans bring nothing, and two arms that differ in it."""
-ONE_FACTOR = ("spans-", "words-", "plain-long")
+ONE_FACTOR = ("spans-", "words-", "plain-long", "causal-long", "aligned-mse-10-long")
 """How arms are named that are compared for one factor; they stand in the tables `causes` and `arms`."""
 _COMPARED = ("effect R²", "effective IIA")
 _TABLE = re.compile(r"(<!-- ([\w/-]+):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
