@@ -6,19 +6,9 @@ import math
 
 import pytest
 
-from benchmarks.coverage import (
-    CONTRASTS,
-    MARGIN,
-    GradedNull,
-    GradedSetting,
-    Null,
-    Setting,
-    coverage,
-    false_support,
-    graded_coverage,
-    graded_false_support,
-    other_resampling,
-)
+from benchmarks.coverage import CONTRASTS, Null, coverage, false_support, other_resampling
+from benchmarks.coverage_graded import GradedNull, GradedSetting, graded_coverage, graded_false_support
+from benchmarks.coverage_populations import MARGIN, Setting
 from iit_toolkit.analysis.statistics.resampling import Resampled
 
 SIMULATIONS = 200
