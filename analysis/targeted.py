@@ -36,7 +36,7 @@ SPLITS = {"words": "new words", "templates": "new words and templates", "texts":
 TREATMENT = "causal"
 OTHER_STUDENTS = ("half-", "gpt2-")
 """How arms are named whose students have another width or family; they are compared with each other."""
-CLOSEST = ("plain-compute", "aligned-mse", "aligned-mse-10")
+CLOSEST = ("plain-compute", "aligned-mse", "aligned-mse-10", "spans")
 CAUSES = (
     ("the swapped positions: words that differ, not random spans", "causal", "spans"),
     ("the swapped block: 2, not the middle one", "spans", "spans-block-3"),
@@ -64,7 +64,8 @@ CAUSES = (
 """What may explain what an arm keeps, above all that random spans bring nothing, and two arms that differ in it."""
 ONE_FACTOR = ("spans-", "words-", "plain-long", "causal-long", "aligned-mse-10-long")
 """How arms are named that are compared for one factor; they stand in the tables `causes` and `arms`."""
-_COMPARED = ("effect R²", "effective IIA")
+_COMPARED = ("effect R²", "KL recovered", "effective IIA")
+_BY_FAMILY = ("effect R²", "KL recovered")
 _TABLE = re.compile(r"(<!-- ([\w/-]+):([\w-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 _RATIOS = {
     "effect R²": ("explained", "effect_size"),
@@ -234,20 +235,21 @@ def families_table(records: Records) -> str:
 
 
 def family_rivals_table(records: Records) -> str:
-    """Return the treatment minus its closest rivals in effect R², by family and split."""
+    """Return the treatment minus its closest rivals in what students keep, by family and split."""
     groups = sorted(records[0]["groups"], key=lambda name: (name.split(", ")[0], name.split(", ")[1] == "templates"))
-    measure, lines = StudyMeasure("effect R²", True, 3), list[list[str]]()
+    lines: list[list[str]] = []
     for arm in (arm for arm in arms_of(records) if arm in CLOSEST):
-        lines += [
-            [
-                arm,
-                name.split(", ")[0],
-                SPLITS[name.split(", ")[1]],
-                _paired(records, TREATMENT, arm, measure, lambda one, name=name: value(one, "effect R²", _group(name))),
-            ]
-            for name in groups
-        ]
-    return markdown_table(["causal minus", "family", "held out", "effect R²"], lines)
+        for name in groups:
+            family, split = name.split(", ")
+            lines.append([arm, family, SPLITS[split], *_kept_by_group(records, arm, name)])
+    return markdown_table(["causal minus", "family", "held out", *_BY_FAMILY], lines)
+
+
+def _kept_by_group(records: Records, arm: str, name: str) -> list[str]:
+    return [
+        _paired(records, TREATMENT, arm, StudyMeasure(ratio, True, 3), lambda one, r=ratio: value(one, r, _group(name)))
+        for ratio in _BY_FAMILY
+    ]
 
 
 def _group(name: str) -> Chosen:
