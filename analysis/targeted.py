@@ -49,6 +49,7 @@ CAUSES = (
     ("the steps: twice as many", "spans-long", "spans"),
     ("the steps of plain distillation: twice as many", "plain-long", "plain-compute"),
     ("interchanges at all: spans, not plain distillation", "spans", "plain-compute"),
+    ("interchanges at all, with equal steps: spans", "spans", "plain"),
     ("interchanges at all, at the middle block", "spans-block-3", "plain-compute"),
     ("interchanges at all, of half of the neurons", "spans-neurons", "plain-compute"),
     ("interchanges at all, of what half of the heads write", "spans-heads", "plain-compute"),
