@@ -59,6 +59,7 @@ CAUSES = (
     ("the steps of aligned MSE: twice as many", "aligned-mse-10-long", "aligned-mse-10"),
     ("interchanges of words, not plain distillation, with twice the steps", "causal-long", "plain-long"),
     ("interchanges of words, not aligned MSE, with twice the steps", "causal-long", "aligned-mse-10-long"),
+    ("interchanges of words with twice the steps, not a shorter aligned MSE", "causal-long", "aligned-mse-10"),
     ("interchanges of spans, not aligned MSE, with twice the steps", "spans-long", "aligned-mse-10-long"),
     ("interchanges of spans, not aligned MSE", "spans", "aligned-mse-10"),
     ("the swapped position: the words that differ, not the third token", "causal", "wrong-position"),
