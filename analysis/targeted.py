@@ -278,7 +278,7 @@ def draw(records: Records) -> Drawing:
             axes.plot(found, [line] * len(found), "o", ms=4.5, color=colour, alpha=0.7)
             axes.plot([mean(found)], [line], "|", ms=16, mew=2.2, color=colour)
         axes.set_yticks(range(len(arms)), labels=arms if not place else [""] * len(arms))
-        axes.invert_yaxis()
+        axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.set_xlabel("effect R²")
         axes.set_title(title)
     return Drawing("kept", figure, "", "", pd.DataFrame(rows, columns=["arm", "seed", "split", "effect_r2"]))
