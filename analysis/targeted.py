@@ -166,6 +166,10 @@ def _paired(
     return difference(pair(Row(measure, values), treatment, rival))
 
 
+def _kept(records: Records, treatment: str, rival: str, ratio: str, chosen: Chosen) -> str:
+    return _paired(records, treatment, rival, StudyMeasure(ratio, True, 3), lambda one: value(one, ratio, chosen))
+
+
 def _is_perplexity(name: str) -> bool:
     return name.startswith("perplexity")
 
@@ -188,10 +192,7 @@ def _differences(records: Records, treatment: str, rival: str) -> list[str]:
     cells = [str(len(_shared_seeds(records, treatment, rival)))]
     for ratio in _COMPARED:
         for chosen in map(of_split, splits_of(records)):
-            kept = StudyMeasure(ratio, True, 3)
-            cells.append(
-                _paired(records, treatment, rival, kept, lambda one, r=ratio, chosen=chosen: value(one, r, chosen))
-            )
+            cells.append(_kept(records, treatment, rival, ratio, chosen))
     for name in records[0]["general"]:
         general = StudyMeasure(name, not _is_perplexity(name), 3)
         cells.append(_paired(records, treatment, rival, general, lambda one, n=name: _compared(one["general"][n], n)))
@@ -245,15 +246,9 @@ def family_rivals_table(records: Records) -> str:
     for arm in (arm for arm in arms_of(records) if arm in CLOSEST):
         for name in groups:
             family, split = name.split(", ")
-            lines.append([arm, family, SPLITS[split], *_kept_by_group(records, arm, name)])
+            kept = [_kept(records, TREATMENT, arm, ratio, _group(name)) for ratio in _BY_FAMILY]
+            lines.append([arm, family, SPLITS[split], *kept])
     return markdown_table(["causal minus", "family", "held out", *_BY_FAMILY], lines)
-
-
-def _kept_by_group(records: Records, arm: str, name: str) -> list[str]:
-    return [
-        _paired(records, TREATMENT, arm, StudyMeasure(ratio, True, 3), lambda one, r=ratio: value(one, r, _group(name)))
-        for ratio in _BY_FAMILY
-    ]
 
 
 def _group(name: str) -> Chosen:

@@ -88,6 +88,30 @@ def test_causes_are_the_difference_of_two_arms_that_differ_in_one_factor() -> No
     assert "spans-heads" not in targeted.TABLES["short"](records) + targeted.TABLES["rivals"](records + RECORDS)
 
 
+def test_arms_of_every_cause_are_those_of_a_study() -> None:
+    studies = [set(targeted.arms_of(records)) for records in targeted.stored_studies().values()]
+    for _, one, other in targeted.CAUSES:
+        assert any({one, other} <= arms for arms in studies), (one, other)
+
+
+def test_families_are_compared_in_both_amounts() -> None:
+    records = [record("causal", 1, 1.5), record("causal", 2, 1.5)]
+    records += [record("plain-compute", seed, 1.0) for seed in (1, 2)]
+    for one in records[:2]:
+        one["groups"]["agreement, words"] = {**one["groups"]["agreement, words"], "recovered": 2.0}
+    table = targeted.TABLES["family-rivals"](records).splitlines()
+    assert table[0] == "| causal minus | family | held out | effect R² | KL recovered |"
+    assert table[2:4] == [
+        "| plain-compute | agreement | new words | +0.250 [no interval] | +0.200 [no interval] |",
+        "| plain-compute | agreement | new words and templates | +0.250 [no interval] | +0.000 [no interval] |",
+    ]
+
+
+def test_the_first_and_the_last_arm_stand_clear_of_the_frame() -> None:
+    for axes in targeted.draw(RECORDS).figure.axes:
+        assert axes.get_ylim() == (1.5, -0.5)
+
+
 def test_the_committed_page_is_what_the_measures_give() -> None:
     studies = targeted.stored_studies()
     assert "targeted" in studies
