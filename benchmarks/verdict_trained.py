@@ -7,8 +7,9 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from benchmarks.verdict_equality import equality_teacher
 from benchmarks.verdict_networks import Network, Site
-from benchmarks.verdict_systems import OBJECTS, V1, V2, bits, equality_teacher
+from benchmarks.verdict_tasks import OBJECTS, V1, V2, bits
 
 WIDTH, STEPS, BATCH = 64, 1500, 512
 _SITES = {V1: Site(1, tuple(range(8))), V2: Site(1, tuple(range(8, 16)))}

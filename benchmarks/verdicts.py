@@ -25,9 +25,11 @@ from unittest.mock import patch
 import torch
 from transformers import AutoTokenizer
 
+from benchmarks.verdict_equality import equality_teacher
 from benchmarks.verdict_networks import Network, NetworkSide, Site
 from benchmarks.verdict_page import document
-from benchmarks.verdict_systems import OBJECTS, V1, V2, System, equality_teacher, right_answer, systems
+from benchmarks.verdict_systems import System, systems
+from benchmarks.verdict_tasks import OBJECTS, V1, V2, right_answer
 from benchmarks.verdict_trained import trained
 from iit_toolkit.alignment.positions import AllPositions
 from iit_toolkit.alignment.spec import Sources

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from benchmarks.verdict_page import document
-from benchmarks.verdict_systems import System, right_answer, systems
+from benchmarks.verdict_systems import System, systems
+from benchmarks.verdict_tasks import right_answer
 from benchmarks.verdict_trained import drawn_objects, swapped
 from benchmarks.verdicts import drawn, verified
 from iit_toolkit.analysis.statistics.verdict import judge
