@@ -36,7 +36,7 @@ SPLITS = {"words": "new words", "templates": "new words and templates", "texts":
 TREATMENT = "causal"
 OTHER_STUDENTS = ("half-", "gpt2-")
 """How arms are named whose students have another width or family; they are compared with each other."""
-CLOSEST = ("plain-compute", "aligned-mse", "aligned-mse-10", "spans")
+CLOSEST = ("plain-compute", "plain", "aligned-mse", "aligned-mse-10", "spans")
 CAUSES = (
     ("the swapped positions: words that differ, not random spans", "causal", "spans"),
     ("the swapped block: 2, not the middle one", "spans", "spans-block-3"),
