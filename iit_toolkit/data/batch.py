@@ -126,10 +126,16 @@ def paired_sources(batch: Batch) -> dict[str, Tensor]:
     """Return the sources of a batch of pairs, a batch whose row i is the source of base row i.
 
     Raises:
-        UserError: If the batch was not made of pairs.
+        UserError: If the batch was not made of pairs, or one side of them has what a model reads, or the text it is
+            cut from, and the other has not.
     """
     if not {f"{_SOURCE}input_ids", f"{_SOURCE}inputs"} & set(batch):
         raise UserError("sources `paired` need a source text for every row; name its column in data.source_column")
+    for name in ("text_id", *_MODEL_INPUTS):
+        given, missing = name, f"{_SOURCE}{name}"
+        if (given in batch) != (missing in batch):
+            given, missing = (given, missing) if given in batch else (missing, given)
+            raise UserError(f"pairs have `{given}` but no `{missing}`; give both, or neither")
     return {name.removeprefix(_SOURCE): value for name, value in batch.items() if name.startswith(_SOURCE)}
 
 

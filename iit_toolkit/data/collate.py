@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Rows = Sequence[Mapping[str, Any]]
+_COLUMNS = (TYPES, "example_id", "text_id")
+"""What rows may have beside tokens, and all of them if one has it."""
 
 
 class MaskedLanguageCollator:
@@ -228,12 +230,12 @@ def collator_for(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int = 42)
 def _pad(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
     """Pad rows to the longest; in pairs, bases and sources alike."""
     if "source_input_ids" not in rows[0]:
-        return _padded(rows, special)
-    names = [name for name in ("input_ids", TYPES, "example_id", "text_id") if f"source_{name}" in rows[0]]
-    sources = [{name: row[f"source_{name}"] for name in names} for row in rows]
-    both = _padded([*rows, *sources], special)
-    batch = {name: value[: len(rows)] for name, value in both.items()}
-    batch |= {f"source_{name}": value[len(rows) :] for name, value in both.items()}
+        return _padded(rows, special, max(len(row["input_ids"]) for row in rows))
+    names = ("input_ids", *_COLUMNS)
+    sources = [{name: row[f"source_{name}"] for name in names if f"source_{name}" in row} for row in rows]
+    longest = max(len(row["input_ids"]) for row in (*rows, *sources))
+    batch = _padded(rows, special, longest)
+    batch |= {f"source_{name}": value for name, value in _padded(sources, special, longest).items()}
     batch["swapped"] = torch.zeros_like(batch["special_tokens_mask"])
     batch["swapped_from"] = torch.zeros_like(batch["input_ids"])
     for index, row in enumerate(rows):
@@ -258,9 +260,9 @@ def _asked(batch: dict[str, Tensor], rows: Rows, mask: int | None) -> dict[str, 
     return batch
 
 
-def _padded(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
+def _padded(rows: Rows, special: SpecialTokens, longest: int) -> dict[str, Tensor]:
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-    ids = torch.full((len(rows), int(lengths.max())), special.pad)
+    ids = torch.full((len(rows), longest), special.pad)
     for index, row in enumerate(rows):
         ids[index, : len(row["input_ids"])] = torch.as_tensor(row["input_ids"])
     real = torch.arange(ids.shape[1]) < lengths[:, None]
@@ -268,11 +270,17 @@ def _padded(rows: Rows, special: SpecialTokens) -> dict[str, Tensor]:
     if _added(special):
         _exclude_wrapping(excluded, ids, lengths, special.wrapping)
     batch = {"input_ids": ids, "attention_mask": real.long(), "special_tokens_mask": excluded}
-    if all(TYPES in row for row in rows):
-        types = [torch.as_tensor(row[TYPES], dtype=torch.long) for row in rows]
-        batch[TYPES] = pad_sequence(types, batch_first=True)
-    for name in ("example_id", "text_id"):
-        if all(name in row for row in rows):
+    for name in _COLUMNS:
+        if not any(name in row for row in rows):
+            continue
+        if not all(name in row for row in rows):
+            raise UserError(f"some rows have `{name}`, and others have none; give it to all rows, or to none")
+        if name == TYPES:
+            types = torch.zeros_like(ids)
+            for index, row in enumerate(rows):
+                types[index, : len(row[name])] = torch.as_tensor(row[name])
+            batch[name] = types
+        else:
             batch[name] = torch.tensor([row[name] for row in rows])
     return batch
 

@@ -68,7 +68,8 @@ def tokenize_pairs(
             characters; `label`, the base's; `tags`, the number of every word of the base, whereupon `text` and `source`
             are lists of words (`numbered_tags`); `family`, what kind a pair is of; `answer` and `source_answer`, each
             `[start, end)` or a word that its text has once. Without `source_answer`, the source's stands at the base's
-            positions. `candidates`: the words between which a question decides.
+            positions; pairs of unequally many tokens are then left out. `candidates`: the words between which a
+            question decides.
         tokenizer: The teacher's tokenizer, a fast one.
         max_length: Tokens of the longest row, special tokens included.
         causal: The pairs are for a model that reads from left to right.
@@ -200,7 +201,12 @@ class _Found:
         if "source_answer" in given:
             source_answers = answer_places(source, given["source_answer"])
         else:
-            source_answers = answers if len(source.ids) == len(base.ids) else []
+            source_answers = answers
+            if "span" in given and len(source.ids) != len(base.ids):
+                raise Unusable(
+                    "the source has another number of tokens, so its answer may stand elsewhere",
+                    " (give `source_answer`, in a config data.source_answer_column)",
+                )
         return (answers[:1], source_answers[:1]) if self.causal else (answers, source_answers)
 
     @property

@@ -35,8 +35,16 @@ def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, *
     return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
 
 
+def _attention_gradients(_: torch.Size, *inputs: torch.Size, **__: Any) -> int:
+    return _GRADIENTS * _attention(*inputs[:3])  # scores that a kernel computes again do not count
+
+
 _ATTENTION = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention")
-_RULES = {getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}"): _attention for kernel in _ATTENTION}
+ATTENTION_RULES: dict[Any, Any] = {
+    getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}{suffix}"): rule
+    for kernel in _ATTENTION
+    for suffix, rule in (("", _attention), ("_backward", _attention_gradients))
+}
 """What torch's counter does not count, at least in some versions: the CPU's attention, and attention whose keys have
 fewer heads than its queries."""
 
@@ -70,7 +78,7 @@ def count_flops(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> RunFlop
     except UserError:
         found = nn.ModuleList()
     head = model.get_output_embeddings()
-    counter = FlopCounterMode(display=False, custom_mapping=_RULES)
+    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION_RULES)
     places = [0] * (len(found) + 3)  # the last is the head's
     now, before = 0, 0
 

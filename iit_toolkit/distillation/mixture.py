@@ -61,8 +61,13 @@ class Mixed:
         """
         if not len(self.rows):
             raise UserError(f"mixture.{self.name} holds no rows; give some, or leave it out")
-        if self.positions is not None and "source_input_ids" not in self.rows[0] and self.batch_size < 2:
-            raise UserError(f"mixture.{self.name}: sources are other rows of its batch, so give batch_size 2 or more")
+        if self.positions is not None and "source_input_ids" not in self.rows[0]:
+            if self.batch_size < 2:
+                raise UserError(
+                    f"mixture.{self.name}: sources are other rows of its batch, so give batch_size 2 or more"
+                )
+            if len(self.rows) < 2:
+                raise UserError(f"mixture.{self.name}: sources are other rows, but there is only one; give more")
         if not self.is_swapped:
             weights.of_base_runs()
 

@@ -20,6 +20,7 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.fields import Strict
 from iit_toolkit.data.batch import Batch
 from iit_toolkit.data.tensor_rows import TensorRows
+from iit_toolkit.distillation.cost import ATTENTION_RULES
 from iit_toolkit.distillation.objective import Losses, Objective
 from iit_toolkit.distillation.spoilt import refuse_spoilt_losses, refuse_spoilt_weights
 from iit_toolkit.distillation.terms import ObjectiveWeights
@@ -197,7 +198,7 @@ def step_flops(
 def _counted(
     objective: Objective, batch: dict[str, Tensor], interchanges: list[Interchange], weights: ObjectiveWeights
 ) -> int:
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION_RULES)
     with counter:
         losses = objective(batch, interchanges, weights)
         if not bool(losses.total.isfinite()):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import validate_quantization_for_training
+from transformers.trainer_utils import has_length, validate_quantization_for_training
 
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
@@ -31,9 +31,10 @@ from iit_toolkit.distillation.spoilt import refuse_spoilt_gradient, refuse_spoil
 from iit_toolkit.distillation.step import DistillationStep, pass_over_unreached
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line
-from iit_toolkit.interchange import Interchange, Sampler, refuse_empty
+from iit_toolkit.interchange import Interchange, InterchangeModel, Sampler, refuse_empty
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.learned import LearnedSubspaces
+from iit_toolkit.interchange.reading import refuse_read_padding
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
 
 _GRADIENT_ROWS = 4
@@ -126,7 +127,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         for what, companion in besides.items():
             if companion is not None and self.optimizer is not None:
                 raise UserError(f"the given optimizer would not train {what}; name one in args.optim instead")
-        self._swapped = False
+        self._swapped = self._read_padding = False
         self._sampler: Sampler | None = None
         self._drawn: Variables | None = None
         self._sums: dict[str, Tensor] = {}
@@ -167,6 +168,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
                 loss = self.objective.task_loss(inputs)
                 return (loss, {"loss": loss}) if return_outputs else loss
             interchanges = self.draw_interchanges(inputs)
+            self._refuse_read_padding(inputs)
             dropout = self.settings.dropout and not self.settings.freeze_student
             if any(module.training != dropout for module in self.student.modules()):
                 self.student.train(dropout)
@@ -177,6 +179,15 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         weight = self._weights.pop(0) if self._weights else 1.0
         loss = losses.total if weight == 1 else losses.total * weight
         return (loss, {"loss": loss}) if return_outputs else loss
+
+    def _refuse_read_padding(self, batch: Mapping[str, Tensor]) -> None:
+        """Look at the first batch: answers must not change with its padding."""
+        if self._read_padding:
+            return
+        self._read_padding = True
+        for side in (self.objective.teacher, self.objective.student):
+            if isinstance(side, InterchangeModel):
+                refuse_read_padding(side.model, batch, "teacher" if side is self.objective.teacher else "student")
 
     def _set_progress(self, done: float | None) -> None:
         if self.subspaces is not None:
@@ -192,8 +203,11 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         assert self.alignment is not None
         self._micro_step = self._next_micro_step(self._micro_step)
         generator = step_generator(self.args.seed, *self._micro_step, self.args.process_index)
-        if self.alignment.sources.kind == "in_batch" and self.args.train_batch_size < 2:
-            raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
+        if self.alignment.sources.kind == "in_batch":
+            if self.args.train_batch_size < 2:
+                raise UserError("in-batch sources need batches of at least 2 rows; raise per_device_train_batch_size")
+            if has_length(self.train_dataset) and len(cast(Any, self.train_dataset)) < 2:
+                raise UserError("in-batch sources are other rows, but train_dataset has only one; give more")
         if self._sampler is None:
             rows = None
             if self.alignment.sources.kind in ("dataset", "fixed"):

@@ -27,9 +27,12 @@ Inputs = Mapping[str, Any]
 
 
 def head_is_linear(model: PreTrainedModel, inputs: Inputs) -> bool:
-    """Say whether the logits are the output embedding of its input and nothing more (no soft cap, scale, bias)."""
+    """Say whether the logits are the output embedding of its input and nothing more.
+
+    Neither is a soft cap or a scale behind it, nor an adapter in it: losses are then computed from its weight and bias.
+    """
     head: Any = model.get_output_embeddings()
-    if head is None:
+    if type(head) is not nn.Linear:  # an adapter that begins at zero shows in no run
         return False
     one = _one_row(inputs)
     captured: list[tuple[Any, Any]] = []
@@ -44,6 +47,9 @@ def head_is_linear(model: PreTrainedModel, inputs: Inputs) -> bool:
         finally:
             handle.remove()
         if len(captured) != 1 or not torch.equal(captured[0][1].flatten(), logits.flatten()):
+            return False
+        features, output = captured[0]
+        if not _equal(nn.functional.linear(features, head.weight, head.bias), output):  # hooks may change it
             return False
         with contextlib.suppress(RuntimeError), stopped_at_vocabulary(model, None):
             model(**one)  # fails if something as wide as the vocabulary is added, be it zero

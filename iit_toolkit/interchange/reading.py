@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from iit_toolkit.data.batch import readable_tokens
+from iit_toolkit.data.batch import Batch, model_inputs, readable_tokens
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.engine import InterchangeModel, Run
+from iit_toolkit.interchange.measured import evaluating
 
 _TOLERANCE = 1e-3
+_ROUNDING, _COARSE = 0.01, 0.1
+"""Larger shares of the logits' spread do not come of rounding: with 32 bits and more, and with fewer."""
 _PADDING = 3
 _ROWS = 4
 _Inputs = Mapping[str, Tensor]
@@ -66,6 +69,51 @@ def require_padding(model: PreTrainedModel, inputs: _Inputs, pad: int, padded: b
             "need no padding (data.packing, with min_length as max_length)"
         )
     return f"padding changes hidden states {_by(difference)}"
+
+
+@torch.no_grad()
+def refuse_read_padding(model: PreTrainedModel, batch: Batch, what: str) -> None:
+    """Refuse a model whose answers change with how a batch pads its rows: measured on the shortest row.
+
+    `require_padding` asks more, and knows what rows are padded with. This takes any collator's batch as it is.
+
+    Args:
+        model: The model.
+        batch: Padded rows, such as the first of a verification.
+        what: What messages call the model.
+
+    Raises:
+        UserError: If the shortest row gives other answers without its padding.
+    """
+    if "attention_mask" not in batch or "input_ids" not in batch:
+        return
+    inputs = {name: value.to(model.device) for name, value in model_inputs(batch).items()}
+    real = inputs["attention_mask"].bool()
+    shortest = int(real.sum(1).argmin())
+    if bool(real[shortest].all()):
+        return
+    engine = InterchangeModel(model, {})
+    with evaluating(model):
+        padded, alone = (
+            engine.logits(engine.base_run(row))
+            for row in ({name: value[[shortest]] for name, value in inputs.items()}, _row(inputs, shortest))
+        )
+    kept = padded if len(padded) == len(alone) else padded[real[shortest]]
+    spread = float((alone - alone.mean(-1, keepdim=True)).abs().max()) or float(alone.abs().max())
+    changed = float((kept - alone).abs().max()) / (spread or 1.0)
+    if changed > (_COARSE if _is_coarse(model) else _ROUNDING):
+        remedy = "or give position_ids"
+        if len(padded) == len(alone):  # answers of rows, which some models read at the last token
+            remedy = f"with the token that the model's config calls pad_token_id ({model.config.pad_token_id})"
+        raise UserError(
+            f"{what}: padding changes a row's logits by {changed:.1e} of their spread; pad on the right, {remedy}"
+        )
+
+
+def _is_coarse(model: PreTrainedModel) -> bool:
+    return torch.is_autocast_enabled(model.device.type) or any(
+        parameter.is_floating_point() and parameter.itemsize < 4 for parameter in model.parameters()
+    )
 
 
 def _by(difference: float) -> str:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from iit_toolkit.data.batch import paired_sources
 from iit_toolkit.data.collate import CausalLanguageCollator, ClassificationCollator, MaskedLanguageCollator
 from iit_toolkit.data.special_tokens import SpecialTokens
 from iit_toolkit.errors import UserError
@@ -182,11 +183,37 @@ def test_what_masking_lacks_is_a_user_error(tiny: PreTrainedTokenizerFast, causa
 
 
 def test_causal_labels_are_the_unshifted_ids(causal: PreTrainedTokenizerFast) -> None:
-    batch = CausalLanguageCollator(causal)([{"input_ids": [0, 5, 6, 7]}, {"input_ids": [0, 8], "example_id": 1}])
+    batch = CausalLanguageCollator(causal)([{"input_ids": [0, 5, 6, 7]}, {"input_ids": [0, 8]}])
     assert batch["input_ids"].tolist() == [[0, 5, 6, 7], [0, 8, 0, 0]]
     assert batch["labels"].tolist() == [[0, 5, 6, 7], [0, 8, -100, -100]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
     assert batch["special_tokens_mask"].tolist() == [[True, False, False, False], [True, False, True, True]]
+
+
+@pytest.mark.parametrize(("name", "value"), [("example_id", 1), ("text_id", 1), ("token_type_ids", [0, 0])])
+def test_what_one_row_has_all_have(causal: PreTrainedTokenizerFast, name: str, value: Any) -> None:
+    rows = [{"input_ids": [0, 5, 6, 7]}, {"input_ids": [0, 8], name: value}]
+    with pytest.raises(UserError, match=f"some rows have `{name}`, and others have none; give it to all rows"):
+        CausalLanguageCollator(causal)(rows)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing", "value", "padded"),
+    [
+        ("text_id", "source_text_id", 3, 3),
+        ("source_text_id", "text_id", 3, 3),
+        ("token_type_ids", "source_token_type_ids", [0, 1], [0, 1, 0]),
+        ("source_token_type_ids", "token_type_ids", [0, 1, 1], [0, 1, 1]),
+    ],
+)
+def test_a_column_of_one_side_is_kept_and_pairs_need_both(
+    causal: PreTrainedTokenizerFast, given: str, missing: str, value: Any, padded: Any
+) -> None:
+    pair = {"input_ids": [0, 5], "source_input_ids": [0, 6, 7], "positions": [1], "source_positions": [1]}
+    batch = CausalLanguageCollator(causal)([{**pair, given: value}])
+    assert batch[given].tolist() == [padded] and missing not in batch
+    with pytest.raises(UserError, match=f"pairs have `{given}` but no `{missing}`; give both, or neither"):
+        paired_sources(batch)
 
 
 def test_padding_is_excluded_even_where_its_id_is_an_ordinary_token() -> None:

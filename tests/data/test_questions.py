@@ -66,8 +66,21 @@ def test_the_source_is_masked_where_its_own_answer_stands() -> None:
     assert (row["answers"], row["source_answers"]) == ([3], [4])
     batch = MaskedLanguageCollator(WORDS)([row])
     assert batch["source_input_ids"][0].eq(MASK).nonzero().flatten().tolist() == [4]
-    [alone] = questions(pair[:5], columns=("span", "source_span", "answer")).rows
-    assert alone["source_answers"] == []  # texts of different lengths: nobody says where
+
+
+def test_a_source_of_another_length_must_say_where_its_answer_stands() -> None:
+    """Its answer would be read, where that of the base is masked."""
+    columns = ("span", "source_span", "answer")
+    longer, equal = ("The old dog is old.", [8, 11]), ("The cat is old.", [4, 7])
+    found = questions(
+        *(("The cats are old.", text, [4, 8], span, [9, 12]) for text, span in (longer, equal)), columns=columns
+    )
+    assert [row["source_answers"] for row in found.rows] == [[3]]
+    assert found.skipped == {"the source has another number of tokens, so its answer may stand elsewhere": 1}
+    with pytest.raises(
+        UserError, match="may stand elsewhere .give `source_answer`, in a config data.source_answer_column"
+    ):
+        questions(("The cats are old.", longer[0], [4, 8], longer[1], [9, 12]), columns=columns)
 
 
 def test_of_a_causal_model_the_first_token_of_the_answer_is_asked(causal: PreTrainedTokenizerFast) -> None:

@@ -142,5 +142,7 @@ def test_mistakes_are_told_before_training(tmp_path: Path) -> None:
         trainer(tmp_path, [mixed(rows=Rows(0))])
     with pytest.raises(UserError, match="mixture.text: sources are other rows of its batch, so give batch_size 2"):
         trainer(tmp_path, [mixed(positions=SpanPositions(), batch_size=1)])
+    with pytest.raises(UserError, match="mixture.text: sources are other rows, but there is only one; give more"):
+        trainer(tmp_path, [mixed(positions=SpanPositions(), rows=Rows(1))])
     with pytest.raises(UserError, match="data without swaps need a term of base runs; give one, such as ce"):
         trainer(tmp_path, [mixed()], weights={"causal_ce": 1.0})

@@ -160,6 +160,31 @@ def test_operations_of_a_step_are_those_of_its_products() -> None:
         assert torch.equal(weight, old) and weight.grad is None
 
 
+class Attending(nn.Module):
+    """One head of attention over eight tokens of two numbers, by torch's kernel or by its two products."""
+
+    def __init__(self, fused: bool) -> None:
+        super().__init__()
+        self.inner, self.outer, self.fused = nn.Linear(2, 12), nn.Linear(32, 2), fused
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.inner(inputs.unflatten(1, (8, 2)))[:, None].split(4, -1)
+        if self.fused:
+            mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+        else:
+            mixed = (query @ key.mT / 2).softmax(-1) @ value
+        return self.outer(mixed.flatten(1))
+
+
+def test_attention_costs_what_its_products_do_whatever_computes_it() -> None:
+    found = [
+        step_flops(Attending(fused).double(), equality(), None, rows(), weights={"task": 1.0}, **SETTINGS).flops
+        for fused in (True, False)
+    ]
+    inner, attention, outer = 8 * 2 * 12, 2 * 8 * 8 * 4, 32 * 2
+    assert found == [2 * BATCH * (2 * inner + 3 * (attention + outer))] * 2  # nothing flows to the inputs
+
+
 def test_rows_depend_on_the_seed_alone() -> None:
     students = [mlp(), mlp(), mlp()]
     for student, seed in zip(students, (0, 0, 1), strict=True):

@@ -468,3 +468,10 @@ def test_a_teacher_that_a_callback_set_to_training_answers_as_before(tmp_path: P
     disturbed.train()
     losses = [[entry["loss"] for entry in one.state.log_history if "loss" in entry] for one in (plain, disturbed)]
     assert losses[0] == losses[1] and len(losses[0]) == 3
+
+
+def test_one_row_alone_has_no_other_row_as_its_source(tmp_path: Path) -> None:
+    alone = trainer(tmp_path)
+    alone.train_dataset = Rows(1)
+    with pytest.raises(UserError, match="in-batch sources are other rows, but train_dataset has only one; give more"):
+        alone.train()

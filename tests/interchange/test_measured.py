@@ -10,7 +10,7 @@ from torch import nn
 
 from iit_toolkit.alignment.architectures import blocks
 from iit_toolkit.interchange import InterchangeModel
-from iit_toolkit.interchange.measured import can_restart, can_stop
+from iit_toolkit.interchange.measured import can_restart, can_stop, head_is_linear
 from tests.cases import ragged_swap, resolved
 from tests.families import make_batch, make_model
 from tests.model_classes import make_tiny
@@ -67,3 +67,26 @@ def test_a_source_run_goes_to_its_end_if_a_model_cannot_stop() -> None:
     interchange = InterchangeModel(model, resolved(model, SITE))
     ours = engine(interchange, "variable", inputs, ragged_swap(eligible), source_inputs=inputs)
     assert torch.isfinite(ours.counterfactual).all()
+
+
+class Adapted(nn.Linear):
+    """Adds what is learned, which begins at zero."""
+
+    def __init__(self, head: nn.Linear) -> None:
+        super().__init__(head.in_features, head.out_features, bias=False)
+        self.weight, self.added = head.weight, nn.Parameter(torch.zeros(head.in_features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return super().forward(features) + (features * self.added).sum(-1, keepdim=True)
+
+
+def test_a_head_is_linear_only_if_its_weight_and_bias_are_all_of_it() -> None:
+    """The losses of large vocabularies are computed from weight and bias, and would leave the rest out."""
+    model, (inputs, _) = make_model("llama"), make_batch("llama")
+    head = model.get_output_embeddings()
+    assert head_is_linear(model, inputs)
+    handle = head.register_forward_hook(lambda _module, _args, output: output / 10)
+    assert not head_is_linear(model, inputs)
+    handle.remove()
+    model.set_output_embeddings(Adapted(head))
+    assert not head_is_linear(model, inputs)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.reading import require_order, require_padding
+from iit_toolkit.interchange.reading import refuse_read_padding, require_order, require_padding
 from tests.families import make_batch, make_model
 from tests.model_classes import make_tiny
 
@@ -88,3 +88,38 @@ def test_reading_ahead() -> None:
     assert "left to right" in require_order(make_tiny("LlamaForCausalLM"), rows())
     with pytest.raises(UserError, match="XLNetLMHeadModel reads ahead"):
         require_order(make_tiny("XLNetLMHeadModel"), rows())
+
+
+def shifted(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the same rows with their padding on the left."""
+    start = inputs["attention_mask"].shape[1] - inputs["attention_mask"].sum(1)
+    places = (torch.arange(inputs["input_ids"].shape[1]) - start[:, None]) % inputs["input_ids"].shape[1]
+    return {name: value.gather(1, places) for name, value in inputs.items()}
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama"])
+def test_a_batch_padded_on_the_left_is_refused_if_its_places_count(family: str) -> None:
+    model, inputs = make_model(family), {name: rows()[name] for name in ("input_ids", "attention_mask")}
+    refuse_read_padding(model, inputs, "student")
+    refuse_read_padding(model, {name: value[:1] for name, value in inputs.items()}, "student")  # nothing is padded
+    left = shifted(inputs)
+    assert left["attention_mask"][:, -1].all() and not left["attention_mask"].all()
+    if family == "llama":  # places are relative
+        refuse_read_padding(model, left, "student")
+        return
+    with pytest.raises(UserError, match="student: padding changes a row's logits by .* pad on the right, or give"):
+        refuse_read_padding(model, left, "student")
+    if family == "gpt2":
+        places = (left["attention_mask"].cumsum(1) - 1).clamp(min=0)
+        refuse_read_padding(model, {**left, "position_ids": places}, "student")
+    assert model.training
+
+
+def test_a_classifier_that_takes_another_token_for_padding_is_refused() -> None:
+    model, inputs = make_tiny("GPT2ForSequenceClassification"), rows(padding=3)
+    inputs.pop("token_type_ids", None)
+    model.config.pad_token_id = 3
+    refuse_read_padding(model, inputs, "teacher")
+    model.config.pad_token_id = 0
+    with pytest.raises(UserError, match="teacher: padding changes .* with the token that .* calls pad_token_id .0.$"):
+        refuse_read_padding(model, inputs, "teacher")

@@ -19,13 +19,14 @@ from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together, first_real
 from iit_toolkit.config.task import FACTS, Task
-from iit_toolkit.data.batch import IGNORE_INDEX, Collator, Row, eligible_positions, gold_answers, paired_sources
+from iit_toolkit.data.batch import IGNORE_INDEX, Batch, Collator, Row, eligible_positions, gold_answers, paired_sources
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Sampler, Swap, other_sources, refuse_empty
 from iit_toolkit.interchange.sampling import pair_generator
 from iit_toolkit.runs.progress import counted
 
 _CAUSAL_TOKENS = 16
+_LOOKED_AT = 64
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,13 @@ class DrawnPairs:
     def first(self, count: int) -> Iterator[Pairs]:
         """Draw the first pairs only."""
         return map(self._batch, self._spans(min(count, len(self.order))))
+
+    def padded(self) -> Batch | None:
+        """Return the base rows of the first batch in which any is padded; `None` if none is among the first pairs."""
+        for pairs in self.first(_LOOKED_AT):
+            if "attention_mask" in pairs.base and not bool(pairs.base["attention_mask"].all()):
+                return pairs.base
+        return None
 
     def _spans(self, count: int) -> Iterator[range]:
         return (range(start, min(start + self.batch_size, count)) for start in range(0, count, self.batch_size))

@@ -33,6 +33,7 @@ from iit_toolkit.data.batch import Collator, Numbered, Rows
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.interchange import InterchangeModel
+from iit_toolkit.interchange.reading import refuse_read_padding
 from iit_toolkit.models.task import task_of
 
 TRACED = ("block_output", "attention_output", "mlp_output")
@@ -89,6 +90,8 @@ def trace(
     drawn = draw_pairs(
         numbered, collator, positions, sources, task=task, pairs=pairs, batch_size=batch_size, seed=seed, what="tracing"
     )
+    if (padded := drawn.padded()) is not None:
+        refuse_read_padding(teacher, padded, "teacher")
     kinds = kinds_of(task, paired=paired)
     names = {(layer, component, head): f"{layer} {component} {head}" for layer, component, head in sites}
     side = InterchangeModel(teacher.eval(), {names[key]: (site,) for key, site in sites.items()})

@@ -35,6 +35,7 @@ from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import refuse_failed
 from iit_toolkit.interchange.learned import LearnedSubspaces
+from iit_toolkit.interchange.reading import refuse_read_padding
 from iit_toolkit.interchange.sides import Teacher, side_of
 from iit_toolkit.models.task import task_of
 
@@ -158,9 +159,10 @@ def verify(
 
     Raises:
         UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
-            `judged`, or there is neither a collator nor a tokenizer. If a program or a module that is no model of
-            transformers fails what `certify_sides` checks. If sites are learned, and there is no student `untrained`
-            whose subspaces were trained for as many steps as those of the judged one.
+            `judged`, or there is neither a collator nor a tokenizer. If a model's answers change with the padding, or a
+            program or a module that is no model of transformers fails what `certify_sides` checks. If sites are
+            learned, and there is no student `untrained` whose subspaces were trained for as many steps as those of the
+            judged one.
     """
     if isinstance(students, nn.Module):
         students, judged = {"student": students}, judged or "student"
@@ -198,6 +200,10 @@ def verify(
         what="verifying",
         shuffled=judged is not None,
     )
+    padded = drawn.padded()
+    for name, side in {"teacher": teacher_side, **sides}.items():
+        if padded is not None and isinstance(side, InterchangeModel):
+            refuse_read_padding(side.model, padded, name)
     for name, side in sides.items():
         if not (isinstance(teacher_side, InterchangeModel) and isinstance(side, InterchangeModel)):
             refuse_failed(certify_sides(teacher_side, side, next(drawn.first(_CERTIFIED_PAIRS)).base, name))
