@@ -242,20 +242,19 @@ def test_the_differences_of_effects_are_those_of_the_plain_formula(teacher: Any,
         CHOOSING[:6], collate, POSITIONS, Sources(), task="causal_lm", pairs=6, batch_size=6, seed=0, what="drawing"
     )
     [pairs] = list(batches)
-    sides = []
-    for model in (teacher.double(), stranger.double()):
+    sides, models = [], [deepcopy(model).double() for model in (teacher, stranger)]
+    for model in models:
         sites = {str(layer): (resolve_site(block_output(layer), model),) for layer in range(len(model.model.layers))}
         runs = Runs(InterchangeModel(model, sites), pairs, list(sites))
         base = runs.base().softmax(-1)
         sides.append([runs.counterfactual(layer).softmax(-1) - base for layer in sites])
-        model.float()
     answers = answer_layers(
-        teacher, stranger, CHOOSING[:6], collate, task="causal_lm", positions=POSITIONS, pairs=6, batch_size=6
+        *models, CHOOSING[:6], collate, task="causal_lm", positions=POSITIONS, pairs=6, batch_size=6
     )
     for t, one in enumerate(sides[0]):
         for s, two in enumerate(sides[1]):
             expected = (two - one).square().sum(-1).detach().numpy()
-            assert answers.effect_error[t, s] == pytest.approx(expected, abs=1e-5)
+            assert answers.effect_error[t, s] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_student_that_forbids_what_its_teacher_answers_is_one_line(teacher: Any, stranger: Any) -> None:
