@@ -174,7 +174,7 @@ def test_differing_positions_need_the_pairs() -> None:
 
 
 def test_texts_that_pairs_share_hang_together() -> None:
-    """Cases know the texts of base and source; rows whose sources name none are texts of their own."""
+    """Cases know the texts of base and source; rows that name none are texts of their own."""
     data = rows(20)
     assert {"text_id", "source_text_id"} <= set(data[0])
     for row in data:
@@ -210,5 +210,8 @@ def test_texts_that_pairs_share_hang_together() -> None:
         ]
 
     assert texts(data) and all((text, source) == (base // 5, 100 + base // 4) for base, text, source in texts(data))
-    without = [{name: value for name, value in row.items() if name != "source_text_id"} for row in data]
+    half = [{name: value for name, value in row.items() if name != "source_text_id"} for row in data]
+    with pytest.raises(UserError, match="pairs have `text_id` but no `source_text_id`; give both, or neither"):
+        texts(half)
+    without = [{name: value for name, value in row.items() if name != "text_id"} for row in half]
     assert all((text, source) == (base, 20 + base) for base, text, source in texts(without))
