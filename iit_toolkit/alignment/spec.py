@@ -237,3 +237,16 @@ class Alignment(Strict):
 def _blocks(model: Any) -> int:
     """Return how many blocks a model has, or the number itself; none of what is no model of transformers."""
     return model if isinstance(model, int) else int(getattr(getattr(model, "config", None), "num_hidden_layers", 0))
+
+
+def refuse_no_alignment(given: object) -> None:
+    """Refuse what is no alignment, such as the name of a preset, which configs take.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if not isinstance(given, Alignment):
+        raise UserError(
+            f"the alignment is {shown(given)}; give an iit.Alignment, such as iit.preset(name, teacher, student) or "
+            "iit.Alignment.from_yaml(file)"
+        )

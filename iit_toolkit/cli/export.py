@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -31,7 +32,7 @@ def export(
 
         folder = pipeline.export(run, output, arm)
     typer.echo(folder)
-    typer.echo(f"verify it again: iit-toolkit verify --from {folder}", err=True)
+    typer.echo(f"verify it again: iit-toolkit verify --from {quote(str(folder))}", err=True)
     if push_to_hub is not None:
         with stdout_for_results():
             address = pipeline.push_to_hub(folder, push_to_hub)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -51,4 +52,4 @@ def init(
     write_atomically(path, content)
     for one in (path, *beside):
         typer.echo(one)
-    typer.echo(f"next: iit-toolkit validate {path}", err=True)
+    typer.echo(f"next: iit-toolkit validate {quote(str(path))}", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, cast, get_args, get_origin
 
@@ -56,8 +56,26 @@ def load_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> AnyR
     document, where = read_mapping(_config_path(path_or_name)), f"config {path_or_name}"
     for override in overrides:
         apply_override(document, override)
+    _refuse_overruled(document, overrides)
     schema = NetworkRunConfig if _kind(document) == _NETWORKS else RunConfig
     return parse_config(schema, document, (), where)
+
+
+def _refuse_overruled(document: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse a setting from the command line that an arm of the file sets itself: it would reach some arms only."""
+    paths = [override.partition("=")[0] for override in overrides]
+    arms: Any = document.get("arms")
+    for path in paths:
+        section, _, rest = path.partition(".")
+        key = rest.partition(".")[0]
+        for name, arm in arms.items() if key and isinstance(arms, Mapping) else ():
+            own: Any = arm.get(section) if isinstance(arm, Mapping) else None
+            given = any(f"arms.{name}.{path}.".startswith(f"{other}.") for other in paths)
+            if isinstance(own, Mapping) and key in own and not given:
+                raise UserError(
+                    f"{path:.80} does not reach arms.{name}, which has its own {section}.{key} ({shown(own[key])}); "
+                    f"give arms.{name}.{path:.80}, too"
+                )
 
 
 def load_text_config(path_or_name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:

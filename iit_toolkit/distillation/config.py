@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import torch
@@ -80,6 +80,19 @@ class CausalDistillationConfig(TrainingArguments):
     dropout: bool = True
     cost_aware_draw: bool = False
     gradient_shares: bool = True
+
+    def __post_init__(self) -> None:
+        """Check what the base class does not know.
+
+        Raises:
+            UserError: If a setting has a value of another type, or is too small or too large.
+        """
+        known = {entry.name for entry in fields(TrainingArguments)} | {"task"}  # the trainer checks the task
+        own = (entry.name for entry in fields(self) if entry.name not in known)
+        require_settings(CausalDistillationConfig, {name: getattr(self, name) for name in own}, "args")
+        if not 1e-3 <= self.temperature <= 1e3:
+            raise UserError(f"args.temperature: should be from 0.001 to 1000, not {self.temperature}")
+        super().__post_init__()
 
     @property
     def objective_weights(self) -> ObjectiveWeights:

@@ -14,9 +14,10 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import has_length, validate_quantization_for_training
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.alignment.spec import refuse_no_alignment
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.config.task import refuse_unknown_task
-from iit_toolkit.data.batch import Collator, both_directions
+from iit_toolkit.data.batch import Collator, Numbered, both_directions
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
@@ -85,6 +86,14 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         processing_class: Any = None,
         **rest: Any,
     ) -> None:
+        if not isinstance(args, CausalDistillationConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UserError(f"args are {type(args).__name__}; give a CausalDistillationConfig")
+        if alignment is not None:
+            refuse_no_alignment(alignment)
+        if model is teacher:
+            raise UserError("student and teacher are one model, and a teacher does not learn; give a copy: iit.student")
+        if train_dataset is not None and has_length(train_dataset) and not len(train_dataset):
+            raise UserError("train_dataset holds no rows; give some")
         if args.n_gpu > 1:
             raise UserError(
                 f"{args.n_gpu} GPUs in one process are not used; start one process per GPU with torchrun or accelerate "
@@ -102,8 +111,12 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         self.objective = make_objective(model, teacher, alignment, args, subspaces)
         if args.freeze_student:
             model.requires_grad_(False)
+        elif not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError("all of the student is frozen, as a teacher is; call student.requires_grad_(True)")
         if data_collator is None and isinstance(processing_class, PreTrainedTokenizerBase):
             data_collator = collator_for(self.objective.task, processing_class, args.seed)
+            if train_dataset is not None and has_length(train_dataset):
+                Numbered(cast(Any, train_dataset))  # refuses what are no rows of tokens
         named = {"train_dataset": train_dataset, "data_collator": data_collator, "processing_class": processing_class}
         with torch.random.fork_rng(devices=[]):  # the Trainer seeds again
             super().__init__(model=DistillationStep(self.objective), args=args, **named, **rest)

@@ -123,8 +123,8 @@ class Check(Verification):
             The file.
 
         Raises:
-            UserError: If no student was judged, the file cannot be written, or the teacher is neither a model of
-                transformers nor was verified on `TensorRows`.
+            UserError: If its name does not end in .html, no student was judged, the file cannot be written, or the
+                teacher is neither a model of transformers nor was verified on `TensorRows`.
         """
         from iit_toolkit.pipeline.checked_report import write_checked
 

@@ -18,7 +18,7 @@ from iit_toolkit.analysis.statistics.input_words import NETWORKS
 from iit_toolkit.analysis.statistics.outcomes import write_outcomes
 from iit_toolkit.config.task import FACTS
 from iit_toolkit.data.tensor_rows import TensorRows
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, shown
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.pipeline.networks.facts import facts_of_program, write_inputs_read
 from iit_toolkit.pipeline.networks.prepare import program_variables
@@ -35,9 +35,11 @@ def write_checked(check: Check, path: str | Path) -> Path:
     """Write the report of a verification as one self-contained page, and return its path.
 
     Raises:
-        UserError: If no student was judged, the file cannot be written, or the teacher is neither a model of
-            transformers nor was verified on rows of numbers.
+        UserError: If the name does not end in .html, no student was judged, the file cannot be written, or the teacher
+            is neither a model of transformers nor was verified on rows of numbers.
     """
+    if Path(path).suffix not in (".html", ".htm"):
+        raise UserError(f"{shown(str(path))}: the report is a page of HTML; give a name that ends in .html")
     if check.rows is None and not isinstance(check.teacher, PreTrainedModel):
         raise UserError(
             "this report needs to know its rows: verify on TensorRows, or give a model of transformers as the teacher; "

@@ -217,13 +217,19 @@ class Prepared:
 
         Raises:
             UserError: If it is not an alignment, needs sources that the batches cannot have, or has sites in blocks
-                that the student leaves out. If its sites are learned, and no term trains them.
+                that the student leaves out. If its sites are learned, and no term trains them. If the arm is frozen,
+                and no site is learned.
         """
         given = self.config.arms[arm].alignment
-        if given is None:
-            return None
-        alignment = self.alignment(given, student, f"arms.{arm}.alignment")
         training = self.arm_training(arm, Path("unused"))
+        alignment = None if given is None else self.alignment(given, student, f"arms.{arm}.alignment")
+        if training.freeze_student and (alignment is None or not alignment.learns):
+            raise UserError(
+                f"arms.{arm}: training.freeze_student trains learned subspaces alone, but there are none; give it an "
+                "alignment with a `subspace`"
+            )
+        if alignment is None:
+            return None
         refuse_dropped_blocks(student.config, f"arms.{arm}")
         training.objective_weights.require_learnable(f"arms.{arm}.weights", alignment, frozen=training.freeze_student)
         alone = training.train_batch_size < 2 and alignment.sources.kind == "in_batch"

@@ -92,6 +92,10 @@ WRONG = {
         ["training.max_steps=abc"],
         ["training.max_steps: should be a valid integer"],
     ),
+    "a frozen arm without learned sites": (
+        ["arms.plain.training.freeze_student=true"],
+        ["arms.plain: training.freeze_student trains learned subspaces alone, but there are none"],
+    ),
     "no rows in a batch": (["training.per_device_train_batch_size=0"], ["per_device_train_batch_size: should be 1 or"]),
     "no other row in a batch": (
         ["training.per_device_train_batch_size=1"],

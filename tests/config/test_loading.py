@@ -63,6 +63,20 @@ def test_an_override_reaches_new_sections_lists_and_null(path: Path) -> None:
     assert load_config(path, ["data.max_train_tokens="]).data.max_train_tokens is None
 
 
+def test_an_override_that_an_arm_would_overrule_is_refused(path: Path) -> None:
+    path.write_text(MINIMAL + "  long: {training: {max_steps: 300}}\n")
+    own = (
+        "training.max_steps does not reach arms.long, which has its own training.max_steps .300.; give arms.long.train"
+    )
+    with pytest.raises(UserError, match=own):
+        load_config(path, ["training.max_steps=3"])
+    arms = load_config(path, ["training.max_steps=3", "arms.long.training.max_steps=4"]).arms
+    assert arms["long"].training == {"max_steps": 4}
+    for whole in ("arms.long.training={max_steps: 5}", "arms.long={training: {max_steps: 5}}"):
+        assert load_config(path, ["training.max_steps=3", whole]).arms["long"].training == {"max_steps": 5}
+    assert load_config(path, ["training.save_steps=3"]).training == {"save_steps": 3}
+
+
 def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
     path.write_text(
         "name: x\nteacher: t\ndata: {source: python_docs}\n"

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, TrainerCallback
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, TrainerCallback, TrainingArguments
 
 from iit_toolkit.alignment import Alignment, preset
 from iit_toolkit.alignment.spec import Sources
-from iit_toolkit.distillation.config import training_config
+from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
 from iit_toolkit.distillation.students import student_from_teacher
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.distillation.trainer import CausalDistillationTrainer, NonFiniteLossError
@@ -475,3 +475,48 @@ def test_one_row_alone_has_no_other_row_as_its_source(tmp_path: Path) -> None:
     alone.train_dataset = Rows(1)
     with pytest.raises(UserError, match="in-batch sources are other rows, but train_dataset has only one; give more"):
         alone.train()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"base_tokens": "label"}, "args.base_tokens: should be 'all' or 'labelled', not 'label'"),
+        ({"temperature": "2"}, "args.temperature: should be a valid number, not '2'"),
+        ({"temperature": 0.0}, "args.temperature: should be from 0.001 to 1000, not 0.0"),
+        ({"weights": [1]}, "args.weights: should be a valid dictionary"),
+        ({"interchanges": 0}, "args.interchanges: should be 1 or more, not 0"),
+        ({"interchanges": 1.5}, "args.interchanges: should be a valid integer"),
+        ({"loss_dtype": "float61"}, "args.loss_dtype: should be 'float32' or 'bfloat16', not 'float61'"),
+        ({"both_directions": "no"}, "args.both_directions: should be a valid boolean, not 'no'"),
+    ],
+)
+def test_settings_from_python_are_checked_as_those_of_a_config(
+    tmp_path: Path, setting: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        CausalDistillationConfig(str(tmp_path), **setting)
+
+
+def test_what_cannot_be_trained_is_told_when_the_trainer_is_made(tmp_path: Path) -> None:
+    teacher, args = bert(4), training_config(str(tmp_path), {"weights": {"ce": 1.0, "causal_ce": 1.0}})
+
+    def made(
+        student: Any = None, alignment: Any = None, args: Any = args, rows: Any = None
+    ) -> CausalDistillationTrainer:
+        alignment = preset("diito/middle", 4, 2) if alignment is None else alignment
+        rows = Rows() if rows is None else rows
+        return CausalDistillationTrainer(
+            student or bert(2), teacher, alignment, args, train_dataset=rows, data_collator=collate
+        )
+
+    frozen = bert(2).requires_grad_(False)
+    for wrong, message in (
+        ({"alignment": "diito/middle"}, "the alignment is 'diito/middle'; give an iit.Alignment"),
+        ({"args": TrainingArguments(str(tmp_path))}, "args are TrainingArguments; give a CausalDistillationConfig"),
+        ({"student": teacher}, "student and teacher are one model, and a teacher does not learn; give a copy"),
+        ({"student": frozen}, "all of the student is frozen, as a teacher is; call student.requires_grad_.True."),
+        ({"rows": Rows(0)}, "train_dataset holds no rows; give some"),
+    ):
+        with pytest.raises(UserError, match=message):
+            made(**wrong)
+    assert made()

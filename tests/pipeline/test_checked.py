@@ -64,6 +64,22 @@ def test_the_report_is_one_page_with_the_texts(check: Check, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["mine.html"]
 
 
+def test_wrong_arguments_are_told_in_one_line(check: Check, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the report is a page of HTML; give a name that ends in .html"):
+        check.report(tmp_path / "mine.pdf")
+    assert not list(tmp_path.iterdir())
+    wrong: tuple[Any, ...] = (-9, float("nan"), "a", True)
+    for margin in wrong:
+        with pytest.raises(UserError, match="margin: give a number from 0 to below 1, not"):
+            iit.judge(check, margin=margin)
+    teacher, alignment = model("masked_lm", 4, 16), iit.Alignment.pairs(middle=(2, 1))
+    with pytest.raises(UserError, match="there are no students; give one model"):
+        iit.verify(teacher, {}, alignment, rows(paired=False), tokenizer=tiny_tokenizer())
+    name: Any = "diito/middle"
+    with pytest.raises(UserError, match="the alignment is 'diito/middle'; give an iit.Alignment, such as iit.preset"):
+        iit.verify(teacher, iit.student(teacher, 2), name, rows(paired=False), tokenizer=tiny_tokenizer())
+
+
 def test_several_students_without_a_judged_one_have_no_verdict() -> None:
     teacher = model("masked_lm", 4, 16)
     students = {"a": iit.student(teacher, 2), "b": iit.student(teacher, 2)}

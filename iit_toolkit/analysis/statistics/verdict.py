@@ -39,7 +39,7 @@ from iit_toolkit.analysis.statistics.measures import DEFAULT_MEASURE, MEASURES, 
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
 from iit_toolkit.analysis.statistics.quantities import students
 from iit_toolkit.analysis.statistics.variable_verdict import Controls, Label, VariableVerdict, judge_variables
-from iit_toolkit.errors import UserError
+from iit_toolkit.errors import UserError, shown
 
 _BESIDE = {"explained": "effective_iia", "share": "effect_r2"}
 """The measure that a verdict mentions besides its own, by the kind of its own."""
@@ -150,9 +150,12 @@ def judge(
 
     Raises:
         UserError: If a student is not in the table, or was verified on other cases than its control, or no verdict
-            rests on the measure.
+            rests on the measure, or the margin is none.
     """
     chosen = judged_measure(measure)
+    asked: Any = margin
+    if isinstance(asked, bool) or not isinstance(asked, int | float) or not 0 <= asked < 1:
+        raise UserError(f"margin: give a number from 0 to below 1, not {shown(margin)}")
     outcomes = verified if isinstance(verified, pd.DataFrame) else verified.outcomes
     if not isinstance(verified, pd.DataFrame):
         student = student or verified.judged

@@ -21,6 +21,10 @@ _FAILED = {
     FLOOR: "the student ignores the swap: train it with interchanges, where its teacher shows an effect" + _TRACE,
     UNTRAINED: "training did not cause the score: train longer, or swap where the teacher shows an effect" + _TRACE,
 }
+_WRONGLY = (
+    "swaps move the student, but not as they move its teacher: train it with interchanges, where its teacher shows an "
+    "effect" + _TRACE
+)
 _FLEXIBLE = "the learned map succeeds on a random network, too: give its subspaces a lower rank"
 _ELSEWHERE = "the score does not single out these sites: `iit-toolkit search` finds those that correspond"
 
@@ -77,6 +81,8 @@ def _next(label: Label, control: Control) -> str:
         return ""
     if label == "INCONCLUSIVE" and control.passed is False:
         return _FLEXIBLE
+    if label != "INCONCLUSIVE" and control.name == FLOOR and (control.difference.high or 0.0) < 0:
+        return _WRONGLY
     return _MORE if label == "INCONCLUSIVE" else _FAILED.get(control.name, _ELSEWHERE)
 
 

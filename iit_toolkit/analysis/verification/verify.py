@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.alignment import Alignment
+from iit_toolkit.alignment.spec import refuse_no_alignment
 from iit_toolkit.analysis.statistics.control_results import Absent, Ceiling, OffManifold, SelfSwap
 from iit_toolkit.analysis.statistics.outcomes import IN_TEACHER, SHUFFLED_SOURCES, UNALIGNED, UNTRAINED, Table
 from iit_toolkit.analysis.verification.answers import Answers, log_probabilities, tabulated
@@ -97,6 +98,8 @@ class Controls:
 
 
 def _refuse_other_models(teacher: object, students: object) -> None:
+    if isinstance(students, Mapping) and not students:
+        raise UserError("there are no students; give one model, or models by name: {'a': model}")
     if not isinstance(students, Mapping):
         raise UserError(f"students are a {type(students).__name__}; give one model, or models by name: {{'a': model}}")
     for name, model in {"teacher": teacher, **students}.items():
@@ -167,6 +170,7 @@ def verify(
     if isinstance(students, nn.Module):
         students, judged = {"student": students}, judged or "student"
     _refuse_other_models(teacher, students)
+    refuse_no_alignment(alignment)
     task = answered_task(teacher, task)
     if collator is None and tokenizer is None and not isinstance(rows, TensorRows):
         raise UserError("verify needs the tokenizer that made the rows, or a collator; give tokenizer=...")

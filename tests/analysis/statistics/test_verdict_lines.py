@@ -40,6 +40,13 @@ def test_what_is_not_supported_says_which_control_decides_and_what_next(
     assert line.label == label and f"hardest control: {control} " in line.facts and advice in line.next
 
 
+def test_below_the_floor_a_student_does_not_ignore_the_swap() -> None:
+    outcomes = make_outcomes({"causal": 0.0})
+    outcomes["effect_error"] = 2 * outcomes["teacher_effect"]
+    [line] = verdict_lines(judge(outcomes, "causal", resamples=300))
+    assert line.facts.startswith("effect R² -1.0") and line.next.startswith("swaps move the student, but not as")
+
+
 def test_too_few_texts_ask_for_more() -> None:
     [line] = lines({"causal": 1.0}, bases=10)
     assert line.label == "INCONCLUSIVE" and line.facts.endswith("too few, or of too few inputs")
