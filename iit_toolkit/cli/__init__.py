@@ -7,6 +7,7 @@ Everything heavy is imported inside the commands, so that `--help` answers at on
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -31,6 +32,7 @@ from iit_toolkit.cli.trace import trace
 from iit_toolkit.cli.train import train
 from iit_toolkit.cli.validate import validate
 from iit_toolkit.cli.verify import verify
+from iit_toolkit.errors import UserError
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.memory import told_if_out_of_memory
 
@@ -101,4 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; a `UserError` becomes one line and code 2."""
     remedy = "take fewer or shorter rows, smaller batches, or a larger machine"
     with one_line_at_most(), terminating_gently(), told_if_out_of_memory("iit-toolkit", remedy):
-        app(arguments)
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        _refuse_empty(given)
+        app(given)
+
+
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse what a shell makes of a variable that is not set: a folder without a name would be the current one."""
+    for before, one in zip(("", *arguments), arguments, strict=False):
+        if not one or (one.startswith("--") and one.endswith("=")):
+            place = one.rstrip("=") or before
+            raise UserError(f"an argument is empty{f', after {place}' if place else ''}; give it, or leave it out")

@@ -159,6 +159,13 @@ class DataConfig(Section):
         }
         return {name: column for name, column in columns.items() if column is not None}
 
+    @field_validator("families", "eval_families")
+    @classmethod
+    def _distinct(cls, given: list[str] | None) -> list[str] | None:
+        if given is not None and len(set(given)) < len(given):
+            raise ValueError(f"a family is given twice: {listed(given)}")
+        return given
+
     @model_validator(mode="after")
     def _source_fields(self) -> DataConfig:
         if self.source == "datasets" and self.path is None:
@@ -179,9 +186,14 @@ class DataConfig(Section):
         """Whether every row is a pair of base and source."""
         return self.source_column is not None or self.source == "minimal_pairs"
 
+    @property
+    def asks(self) -> bool:
+        """Whether every row is a question."""
+        return self.answer_column is not None or self.source == "minimal_pairs"
+
     @model_validator(mode="after")
     def _limits(self) -> DataConfig:
-        if self.keep == "changed" and self.answer_column is None and self.source != "minimal_pairs":
+        if self.keep == "changed" and not self.asks:
             raise ValueError("keep: changed is of questions: give answer_column, or leave it out")
         if self.label_column is not None and self.tags_column is not None:
             raise ValueError("give label_column or tags_column, not both: a row has one label, or one for every word")
@@ -228,8 +240,26 @@ class DataConfig(Section):
         columns = [*texts, *places.values()]
         if len(set(columns)) < len(columns):
             raise ValueError(f"the columns of a pair must differ; got {listed(columns)}")
-        if self.detokenize != "none" or self.max_train_tokens is not None:
-            raise ValueError("pairs (source_column) take no detokenize or max_train_tokens")
+        return self
+
+    @model_validator(mode="after")
+    def _read(self) -> DataConfig:
+        """Refuse settings that these rows do not read: they would change nothing."""
+        kind, unread = f"source {self.source}", list[str]()
+        if self.source != "minimal_pairs":
+            unread += ["pairs_per_family"]
+        if self.source != "datasets":
+            unread += ["text_column"]
+        if self.paired or self.labelled:
+            unread += ["detokenize", "max_train_tokens", "min_length"]
+        if self.source == "datasets" and (self.paired or self.labelled):
+            kind = "a pair (source_column)" if self.paired else "a labelled row"
+        given = [name for name in unread if getattr(self, name) != type(self).model_fields[name].default]
+        if given:
+            remedy = "leave it out"
+            if self.labelled and "max_train_tokens" in given:
+                remedy = "use max_train_examples"
+            raise ValueError(f"{kind} takes no {' or '.join(given)}; {remedy}")
         return self
 
 
@@ -331,6 +361,8 @@ def refuse_unknown_roles(verification: VerificationConfig, arms: Collection[str]
         arm = getattr(verification, role)
         if arm is not None and arm not in arms:
             raise ValueError(f'verification.{role} "{arm}" is no arm (arms: {listed(arms)})')
+    if verification.baseline is not None and verification.baseline == verification.treatment:
+        raise ValueError(f"verification.baseline and treatment are both {verification.baseline}; give two arms")
 
 
 class RunConfig(Section):
@@ -364,9 +396,15 @@ class RunConfig(Section):
         for where, data in self._sections().items():
             if data.two_sentences and column != "label_column":
                 raise ValueError(f"{where}: two sentences (text_column) are for task sequence_classification")
+            if data.label_column is not None and column != "label_column":
+                raise ValueError(f"{where}: label_column is for task sequence_classification")
             if data.tags_column is not None and column != "tags_column":
                 raise ValueError(f"{where}: tags_column is for task token_classification")
         refuse_unknown_roles(self.verification, self.arms)
+        questions = all(data.asks for data in self._sections().values())
+        if self.mlm != MaskingConfig() and (self.task != "masked_lm" or questions):
+            of = "questions, of which the answers are masked" if questions else f"task {self.task}"
+            raise ValueError(f"mlm says how text is masked, but all is of {of}; leave it out")
         return self
 
     def _sections(self) -> dict[str, DataConfig]:
@@ -382,7 +420,3 @@ class RunConfig(Section):
         for where, data in self._sections().items():
             if getattr(data, column) is None:
                 raise ValueError(f"{where}: task {self.task} needs a {column}")
-            if data.detokenize != "none" or data.max_train_tokens is not None:
-                raise ValueError(
-                    f"{where}: labelled rows take no detokenize or max_train_tokens; use max_train_examples"
-                )

@@ -6,10 +6,11 @@ Legend of shapes: B rows, S positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.errors import UserError
@@ -68,6 +69,57 @@ class Numbered(Sequence[Row]):
         if "source_input_ids" in row and "source_example_id" not in row:
             row = {**row, "source_example_id": len(self._rows) + index}
         return row
+
+
+@dataclass(frozen=True)
+class Readable:
+    """Makes batches that models can read: a token that none has an embedding for would end a run within torch.
+
+    Attributes:
+        collator: Makes the batches.
+        models: Models by what messages call them, with the number of their embeddings and the longest row that they
+            read, if that is known.
+    """
+
+    collator: Collator
+    models: Mapping[str, tuple[int, int | None]]
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """Make a batch.
+
+        Raises:
+            UserError: If a model does not know a token, or a row is too long for it.
+        """
+        batch = self.collator(rows)
+        for side in ("", _SOURCE):
+            ids = batch.get(f"{side}input_ids")
+            if ids is None or not ids.numel():
+                continue
+            lowest, highest, longest = int(ids.min()), int(ids.max()), ids.shape[1]
+            for name, (known, limit) in self.models.items():
+                if lowest < 0 or highest >= known:
+                    raise UserError(
+                        f"{name}: a row holds the token {lowest if lowest < 0 else highest}, but its embeddings are of "
+                        f"0 to {known - 1}; give rows of its own tokenizer"
+                    )
+                if limit is not None and longest > limit:
+                    raise UserError(f"{name}: a row has {longest} tokens, but it reads {limit} at most; cut rows there")
+        return batch
+
+
+def readable(collator: Collator, models: Mapping[str, Any]) -> Collator:
+    """Return a collator whose batches models can read, or that says why one can't.
+
+    Args:
+        collator: Makes the batches.
+        models: The models, by what messages call them; those without an embedding of tokens read anything.
+    """
+    known: dict[str, tuple[int, int | None]] = {}
+    for name, model in models.items():
+        embeddings: Any = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+        if isinstance(embeddings, nn.Embedding):
+            known[name] = embeddings.num_embeddings, readable_tokens(model)
+    return Readable(collator, known)
 
 
 IGNORE_INDEX = -100

@@ -264,7 +264,10 @@ def _padded(rows: Rows, special: SpecialTokens, longest: int) -> dict[str, Tenso
     lengths = torch.tensor([len(row["input_ids"]) for row in rows])
     ids = torch.full((len(rows), longest), special.pad)
     for index, row in enumerate(rows):
-        ids[index, : len(row["input_ids"])] = torch.as_tensor(row["input_ids"])
+        given = torch.as_tensor(row["input_ids"])
+        if given.is_floating_point() and len(given):
+            raise UserError(f"input_ids hold {float(given[0])}, which is no integer; give tokens as integers")
+        ids[index, : len(given)] = given
     real = torch.arange(ids.shape[1]) < lengths[:, None]
     excluded = torch.isin(ids, torch.tensor(special.every, dtype=torch.long)) | ~real
     if _added(special):

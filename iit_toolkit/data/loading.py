@@ -61,6 +61,8 @@ def load_split(
         UserError: If it can't be read, its files differ in what is needed, or a file has a needed column twice.
     """
     where = describe_split(path, name, split)
+    if name is not None and path in BUILDERS:
+        raise UserError(f"data {where}: a name is of data sets of the Hub, not of {path} files; leave it out")
     given = _local_files(path, split, data_files, where)
     if given is None:
         try:

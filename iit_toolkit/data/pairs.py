@@ -35,10 +35,13 @@ class PairedRows:
     Attributes:
         rows: The pairs that can be used.
         skipped: How many cannot, by reason.
+        unchosen: How many questions have candidates without their answer, or between which no model can choose, by
+            reason.
     """
 
     rows: Dataset
     skipped: dict[str, int]
+    unchosen: dict[str, int]
 
 
 def tokenize_pairs(
@@ -106,7 +109,7 @@ def tokenize_pairs(
     added = {"text_id": base, "source_text_id": source, "source_example_id": np.arange(len(table), 2 * len(table))}
     for name, column in added.items():
         table = table.append_column(name, pa.array(column, pa.int64()))
-    return PairedRows(dataset_of(table), dict(found.skipped))
+    return PairedRows(dataset_of(table), dict(found.skipped), dict(found.unchosen))
 
 
 @dataclass
@@ -123,6 +126,7 @@ class _Found:
     typed: bool
     tagged: bool
     skipped: Counter[str] = field(default_factory=Counter[str])
+    unchosen: Counter[str] = field(default_factory=Counter[str])
     first: str = ""
     texts: array[int] = field(default_factory=lambda: array("q"))
 
@@ -143,8 +147,12 @@ class _Found:
         """Put tokens in the place of each row's candidates."""
         before, candidates = ([row.pop(name) for row in rows] for name in ("before", "candidates"))
         tokens = candidate_tokens(self.tokenizer, before, candidates, causal=self.causal)
-        for row, one in zip(rows, tokens, strict=True):
+        for row, words, one in zip(rows, candidates, tokens, strict=True):
             row["candidates"] = one if len(row["answers"]) == 1 else []
+            if words and not row["candidates"]:
+                self.unchosen[_NO_CHOICE] += 1
+            elif words and row["input_ids"][row["answers"][0]] not in one:
+                self.unchosen[_NO_ANSWER] += 1
 
     def _rows(self, some: dict[str, list[Any]], start: int, special: SpecialTokens) -> Iterator[dict[str, Any]]:
         unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
@@ -230,6 +238,8 @@ def _numbered(digests: array[int]) -> NDArray[np.int64]:
 
 _PAIRS_AT_A_TIME = 1000
 _PLACES = ("span", "source_span", "answer", "source_answer")
+_NO_CHOICE = "candidates must be two or more different tokens that the tokenizer knows, and the answer one token"
+_NO_ANSWER = "the answer is none of the candidates"
 _REMEDY = "give pairs that differ in words of as many tokens, or name the swapped characters in span columns"
 
 

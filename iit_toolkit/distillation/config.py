@@ -139,6 +139,28 @@ def training_config(output_dir: str, settings: dict[str, Any]) -> CausalDistilla
     return config
 
 
+_READ_WITH_SWAPS = ("interchanges", "counterfactual_tokens", "share_prefix", "cost_aware_draw")
+_READ_BY = {"counterfactual_weighting": "causal_ce", "aligned_tokens": "aligned_mse"}
+
+
+def refuse_unread(settings: Mapping[str, Any], weights: ObjectiveWeights, where: str) -> None:
+    """Refuse settings of an arm that none of its terms reads: they would change nothing.
+
+    Args:
+        settings: The arm's own settings.
+        weights: The arm's weights.
+        where: What messages call the settings.
+
+    Raises:
+        UserError: At the first of them.
+    """
+    lacking = {name: "swaps, but no causal_* term or strict" for name in _READ_WITH_SWAPS if not weights.interchange}
+    lacking |= {name: f"{term}, but no such term" for name, term in _READ_BY.items() if not getattr(weights, term)}
+    for entry in fields(CausalDistillationConfig):
+        if entry.name in lacking and settings.get(entry.name, entry.default) != entry.default:
+            raise UserError(f"{where}.{entry.name}: it is about {lacking[entry.name]} has a weight; leave it out")
+
+
 def _refuse_other_backend(settings: Mapping[str, Any]) -> None:
     """Refuse a `ddp_backend` other than the one that joins processes before their config is read."""
     device = torch.accelerator.current_accelerator(check_available=True)

@@ -29,7 +29,7 @@ from iit_toolkit.distillation.copied_blocks import PER_LAYER, config_of_layers, 
 from iit_toolkit.errors import UserError, did_you_mean, one_line, shown
 from iit_toolkit.interchange.answers import class_elsewhere, class_names
 from iit_toolkit.models.loading import load_config, load_model, make_plain, tell_once
-from iit_toolkit.models.task import refuse_other_classifier, task_of_classes
+from iit_toolkit.models.task import refuse_other_classifier, require_model, task_of_classes
 
 _BUILD_ERRORS = (
     ValueError,
@@ -88,8 +88,9 @@ def student(teacher: PreTrainedModel, layers: int | Sequence[int] | None = None)
             half as many as the teacher if absent.
 
     Raises:
-        UserError: As for `student_from_teacher`.
+        UserError: If the teacher is no model, or as for `student_from_teacher`.
     """
+    require_model(teacher, "the teacher")
     refuse_unknown_size(teacher, f"teacher {type(teacher).__name__}")
     whole = isinstance(layers, int) and not isinstance(layers, bool)
     numbers = isinstance(layers, Sequence) and all(type(layer) is int for layer in layers)

@@ -17,7 +17,7 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import refuse_no_alignment
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.config.task import refuse_unknown_task
-from iit_toolkit.data.batch import Collator, Numbered, both_directions
+from iit_toolkit.data.batch import Collator, Numbered, both_directions, readable
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
@@ -37,6 +37,7 @@ from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.reading import refuse_read_padding
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
+from iit_toolkit.models.task import require_model
 
 _GRADIENT_ROWS = 4
 _Gradients = tuple[Tensor | None, ...]
@@ -88,6 +89,9 @@ class CausalDistillationTrainer(PlainStudentTrainer):
     ) -> None:
         if not isinstance(args, CausalDistillationConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UserError(f"args are {type(args).__name__}; give a CausalDistillationConfig")
+        require_model(model, "the student")
+        if not isinstance(teacher, CausalModel):
+            require_model(teacher, "the teacher")
         if alignment is not None:
             refuse_no_alignment(alignment)
         if model is teacher:
@@ -120,6 +124,8 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         named = {"train_dataset": train_dataset, "data_collator": data_collator, "processing_class": processing_class}
         with torch.random.fork_rng(devices=[]):  # the Trainer seeds again
             super().__init__(model=DistillationStep(self.objective), args=args, **named, **rest)
+        models = {"teacher": teacher, "student": model}
+        self.data_collator = readable(self.data_collator, models)
         if args.label_names is None:
             self.label_names = ["labels"]
         refuse_other_kind(self.accelerator.distributed_type)
@@ -127,7 +133,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         self.loss_is_scaled_for_ga = False
         self.settings = args
         self.alignment = alignment
-        self.mixture = tuple(mixture)
+        self.mixture = tuple(replace(one, collator=readable(one.collator, models)) for one in mixture)
         for one in self.mixture:
             one.require_terms(self.objective.weights)
         self.student = model
@@ -140,7 +146,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         for what, companion in besides.items():
             if companion is not None and self.optimizer is not None:
                 raise UserError(f"the given optimizer would not train {what}; name one in args.optim instead")
-        self._swapped = self._read_padding = False
+        self._swapped = self._looked = False
         self._sampler: Sampler | None = None
         self._drawn: Variables | None = None
         self._sums: dict[str, Tensor] = {}
@@ -180,8 +186,8 @@ class CausalDistillationTrainer(PlainStudentTrainer):
             if not model.training:
                 loss = self.objective.task_loss(inputs)
                 return (loss, {"loss": loss}) if return_outputs else loss
+            self._look_at_first(inputs)
             interchanges = self.draw_interchanges(inputs)
-            self._refuse_read_padding(inputs)
             dropout = self.settings.dropout and not self.settings.freeze_student
             if any(module.training != dropout for module in self.student.modules()):
                 self.student.train(dropout)
@@ -193,11 +199,13 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         loss = losses.total if weight == 1 else losses.total * weight
         return (loss, {"loss": loss}) if return_outputs else loss
 
-    def _refuse_read_padding(self, batch: Mapping[str, Tensor]) -> None:
-        """Look at the first batch: answers must not change with its padding."""
-        if self._read_padding:
+    def _look_at_first(self, batch: Mapping[str, Tensor]) -> None:
+        """Look at the first batch: it needs labels, and answers must not change with its padding."""
+        if self._looked:
             return
-        self._read_padding = True
+        self._looked = True
+        if "labels" not in batch:
+            raise UserError("batches have no labels; give processing_class, the tokenizer, or a data_collator")
         for side in (self.objective.teacher, self.objective.student):
             if isinstance(side, InterchangeModel):
                 refuse_read_padding(side.model, batch, "teacher" if side is self.objective.teacher else "student")

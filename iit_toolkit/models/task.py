@@ -23,6 +23,16 @@ _CLASSES: tuple[tuple[Task, object], ...] = (
 )
 
 
+def require_model(model: object, what: str) -> None:
+    """Refuse anything but a live model of transformers, such as its name.
+
+    Raises:
+        UserError: If it is something else.
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise UserError(f"{what} is a {type(model).__name__}; give a loaded model of transformers")
+
+
 def task_of(model: PreTrainedModel) -> Task:
     """Return what a model of transformers, or one derived from it, is trained for.
 

@@ -39,7 +39,7 @@ from iit_toolkit.data.tokenization import (
     shuffled,
     spread_examples,
 )
-from iit_toolkit.distillation.config import CausalDistillationConfig, training_config
+from iit_toolkit.distillation.config import CausalDistillationConfig, refuse_unread, training_config
 from iit_toolkit.distillation.dropped import refuse_dropped_blocks
 from iit_toolkit.distillation.fresh_blocks import draw_blocks_anew, drawn_anew
 from iit_toolkit.distillation.mixture import Mixed
@@ -283,10 +283,12 @@ class Prepared:
                     )
             require_settings(CausalDistillationConfig, section, where)
             settings |= section
+        weights = self.arm_weights(arm)
+        refuse_unread(self.config.arms[arm].training, weights, f"arms.{arm}.training")
         settings |= {
             "task": self.config.task,
             "temperature": self.config.arms[arm].temperature,
-            "weights": self.arm_weights(arm).model_dump(),
+            "weights": weights.model_dump(),
         }
         return training_config(str(output), settings)
 

@@ -80,6 +80,7 @@ def load_rows(
         pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit, where=where)
         rows, skipped = pairs.rows, pairs.skipped
         _warn_of_lost(split, len(texts), skipped, "pairs are skipped")
+        _warn_of_lost(split, len(rows), pairs.unchosen, "questions cannot be decided among their candidates")
         if data.keep == "changed":
             rows = _changed(rows, teacher, tokenizer, task, where)
     elif FACTS[task].column == "label_column":

@@ -96,6 +96,14 @@ WRONG = {
         ["arms.plain.training.freeze_student=true"],
         ["arms.plain: training.freeze_student trains learned subspaces alone, but there are none"],
     ),
+    "swaps without a term that swaps": (
+        ["arms.plain.training.interchanges=2"],
+        ["arms.plain.training.interchanges: it is about swaps, but no causal_* term or strict has a weight; leave"],
+    ),
+    "weighting without its term": (
+        ["arms.causal.training.counterfactual_weighting=effect", "arms.causal.weights={causal_logit_mse: 1}"],
+        ["arms.causal.training.counterfactual_weighting: it is about causal_ce, but no such term has a weight; leave"],
+    ),
     "no rows in a batch": (["training.per_device_train_batch_size=0"], ["per_device_train_batch_size: should be 1 or"]),
     "no other row in a batch": (
         ["training.per_device_train_batch_size=1"],
@@ -217,7 +225,7 @@ WRONG = {
     "evaluation in training": (["training.eval_on_start=true"], ["training.eval_on_start: models are evaluated after"]),
     "tokens of labelled rows": (
         ["task=sequence_classification", "data.label_column=label", "data.max_train_tokens=99"],
-        ["data: labelled rows take no detokenize or max_train_tokens; use max_train_examples"],
+        ["data: a labelled row takes no max_train_tokens; use max_train_examples"],
     ),
     "evaluation without labels": (
         ["task=sequence_classification", "data.label_column=label", "evaluation.other={path: text}"],
@@ -534,6 +542,24 @@ def test_an_interrupt_is_no_error(
     told = capsys.readouterr()
     assert told.out == "" and "Traceback" not in told.err
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["config.yaml", "inputs.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "place"),
+    [
+        (["run", "config.yaml", "-o", ""], ", after -o"),
+        (["run", "config.yaml", "--output="], ", after --output"),
+        (["suite", "run", "suite.yaml", "--launcher", ""], ", after --launcher"),
+        (["verify", "", "--student", "embedded"], ", after verify"),
+        (["", "config.yaml"], ""),
+    ],
+)
+def test_an_empty_argument_is_no_folder_or_file(
+    folder: Path, refused: Callable[..., str], arguments: list[str], place: str
+) -> None:
+    before = sorted(folder.iterdir())
+    assert f"error: an argument is empty{place}; give it, or leave it out" in refused(*arguments)
+    assert sorted(folder.iterdir()) == before
 
 
 def test_a_report_of_no_run(folder: Path, refused: Callable[..., str]) -> None:

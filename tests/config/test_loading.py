@@ -113,8 +113,26 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
         ("data={path: json, source_column: text}", "data: the columns of a pair must differ; got text, text"),
         (
             "data={path: json, source_column: bad, max_train_tokens: 9}",
-            "data: pairs (source_column) take no detokenize or max_train_tokens",
+            "data: a pair (source_column) takes no max_train_tokens; leave it out",
         ),
+        (
+            "data={path: json, source_column: bad, min_length: 3}",
+            "data: a pair (source_column) takes no min_length; leave",
+        ),
+        ("data={path: json, label_column: y, min_length: 3}", "data: a labelled row takes no min_length; leave it out"),
+        ("data.pairs_per_family=9", "data: source python_docs takes no pairs_per_family; leave it out"),
+        ("data={path: json, pairs_per_family: 9}", "data: source datasets takes no pairs_per_family; leave it out"),
+        ("data.text_column=sentence", "data: source python_docs takes no text_column; leave it out"),
+        (
+            "data={source: minimal_pairs, families: [agreement], detokenize: wikitext, max_train_tokens: 9}",
+            "data: source minimal_pairs takes no detokenize or max_train_tokens; leave it out",
+        ),
+        (
+            "evaluation={other: {source: minimal_pairs, families: [agreement, pronouns, agreement]}}",
+            "evaluation.other.families: a family is given twice: agreement, pronouns, agreement",
+        ),
+        ("data={path: json, label_column: y}", "data: label_column is for task sequence_classification"),
+        ("verification={baseline: plain, treatment: plain}", "baseline and treatment are both plain; give two arms"),
         ("data.max_train_examples=5", "data: max_train_examples is of labelled rows: give label_column, or use"),
         ("data.max_length=0", "data.max_length: input should be greater than 0"),
         ("data.min_length=0", "data.min_length: input should be greater than 0"),
@@ -169,10 +187,27 @@ def test_a_mistake_is_told_in_one_line_with_its_place(path: Path, override: str,
 
 
 def test_the_name_of_the_held_out_split_is_taken_in_classification(path: Path) -> None:
-    labelled = ["data={path: json, label_column: kind}", "evaluation={validation: {path: json}}"]
-    load_config(path, labelled)
+    load_config(path, ["evaluation={validation: {path: json}}"])
+    labelled = ["data={path: json, label_column: kind}", "evaluation={validation: {path: json, label_column: kind}}"]
     with pytest.raises(UserError, match="evaluation.validation: data.eval_split is measured under that name already"):
         load_config(path, [*labelled, "task=sequence_classification"])
+
+
+@pytest.mark.parametrize(
+    ("data", "task", "of"),
+    [
+        ("{source: minimal_pairs, families: [agreement]}", "masked_lm", "questions, of which the answers are masked"),
+        ("{path: json, label_column: kind}", "sequence_classification", "task sequence_classification"),
+    ],
+)
+def test_masking_is_of_texts(path: Path, data: str, task: str, of: str) -> None:
+    given = [f"data={data}", f"task={task}"]
+    load_config(path, given)
+    with pytest.raises(UserError, match=f"mlm says how text is masked, but all is of {of}; leave it out"):
+        load_config(path, [*given, "mlm.probability=0.3"])
+    load_config(path, ["data={path: json, source_column: other}", "mlm.probability=0.3"])  # pairs without a question
+    if task == "masked_lm":
+        load_config(path, [*given, "mlm.probability=0.3", "evaluation={text: {source: python_docs}}"])
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ from transformers import PreTrainedTokenizerFast
 
 from iit_toolkit.config.run_config import DataConfig
 from iit_toolkit.data.collate import MaskedLanguageCollator
-from iit_toolkit.data.pairs import tokenize_pairs
+from iit_toolkit.data.pairs import PairedRows, tokenize_pairs
 from tests.data.conftest import words_of
 
 WORDS = words_of("the", "cat", "cats", "is", "are", "was", "walk", "##s", "##ed", "old", ".")
 
 
-def rows(*candidates: list[str] | list[str | None] | None) -> Any:
+def found(*candidates: list[str] | list[str | None] | None) -> PairedRows:
     count = len(candidates)
     return tokenize_pairs(
         Dataset.from_dict(
@@ -30,7 +30,11 @@ def rows(*candidates: list[str] | list[str | None] | None) -> Any:
         ),
         WORDS,
         32,
-    ).rows
+    )
+
+
+def rows(*candidates: list[str] | list[str | None] | None) -> Any:
+    return found(*candidates).rows
 
 
 @pytest.mark.parametrize(
@@ -67,8 +71,16 @@ def test_of_a_causal_model_the_first_tokens_stand_for_them(
     causal: PreTrainedTokenizerFast, candidates: list[str], tokens: list[str]
 ) -> None:
     table = {"text": ["w1 w2 w4"], "source": ["w1 w3 w5"], "answer": ["w4"], "source_answer": ["w5"]}
-    found = tokenize_pairs(Dataset.from_dict({**table, "candidates": [candidates]}), causal, 32, causal=True)
-    assert list(found.rows["candidates"]) == [causal.convert_tokens_to_ids(tokens)]
+    one = tokenize_pairs(Dataset.from_dict({**table, "candidates": [candidates]}), causal, 32, causal=True)
+    assert list(one.rows["candidates"]) == [causal.convert_tokens_to_ids(tokens)]
+
+
+def test_questions_without_a_choice_are_counted(causal: PreTrainedTokenizerFast) -> None:
+    unchosen = found(["is", "are"], ["are"], None, [], ["are", "ran"], ["is", "was"]).unchosen
+    known = "candidates must be two or more different tokens that the tokenizer knows, and the answer one token"
+    assert unchosen == {known: 2, "the answer is none of the candidates": 1}
+    table = {"text": ["w1 w2 w4"], "source": ["w1 w3 w5"], "answer": ["w4"], "candidates": [["w4 w6", "w5"]]}
+    assert not tokenize_pairs(Dataset.from_dict(table), causal, 32, causal=True).unchosen
 
 
 def test_candidates_need_answers() -> None:

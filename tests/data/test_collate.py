@@ -190,6 +190,12 @@ def test_causal_labels_are_the_unshifted_ids(causal: PreTrainedTokenizerFast) ->
     assert batch["special_tokens_mask"].tolist() == [[True, False, False, False], [True, False, True, True]]
 
 
+def test_tokens_are_integers(causal: PreTrainedTokenizerFast) -> None:
+    assert CausalLanguageCollator(causal)([{"input_ids": []}, {"input_ids": [5]}])["input_ids"].shape == (2, 1)
+    with pytest.raises(UserError, match="input_ids hold 5.0, which is no integer; give tokens as integers"):
+        CausalLanguageCollator(causal)([{"input_ids": [5.0, 6.5]}])
+
+
 @pytest.mark.parametrize(("name", "value"), [("example_id", 1), ("text_id", 1), ("token_type_ids", [0, 0])])
 def test_what_one_row_has_all_have(causal: PreTrainedTokenizerFast, name: str, value: Any) -> None:
     rows = [{"input_ids": [0, 5, 6, 7]}, {"input_ids": [0, 8], name: value}]

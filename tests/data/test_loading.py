@@ -189,6 +189,12 @@ def test_what_is_wrong_is_told_of_the_file_that_is() -> None:
         assert "\n" not in told and len(told) < 400, name
 
 
+def test_a_name_is_of_the_hub(place: Path) -> None:
+    (place / "a.txt").write_text("one\n")
+    with pytest.raises(UserError, match="a name is of data sets of the Hub, not of text files; leave it out"):
+        load_texts("text", "train", name="raw", data_files="a.txt")
+
+
 @pytest.mark.usefixtures("place")
 def test_a_slice_that_is_none_and_names_by_the_hundred_are_told_in_one_short_line() -> None:
     Path("wide.csv").write_text(

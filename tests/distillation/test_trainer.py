@@ -516,7 +516,15 @@ def test_what_cannot_be_trained_is_told_when_the_trainer_is_made(tmp_path: Path)
         ({"student": teacher}, "student and teacher are one model, and a teacher does not learn; give a copy"),
         ({"student": frozen}, "all of the student is frozen, as a teacher is; call student.requires_grad_.True."),
         ({"rows": Rows(0)}, "train_dataset holds no rows; give some"),
+        ({"student": "bert"}, "the student is a str; give a loaded model of transformers"),
     ):
         with pytest.raises(UserError, match=message):
             made(**wrong)
     assert made()
+
+
+def test_batches_need_labels(tmp_path: Path) -> None:
+    one = trainer(tmp_path)
+    one.data_collator = lambda rows: {name: value for name, value in collate(rows).items() if name != "labels"}
+    with pytest.raises(UserError, match="batches have no labels; give processing_class, the tokenizer, or a data_coll"):
+        one.train()

@@ -75,6 +75,15 @@ def test_wrong_arguments_are_told_in_one_line(check: Check, tmp_path: Path) -> N
     teacher, alignment = model("masked_lm", 4, 16), iit.Alignment.pairs(middle=(2, 1))
     with pytest.raises(UserError, match="there are no students; give one model"):
         iit.verify(teacher, {}, alignment, rows(paired=False), tokenizer=tiny_tokenizer())
+    wide = model("masked_lm", 2, 16)
+    wide.resize_token_embeddings(wide.config.vocab_size + 3)
+    with pytest.raises(UserError, match="same answers: teacher has .* tokens, student .*; make the student from the"):
+        iit.verify(teacher, wide, alignment, rows(paired=False), tokenizer=tiny_tokenizer())
+    nothing: Any = None
+    with pytest.raises(UserError, match="the teacher is a NoneType; give a loaded model of transformers"):
+        iit.student(nothing)
+    with pytest.raises(UserError, match="the teacher is a NoneType; give a loaded model of transformers"):
+        iit.trace(nothing, rows(paired=False), tokenizer=tiny_tokenizer())
     name: Any = "diito/middle"
     with pytest.raises(UserError, match="the alignment is 'diito/middle'; give an iit.Alignment, such as iit.preset"):
         iit.verify(teacher, iit.student(teacher, 2), name, rows(paired=False), tokenizer=tiny_tokenizer())

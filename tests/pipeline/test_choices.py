@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,26 @@ def test_choices_are_those_of_a_softmax_over_the_candidates(prepared: Prepared) 
     summary = summarise(found.choices, resamples=100).students["near"].variables["middle"]
     assert summary.estimate("effect_r2").value == pytest.approx(1 - error / size, abs=1e-3)
     assert 1 - error / size < 0.999  # so that the numbers are of two models
+
+
+def test_questions_without_a_choice_are_told(
+    tmp_path: Path, prepared: Prepared, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(prepared.eval_rows) and "among their candidates" not in caplog.text
+    pairs = [
+        {"text": f"the {one} of the method is used.", "source": f"the {two} of the method is used.", "answer": "is"}
+        for one, two in (("module", "modules"), ("object", "objects"), ("class", "file"))
+    ]
+    for row, choices in zip(pairs, (["is", "are"], ["is"], ["are", "was"]), strict=True):
+        row |= {"choices": choices}
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    columns = "source_column: source, answer_column: answer, candidates_column: choices"
+    data = f"data={{path: json, data_files: {{validation: some.jsonl}}, {columns}}}"
+    rows = Prepared(load_config(tmp_path / "config.yaml", [data, "mixture={}"])).eval_rows
+    assert len(rows) == 3
+    [told] = [message for message in caplog.messages if "among their candidates" in message]
+    assert told.startswith("data, split validation: 2 of 3 questions cannot be decided among their candidates: ")
+    assert "candidates must be two or more" in told and "the answer is none of the candidates (1)" in told
 
 
 def test_a_run_tells_them_and_a_run_without_candidates_does_not(

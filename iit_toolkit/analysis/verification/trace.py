@@ -29,12 +29,12 @@ from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.analysis.verification.teacher_effects import OwnEffects
 from iit_toolkit.analysis.verification.trace_positions import counted_cases, kinds_of
 from iit_toolkit.config.task import Task, refuse_unknown_task
-from iit_toolkit.data.batch import Collator, Numbered, Rows
+from iit_toolkit.data.batch import Collator, Numbered, Rows, readable
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.reading import refuse_read_padding
-from iit_toolkit.models.task import task_of
+from iit_toolkit.models.task import require_model, task_of
 
 TRACED = ("block_output", "attention_output", "mlp_output")
 """The components that are swapped if none are named."""
@@ -80,9 +80,10 @@ def trace(
         UserError: If there is neither a collator nor a tokenizer, a component is unknown, or the rows hold too little
             to swap or to answer.
     """
+    require_model(teacher, "the teacher")
     refuse_unknown_task(task, "task")
     task = task or task_of(teacher)
-    collator = traced_collator(collator, tokenizer, task, seed)
+    collator = traced_collator(collator, tokenizer, task, seed, teacher)
     sites = traced_sites(teacher, components, heads=heads)
     numbered = Numbered(rows)
     paired = len(numbered) > 0 and "source_input_ids" in numbered[0]
@@ -118,16 +119,21 @@ def trace(
 
 
 def traced_collator(
-    collator: Collator | None, tokenizer: PreTrainedTokenizerBase | None, task: Task, seed: int
+    collator: Collator | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    task: Task,
+    seed: int,
+    teacher: PreTrainedModel,
 ) -> Collator:
-    """Return the collator, by default that of the task.
+    """Return the collator, by default that of the task; it refuses rows that the teacher can't read.
 
     Raises:
         UserError: If there is neither a collator nor a tokenizer.
     """
     if collator is None and tokenizer is None:
         raise UserError("trace needs the tokenizer that made the rows, or a collator; give tokenizer=...")
-    return collator or collator_for(task, cast(PreTrainedTokenizerBase, tokenizer), seed)
+    collator = collator or collator_for(task, cast(PreTrainedTokenizerBase, tokenizer), seed)
+    return readable(collator, {"teacher": teacher})
 
 
 def traced_policy(paired: bool) -> tuple[Positions, Sources]:

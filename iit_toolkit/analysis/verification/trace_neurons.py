@@ -92,7 +92,7 @@ def find_neurons(
         )
     site = resolve_site(Site(component=part, layer=layer), teacher)
     task = cast(Task, found.task)
-    collator = traced_collator(collator, tokenizer, task, seed)
+    collator = traced_collator(collator, tokenizer, task, seed, teacher)
     ranking, checking = (
         _drawn(half, collator, task, paired=found.paired, pairs=pairs, batch_size=batch_size, seed=seed, what=what)
         for half, what in zip(_halves(rows, pairs), ("ranking", "swapping"), strict=True)

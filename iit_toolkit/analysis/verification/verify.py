@@ -27,11 +27,12 @@ from iit_toolkit.analysis.verification.off_manifold import MANIFOLD_PAIRS, off_m
 from iit_toolkit.analysis.verification.self_checks import SELF_CHECK_PAIRS, self_checks
 from iit_toolkit.analysis.verification.teacher_sides import teacher_sides
 from iit_toolkit.config.task import Task, refuse_unknown_task
-from iit_toolkit.data.batch import Collator, Numbered, Rows
+from iit_toolkit.data.batch import Collator, Numbered, Rows, readable
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.data.tensor_rows import TensorRows, tensor_batch
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Side
+from iit_toolkit.interchange.answers import same_answers
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import refuse_failed
@@ -171,6 +172,9 @@ def verify(
         students, judged = {"student": students}, judged or "student"
     _refuse_other_models(teacher, students)
     refuse_no_alignment(alignment)
+    for student in students.values():
+        if isinstance(teacher, PreTrainedModel) and isinstance(student, PreTrainedModel):
+            refuse_failed([same_answers(teacher, student)])
     task = answered_task(teacher, task)
     if collator is None and tokenizer is None and not isinstance(rows, TensorRows):
         raise UserError("verify needs the tokenizer that made the rows, or a collator; give tokenizer=...")
@@ -194,7 +198,7 @@ def verify(
     teacher_side.eval()
     drawn = draw_pairs(
         Numbered(rows),
-        collator,
+        readable(collator, {"teacher": teacher, **students}),
         alignment.positions,
         alignment.sources,
         task=task,

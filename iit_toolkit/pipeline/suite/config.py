@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from iit_toolkit.config.loading import AnyRunConfig, RunSection, apply_override, parse_config, read_mapping
 from iit_toolkit.config.run_config import RunConfig, StudentConfig
 from iit_toolkit.downstream.config import FinetuneConfig, FinetuneTasks, Seed
-from iit_toolkit.errors import did_you_mean, listed
+from iit_toolkit.errors import UserError, did_you_mean, listed
 from iit_toolkit.files.paths import Name
 from iit_toolkit.pipeline.alignment_files import with_alignments_read
 from iit_toolkit.pipeline.networks.prepare import with_alignment_files_read
@@ -46,6 +46,14 @@ class SuiteConfig(BaseModel):
     finetune: FinetuneTasks | None = None
     """Tasks that teacher and students are fine-tuned on, if any; in a file: these, or the path of their file. Only
     models of transformers are fine-tuned."""
+
+    @field_validator("finetune", mode="before")
+    @classmethod
+    def _of_tasks(cls, given: Any) -> Any:
+        more = [name for name in FinetuneConfig.model_fields if name not in FinetuneTasks.model_fields]
+        if isinstance(given, dict) and (found := [name for name in more if name in given]):
+            raise ValueError(f"{listed(found)}: a suite fine-tunes its own models; leave it out")
+        return given
 
     @field_validator("seeds", "arm_seeds")
     @classmethod
@@ -121,12 +129,23 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
     document = read_mapping(Path(path))
     _read_sections(document, Path(path).parent)
     for override in overrides:
+        _refuse_replaced(override)
         apply_override(document, override)
         _read_sections(document, Path(path).parent)
     config = parse_config(SuiteConfig, document, where=f"suite {path}")
     run = config.run
     read = with_alignments_read(run) if isinstance(run, RunConfig) else with_alignment_files_read(run)
     return config.model_copy(update={"run": read})
+
+
+_REPLACED = {"run.seed": "seeds", "run.name": "name", "run.verification.baseline": "baseline"}
+
+
+def _refuse_replaced(override: str) -> None:
+    """Refuse to override what the suite gives its runs."""
+    key = override.partition("=")[0]
+    if key in _REPLACED:
+        raise UserError(f"{key}: the suite gives it to its runs; override {_REPLACED[key]}")
 
 
 def _read_sections(document: dict[str, Any], folder: Path) -> None:

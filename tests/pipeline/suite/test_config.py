@@ -52,3 +52,22 @@ def test_a_run_that_no_file_holds_is_refused(run: str, said: str, tmp_path: Path
     with pytest.raises(UserError, match=said) as caught:
         load_suite(tmp_path / "input.yaml")
     assert len(str(caught.value)) <= 400
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("run.seed=5", "run.seed: the suite gives it to its runs; override seeds"),
+        ("run.name=other", "run.name: the suite gives it to its runs; override name"),
+        ("run.verification.baseline=plain", "run.verification.baseline: the suite gives it to its runs; override base"),
+        ("finetune={tasks: {rte: {}}, model: m}", "finetune: model: a suite fine-tunes its own models; leave it out"),
+        ("finetune=tasks.yaml", "finetune: name, model: a suite fine-tunes its own models; leave it out"),
+    ],
+)
+def test_what_a_suite_gives_by_itself_is_not_overridden(override: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "input.yaml"
+    path.write_text(SUITE.replace("NAME", "fine"))
+    (tmp_path / "tasks.yaml").write_text(TASKS.replace("NAME", "fine"))
+    with pytest.raises(UserError, match=f"{said}"):
+        load_suite(path, [override])
+    load_suite(path, ["run.task=masked_lm", "seeds=[5]"])
