@@ -412,7 +412,7 @@ def test_a_student_with_other_labels_is_refused(place: Path, tmp_path: Path) -> 
     [
         ({"tags_column": None}, "task token_classification needs data.tags_column"),
         ({"label_column": "label"}, "give label_column or tags_column, not both"),
-        ({"detokenize": "wikitext"}, "labelled rows take no detokenize"),
+        ({"detokenize": "wikitext"}, "a labelled row takes no detokenize"),
         ({"text_column": ["tokens", "others"]}, "two sentences"),
     ],
 )

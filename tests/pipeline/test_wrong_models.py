@@ -247,8 +247,12 @@ WRONG: dict[str, tuple[tuple[Change, ...], str]] = {
         "lacks 32 weights .*, e.g. roberta.encoder.* and has others that are not used, e.g. bert",
     ),
     "another task": (
-        (labelled, lambda _, given: given.update(task="masked_lm")),
+        (labelled, lambda _, given: given.update(task="masked_lm", data={**given["data"], "label_column": None})),
         "lacks 6 weights for task masked_lm, e.g. cls.pred.* others that are not used, e.g. bert.pooler.* trained for",
+    ),
+    "labels of another task": (
+        (labelled, lambda _, given: given.update(task="masked_lm")),
+        "data: label_column is for task sequence_classification",
     ),
     "classes of another number": (
         (three_classes,),
