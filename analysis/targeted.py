@@ -60,13 +60,26 @@ CAUSES = (
     ("interchanges of words, not plain distillation, with twice the steps", "causal-long", "plain-long"),
     ("interchanges of words, not aligned MSE, with twice the steps", "causal-long", "aligned-mse-10-long"),
     ("interchanges of words with twice the steps, not a shorter aligned MSE", "causal-long", "aligned-mse-10"),
+    ("aligned MSE beside interchanges of words, with twice the steps", "causal-mse-10-long", "causal-long"),
+    ("interchanges of words beside aligned MSE, with twice the steps", "causal-mse-10-long", "aligned-mse-10-long"),
+    ("both losses, not plain distillation, with twice the steps", "causal-mse-10-long", "plain-long"),
+    ("both losses with twice the steps, not a shorter aligned MSE", "causal-mse-10-long", "aligned-mse-10"),
+    ("the map of interchanges of words, not a wrong one, with twice the steps", "causal-long", "wrong-map-long"),
     ("interchanges of spans, not aligned MSE, with twice the steps", "spans-long", "aligned-mse-10-long"),
     ("interchanges of spans, not aligned MSE", "spans", "aligned-mse-10"),
     ("the swapped position: the words that differ, not the third token", "causal", "wrong-position"),
     ("interchanges of the third token, not plain steps", "wrong-position", "plain"),
 )
 """What may explain what an arm keeps, above all that random spans bring nothing, and two arms that differ in it."""
-ONE_FACTOR = ("spans-", "words-", "plain-long", "causal-long", "aligned-mse-10-long")
+ONE_FACTOR = (
+    "spans-",
+    "words-",
+    "plain-long",
+    "causal-long",
+    "aligned-mse-10-long",
+    "causal-mse-10-long",
+    "wrong-map-long",
+)
 """How arms are named that are compared for one factor; they stand in the tables `causes` and `arms`."""
 _COMPARED = ("effect R²", "KL recovered", "effective IIA")
 _BY_FAMILY = ("effect R²", "KL recovered")
