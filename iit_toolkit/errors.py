@@ -23,10 +23,12 @@ class UserError(ValueError):
 
     The message is one line of at most `MAX_MESSAGE` printable characters, whatever it repeats of what was given. It
     says what is wrong, where, and what would be right. The command line prints it without a traceback and exits with
-    code 2.
+    code 2. Of one that a worker of a data loader raised, torch's account of where is left out.
     """
 
     def __init__(self, message: str) -> None:
+        if message.startswith("Caught "):
+            message = message.rpartition(f"{type(self).__name__}: ")[2]
         super().__init__(_bounded(on_one_line(message), MAX_MESSAGE))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, Strict, TypeAdapter, ValidationError, field_validator
+from torch.utils.data import DataLoader
 
 from iit_toolkit.errors import MAX_MESSAGE, UserError, did_you_mean, listed, mistakes, on_one_line, shown
 
@@ -19,6 +20,15 @@ class _Section(BaseModel):
         if not switch:
             raise ValueError("Nothing is on")
         return switch
+
+
+def test_of_a_worker_only_the_mistake_is_told() -> None:
+    def broken(_rows: object) -> object:
+        raise UserError("data: a row is empty; give a text")
+
+    loader: Any = DataLoader([1, 2], num_workers=1, collate_fn=broken)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match="^data: a row is empty; give a text$"):
+        list(loader)
 
 
 @pytest.mark.parametrize(

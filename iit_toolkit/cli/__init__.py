@@ -103,14 +103,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; a `UserError` becomes one line and code 2."""
     remedy = "take fewer or shorter rows, smaller batches, or a larger machine"
     with one_line_at_most(), terminating_gently(), told_if_out_of_memory("iit-toolkit", remedy):
-        given = list(sys.argv[1:] if arguments is None else arguments)
-        _refuse_empty(given)
-        app(given)
+        _refuse_empty(sys.argv[1:] if arguments is None else arguments)
+        app(arguments)
 
 
 def _refuse_empty(arguments: Sequence[str]) -> None:
     """Refuse what a shell makes of a variable that is not set: a folder without a name would be the current one."""
     for before, one in zip(("", *arguments), arguments, strict=False):
-        if not one or (one.startswith("--") and one.endswith("=")):
-            place = one.rstrip("=") or before
+        option, equals, value = one.partition("=") if one.startswith("--") else ("", "", one)
+        if not value.strip() and (equals or not option):
+            place = option or before
             raise UserError(f"an argument is empty{f', after {place}' if place else ''}; give it, or leave it out")

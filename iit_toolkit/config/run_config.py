@@ -401,10 +401,8 @@ class RunConfig(Section):
             if data.tags_column is not None and column != "tags_column":
                 raise ValueError(f"{where}: tags_column is for task token_classification")
         refuse_unknown_roles(self.verification, self.arms)
-        questions = all(data.asks for data in self._sections().values())
-        if self.mlm != MaskingConfig() and (self.task != "masked_lm" or questions):
-            of = "questions, of which the answers are masked" if questions else f"task {self.task}"
-            raise ValueError(f"mlm says how text is masked, but all is of {of}; leave it out")
+        if self.mlm != MaskingConfig() and self.task != "masked_lm":
+            raise ValueError("mlm is for task masked_lm; leave it out")
         return self
 
     def _sections(self) -> dict[str, DataConfig]:

@@ -77,8 +77,8 @@ class Readable:
 
     Attributes:
         collator: Makes the batches.
-        models: Models by what messages call them, with the number of their embeddings and the longest row that they
-            read, if that is known.
+        models: Models by what messages call them, with the number of their embeddings and, if they look positions up
+            in a table, the longest row that they read.
     """
 
     collator: Collator
@@ -91,7 +91,8 @@ class Readable:
             UserError: If a model does not know a token, or a row is too long for it.
         """
         batch = self.collator(rows)
-        for side in ("", _SOURCE):
+        given: Any = batch
+        for side in ("", _SOURCE) if isinstance(given, Mapping) else ():
             ids = batch.get(f"{side}input_ids")
             if ids is None or not ids.numel():
                 continue
@@ -102,7 +103,7 @@ class Readable:
                         f"{name}: a row holds the token {lowest if lowest < 0 else highest}, but its embeddings are of "
                         f"0 to {known - 1}; give rows of its own tokenizer"
                     )
-                if limit is not None and longest > limit:
+                if limit is not None and longest > limit and f"{side}position_ids" not in batch:
                     raise UserError(f"{name}: a row has {longest} tokens, but it reads {limit} at most; cut rows there")
         return batch
 
@@ -114,12 +115,29 @@ def readable(collator: Collator, models: Mapping[str, Any]) -> Collator:
         collator: Makes the batches.
         models: The models, by what messages call them; those without an embedding of tokens read anything.
     """
-    known: dict[str, tuple[int, int | None]] = {}
-    for name, model in models.items():
-        embeddings: Any = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
-        if isinstance(embeddings, nn.Embedding):
-            known[name] = embeddings.num_embeddings, readable_tokens(model)
-    return Readable(collator, known)
+    tables = {name: token_embeddings(model) for name, model in models.items()}
+    known = {name: table.num_embeddings for name, table in tables.items() if table is not None}
+    return Readable(collator, {name: (count, _last_position(models[name])) for name, count in known.items()})
+
+
+def token_embeddings(model: Any) -> nn.Embedding | None:
+    """Return a model's table of tokens, or `None` if it has none, or does not say where."""
+    try:
+        found: Any = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):  # no model of transformers, or one of images or sounds
+        return None
+    return found if isinstance(found, nn.Embedding) else None
+
+
+def _last_position(model: Any) -> int | None:
+    """Return the longest row that a model can read, or `None` if it computes positions, and so has no last one."""
+    limit: Any = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if not isinstance(limit, int) or limit < 1:
+        return None
+    words = token_embeddings(model)
+    tables = (one for one in model.modules() if isinstance(one, nn.Embedding) and one is not words)
+    looked_up = any(limit <= one.num_embeddings <= limit + _UNUSED_POSITIONS for one in tables)
+    return readable_tokens(model) if looked_up else None
 
 
 IGNORE_INDEX = -100
@@ -127,6 +145,8 @@ IGNORE_INDEX = -100
 
 _MODEL_INPUTS = ("input_ids", "pixel_values", "attention_mask", "token_type_ids", "position_ids")
 _SOURCE = "source_"
+_UNUSED_POSITIONS = 2
+"""Tables of positions have so many rows more than positions, in OPT and BART."""
 
 
 def model_inputs(batch: Batch) -> dict[str, Tensor]:
@@ -172,6 +192,16 @@ def gold_answers(batch: Batch, task: Task) -> Tensor:
     if task != "causal_lm":
         return labels
     return torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORE_INDEX)], dim=1)
+
+
+def require_labels(batch: Batch) -> None:
+    """Check that a batch says what is right.
+
+    Raises:
+        UserError: If it does not.
+    """
+    if "labels" not in batch:
+        raise UserError("batches have no labels; give the tokenizer (processing_class), or a collator that makes them")
 
 
 def paired_sources(batch: Batch) -> dict[str, Tensor]:

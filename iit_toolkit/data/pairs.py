@@ -35,13 +35,14 @@ class PairedRows:
     Attributes:
         rows: The pairs that can be used.
         skipped: How many cannot, by reason.
-        unchosen: How many questions have candidates without their answer, or between which no model can choose, by
-            reason.
+        unchosen: How many questions have candidates between which no model can choose, so that they have none.
+        unlisted: How many questions have an answer that is none of their candidates.
     """
 
     rows: Dataset
     skipped: dict[str, int]
-    unchosen: dict[str, int]
+    unchosen: int
+    unlisted: int
 
 
 def tokenize_pairs(
@@ -109,7 +110,7 @@ def tokenize_pairs(
     added = {"text_id": base, "source_text_id": source, "source_example_id": np.arange(len(table), 2 * len(table))}
     for name, column in added.items():
         table = table.append_column(name, pa.array(column, pa.int64()))
-    return PairedRows(dataset_of(table), dict(found.skipped), dict(found.unchosen))
+    return PairedRows(dataset_of(table), dict(found.skipped), found.unchosen, found.unlisted)
 
 
 @dataclass
@@ -126,7 +127,8 @@ class _Found:
     typed: bool
     tagged: bool
     skipped: Counter[str] = field(default_factory=Counter[str])
-    unchosen: Counter[str] = field(default_factory=Counter[str])
+    unchosen: int = 0
+    unlisted: int = 0
     first: str = ""
     texts: array[int] = field(default_factory=lambda: array("q"))
 
@@ -150,9 +152,9 @@ class _Found:
         for row, words, one in zip(rows, candidates, tokens, strict=True):
             row["candidates"] = one if len(row["answers"]) == 1 else []
             if words and not row["candidates"]:
-                self.unchosen[_NO_CHOICE] += 1
+                self.unchosen += 1
             elif words and row["input_ids"][row["answers"][0]] not in one:
-                self.unchosen[_NO_ANSWER] += 1
+                self.unlisted += 1
 
     def _rows(self, some: dict[str, list[Any]], start: int, special: SpecialTokens) -> Iterator[dict[str, Any]]:
         unknown = {*special.every, *special.wrapping.prefix, *special.wrapping.suffix}
@@ -238,8 +240,6 @@ def _numbered(digests: array[int]) -> NDArray[np.int64]:
 
 _PAIRS_AT_A_TIME = 1000
 _PLACES = ("span", "source_span", "answer", "source_answer")
-_NO_CHOICE = "candidates must be two or more different tokens that the tokenizer knows, and the answer one token"
-_NO_ANSWER = "the answer is none of the candidates"
 _REMEDY = "give pairs that differ in words of as many tokens, or name the swapped characters in span columns"
 
 

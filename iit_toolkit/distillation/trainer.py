@@ -17,7 +17,7 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import refuse_no_alignment
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.config.task import refuse_unknown_task
-from iit_toolkit.data.batch import Collator, Numbered, both_directions, readable
+from iit_toolkit.data.batch import Collator, Numbered, both_directions, readable, require_labels
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
@@ -33,6 +33,7 @@ from iit_toolkit.distillation.step import DistillationStep, pass_over_unreached
 from iit_toolkit.distillation.terms import ObjectiveWeights
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange import Interchange, InterchangeModel, Sampler, refuse_empty
+from iit_toolkit.interchange.answers import refuse_other_answers
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.reading import refuse_read_padding
@@ -96,6 +97,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
             refuse_no_alignment(alignment)
         if model is teacher:
             raise UserError("student and teacher are one model, and a teacher does not learn; give a copy: iit.student")
+        refuse_other_answers(teacher, model, "student")
         if train_dataset is not None and has_length(train_dataset) and not len(train_dataset):
             raise UserError("train_dataset holds no rows; give some")
         if args.n_gpu > 1:
@@ -204,8 +206,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         if self._looked:
             return
         self._looked = True
-        if "labels" not in batch:
-            raise UserError("batches have no labels; give processing_class, the tokenizer, or a data_collator")
+        require_labels(batch)
         for side in (self.objective.teacher, self.objective.student):
             if isinstance(side, InterchangeModel):
                 refuse_read_padding(side.model, batch, "teacher" if side is self.objective.teacher else "student")
@@ -248,6 +249,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         batches: list[MixedBatch] = []
         for mixed in self.mixture:
             batch, generator = mixed.draw(self.args.seed, *self._mixed_step, self.args.process_index)
+            require_labels(batch)
             drawn = self._prepare_inputs(dict(batch)), generator
             batches.append(mixed_batch(mixed, drawn, self.objective.task, variables, self.settings.interchanges))
         return batches

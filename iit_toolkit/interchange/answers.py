@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from iit_toolkit.data.batch import token_embeddings
+from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import Check
 
 
@@ -31,23 +32,14 @@ def class_elsewhere(expected: Mapping[int, str], found: Mapping[int, str]) -> tu
 
 def same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
     """Check that vocabularies (or label sets) agree, so that answers can be compared."""
-    for key, noun in (("vocab_size", "tokens"), ("num_labels", "labels")):
-        if teacher.get_output_embeddings() is None and key == "vocab_size":
-            continue
-        of_teacher, of_student = getattr(teacher.config, key, None), getattr(student.config, key, None)
-        if of_teacher != of_student:
-            return Check(
-                "same answers",
-                False,
-                f"teacher has {of_teacher} {noun}, student {of_student}; make the student from the teacher's config",
-            )
-    read = [model.get_input_embeddings() for model in (teacher, student)]
-    of_teacher, of_student = (one.num_embeddings if isinstance(one, nn.Embedding) else 0 for one in read)
-    if 0 < of_student < of_teacher:
+    classifies = teacher.get_output_embeddings() is None
+    key, noun = ("num_labels", "labels") if classifies else ("vocab_size", "tokens")
+    of_teacher, of_student = getattr(teacher.config, key, None), getattr(student.config, key, None)
+    if of_teacher != of_student:
         return Check(
             "same answers",
             False,
-            f"teacher reads {of_teacher} tokens, student {of_student}; make the student from the teacher's config",
+            f"teacher has {of_teacher} {noun}, student {of_student}; make the student from the teacher's config",
         )
     other = class_elsewhere(class_names(teacher.config), class_names(student.config))
     if type(teacher).__name__.endswith("Classification") and other is not None:
@@ -59,3 +51,35 @@ def same_answers(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
             "id2label, as their heads have them",
         )
     return Check("same answers", True, "teacher and student choose among the same answers")
+
+
+def refuse_other_answers(teacher: object, student: object, what: str) -> None:
+    """Refuse a student of transformers that answers in other words than a teacher of transformers.
+
+    Args:
+        teacher: The teacher.
+        student: The student.
+        what: What messages call the student.
+
+    Raises:
+        UserError: If vocabularies, or classes, differ.
+    """
+    if isinstance(teacher, PreTrainedModel) and isinstance(student, PreTrainedModel):
+        found = same_answers(teacher, student)
+        if not found.passed:
+            raise UserError(f"{what}: {found.detail}")
+
+
+def same_tokens(teacher: PreTrainedModel, student: PreTrainedModel) -> Check:
+    """As `same_answers`, before any row is known: the student must know the tokens of any row of the teacher's."""
+    found = same_answers(teacher, student)
+    of_teacher, of_student = (
+        0 if (one := token_embeddings(model)) is None else one.num_embeddings for model in (teacher, student)
+    )
+    if found.passed and 0 < of_student < of_teacher:
+        return Check(
+            found.name,
+            False,
+            f"teacher reads {of_teacher} tokens, student {of_student}; make the student from the teacher's config",
+        )
+    return found

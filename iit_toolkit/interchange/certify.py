@@ -15,7 +15,7 @@ from iit_toolkit.alignment.resolve import SideName, get_module, split_component
 from iit_toolkit.config.task import Task
 from iit_toolkit.data.batch import Batch, model_inputs, paired_sources
 from iit_toolkit.errors import UserError
-from iit_toolkit.interchange.answers import same_answers
+from iit_toolkit.interchange.answers import same_tokens
 from iit_toolkit.interchange.checks import Check, attempt
 from iit_toolkit.interchange.engine import InterchangeModel, refuse_other_shape
 from iit_toolkit.interchange.learned import subspaces_at
@@ -92,7 +92,7 @@ def certify_models(
     checks = [attempt(f"{side}: model", one, lambda one=one: refuse_unfit(one, task)) for side, one in sides.items()]
     if not all(check.passed for check in checks):  # what they compute means nothing
         return checks
-    same = same_answers(teacher, student)
+    same = same_tokens(teacher, student)
     checks += [same, _teacher_is_frozen(teacher)]
     if not same.passed:  # the batch may hold tokens that the student does not know
         return checks

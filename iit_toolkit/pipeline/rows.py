@@ -17,7 +17,7 @@ from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.data.batch import IGNORE_INDEX, readable_tokens
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.data.minimal_pairs import minimal_pairs
-from iit_toolkit.data.pairs import tokenize_pairs
+from iit_toolkit.data.pairs import PairedRows, tokenize_pairs
 from iit_toolkit.data.tables import lists_of, numbers_of
 from iit_toolkit.data.tagged import numbered_tags, tokenize_tagged
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts
@@ -80,7 +80,7 @@ def load_rows(
         pairs = tokenize_pairs(texts, tokenizer, data.max_length, causal=causal, position_limit=limit, where=where)
         rows, skipped = pairs.rows, pairs.skipped
         _warn_of_lost(split, len(texts), skipped, "pairs are skipped")
-        _warn_of_lost(split, len(rows), pairs.unchosen, "questions cannot be decided among their candidates")
+        _warn_of_candidates(split, pairs)
         if data.keep == "changed":
             rows = _changed(rows, teacher, tokenizer, task, where)
     elif FACTS[task].column == "label_column":
@@ -164,6 +164,16 @@ def _require_labels(teacher: PreTrainedModel, data: DataConfig, split: str, foun
         raise UserError(
             f"{where} has only one class, {min(found)}, so nothing can be told apart; give rows of several classes"
         )
+
+
+def _warn_of_candidates(split: str, pairs: PairedRows) -> None:
+    told = {
+        "are asked without their candidates, which must be two or more known tokens, one for each": pairs.unchosen,
+        "have an answer that is none of their candidates": pairs.unlisted,
+    }
+    for what, count in told.items():
+        if count:
+            _LOG.warning("data, split %s: %s of %s questions %s", split, f"{count:,}", f"{len(pairs.rows):,}", what)
 
 
 def _warn_of_lost(split: str, count: int, lost: Mapping[str, int], what: str) -> None:

@@ -45,7 +45,7 @@ from iit_toolkit.pipeline.learned import subspaces_of
 from iit_toolkit.pipeline.prepare import Prepared, control_of_run, fingerprint_of_rows, untrained_control
 from iit_toolkit.pipeline.subspace_files import described_subspaces
 from iit_toolkit.pipeline.texts import write_texts
-from iit_toolkit.pipeline.verifying import judged_student, verified
+from iit_toolkit.pipeline.verifying import baseline_arm, judged_student, verified
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.memory import told_if_out_of_memory
@@ -319,7 +319,7 @@ def _results(
         absent=list(verification.absent),
         off_manifold=list(verification.off_manifold),
     )
-    baseline = settings.baseline or next((name for name, arm in config.arms.items() if arm.alignment is None), None)
+    baseline = baseline_arm(config, judged)
     compared = judged in arms and baseline in arms and baseline != judged
     choices = {} if (few := verification.choices) is None else {"choices": summarise(few, **bootstrap).to_dict()}
     data: dict[str, Dataset] = {config.data.eval_split: prepared.eval_rows}

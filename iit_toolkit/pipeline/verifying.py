@@ -80,5 +80,11 @@ def judged_student(config: AnyRunConfig, students: Collection[str]) -> str:
     return next(name for name in wanted if name is not None and name in students)
 
 
+def baseline_arm(config: AnyRunConfig, judged: str) -> str | None:
+    """Return the arm that the judged one is compared with: as configured, or the first other without an alignment."""
+    others = (name for name, arm in config.arms.items() if arm.alignment is None and name != judged)
+    return config.verification.baseline or next(others, None)
+
+
 def _first_causal(config: AnyRunConfig) -> str | None:
     return next((name for name, arm in config.arms.items() if arm.alignment is not None), None)

@@ -552,6 +552,7 @@ def test_an_interrupt_is_no_error(
         (["suite", "run", "suite.yaml", "--launcher", ""], ", after --launcher"),
         (["verify", "", "--student", "embedded"], ", after verify"),
         (["", "config.yaml"], ""),
+        (["run", "config.yaml", "-o", " "], ", after -o"),
     ],
 )
 def test_an_empty_argument_is_no_folder_or_file(
@@ -560,6 +561,10 @@ def test_an_empty_argument_is_no_folder_or_file(
     before = sorted(folder.iterdir())
     assert f"error: an argument is empty{place}; give it, or leave it out" in refused(*arguments)
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_value_may_end_with_an_equals_sign(refused: Callable[..., str]) -> None:
+    assert "empty" not in refused("verify", "config.yaml", "--student=models/lr=", "--alignment", "diito/middle")
 
 
 def test_a_report_of_no_run(folder: Path, refused: Callable[..., str]) -> None:

@@ -58,6 +58,10 @@ def mixed(name: str = "text", **options: Any) -> Mixed:
     return Mixed(name, **{"rows": Rows(20), "collator": collate, "batch_size": 5, "weight": 0.25, **options})  # pyright: ignore
 
 
+def without_labels(rows: Any) -> dict[str, Tensor]:
+    return {name: value for name, value in collate(rows).items() if name != "labels"}
+
+
 KINDS = {
     "nothing is swapped": mixed(),
     "spans": mixed(positions=SpanPositions()),
@@ -144,5 +148,8 @@ def test_mistakes_are_told_before_training(tmp_path: Path) -> None:
         trainer(tmp_path, [mixed(positions=SpanPositions(), batch_size=1)])
     with pytest.raises(UserError, match="mixture.text: sources are other rows, but there is only one; give more"):
         trainer(tmp_path, [mixed(positions=SpanPositions(), rows=Rows(1))])
+    unlabelled = trainer(tmp_path, [mixed(collator=without_labels)])
+    with pytest.raises(UserError, match="batches have no labels; give the tokenizer .processing_class., or a collator"):
+        unlabelled.train()
     with pytest.raises(UserError, match="data without swaps need a term of base runs; give one, such as ce"):
         trainer(tmp_path, [mixed()], weights={"causal_ce": 1.0})

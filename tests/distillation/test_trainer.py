@@ -526,5 +526,5 @@ def test_what_cannot_be_trained_is_told_when_the_trainer_is_made(tmp_path: Path)
 def test_batches_need_labels(tmp_path: Path) -> None:
     one = trainer(tmp_path)
     one.data_collator = lambda rows: {name: value for name, value in collate(rows).items() if name != "labels"}
-    with pytest.raises(UserError, match="batches have no labels; give processing_class, the tokenizer, or a data_coll"):
+    with pytest.raises(UserError, match="batches have no labels; give the tokenizer .processing_class., or a collator"):
         one.train()

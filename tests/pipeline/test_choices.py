@@ -110,7 +110,7 @@ def test_choices_are_those_of_a_softmax_over_the_candidates(prepared: Prepared) 
 def test_questions_without_a_choice_are_told(
     tmp_path: Path, prepared: Prepared, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert len(prepared.eval_rows) and "among their candidates" not in caplog.text
+    assert len(prepared.eval_rows) and "candidates" not in caplog.text
     pairs = [
         {"text": f"the {one} of the method is used.", "source": f"the {two} of the method is used.", "answer": "is"}
         for one, two in (("module", "modules"), ("object", "objects"), ("class", "file"))
@@ -122,9 +122,11 @@ def test_questions_without_a_choice_are_told(
     data = f"data={{path: json, data_files: {{validation: some.jsonl}}, {columns}}}"
     rows = Prepared(load_config(tmp_path / "config.yaml", [data, "mixture={}"])).eval_rows
     assert len(rows) == 3
-    [told] = [message for message in caplog.messages if "among their candidates" in message]
-    assert told.startswith("data, split validation: 2 of 3 questions cannot be decided among their candidates: ")
-    assert "candidates must be two or more" in told and "the answer is none of the candidates (1)" in told
+    assert [message for message in caplog.messages if "candidates" in message] == [
+        "data, split validation: 1 of 3 questions are asked without their candidates, which must be two or more known "
+        "tokens, one for each",
+        "data, split validation: 1 of 3 questions have an answer that is none of their candidates",
+    ]
 
 
 def test_a_run_tells_them_and_a_run_without_candidates_does_not(

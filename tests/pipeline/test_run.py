@@ -46,6 +46,7 @@ from iit_toolkit.distillation.trainer import CausalDistillationTrainer
 from iit_toolkit.errors import UserError
 from iit_toolkit.pipeline.arms import train_arm
 from iit_toolkit.pipeline.prepare import Prepared, fingerprint_of_rows
+from iit_toolkit.pipeline.verifying import baseline_arm
 from iit_toolkit.runs.folder import RunFolder
 from tests.drawing import figures_drawn
 from tests.embedded import in_real_use
@@ -656,3 +657,10 @@ def test_training_on_the_first_examples(labelled: RunConfig, tmp_path: Path) -> 
     out = pipeline.train(labelled.model_copy(update={"data": few}), tmp_path / "out", "plain")
     assert len(Prepared(load_config(out / "config.yaml")).train_rows) == 5
     assert len(Prepared(load_config(out / "config.yaml")).eval_rows) == 13
+
+
+def test_the_baseline_is_never_the_judged_arm() -> None:
+    config = load_config("quickstart", ["arms.other={recipe: fast}", "verification={treatment: plain}"])
+    assert [name for name, arm in config.arms.items() if arm.alignment is None] == ["plain", "other"]
+    assert baseline_arm(config, "plain") == "other" and baseline_arm(config, "causal") == "plain"
+    assert baseline_arm(load_config("quickstart", ["verification={baseline: causal}"]), "plain") == "causal"

@@ -19,7 +19,16 @@ from iit_toolkit.alignment.spec import Sources
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD, NO_POSITION
 from iit_toolkit.analysis.verification.by_row import collated_alone, collated_together, first_real
 from iit_toolkit.config.task import FACTS, Task
-from iit_toolkit.data.batch import IGNORE_INDEX, Batch, Collator, Row, eligible_positions, gold_answers, paired_sources
+from iit_toolkit.data.batch import (
+    IGNORE_INDEX,
+    Batch,
+    Collator,
+    Row,
+    eligible_positions,
+    gold_answers,
+    paired_sources,
+    require_labels,
+)
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Sampler, Swap, other_sources, refuse_empty
 from iit_toolkit.interchange.sampling import pair_generator
@@ -232,6 +241,7 @@ def draw_pairs(
     for index in range(count):
         alone = collated_alone(collator, rows[index])
         if alone is not None:
+            require_labels(alone)
             usable.append(index)
             taken_from.append(bool(eligible_positions(paired_sources(alone) if paired else alone).any()))
     if len(usable) < (1 if paired else 2):

@@ -32,7 +32,7 @@ from iit_toolkit.data.collate import collator_for
 from iit_toolkit.data.tensor_rows import TensorRows, tensor_batch
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Side
-from iit_toolkit.interchange.answers import same_answers
+from iit_toolkit.interchange.answers import refuse_other_answers
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.certify_sides import certify_sides
 from iit_toolkit.interchange.checks import refuse_failed
@@ -172,9 +172,8 @@ def verify(
         students, judged = {"student": students}, judged or "student"
     _refuse_other_models(teacher, students)
     refuse_no_alignment(alignment)
-    for student in students.values():
-        if isinstance(teacher, PreTrainedModel) and isinstance(student, PreTrainedModel):
-            refuse_failed([same_answers(teacher, student)])
+    for name, student in students.items():
+        refuse_other_answers(teacher, student, name)
     task = answered_task(teacher, task)
     if collator is None and tokenizer is None and not isinstance(rows, TensorRows):
         raise UserError("verify needs the tokenizer that made the rows, or a collator; give tokenizer=...")

@@ -38,7 +38,7 @@ from iit_toolkit.pipeline.networks.prepare import PreparedNetworks, program_vari
 from iit_toolkit.pipeline.networks.rows import HELD_OUT, fingerprint_of_tensors
 from iit_toolkit.pipeline.networks.training import finished_network_arm, train_network_arm
 from iit_toolkit.pipeline.subspace_files import described_subspaces
-from iit_toolkit.pipeline.verifying import judged_student
+from iit_toolkit.pipeline.verifying import baseline_arm, judged_student
 from iit_toolkit.runs import processes
 from iit_toolkit.runs.folder import RunFolder, write_atomically
 from iit_toolkit.runs.memory import told_if_out_of_memory
@@ -238,7 +238,7 @@ def _results(
         absent=list(verification.absent),
         off_manifold=list(verification.off_manifold),
     )
-    baseline = settings.baseline or next((name for name, arm in config.arms.items() if arm.alignment is None), None)
+    baseline = baseline_arm(config, judged)
     compared = judged in arms and baseline in arms and baseline != judged
     single = prepared.rows.single[HELD_OUT]
     program, teacher = prepared.program, prepared.teacher

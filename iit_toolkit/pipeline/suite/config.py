@@ -138,14 +138,15 @@ def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> SuiteConfig:
     return config.model_copy(update={"run": read})
 
 
-_REPLACED = {"run.seed": "seeds", "run.name": "name", "run.verification.baseline": "baseline"}
+_REPLACED = {"seed": "seeds", "name": "name", "verification.baseline": "baseline", "verification.treatment": "baseline"}
+"""What a suite gives its runs, and its own key for it."""
 
 
 def _refuse_replaced(override: str) -> None:
     """Refuse to override what the suite gives its runs."""
-    key = override.partition("=")[0]
-    if key in _REPLACED:
-        raise UserError(f"{key}: the suite gives it to its runs; override {_REPLACED[key]}")
+    section, _, key = override.partition("=")[0].partition(".")
+    if section == "run" and key in _REPLACED:
+        raise UserError(f"run.{key}: the suite gives it to its runs; override {_REPLACED[key]}")
 
 
 def _read_sections(document: dict[str, Any], folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from transformers import ResNetConfig, ResNetForImageClassification
 
 import iit_toolkit as iit
 from iit_toolkit.data.batch import readable
@@ -101,3 +102,65 @@ def test_sources_and_all_models_are_looked_at() -> None:
         with pytest.raises(UserError, match="^small: a row holds the token 20, but its embeddings are of 0 to 19"):
             collator([{name: torch.tensor([[20]])}])
     assert collator([{"pixel_values": torch.zeros(1, 3)}])
+
+
+def limits(model: Any) -> Any:
+    """What is refused of a model: tokens from so many on, and rows longer than this."""
+    reading: Any = readable(collate, {"model": model})
+    return reading.models.get("model")
+
+
+def test_only_a_table_of_positions_ends() -> None:
+    """Rotary positions, those that a program computes, and those that the batch gives itself have no last one."""
+    assert limits(make_model("gpt2")) == (LIMITS.vocab_size, LIMITS.max_position_embeddings)
+    for family in ("llama", "modernbert", "qwen3"):
+        model = make_model(family)
+        assert limits(model) == (model.config.vocab_size, None) and model.config.max_position_embeddings > 0
+    for family in ("bert", "roberta", "distilbert"):
+        model = make_model(family)
+        offset = model.config.pad_token_id + 1 if family == "roberta" else 0
+        assert limits(model) == (model.config.vocab_size, model.config.max_position_embeddings - offset)
+    ids = torch.full((1, LIMITS.max_position_embeddings + 1), 5)
+    collator = readable(lambda rows: dict(rows[0]), {"gpt2": make_model("gpt2")})
+    with pytest.raises(UserError, match="^gpt2: a row has .* tokens, but it reads"):
+        collator([{"input_ids": ids}])
+    assert collator([{"input_ids": ids, "position_ids": torch.arange(ids.shape[1])[None] % 7}])
+
+
+def test_modules_without_a_table_of_tokens_read_anything() -> None:
+    class Own(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(9, 2)
+
+        def get_input_embeddings(self) -> torch.nn.Module:
+            return self.table
+
+    resnet = ResNetForImageClassification(ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1]))
+    assert limits(Own()) == (9, None)
+    assert limits(resnet) is limits(torch.nn.Linear(2, 2)) is None
+
+
+@pytest.mark.parametrize("measured", [verified, traced, trained])
+def test_batches_need_labels(measured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = collate
+    monkeypatch.setattr(
+        f"{__name__}.collate", lambda *given: {name: one for name, one in whole(*given).items() if name != "labels"}
+    )
+    with pytest.raises(UserError, match="batches have no labels; give the tokenizer .processing_class., or a collator"):
+        measured(tmp_path, False, 2)
+
+
+@pytest.mark.parametrize("measured", [verified, trained])
+def test_labels_that_a_language_model_does_not_answer_by_may_differ(
+    measured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, made = make_model, list[Any]()
+
+    def differing(family: str) -> Any:
+        made.append(plain(family))
+        made[-1].config.num_labels = 1 + len(made)
+        return made[-1]
+
+    monkeypatch.setattr(f"{__name__}.make_model", differing)
+    measured(tmp_path, False, 2)

@@ -60,6 +60,7 @@ def test_a_run_that_no_file_holds_is_refused(run: str, said: str, tmp_path: Path
         ("run.seed=5", "run.seed: the suite gives it to its runs; override seeds"),
         ("run.name=other", "run.name: the suite gives it to its runs; override name"),
         ("run.verification.baseline=plain", "run.verification.baseline: the suite gives it to its runs; override base"),
+        ("run.verification.treatment=plain", "run.verification.treatment: the suite gives it to its runs; override b"),
         ("finetune={tasks: {rte: {}}, model: m}", "finetune: model: a suite fine-tunes its own models; leave it out"),
         ("finetune=tasks.yaml", "finetune: name, model: a suite fine-tunes its own models; leave it out"),
     ],
