@@ -6,17 +6,13 @@ Legend of shapes: B rows, S positions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.errors import UserError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Row = Mapping[str, Any]
 Batch = Mapping[str, Tensor]
@@ -55,6 +51,9 @@ class Numbered(Sequence[Row]):
             first: Any = rows[0]
             if not isinstance(first, Mapping) or not {"inputs", "input_ids", "pixel_values"} & set(first):
                 raise UserError("rows need `input_ids`; tokenize them, as with datasets.Dataset.map(tokenizer)")
+            if "input_ids" in first and not _is_vector(first["input_ids"]):
+                given = type(first["input_ids"]).__name__
+                raise UserError(f"input_ids of a row are a {given}; give a list of integers, one for each token")
         self._rows = rows
 
     def __len__(self) -> int:
@@ -71,73 +70,11 @@ class Numbered(Sequence[Row]):
         return row
 
 
-@dataclass(frozen=True)
-class Readable:
-    """Makes batches that models can read: a token that none has an embedding for would end a run within torch.
-
-    Attributes:
-        collator: Makes the batches.
-        models: Models by what messages call them, with the number of their embeddings and, if they look positions up
-            in a table, the longest row that they read.
-    """
-
-    collator: Collator
-    models: Mapping[str, tuple[int, int | None]]
-
-    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """Make a batch.
-
-        Raises:
-            UserError: If a model does not know a token, or a row is too long for it.
-        """
-        batch = self.collator(rows)
-        given: Any = batch
-        for side in ("", _SOURCE) if isinstance(given, Mapping) else ():
-            ids = batch.get(f"{side}input_ids")
-            if ids is None or not ids.numel():
-                continue
-            lowest, highest, longest = int(ids.min()), int(ids.max()), ids.shape[1]
-            for name, (known, limit) in self.models.items():
-                if lowest < 0 or highest >= known:
-                    raise UserError(
-                        f"{name}: a row holds the token {lowest if lowest < 0 else highest}, but its embeddings are of "
-                        f"0 to {known - 1}; give rows of its own tokenizer"
-                    )
-                if limit is not None and longest > limit and f"{side}position_ids" not in batch:
-                    raise UserError(f"{name}: a row has {longest} tokens, but it reads {limit} at most; cut rows there")
-        return batch
-
-
-def readable(collator: Collator, models: Mapping[str, Any]) -> Collator:
-    """Return a collator whose batches models can read, or that says why one can't.
-
-    Args:
-        collator: Makes the batches.
-        models: The models, by what messages call them; those without an embedding of tokens read anything.
-    """
-    tables = {name: token_embeddings(model) for name, model in models.items()}
-    known = {name: table.num_embeddings for name, table in tables.items() if table is not None}
-    return Readable(collator, {name: (count, _last_position(models[name])) for name, count in known.items()})
-
-
-def token_embeddings(model: Any) -> nn.Embedding | None:
-    """Return a model's table of tokens, or `None` if it has none, or does not say where."""
+def _is_vector(given: Any) -> bool:
     try:
-        found: Any = model.get_input_embeddings()
-    except (AttributeError, NotImplementedError):  # no model of transformers, or one of images or sounds
-        return None
-    return found if isinstance(found, nn.Embedding) else None
-
-
-def _last_position(model: Any) -> int | None:
-    """Return the longest row that a model can read, or `None` if it computes positions, and so has no last one."""
-    limit: Any = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    if not isinstance(limit, int) or limit < 1:
-        return None
-    words = token_embeddings(model)
-    tables = (one for one in model.modules() if isinstance(one, nn.Embedding) and one is not words)
-    looked_up = any(limit <= one.num_embeddings <= limit + _UNUSED_POSITIONS for one in tables)
-    return readable_tokens(model) if looked_up else None
+        return torch.as_tensor(given).dim() == 1
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 IGNORE_INDEX = -100
@@ -145,8 +82,6 @@ IGNORE_INDEX = -100
 
 _MODEL_INPUTS = ("input_ids", "pixel_values", "attention_mask", "token_type_ids", "position_ids")
 _SOURCE = "source_"
-_UNUSED_POSITIONS = 2
-"""Tables of positions have so many rows more than positions, in OPT and BART."""
 
 
 def model_inputs(batch: Batch) -> dict[str, Tensor]:
@@ -241,18 +176,3 @@ def both_directions(batch: Batch) -> dict[str, Tensor]:
     source["swapped"][rows, taken] = True
     source["swapped_from"][rows, taken] = places
     return {name: torch.stack([batch[name], value], 1).flatten(0, 1) for name, value in source.items()}
-
-
-def readable_tokens(model: PreTrainedModel) -> int | None:
-    """Return the longest input that a model accepts, or `None` if its config sets no limit.
-
-    Models of the RoBERTa family count positions from `padding_idx + 1`, so that many positions are unavailable.
-    """
-    limit: int | None = getattr(model.config, "max_position_embeddings", None)
-    if limit is None:
-        return None
-    for name, module in model.named_modules():
-        unused = getattr(module, "padding_idx", None) if name.endswith("position_embeddings") else None
-        if isinstance(unused, int):
-            return limit - unused - 1
-    return limit

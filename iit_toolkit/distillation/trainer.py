@@ -17,8 +17,9 @@ from iit_toolkit.alignment import Alignment
 from iit_toolkit.alignment.spec import refuse_no_alignment
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.config.task import refuse_unknown_task
-from iit_toolkit.data.batch import Collator, Numbered, both_directions, readable, require_labels
+from iit_toolkit.data.batch import Collator, Numbered, both_directions, require_labels
 from iit_toolkit.data.collate import collator_for
+from iit_toolkit.data.readable import readable
 from iit_toolkit.distillation.config import CausalDistillationConfig
 from iit_toolkit.distillation.cost import StepCost, cheapest_draw
 from iit_toolkit.distillation.from_settings import make_objective

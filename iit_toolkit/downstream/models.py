@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.utils import logging
 
-from iit_toolkit.data.batch import readable_tokens
 from iit_toolkit.data.encoding import ids_spanned
 from iit_toolkit.data.pretrained import load_tokenizer
+from iit_toolkit.data.readable import readable_tokens
 from iit_toolkit.downstream.prepared import PreparedTask
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import attempt, refuse_failed

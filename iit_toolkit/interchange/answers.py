@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from iit_toolkit.data.batch import token_embeddings
+from iit_toolkit.data.readable import token_embeddings
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange.checks import Check
 

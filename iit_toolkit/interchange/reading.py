@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from iit_toolkit.data.batch import Batch, model_inputs, readable_tokens
+from iit_toolkit.data.batch import Batch, model_inputs
+from iit_toolkit.data.readable import readable_tokens
 from iit_toolkit.errors import UserError, one_line
 from iit_toolkit.interchange.engine import InterchangeModel, Run
 from iit_toolkit.interchange.measured import evaluating

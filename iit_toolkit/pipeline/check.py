@@ -21,8 +21,9 @@ from iit_toolkit.analysis.statistics.numbers import count
 from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.config.task import FACTS
 from iit_toolkit.config.training_arguments import refuse_unusable
-from iit_toolkit.data.batch import model_inputs, readable_tokens
+from iit_toolkit.data.batch import model_inputs
 from iit_toolkit.data.pretrained import has_tokenizer, load_tokenizer
+from iit_toolkit.data.readable import readable_tokens
 from iit_toolkit.data.same_tokenizer import tokenizer_difference
 from iit_toolkit.data.shared import count_seen, count_shared
 from iit_toolkit.data.special_tokens import SpecialTokens

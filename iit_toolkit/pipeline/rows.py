@@ -14,10 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from iit_toolkit.config.run_config import DataConfig
 from iit_toolkit.config.task import FACTS, Task
-from iit_toolkit.data.batch import IGNORE_INDEX, readable_tokens
+from iit_toolkit.data.batch import IGNORE_INDEX
 from iit_toolkit.data.collate import collator_for
 from iit_toolkit.data.minimal_pairs import minimal_pairs
 from iit_toolkit.data.pairs import PairedRows, tokenize_pairs
+from iit_toolkit.data.readable import readable_tokens
 from iit_toolkit.data.tables import lists_of, numbers_of
 from iit_toolkit.data.tagged import numbered_tags, tokenize_tagged
 from iit_toolkit.data.text import join_wikitext, load_python_docs, load_texts

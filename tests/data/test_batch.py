@@ -1,38 +1,15 @@
-"""How many tokens a model reads, by its positions."""
+"""What the keys of rows and batches mean."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from transformers import PretrainedConfig
 
 from iit_toolkit.analysis.statistics.outcomes import NO_GOLD
-from iit_toolkit.data.batch import IGNORE_INDEX, gold_answers, readable_tokens
-from tests.families import FAMILIES, make_model
-
-
-@pytest.mark.parametrize("family", ["bert", "roberta"])
-def test_the_model_reads_what_is_told_and_no_token_more(family: str) -> None:
-    model = make_model(family)
-    longest = readable_tokens(model)
-    assert longest is not None
-    ids = torch.full((1, longest), 7)
-    assert model(input_ids=ids).logits.shape[1] == longest
-    with pytest.raises((IndexError, RuntimeError)):
-        model(input_ids=torch.full((1, longest + 1), 7))
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_only_positions_with_a_padding_index_are_fewer(family: str) -> None:
-    model = make_model(family)
-    told = getattr(model.config, "max_position_embeddings", None)
-    assert readable_tokens(model) == (told - 2 if family == "roberta" else told)
-
-
-def test_a_model_without_a_limit() -> None:
-    model = make_model("bert")
-    model.config = PretrainedConfig()
-    assert readable_tokens(model) is None
+from iit_toolkit.data.batch import IGNORE_INDEX, Numbered, gold_answers
+from iit_toolkit.errors import UserError
 
 
 def test_a_label_that_no_loss_counts_is_no_gold_answer_in_the_table_of_outcomes() -> None:
@@ -46,3 +23,10 @@ def test_gold_answers_of_a_causal_model_are_the_next_tokens() -> None:
         [8, 9, IGNORE_INDEX],
     ]
     assert gold_answers({"labels": labels}, "masked_lm") is labels
+
+
+@pytest.mark.parametrize(("ids", "kind"), [("a b", "str"), (None, "NoneType"), ([[1, 2]], "list"), (["a"], "list")])
+def test_a_row_is_a_list_of_tokens(ids: Any, kind: str) -> None:
+    with pytest.raises(UserError, match=f"input_ids of a row are a {kind}; give a list of integers, one for each"):
+        Numbered([{"input_ids": ids}])
+    assert Numbered([{"input_ids": torch.tensor([1, 2])}])[0]["example_id"] == 0

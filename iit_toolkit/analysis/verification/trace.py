@@ -29,8 +29,9 @@ from iit_toolkit.analysis.verification.measured_runs import Runs
 from iit_toolkit.analysis.verification.teacher_effects import OwnEffects
 from iit_toolkit.analysis.verification.trace_positions import counted_cases, kinds_of
 from iit_toolkit.config.task import Task, refuse_unknown_task
-from iit_toolkit.data.batch import Collator, Numbered, Rows, readable
+from iit_toolkit.data.batch import Collator, Numbered, Rows
 from iit_toolkit.data.collate import collator_for
+from iit_toolkit.data.readable import readable
 from iit_toolkit.errors import UserError, did_you_mean
 from iit_toolkit.interchange import InterchangeModel
 from iit_toolkit.interchange.reading import refuse_read_padding

@@ -27,8 +27,9 @@ from iit_toolkit.analysis.verification.off_manifold import MANIFOLD_PAIRS, off_m
 from iit_toolkit.analysis.verification.self_checks import SELF_CHECK_PAIRS, self_checks
 from iit_toolkit.analysis.verification.teacher_sides import teacher_sides
 from iit_toolkit.config.task import Task, refuse_unknown_task
-from iit_toolkit.data.batch import Collator, Numbered, Rows, readable
+from iit_toolkit.data.batch import Collator, Numbered, Rows
 from iit_toolkit.data.collate import collator_for
+from iit_toolkit.data.readable import readable
 from iit_toolkit.data.tensor_rows import TensorRows, tensor_batch
 from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import InterchangeModel, Side

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import ResNetConfig, ResNetForImageClassification
 
 import iit_toolkit as iit
-from iit_toolkit.data.batch import readable
+from iit_toolkit.data.readable import readable
 from iit_toolkit.errors import UserError
 from tests.families import make_model
 
