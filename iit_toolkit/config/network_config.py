@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from iit_toolkit.config.run_config import Arms, Positive, Section, VerificationConfig, refuse_unknown_roles
+from iit_toolkit.config.run_config import Arms, VerificationConfig, refuse_unknown_roles
+from iit_toolkit.config.section import Positive, Section
 from iit_toolkit.files.paths import IS_PATH, Name
 
 PythonName = Annotated[str, IS_PATH]

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import has_length, validate_quantization_for_training
+from transformers.trainer_utils import has_length
 
 from iit_toolkit.alignment import Alignment
-from iit_toolkit.alignment.spec import refuse_no_alignment
 from iit_toolkit.config.parallelism import refuse_other_kind, refuse_other_training
 from iit_toolkit.config.task import refuse_unknown_task
 from iit_toolkit.data.batch import Collator, Numbered, both_directions, require_labels
@@ -32,14 +31,13 @@ from iit_toolkit.distillation.spoilt import NonFiniteLossError as NonFiniteLossE
 from iit_toolkit.distillation.spoilt import refuse_spoilt_gradient, refuse_spoilt_losses, refuse_spoilt_weights
 from iit_toolkit.distillation.step import DistillationStep, pass_over_unreached
 from iit_toolkit.distillation.terms import ObjectiveWeights
-from iit_toolkit.errors import UserError, one_line
+from iit_toolkit.distillation.trainable import refuse_untrainable
+from iit_toolkit.errors import UserError
 from iit_toolkit.interchange import Interchange, InterchangeModel, Sampler, refuse_empty
-from iit_toolkit.interchange.answers import refuse_other_answers
 from iit_toolkit.interchange.causal_model import CausalModel
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.interchange.reading import refuse_read_padding
 from iit_toolkit.interchange.sampling import SourceRows, Variables, step_generator
-from iit_toolkit.models.task import require_model
 
 _GRADIENT_ROWS = 4
 _Gradients = tuple[Tensor | None, ...]
@@ -71,8 +69,9 @@ class CausalDistillationTrainer(PlainStudentTrainer):
     Raises:
         UserError: If weights ask for an alignment and there is none, or the alignment does not fit the models. If
             settings or environment ask for anything but one process or DDP. If a given optimizer would not train the
-            projection between unequal widths, or learned subspaces. In training, if batches lack
-            `special_tokens_mask`, or sources are `fixed` and rows have other numbers.
+            projection between unequal widths, or learned subspaces. As for `refuse_untrainable`. In training, if
+            batches lack `labels` or `special_tokens_mask`, a model cannot read a row or answers otherwise for its
+            padding, or sources are `fixed` and rows have other numbers.
     """
 
     def __init__(
@@ -89,18 +88,7 @@ class CausalDistillationTrainer(PlainStudentTrainer):
         processing_class: Any = None,
         **rest: Any,
     ) -> None:
-        if not isinstance(args, CausalDistillationConfig):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UserError(f"args are {type(args).__name__}; give a CausalDistillationConfig")
-        require_model(model, "the student")
-        if not isinstance(teacher, CausalModel):
-            require_model(teacher, "the teacher")
-        if alignment is not None:
-            refuse_no_alignment(alignment)
-        if model is teacher:
-            raise UserError("student and teacher are one model, and a teacher does not learn; give a copy: iit.student")
-        refuse_other_answers(teacher, model, "student")
-        if train_dataset is not None and has_length(train_dataset) and not len(train_dataset):
-            raise UserError("train_dataset holds no rows; give some")
+        refuse_untrainable(model, teacher, alignment, args, train_dataset)
         if args.n_gpu > 1:
             raise UserError(
                 f"{args.n_gpu} GPUs in one process are not used; start one process per GPU with torchrun or accelerate "
@@ -108,10 +96,6 @@ class CausalDistillationTrainer(PlainStudentTrainer):
             )
         refuse_other_training(args)
         refuse_unknown_task(args.task, "args.task")
-        try:
-            validate_quantization_for_training(model)
-        except ValueError as error:
-            raise UserError(f"the student cannot be trained: {one_line(error)}") from None
         if isinstance(teacher, PreTrainedModel):
             teacher.requires_grad_(False).eval().to(args.device)  # pyright: ignore[reportArgumentType]
         set_seed(args.seed)

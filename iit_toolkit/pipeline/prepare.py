@@ -24,9 +24,10 @@ from transformers import (
 from iit_toolkit.alignment import Alignment, alignment_from_file, preset, resolve
 from iit_toolkit.alignment.positions import Positions
 from iit_toolkit.analysis.statistics.outcomes import UNTRAINED
+from iit_toolkit.config.data_config import DataConfig, MixedConfig
 from iit_toolkit.config.loading import EMBEDDED_TEACHER
 from iit_toolkit.config.recipes import RECIPES, Recipe
-from iit_toolkit.config.run_config import DataConfig, MixedConfig, RunConfig, StudentConfig
+from iit_toolkit.config.run_config import RunConfig, StudentConfig
 from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.config.training_arguments import require_settings
 from iit_toolkit.data.batch import Collator

@@ -12,7 +12,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from iit_toolkit.config.run_config import DataConfig
+from iit_toolkit.config.data_config import DataConfig
 from iit_toolkit.config.task import FACTS, Task
 from iit_toolkit.data.batch import IGNORE_INDEX
 from iit_toolkit.data.collate import collator_for
@@ -169,7 +169,7 @@ def _require_labels(teacher: PreTrainedModel, data: DataConfig, split: str, foun
 
 def _warn_of_candidates(split: str, pairs: PairedRows) -> None:
     told = {
-        "are asked without their candidates, which must be two or more known tokens, one for each": pairs.unchosen,
+        "are asked without candidates: they need two or more, each a known token of its own": pairs.unchosen,
         "have an answer that is none of their candidates": pairs.unlisted,
     }
     for what, count in told.items():

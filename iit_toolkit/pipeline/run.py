@@ -24,8 +24,9 @@ from iit_toolkit.analysis.statistics.summary import summarise
 from iit_toolkit.analysis.statistics.verdict import judge
 from iit_toolkit.analysis.verification.evaluation import evaluate
 from iit_toolkit.analysis.verification.verify import Verification
+from iit_toolkit.config.data_config import columns_of
 from iit_toolkit.config.loading import dump_config
-from iit_toolkit.config.run_config import RunConfig, columns_of, refuse_no_arms
+from iit_toolkit.config.run_config import RunConfig, refuse_no_arms
 from iit_toolkit.data.tables import count_ids
 from iit_toolkit.distillation.students import student_from_checkpoint
 from iit_toolkit.interchange.checks import refuse_failed

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from iit_toolkit.alignment import Alignment
 from iit_toolkit.analysis.verification.verify import Verification, verify
 from iit_toolkit.config.loading import AnyRunConfig
+from iit_toolkit.config.run_config import first_causal
 from iit_toolkit.interchange.learned import LearnedSubspaces
 from iit_toolkit.pipeline.check import device
 from iit_toolkit.pipeline.prepare import Prepared
@@ -76,7 +77,7 @@ def verified_on(
 
 def judged_student(config: AnyRunConfig, students: Collection[str]) -> str:
     """Return the student that the verdict is on."""
-    wanted = (config.verification.treatment, _first_causal(config), *students)
+    wanted = (config.verification.treatment, first_causal(config.arms), *students)
     return next(name for name in wanted if name is not None and name in students)
 
 
@@ -84,7 +85,3 @@ def baseline_arm(config: AnyRunConfig, judged: str) -> str | None:
     """Return the arm that the judged one is compared with: as configured, or the first other without an alignment."""
     others = (name for name, arm in config.arms.items() if arm.alignment is None and name != judged)
     return config.verification.baseline or next(others, None)
-
-
-def _first_causal(config: AnyRunConfig) -> str | None:
-    return next((name for name, arm in config.arms.items() if arm.alignment is not None), None)

@@ -132,7 +132,11 @@ def test_an_override_of_an_anchored_section_leaves_its_twin(path: Path) -> None:
             "evaluation.other.families: a family is given twice: agreement, pronouns, agreement",
         ),
         ("data={path: json, label_column: y}", "data: label_column is for task sequence_classification"),
-        ("verification={baseline: plain, treatment: plain}", "baseline and treatment are both plain; give two arms"),
+        ("verification={baseline: causal}", "verification.baseline causal is the judged arm (treatment); give another"),
+        (
+            "verification={baseline: plain, treatment: plain}",
+            "verification.baseline plain is the judged arm",
+        ),
         ("data.max_train_examples=5", "data: max_train_examples is of labelled rows: give label_column, or use"),
         ("data.max_length=0", "data.max_length: input should be greater than 0"),
         ("data.min_length=0", "data.min_length: input should be greater than 0"),

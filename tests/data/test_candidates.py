@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
-from iit_toolkit.config.run_config import DataConfig
+from iit_toolkit.config.data_config import DataConfig
 from iit_toolkit.data.collate import MaskedLanguageCollator
 from iit_toolkit.data.pairs import PairedRows, tokenize_pairs
 from tests.data.conftest import words_of

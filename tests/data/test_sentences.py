@@ -11,7 +11,8 @@ from datasets import Dataset
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
 
-from iit_toolkit.config.run_config import DataConfig, RunConfig
+from iit_toolkit.config.data_config import DataConfig
+from iit_toolkit.config.run_config import RunConfig
 from iit_toolkit.data.collate import ClassificationCollator
 from iit_toolkit.data.pairs import tokenize_pairs
 from iit_toolkit.data.text import load_texts

@@ -123,8 +123,8 @@ def test_questions_without_a_choice_are_told(
     rows = Prepared(load_config(tmp_path / "config.yaml", [data, "mixture={}"])).eval_rows
     assert len(rows) == 3
     assert [message for message in caplog.messages if "candidates" in message] == [
-        "data, split validation: 1 of 3 questions are asked without their candidates, which must be two or more known "
-        "tokens, one for each",
+        "data, split validation: 1 of 3 questions are asked without candidates: they need two or more, each a known "
+        "token of its own",
         "data, split validation: 1 of 3 questions have an answer that is none of their candidates",
     ]
 

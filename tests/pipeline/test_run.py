@@ -663,4 +663,7 @@ def test_the_baseline_is_never_the_judged_arm() -> None:
     config = load_config("quickstart", ["arms.other={recipe: fast}", "verification={treatment: plain}"])
     assert [name for name, arm in config.arms.items() if arm.alignment is None] == ["plain", "other"]
     assert baseline_arm(config, "plain") == "other" and baseline_arm(config, "causal") == "plain"
-    assert baseline_arm(load_config("quickstart", ["verification={baseline: causal}"]), "plain") == "causal"
+    assert (
+        baseline_arm(load_config("quickstart", ["verification={baseline: causal, treatment: plain}"]), "plain")
+        == "causal"
+    )

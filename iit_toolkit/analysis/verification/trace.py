@@ -79,7 +79,7 @@ def trace(
 
     Raises:
         UserError: If there is neither a collator nor a tokenizer, a component is unknown, or the rows hold too little
-            to swap or to answer.
+            to swap or to answer. If the teacher is no model, cannot read a row, or answers otherwise for its padding.
     """
     require_model(teacher, "the teacher")
     refuse_unknown_task(task, "task")

@@ -164,10 +164,10 @@ def verify(
 
     Raises:
         UserError: If there are fewer than two rows, the alignment does not fit a model, no student is called
-            `judged`, or there is neither a collator nor a tokenizer. If a model's answers change with the padding, or a
-            program or a module that is no model of transformers fails what `certify_sides` checks. If sites are
-            learned, and there is no student `untrained` whose subspaces were trained for as many steps as those of the
-            judged one.
+            `judged`, or there is neither a collator nor a tokenizer. If a model cannot read a row, answers in other
+            words than the teacher, or otherwise for a row's padding. If a program, or a module that is no model of
+            transformers, fails what `certify_sides` checks. If sites are learned, and there is no student `untrained`
+            whose subspaces were trained for as many steps as those of the judged one.
     """
     if isinstance(students, nn.Module):
         students, judged = {"student": students}, judged or "student"
